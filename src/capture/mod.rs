@@ -1,0 +1,5 @@
+//! Bytes to frames: file readers, standard input, directories and globs.
+
+mod frame;
+
+pub use frame::{Frame, LinkType};

@@ -1,0 +1,13 @@
+//! Nouns that three or more stages use. No input or output, no clock.
+
+mod domain;
+mod frame;
+mod ports;
+mod time;
+mod transport;
+
+pub use domain::{DomainName, DomainNameError, DomainPattern, DomainPatternError, Placeholder};
+pub use frame::{CaptureId, FramePoint};
+pub use ports::{PortSet, PortSetError};
+pub use time::{NANOS_PER_SECOND, Spans, Timestamp};
+pub use transport::{Endpoint, Transport};

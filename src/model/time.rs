@@ -1,0 +1,226 @@
+//! Time as captures tell it: nanoseconds since the Unix epoch, never the clock of this machine.
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::fmt;
+use std::str::FromStr;
+
+/// Nanoseconds in a second.
+pub const NANOS_PER_SECOND: i64 = 1_000_000_000;
+
+/// Nanoseconds since the Unix epoch (UTC), by the clock of the machine that captured.
+///
+/// Shown, and written in JSON, as RFC 3339 with nine digits of fraction: `2026-01-06T10:22:31.004512000Z`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+impl Timestamp {
+    /// This time and `nanos` more; saturates at the ends of what 64 bits can tell (years 1677 and 2262).
+    pub fn plus(self, nanos: i64) -> Timestamp {
+        Timestamp(self.0.saturating_add(nanos))
+    }
+
+    /// Nanoseconds from `earlier` to this time; negative when `earlier` is later. Saturates.
+    pub fn since(self, earlier: Timestamp) -> i64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Days since 1970-01-01 to (year, month, day), after Howard Hinnant's `civil_from_days`.
+fn civil(days: i64) -> (i64, i64, i64) {
+    let z = days + 719_468;
+    let era = z.div_euclid(146_097);
+    let doe = z.rem_euclid(146_097);
+    let yoe = (doe - doe / 1_460 + doe / 36_524 - doe / 146_096) / 365;
+    let doy = doe - (365 * yoe + yoe / 4 - yoe / 100);
+    let mp = (5 * doy + 2) / 153;
+    let day = doy - (153 * mp + 2) / 5 + 1;
+    let month = if mp < 10 { mp + 3 } else { mp - 9 };
+    (yoe + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// (year, month, day) to days since 1970-01-01: the inverse of [`civil`].
+fn days(year: i64, month: i64, day: i64) -> i64 {
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let yoe = year.rem_euclid(400);
+    let doy = (153 * (if month > 2 { month - 3 } else { month + 9 }) + 2) / 5 + day - 1;
+    era * 146_097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719_468
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.div_euclid(NANOS_PER_SECOND);
+        let nanos = self.0.rem_euclid(NANOS_PER_SECOND);
+        let (year, month, day) = civil(seconds.div_euclid(86_400));
+        let rest = seconds.rem_euclid(86_400);
+        let (h, m, s) = (rest / 3_600, rest / 60 % 60, rest % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{h:02}:{m:02}:{s:02}.{nanos:09}Z")
+    }
+}
+
+/// The text is no RFC 3339 time in UTC, such as `2026-01-06T10:22:31.004512000Z`.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no RFC 3339 time in UTC, such as 2026-01-06T10:22:31.004512000Z")]
+pub struct TimestampError(String);
+
+impl FromStr for Timestamp {
+    type Err = TimestampError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let parse = || -> Option<i64> {
+            let body = text.strip_suffix('Z')?;
+            let (date, clock) = body.split_once('T')?;
+            let mut date = date.splitn(3, '-').map(|part| part.parse::<i64>().ok());
+            let (year, month, day) = (date.next()??, date.next()??, date.next()??);
+            let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
+            let mut clock = clock.splitn(3, ':').map(|part| part.parse::<i64>().ok());
+            let (h, m, s) = (clock.next()??, clock.next()??, clock.next()??);
+            let in_range = (1..=12).contains(&month) && (1..=31).contains(&day);
+            if !in_range || h > 23 || m > 59 || s > 60 || fraction.len() > 9 {
+                return None;
+            }
+            let nanos =
+                if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").parse::<i64>().ok()? };
+            let seconds = days(year, month, day) * 86_400 + h * 3_600 + m * 60 + s;
+            seconds.checked_mul(NANOS_PER_SECOND)?.checked_add(nanos)
+        };
+        parse().map(Timestamp).ok_or_else(|| TimestampError(text.to_owned()))
+    }
+}
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Timestamp {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Intervals of capture time in which frames came with gaps of at most [`Spans::GAP_NANOS`].
+///
+/// A function of the set of frame times alone: the order of insertion and of merging carries no meaning.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Spans(Vec<(Timestamp, Timestamp)>);
+
+impl Spans {
+    /// The longest silence inside one interval: 3 s, the least time that SEMANTICS section 2 asks a capture to
+    /// go on before silence counts as an answer. Shorter would store more intervals for no gain; longer could
+    /// claim that a capture went on when it did not.
+    pub const GAP_NANOS: i64 = 3 * NANOS_PER_SECOND;
+
+    /// Adds one frame's time.
+    pub fn insert(&mut self, time: Timestamp) {
+        if let Some(last) = self.0.last_mut() {
+            // The usual case: time goes forward.
+            if time >= last.0 && time.since(last.1) <= Self::GAP_NANOS {
+                last.1 = last.1.max(time);
+                return;
+            }
+            if time.since(last.1) > Self::GAP_NANOS {
+                self.0.push((time, time));
+                return;
+            }
+        }
+        self.add(time, time);
+    }
+
+    fn add(&mut self, from: Timestamp, to: Timestamp) {
+        let near = |a: Timestamp, b: Timestamp| b.since(a) <= Self::GAP_NANOS;
+        let start = self.0.partition_point(|&(_, end)| !near(end, from));
+        let stop = start + self.0[start..].partition_point(|&(begin, _)| near(to, begin));
+        let (mut from, mut to) = (from, to);
+        for &(begin, end) in &self.0[start..stop] {
+            from = from.min(begin);
+            to = to.max(end);
+        }
+        self.0.splice(start..stop, [(from, to)]);
+    }
+
+    /// Adds all intervals of `other`.
+    pub fn merge(&mut self, other: &Spans) {
+        for &(from, to) in &other.0 {
+            self.add(from, to);
+        }
+    }
+
+    /// Whether some frame came in `from..=to`.
+    ///
+    /// Exact where the window is at least [`Spans::GAP_NANOS`] long; a shorter window inside an interval counts as
+    /// seen.
+    pub fn any_within(&self, from: Timestamp, to: Timestamp) -> bool {
+        let first = self.0.partition_point(|&(_, end)| end < from);
+        self.0.get(first).is_some_and(|&(begin, _)| begin <= to)
+    }
+
+    /// The intervals, ascending and apart by more than [`Spans::GAP_NANOS`].
+    pub fn as_slice(&self) -> &[(Timestamp, Timestamp)] {
+        &self.0
+    }
+
+    /// The earliest and the latest time, if any frame came.
+    pub fn range(&self) -> Option<(Timestamp, Timestamp)> {
+        Some((self.0.first()?.0, self.0.last()?.1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_time_is_written_as_rfc_3339_and_read_back() {
+        for (nanos, text) in [
+            (0, "1970-01-01T00:00:00.000000000Z"),
+            (1_767_694_951_004_512_000, "2026-01-06T10:22:31.004512000Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+            (951_782_400_000_000_001, "2000-02-29T00:00:00.000000001Z"),
+        ] {
+            assert_eq!(Timestamp(nanos).to_string(), text);
+            assert_eq!(text.parse(), Ok(Timestamp(nanos)));
+        }
+        for bad in ["", "2026-13-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00+01:00"] {
+            assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn spans_are_a_function_of_the_set_of_times() {
+        let seconds = [0i64, 2, 5, 9, 12, 30, 31, 1, 10];
+        let mut orders = vec![seconds.to_vec(); 3];
+        orders[1].reverse();
+        orders[2].rotate_left(4);
+        let spans: Vec<Spans> = orders
+            .iter()
+            .map(|order| {
+                let mut spans = Spans::default();
+                order.iter().for_each(|s| spans.insert(Timestamp(s * NANOS_PER_SECOND)));
+                spans
+            })
+            .collect();
+        assert_eq!(spans[0], spans[1]);
+        assert_eq!(spans[0], spans[2]);
+        assert_eq!(spans[0].as_slice().len(), 3, "{:?}", spans[0]);
+        let mut halves = Spans::default();
+        let mut tail = Spans::default();
+        seconds[..4].iter().for_each(|s| halves.insert(Timestamp(s * NANOS_PER_SECOND)));
+        seconds[4..].iter().for_each(|s| tail.insert(Timestamp(s * NANOS_PER_SECOND)));
+        halves.merge(&tail);
+        assert_eq!(halves, spans[0]);
+    }
+
+    #[test]
+    fn a_window_sees_frames_only_where_there_are_some() {
+        let mut spans = Spans::default();
+        [0, 2, 20].into_iter().for_each(|s| spans.insert(Timestamp(s * NANOS_PER_SECOND)));
+        let within = |from: i64, to: i64| {
+            spans.any_within(Timestamp(from * NANOS_PER_SECOND), Timestamp(to * NANOS_PER_SECOND))
+        };
+        assert!(within(3, 20) && within(1, 4) && !within(3, 19) && !within(21, 60));
+    }
+}
