@@ -1,1 +1,20 @@
-//! stub
+//! Packets to flow records: the mapper cuts ([`FlowTable`]), the reducer alone joins ([`stitch`]).
+
+mod community_id;
+mod finish;
+mod head;
+mod key;
+mod outcome;
+mod partial;
+mod record;
+mod stitch;
+mod table;
+
+pub use finish::{Finisher, HostSight};
+pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Segment, Stream};
+pub use key::{FlowKey, Side};
+pub use outcome::{ConnState, Outcome};
+pub use partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
+pub use record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
+pub use stitch::{SYN_DUPLICATE_NANOS, UDP_IDLE_NANOS, initiator, stitch};
+pub use table::{FlowTable, Observed};

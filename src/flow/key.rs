@@ -1,0 +1,61 @@
+//! What makes two packets belong to one conversation.
+
+use super::community_id::community_id;
+use crate::model::{Endpoint, Transport};
+use serde::{Deserialize, Serialize};
+
+/// The two endpoints of a conversation in a fixed order, and its transport. VLAN, VNI and interface are no part of it:
+/// mirror ports tag each direction their own way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct FlowKey {
+    /// The transport.
+    pub transport: Transport,
+    /// The lesser endpoint, by address then port.
+    pub low: Endpoint,
+    /// The greater endpoint.
+    pub high: Endpoint,
+}
+
+/// Which endpoint of a [`FlowKey`] sends. Says nothing about who began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Side {
+    /// The lesser endpoint.
+    Low,
+    /// The greater endpoint.
+    High,
+}
+
+impl Side {
+    /// The other side.
+    pub fn other(self) -> Side {
+        match self {
+            Side::Low => Side::High,
+            Side::High => Side::Low,
+        }
+    }
+}
+
+impl FlowKey {
+    /// The key of a packet from `src` to `dst`, and the side that sent it.
+    pub fn of(transport: Transport, src: Endpoint, dst: Endpoint) -> (FlowKey, Side) {
+        if src <= dst {
+            (FlowKey { transport, low: src, high: dst }, Side::Low)
+        } else {
+            (FlowKey { transport, low: dst, high: src }, Side::High)
+        }
+    }
+
+    /// The endpoint of a side.
+    pub fn endpoint(&self, side: Side) -> Endpoint {
+        match side {
+            Side::Low => self.low,
+            Side::High => self.high,
+        }
+    }
+
+    /// The Community ID (v1, seed 0) of the flow that `initiator` began.
+    pub fn flow_id(&self, initiator: Side) -> String {
+        community_id(self.transport, self.endpoint(initiator), self.endpoint(initiator.other()))
+    }
+}

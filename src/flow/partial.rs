@@ -1,0 +1,360 @@
+//! What one stretch of a capture shows of one conversation: a value that merges with the stretches before and after.
+//!
+//! Every fact is a sum, a minimum, a maximum or a set, so that it carries no trace of where the capture was cut.
+//! What the facts mean is decided after stitching (`outcome`), never here.
+
+use super::head::Head;
+use super::key::{FlowKey, Side};
+use crate::model::{CaptureId, FramePoint, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// A SYN without ACK, and its repeats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Syn {
+    /// Initial sequence number.
+    pub isn: u32,
+    /// The first of them.
+    pub first: FramePoint,
+    /// The last that counted as a transmission.
+    pub last: FramePoint,
+    /// Transmissions: a repeat less than 200 ms after the one before is a duplicate and not counted.
+    pub count: u32,
+}
+
+/// A SYN with ACK.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SynAck {
+    /// Initial sequence number of its sender.
+    pub isn: u32,
+    /// What it acknowledges: the other side's initial sequence number and 1.
+    pub ack: u32,
+    /// The first of them.
+    pub first: FramePoint,
+}
+
+/// A reset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reset {
+    /// The first of them.
+    pub first: FramePoint,
+    /// Its time to live.
+    pub ttl: u8,
+}
+
+/// Acknowledgement numbers that one side sent (resets left out): only whether there were none, one value or several.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Acks {
+    /// No packet with ACK.
+    #[default]
+    None,
+    /// Always this value.
+    One(u32),
+    /// Several values: what the other side sent arrived.
+    Many,
+}
+
+impl Acks {
+    fn merge(self, other: Acks) -> Acks {
+        match (self, other) {
+            (Acks::None, acks) | (acks, Acks::None) => acks,
+            (Acks::One(a), Acks::One(b)) if a == b => Acks::One(a),
+            _ => Acks::Many,
+        }
+    }
+}
+
+/// Which DNS messages one side sent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DnsSeen {
+    /// Queries.
+    pub queries: u32,
+    /// Responses.
+    pub responses: u32,
+}
+
+/// What one side of a conversation sent.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SideFacts {
+    /// Frames.
+    pub packets: u64,
+    /// Their length on the wire, bytes.
+    pub bytes: u64,
+    /// Their TCP or UDP payload, bytes.
+    pub payload: u64,
+    /// The first frame.
+    pub first: Option<FramePoint>,
+    /// The latest time.
+    pub last: Option<Timestamp>,
+    /// SYN without ACK.
+    pub syn: Option<Syn>,
+    /// SYN with ACK.
+    pub syn_ack: Option<SynAck>,
+    /// First FIN.
+    pub fin: Option<FramePoint>,
+    /// First RST.
+    pub reset: Option<Reset>,
+    /// First TCP packet that is no SYN without ACK.
+    pub beyond_syn: Option<FramePoint>,
+    /// The latest such packet.
+    pub beyond_syn_last: Option<FramePoint>,
+    /// First packet with payload.
+    pub data: Option<FramePoint>,
+    /// Acknowledgement numbers.
+    pub acks: Acks,
+    /// Least and greatest time to live of packets other than resets.
+    pub ttl: Option<(u8, u8)>,
+    /// A segment that is nothing but a fatal TLS alert in the clear: where, and the alert's description.
+    pub alert: Option<(FramePoint, u8)>,
+    /// The first segment that begins with a TLS application-data record.
+    pub tls_data: Option<FramePoint>,
+    /// DNS messages over UDP.
+    pub dns: DnsSeen,
+    /// First payload bytes.
+    #[serde(default, skip_serializing_if = "head_is_empty")]
+    pub head: Head,
+}
+
+fn head_is_empty(head: &Head) -> bool {
+    head.segments().is_empty()
+}
+
+/// What an ICMP error says about the packet that it quotes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QuoteClass {
+    /// Port unreachable for UDP, from the target itself.
+    Refused,
+    /// Administratively prohibited, or port unreachable as only a firewall sends it.
+    Prohibited,
+    /// Any other unreachable, and time exceeded.
+    Unreachable,
+    /// An error that blocks nothing: fragmentation needed, packet too big, redirect, source quench, parameter problem.
+    Note,
+}
+
+/// The first ICMP error of a class about packets of one side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QuoteFact {
+    /// Who sent the quoted packet.
+    pub quoted: Side,
+    /// What the error means.
+    pub class: QuoteClass,
+    /// The error's frame.
+    pub point: FramePoint,
+    /// ICMP type.
+    pub kind: u8,
+    /// ICMP code.
+    pub code: u8,
+    /// Who sent the error.
+    pub sender: IpAddr,
+    /// Sequence number of the quoted TCP segment.
+    pub tcp_seq: Option<u32>,
+}
+
+/// What one stretch of a capture shows of one conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartialFlow {
+    /// Between whom.
+    pub key: FlowKey,
+    /// VLAN of the first frame.
+    pub vlan: Option<u16>,
+    /// Virtual network identifier of the first frame.
+    pub vni: Option<u32>,
+    /// What the lesser endpoint sent.
+    pub low: SideFacts,
+    /// What the greater endpoint sent.
+    pub high: SideFacts,
+    /// ICMP errors about it, at most one a side and class.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quotes: Vec<QuoteFact>,
+    /// The latest ICMP error about it.
+    pub quoted_last: Option<Timestamp>,
+}
+
+fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+fn earlier_by<T, K: Ord>(a: Option<T>, b: Option<T>, key: impl Fn(&T) -> K) -> Option<T> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(if key(&b) < key(&a) { b } else { a }),
+        (a, b) => a.or(b),
+    }
+}
+
+impl SideFacts {
+    /// Adds what the same side sent in another stretch. SYN repeats are counted by `stitch`, which sees them in order:
+    /// here the count is the sum less duplicates of `other`'s first after this one's last.
+    fn merge(&mut self, other: SideFacts, duplicate_nanos: i64) {
+        self.packets += other.packets;
+        self.bytes += other.bytes;
+        self.payload += other.payload;
+        self.first = earlier(self.first, other.first);
+        self.last = self.last.max(other.last);
+        self.syn = match (self.syn, other.syn) {
+            (Some(a), Some(b)) => {
+                let (a, b) = if b.first < a.first { (b, a) } else { (a, b) };
+                if b.first.time.since(a.last.time) < duplicate_nanos {
+                    Some(Syn { count: a.count + b.count - 1, last: if b.count > 1 { b.last } else { a.last }, ..a })
+                } else {
+                    Some(Syn { count: a.count + b.count, last: b.last, ..a })
+                }
+            }
+            (a, b) => a.or(b),
+        };
+        self.syn_ack = earlier_by(self.syn_ack, other.syn_ack, |syn_ack| syn_ack.first);
+        self.fin = earlier(self.fin, other.fin);
+        self.reset = earlier_by(self.reset, other.reset, |reset| reset.first);
+        self.beyond_syn = earlier(self.beyond_syn, other.beyond_syn);
+        self.beyond_syn_last = self.beyond_syn_last.max(other.beyond_syn_last);
+        self.data = earlier(self.data, other.data);
+        self.acks = self.acks.merge(other.acks);
+        self.ttl = match (self.ttl, other.ttl) {
+            (Some((a, b)), Some((c, d))) => Some((a.min(c), b.max(d))),
+            (a, b) => a.or(b),
+        };
+        self.alert = earlier_by(self.alert, other.alert, |alert| alert.0);
+        self.tls_data = earlier(self.tls_data, other.tls_data);
+        self.dns.queries += other.dns.queries;
+        self.dns.responses += other.dns.responses;
+        self.head.append(other.head);
+    }
+
+    /// Counts an acknowledgement number.
+    pub(super) fn acknowledge(&mut self, ack: u32) {
+        self.acks = self.acks.merge(Acks::One(ack));
+    }
+
+    fn points_mut(&mut self) -> impl Iterator<Item = &mut FramePoint> {
+        let syn = self.syn.iter_mut().flat_map(|syn| [&mut syn.first, &mut syn.last]);
+        let fixed = [
+            self.first.as_mut(),
+            self.syn_ack.as_mut().map(|syn_ack| &mut syn_ack.first),
+            self.fin.as_mut(),
+            self.reset.as_mut().map(|reset| &mut reset.first),
+            self.beyond_syn.as_mut(),
+            self.beyond_syn_last.as_mut(),
+            self.data.as_mut(),
+            self.alert.as_mut().map(|alert| &mut alert.0),
+            self.tls_data.as_mut(),
+        ];
+        syn.chain(fixed.into_iter().flatten()).chain(self.head.points_mut())
+    }
+}
+
+impl PartialFlow {
+    /// A conversation of which nothing was seen yet.
+    pub fn new(key: FlowKey) -> Self {
+        PartialFlow {
+            key,
+            vlan: None,
+            vni: None,
+            low: SideFacts::default(),
+            high: SideFacts::default(),
+            quotes: Vec::new(),
+            quoted_last: None,
+        }
+    }
+
+    /// What a side sent.
+    pub fn side(&self, side: Side) -> &SideFacts {
+        match side {
+            Side::Low => &self.low,
+            Side::High => &self.high,
+        }
+    }
+
+    pub(super) fn side_mut(&mut self, side: Side) -> &mut SideFacts {
+        match side {
+            Side::Low => &mut self.low,
+            Side::High => &mut self.high,
+        }
+    }
+
+    /// The side that sent a SYN without ACK, and that SYN.
+    pub fn syn(&self) -> Option<(Side, Syn)> {
+        let of = |side: Side| self.side(side).syn.map(|syn| (side, syn));
+        earlier_by(of(Side::Low), of(Side::High), |(_, syn)| syn.first)
+    }
+
+    /// The first frame of the conversation itself (ICMP errors about it left out).
+    pub fn first(&self) -> Option<FramePoint> {
+        earlier(self.low.first, self.high.first)
+    }
+
+    /// Where it begins in the evidence: its first frame, or the first ICMP error about it.
+    pub fn begin(&self) -> Option<FramePoint> {
+        earlier(self.first(), self.quotes.iter().map(|quote| quote.point).min())
+    }
+
+    /// The latest time at which anything was seen of it.
+    pub fn latest(&self) -> Option<Timestamp> {
+        self.low.last.max(self.high.last).max(self.quoted_last)
+    }
+
+    /// Whether FIN or RST was seen before `point`.
+    pub fn closed_before(&self, point: FramePoint) -> bool {
+        [&self.low, &self.high].into_iter().any(|side| {
+            side.fin.is_some_and(|fin| fin < point) || side.reset.is_some_and(|reset| reset.first < point)
+        })
+    }
+
+    /// Sequence number of a side's first payload byte, where a SYN told it.
+    pub fn stream_start(&self, side: Side) -> Option<u32> {
+        let own = self.side(side);
+        let told = own.syn.map(|syn| syn.isn).or(own.syn_ack.map(|syn_ack| syn_ack.isn));
+        // A SYN-ACK tells where the other side's stream begins, too.
+        told.map(|isn| isn.wrapping_add(1)).or(self.side(side.other()).syn_ack.map(|syn_ack| syn_ack.ack))
+    }
+
+    /// Counts an ICMP error: the first of each side and class stays.
+    pub(super) fn add_quote(&mut self, quote: QuoteFact) {
+        self.quoted_last = self.quoted_last.max(Some(quote.point.time));
+        match self.quotes.iter_mut().find(|have| (have.quoted, have.class) == (quote.quoted, quote.class)) {
+            Some(have) if quote.point < have.point => *have = quote,
+            Some(_) => {}
+            None => {
+                self.quotes.push(quote);
+                self.quotes.sort_by_key(|quote| (quote.quoted, quote.class));
+            }
+        }
+    }
+
+    /// The first ICMP error of a class about packets that `quoted` sent.
+    pub fn quote(&self, quoted: Side, class: QuoteClass) -> Option<&QuoteFact> {
+        self.quotes.iter().find(|quote| quote.quoted == quoted && quote.class == class)
+    }
+
+    /// Joins another stretch of the same conversation.
+    pub fn merge(&mut self, other: PartialFlow, duplicate_nanos: i64) {
+        debug_assert_eq!(self.key, other.key);
+        let tags_of_other = match (self.first(), other.first()) {
+            (Some(own), Some(others)) => others < own,
+            (None, Some(_)) => true,
+            (_, None) => false,
+        };
+        if tags_of_other {
+            (self.vlan, self.vni) = (other.vlan, other.vni);
+        }
+        let quoted_last = self.quoted_last.max(other.quoted_last);
+        for quote in other.quotes {
+            self.add_quote(quote);
+        }
+        self.quoted_last = quoted_last;
+        self.low.merge(other.low, duplicate_nanos);
+        self.high.merge(other.high, duplicate_nanos);
+    }
+
+    /// Translates the capture numbers of all points.
+    pub fn renumber(&mut self, number: impl Fn(CaptureId) -> CaptureId) {
+        let quotes = self.quotes.iter_mut().map(|quote| &mut quote.point);
+        for point in self.low.points_mut().chain(self.high.points_mut()).chain(quotes) {
+            point.capture = number(point.capture);
+        }
+    }
+}

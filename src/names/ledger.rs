@@ -1,0 +1,356 @@
+//! What each host was told: DNS answers matched with their queries, and the names that they give to an address at a
+//! time. SEMANTICS section 3.
+
+use super::observation::DnsObservation;
+use crate::model::{DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp, Transport};
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+/// How long after a flow began an answer may still name it: 5 s (SEMANTICS section 3), the time after which stub resolvers
+/// repeat a question; a later answer was caused by something else.
+pub const LATE_ANSWER_NANOS: i64 = 5 * NANOS_PER_SECOND;
+
+/// How long a query may stay without answer before silence is one, and how long after its start a capture may still show
+/// answers whose queries it missed: 5 s.
+pub const DNS_PATIENCE_NANOS: i64 = 5 * NANOS_PER_SECOND;
+
+/// Most chains that are joined for one answer. Resolver caches give one or two; the bound keeps hostile captures linear.
+const MOST_JOINED: usize = 16;
+
+/// One response, and what it may say.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    /// Where it stands in the evidence.
+    pub point: FramePoint,
+    /// The host that was told, by the address that stands for it.
+    pub host: IpAddr,
+    /// The very address that asked.
+    pub client: Endpoint,
+    /// Who told.
+    pub resolver: IpAddr,
+    /// Whether the resolver is one that the site trusts.
+    pub trusted: bool,
+    /// Whether it matches a query of that host.
+    pub matched: bool,
+    /// Whether its query got more answers than it had transmissions, with different addresses.
+    pub contested: bool,
+    /// Response code.
+    pub rcode: u16,
+    /// Type asked for.
+    pub qtype: u16,
+    /// The name asked for and the aliases reached from it, in order.
+    pub names: Vec<DomainName>,
+    /// The addresses reached, with their time to live in seconds.
+    pub addresses: Vec<(IpAddr, u32)>,
+    /// Whether only part of the message could be read.
+    pub salvaged: bool,
+}
+
+impl Answer {
+    /// Whether it may name an address: matched, and from a trusted resolver.
+    fn names_something(&self) -> bool {
+        self.matched && self.trusted
+    }
+}
+
+/// One query.
+#[derive(Clone, Debug)]
+pub struct Query {
+    /// Where it stands in the evidence.
+    pub point: FramePoint,
+    /// The host that asked.
+    pub host: IpAddr,
+    /// The very address that asked.
+    pub client: Endpoint,
+    /// Who was asked.
+    pub resolver: IpAddr,
+    /// The name asked for.
+    pub name: DomainName,
+    /// The type asked for.
+    pub qtype: u16,
+    /// Whether an answer to it was seen.
+    pub answered: bool,
+}
+
+/// One chain of names by which a host knew an address: the asked name first.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// The names.
+    pub names: Vec<DomainName>,
+    /// The newest answer that gives this chain.
+    pub point: FramePoint,
+    /// Whether that answer's time to live had passed when the flow began.
+    pub expired: bool,
+    /// Whether it came after the flow began.
+    pub late: bool,
+    /// Whether the query of that answer is contested.
+    pub contested: bool,
+    /// Whether its message was salvaged.
+    pub salvaged: bool,
+}
+
+/// All DNS evidence, by host.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    answers: Vec<Answer>,
+    queries: Vec<Query>,
+    /// (host, address) to answers that hold it, ascending by point; of any standing.
+    by_address: BTreeMap<(IpAddr, IpAddr), Vec<usize>>,
+    /// (host, target) to answers whose chain reaches the target as an alias.
+    by_alias: BTreeMap<(IpAddr, DomainName), Vec<usize>>,
+    /// (host, name) to answers that asked for the name or reached it.
+    by_name: BTreeMap<(IpAddr, DomainName), Vec<usize>>,
+    /// Hosts of which queries are seen.
+    asking: BTreeSet<IpAddr>,
+    /// Hosts that got matched answers.
+    told: BTreeMap<IpAddr, u64>,
+    begin: Option<Timestamp>,
+}
+
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+struct Question {
+    client: Endpoint,
+    resolver: Endpoint,
+    transport: Transport,
+    id: u16,
+    name: Option<DomainName>,
+    qtype: u16,
+}
+
+#[derive(Default)]
+struct Exchange {
+    queries: Vec<usize>,
+    answers: Vec<usize>,
+    contested: bool,
+}
+
+impl Ledger {
+    /// From all DNS messages. `host_of` gives the address that stands for a host, `trusted` tells the resolvers that count,
+    /// `begin` is when the captures begin.
+    pub fn new(
+        observations: &[DnsObservation],
+        host_of: &dyn Fn(IpAddr) -> IpAddr,
+        trusted: &dyn Fn(IpAddr) -> bool,
+        begin: Option<Timestamp>,
+    ) -> Self {
+        let mut ordered: Vec<&DnsObservation> = observations.iter().collect();
+        ordered.sort_by_key(|observation| observation.point);
+        let mut ledger = Ledger { begin, ..Ledger::default() };
+        let mut exchanges: BTreeMap<Question, Exchange> = BTreeMap::new();
+        for observation in ordered {
+            let message = &observation.message;
+            let question = Question {
+                client: observation.client,
+                resolver: observation.resolver,
+                transport: observation.transport,
+                id: message.id,
+                name: message.qname.clone(),
+                qtype: message.qtype,
+            };
+            let host = host_of(observation.client.ip);
+            if message.response {
+                let exchange = exchanges.get_mut(&question).filter(|exchange| !exchange.queries.is_empty());
+                let (names, addresses) = message.reached();
+                let index = ledger.answers.len();
+                ledger.answers.push(Answer {
+                    point: observation.point,
+                    host,
+                    client: observation.client,
+                    resolver: observation.resolver.ip,
+                    trusted: trusted(observation.resolver.ip),
+                    matched: exchange.is_some(),
+                    contested: false,
+                    rcode: message.rcode,
+                    qtype: message.qtype,
+                    names,
+                    addresses,
+                    salvaged: message.salvaged,
+                });
+                if let Some(exchange) = exchange {
+                    exchange.answers.push(index);
+                    if exchange.answers.len() > exchange.queries.len() && !exchange.contested {
+                        let set = |index: &usize| -> BTreeSet<IpAddr> {
+                            ledger.answers[*index].addresses.iter().map(|(ip, _)| *ip).collect()
+                        };
+                        let newest = set(&index);
+                        exchange.contested = exchange.answers.iter().any(|other| set(other) != newest);
+                    }
+                    for &query in &exchange.queries {
+                        ledger.queries[query].answered = true;
+                    }
+                }
+            } else if let Some(name) = message.qname.clone() {
+                ledger.asking.insert(host);
+                exchanges.entry(question).or_default().queries.push(ledger.queries.len());
+                ledger.queries.push(Query {
+                    point: observation.point,
+                    host,
+                    client: observation.client,
+                    resolver: observation.resolver.ip,
+                    name,
+                    qtype: message.qtype,
+                    answered: false,
+                });
+            }
+        }
+        for exchange in exchanges.values().filter(|exchange| exchange.contested) {
+            for &index in &exchange.answers {
+                ledger.answers[index].contested = true;
+            }
+        }
+        ledger.index();
+        ledger
+    }
+
+    fn index(&mut self) {
+        for (index, answer) in self.answers.iter().enumerate() {
+            for &(ip, _) in &answer.addresses {
+                let list = self.by_address.entry((answer.host, ip)).or_default();
+                if list.last() != Some(&index) {
+                    list.push(index);
+                }
+            }
+            if answer.matched {
+                *self.told.entry(answer.host).or_default() += 1;
+            }
+            for (place, name) in answer.names.iter().enumerate() {
+                self.by_name.entry((answer.host, name.clone())).or_default().push(index);
+                if place > 0 && answer.names_something() {
+                    self.by_alias.entry((answer.host, name.clone())).or_default().push(index);
+                }
+            }
+        }
+    }
+
+    /// All answers, in order.
+    pub fn answers(&self) -> &[Answer] {
+        &self.answers
+    }
+
+    /// All queries, in order.
+    pub fn queries(&self) -> &[Query] {
+        &self.queries
+    }
+
+    /// How many matched answers a host got.
+    pub fn told(&self, host: IpAddr) -> u64 {
+        self.told.get(&host).copied().unwrap_or_default()
+    }
+
+    fn at(&self, host: IpAddr, ip: IpAddr) -> impl DoubleEndedIterator<Item = &Answer> {
+        self.by_address.get(&(host, ip)).into_iter().flatten().map(|&index| &self.answers[index])
+    }
+
+    /// The chains by which `host` knew `ip` when a flow began at `time`, newest first, each once. Answers that came
+    /// within [`LATE_ANSWER_NANOS`] afterwards count only where none came before.
+    pub fn readings(&self, host: IpAddr, ip: IpAddr, time: Timestamp) -> Vec<Reading> {
+        let naming = || self.at(host, ip).filter(|answer| answer.names_something() && !answer.names.is_empty());
+        let mut early: Vec<&Answer> = naming().filter(|answer| answer.point.time <= time).collect();
+        let late = early.is_empty();
+        if late {
+            early = naming().filter(|answer| answer.point.time.since(time) <= LATE_ANSWER_NANOS).collect();
+        }
+        let mut readings: Vec<Reading> = Vec::new();
+        let mut known: BTreeSet<Vec<DomainName>> = BTreeSet::new();
+        for answer in early.into_iter().rev() {
+            let ttl = answer.addresses.iter().find(|(address, _)| *address == ip).map_or(0, |(_, ttl)| *ttl);
+            let expired = time.since(answer.point.time) > i64::from(ttl) * NANOS_PER_SECOND;
+            for names in self.joined(answer) {
+                if known.insert(names.clone()) {
+                    readings.push(Reading {
+                        names,
+                        point: answer.point,
+                        expired,
+                        late,
+                        contested: answer.contested,
+                        salvaged: answer.salvaged,
+                    });
+                }
+            }
+        }
+        readings
+    }
+
+    /// The chain of an answer, with what earlier answers to the same host put before it: an alias a -> b told before lets an
+    /// answer for b name the address a.
+    fn joined(&self, answer: &Answer) -> Vec<Vec<DomainName>> {
+        let mut done: BTreeSet<Vec<DomainName>> = BTreeSet::new();
+        let mut open = vec![answer.names.clone()];
+        let mut steps = 0;
+        while let Some(chain) = open.pop() {
+            let Some(first) = chain.first() else { continue };
+            let before = self.by_alias.get(&(answer.host, first.clone()));
+            let mut extended = false;
+            for &index in before.into_iter().flatten() {
+                let earlier = &self.answers[index];
+                if earlier.point >= answer.point || steps >= MOST_JOINED {
+                    continue;
+                }
+                let Some(place) = earlier.names.iter().position(|name| name == first) else { continue };
+                let prefix = &earlier.names[..place];
+                if prefix.is_empty() || prefix.iter().any(|name| chain.contains(name)) {
+                    continue;
+                }
+                let longer: Vec<DomainName> = prefix.iter().chain(&chain).cloned().collect();
+                extended = true;
+                if !open.contains(&longer) && !done.contains(&longer) {
+                    steps += 1;
+                    open.push(longer);
+                }
+            }
+            if !extended {
+                done.insert(chain);
+            }
+        }
+        done.into_iter().collect()
+    }
+
+    /// Whether the newest evidence for the address is contested and no uncontested answer gave it: conflict (a).
+    pub fn contested(readings: &[Reading]) -> bool {
+        !readings.is_empty() && readings.iter().all(|reading| reading.contested)
+    }
+
+    /// Whether `host` was ever told `ip` for `name` by a trusted, matched answer.
+    pub fn ever_named(&self, host: IpAddr, name: &DomainName, ip: IpAddr) -> bool {
+        self.at(host, ip)
+            .filter(|answer| answer.names_something())
+            .any(|answer| self.joined(answer).iter().any(|chain| chain.contains(name)))
+    }
+
+    /// Whether, at `time`, an answer for `name` within its time to live gave `host` addresses of `ip`'s family.
+    pub fn told_otherwise(&self, host: IpAddr, name: &DomainName, ip: IpAddr, time: Timestamp) -> bool {
+        let answers = self.by_name.get(&(host, name.clone()));
+        answers.into_iter().flatten().map(|&index| &self.answers[index]).any(|answer| {
+            answer.names_something()
+                && answer.point.time <= time
+                && answer.addresses.iter().any(|(other, ttl)| {
+                    other.is_ipv4() == ip.is_ipv4()
+                        && *other != ip
+                        && time.since(answer.point.time) <= i64::from(*ttl) * NANOS_PER_SECOND
+                })
+        })
+    }
+
+    /// The first answer from an untrusted resolver that gave `host` this address, no later than a late answer may be.
+    pub fn untrusted(&self, host: IpAddr, ip: IpAddr, time: Timestamp) -> Option<&Answer> {
+        self.at(host, ip).find(|answer| {
+            answer.matched && !answer.trusted && answer.point.time.since(time) <= LATE_ANSWER_NANOS
+        })
+    }
+
+    /// Whether an answer is unsolicited: it matches no query, though the captures show this host's queries, and they had
+    /// begun 5 s before.
+    pub fn is_unsolicited(&self, answer: &Answer) -> bool {
+        !answer.matched
+            && self.asking.contains(&answer.host)
+            && self.begin.is_some_and(|begin| answer.point.time.since(begin) >= DNS_PATIENCE_NANOS)
+    }
+
+    /// The first unsolicited answer that gave `host` this address, if no other answer did.
+    pub fn only_unsolicited(&self, host: IpAddr, ip: IpAddr) -> Option<&Answer> {
+        if self.at(host, ip).any(|answer| answer.matched) {
+            return None;
+        }
+        self.at(host, ip).find(|answer| self.is_unsolicited(answer))
+    }
+}
