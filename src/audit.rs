@@ -342,8 +342,6 @@ pub struct CaptureQuality {
     pub snaplen_cut: u64,
     /// Frames dropped here because another interface of the same capture had shown them within 5 ms.
     pub duplicates: u64,
-    /// Frames that the same interface showed twice within 5 ms (mirror ports); counted as they are.
-    pub same_interface_copies: u64,
     /// Share of frames skipped for other reasons than not being IP, in millionths.
     pub undecodable_ppm: u64,
     /// TCP flows of which only one direction is seen.

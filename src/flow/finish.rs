@@ -7,7 +7,7 @@ use super::partial::PartialFlow;
 use super::record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 use super::stitch::initiator;
 use crate::model::{AppProtocol, FramePoint, Spans, Transport};
-use crate::names::{app, http, tls};
+use crate::names::{HostName, app, http, tls};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -197,18 +197,18 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
     found.app = app::recognise(&client.bytes, &server.bytes);
     let hello = match found.app {
         Some(AppProtocol::Tls) => tls::client_hello(&client.bytes),
-        Some(app) => app::inner_client_hello(app, &client.bytes, &server.bytes),
+        Some(app) => app::inner_client_hello(app, &client.bytes),
         None => None,
     };
     if let Some(hello) = hello {
-        found.named_at = client.complete_at(hello.end);
+        found.named_at = client.point_at(0);
         found.version = tls::server_version(&server.bytes).or_else(|| hello.versions.iter().copied().max());
         found.hello = Some(hello);
     }
     if found.app == Some(AppProtocol::Http) {
         let requests = http::requests(&client.bytes);
         if let Some(first) = requests.first() {
-            found.host = first.host.as_ref().map(ToString::to_string);
+            found.host = first.destination().map(|host| host.name.to_string());
             found.named_at = client.point_at(first.offset);
         }
         proxy_talk(&mut found, &requests, &client, &server);
@@ -219,22 +219,25 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
 
 /// What a client asked a proxy, and whether the proxy refused.
 fn proxy_talk(found: &mut FirstBytes, requests: &[http::Request], client: &Stream, server: &Stream) {
-    let Some(request) = requests.iter().find(|request| request.proxy.is_some()) else { return };
-    let Some(target) = &request.proxy else { return };
-    let tunnel = request.method == "CONNECT";
-    found.proxy = Some(ConnectTarget {
-        name: target.host.name().cloned(),
-        ip: target.host.ip(),
-        port: target.port.unwrap_or(if tunnel { 443 } else { 80 }),
-        tunnel,
-    });
+    let Some(request) = requests.iter().find(|request| request.is_for_proxy()) else { return };
+    let Some(target) = request.destination() else { return };
+    let tunnel = request.is_connect();
+    let (name, ip) = match &target.name {
+        HostName::Name(name) => (Some(name.clone()), None),
+        HostName::Ip(ip) => (None, Some(*ip)),
+    };
+    let port = target.port.unwrap_or(if tunnel { 443 } else { 80 });
+    found.proxy = Some(ConnectTarget { name, ip, port, tunnel });
     if !tunnel {
         return;
     }
-    // Inside the tunnel the client's own handshake follows its request.
-    let inner = client.bytes.get(request.end..).unwrap_or_default();
-    if let Some(hello) = tls::client_hello(inner) {
-        found.named_at = client.complete_at(request.end + hello.end);
+    // Inside the tunnel the client's own handshake follows its (last) request.
+    let end = requests.iter().rev().find(|request| request.is_connect()).and_then(|request| request.head_end);
+    let inner = end.and_then(|end| Some((end, client.bytes.get(end..)?)));
+    if let Some((end, inner)) = inner
+        && let Some(hello) = tls::client_hello(inner)
+    {
+        found.named_at = client.point_at(end);
         found.hello = Some(hello);
     }
     let statuses = http::statuses(&server.bytes);

@@ -150,7 +150,7 @@ impl Ledger {
             let host = host_of(observation.client.ip);
             if message.response {
                 let exchange = exchanges.get_mut(&question).filter(|exchange| !exchange.queries.is_empty());
-                let (names, addresses) = message.reached();
+                let reached = message.reached();
                 let index = ledger.answers.len();
                 ledger.answers.push(Answer {
                     point: observation.point,
@@ -162,8 +162,8 @@ impl Ledger {
                     contested: false,
                     rcode: message.rcode,
                     qtype: message.qtype,
-                    names,
-                    addresses,
+                    names: reached.names,
+                    addresses: reached.addresses.iter().map(|record| (record.ip, record.ttl)).collect(),
                     salvaged: message.salvaged,
                 });
                 if let Some(exchange) = exchange {

@@ -1,0 +1,273 @@
+//! The map step: one capture to partial flows, DNS messages and a tally. Knows no site, no rules, no other capture.
+
+use super::copies::{Copies, Copy};
+use crate::audit::{CaptureSummary, End, Unreadable};
+use crate::capture::{CaptureEnd, CaptureReader, Input, discover};
+use crate::decode::{Decoded, Packet, Payload, Shortfall, SkipReason, decode};
+use crate::flow::{FlowTable, Observed, PartialFlow};
+use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Transport};
+use crate::names::{DnsObservation, dns};
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// How captures are extracted.
+#[derive(Clone, Debug)]
+pub struct ExtractOptions {
+    /// Count frames that another interface of the same capture showed within 5 ms (for comparison with other tools).
+    pub keep_duplicates: bool,
+    /// Compute SHA-256 of each capture.
+    pub digest: bool,
+    /// Captures read at the same time.
+    pub jobs: usize,
+    /// Conversations kept open at the same time, per capture. Changes no audit.
+    pub table_capacity: usize,
+}
+
+impl ExtractOptions {
+    /// Conversations kept open unless told otherwise: a million, some hundreds of megabytes. Fewer would cut long
+    /// conversations more often, which costs time only.
+    pub const TABLE_CAPACITY: usize = 1 << 20;
+}
+
+impl Default for ExtractOptions {
+    fn default() -> Self {
+        ExtractOptions {
+            keep_duplicates: false,
+            digest: false,
+            jobs: 1,
+            table_capacity: Self::TABLE_CAPACITY,
+        }
+    }
+}
+
+/// What one capture gave. All its points carry capture number 0 until captures are ranked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Extract {
+    /// The tally.
+    pub summary: CaptureSummary,
+    /// Stretches of conversations.
+    pub pieces: Vec<PartialFlow>,
+    /// DNS messages over UDP.
+    pub dns: Vec<DnsObservation>,
+}
+
+/// What all captures gave.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Extracted {
+    /// Each capture that could be opened.
+    pub captures: Vec<Extract>,
+    /// Each that could not.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// Extracts all captures that the arguments name: files, directories, globs, `-`. What cannot be read is listed; the rest
+/// still counts.
+pub fn extract_all(captures: &[String], options: &ExtractOptions) -> Extracted {
+    let (inputs, problems) = discover(captures);
+    let mut extracted = Extracted::default();
+    for problem in problems {
+        extracted.unreadable.push(Unreadable { path: problem.path.clone(), problem: problem.to_string() });
+    }
+    let next = AtomicUsize::new(0);
+    let done: Mutex<BTreeMap<usize, Result<Extract, Unreadable>>> = Mutex::default();
+    let work = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(input) = inputs.get(index) else { return };
+            let result = extract_input(input, options);
+            if let Ok(mut done) = done.lock() {
+                done.insert(index, result);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..options.jobs.clamp(1, inputs.len().max(1)) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    for result in done.into_inner().unwrap_or_default().into_values() {
+        match result {
+            Ok(extract) => extracted.captures.push(extract),
+            Err(unreadable) => extracted.unreadable.push(unreadable),
+        }
+    }
+    extracted
+}
+
+fn extract_input(input: &Input, options: &ExtractOptions) -> Result<Extract, Unreadable> {
+    let unreadable = |problem: String| Unreadable { path: input.name().to_owned(), problem };
+    let reader = CaptureReader::open(input, options.digest).map_err(|error| unreadable(error.to_string()))?;
+    Ok(extract(input.name(), reader, options))
+}
+
+/// Extracts one capture.
+pub fn extract(name: &str, mut reader: CaptureReader, options: &ExtractOptions) -> Extract {
+    let mut mapper = Mapper::new(options);
+    while let Some(frame) = reader.next() {
+        let point = FramePoint { time: frame.time, capture: CaptureId(0), frame: frame.number };
+        mapper.frames += 1;
+        mapper.spans.insert(frame.time);
+        match decode(&frame) {
+            Decoded::Skipped(reason) => mapper.skip(reason),
+            Decoded::Packet(packet) => mapper.packet(&packet, frame.interface, point, frame.wire_len),
+        }
+    }
+    mapper.finish(name, reader)
+}
+
+struct Mapper {
+    table: FlowTable,
+    copies: Copies,
+    keep_duplicates: bool,
+    frames: u64,
+    packets: u64,
+    duplicates: u64,
+    same_interface_copies: u64,
+    unreadable_quotes: u64,
+    skipped: BTreeMap<String, u64>,
+    upkeep: BTreeMap<String, u64>,
+    without_flow: BTreeMap<String, u64>,
+    spans: Spans,
+    dns: Vec<DnsObservation>,
+}
+
+fn count(map: &mut BTreeMap<String, u64>, word: &str) {
+    match map.get_mut(word) {
+        Some(count) => *count += 1,
+        None => {
+            map.insert(word.to_owned(), 1);
+        }
+    }
+}
+
+impl Mapper {
+    fn new(options: &ExtractOptions) -> Self {
+        Mapper {
+            table: FlowTable::new(options.table_capacity),
+            copies: Copies::default(),
+            keep_duplicates: options.keep_duplicates,
+            frames: 0,
+            packets: 0,
+            duplicates: 0,
+            same_interface_copies: 0,
+            unreadable_quotes: 0,
+            skipped: BTreeMap::new(),
+            upkeep: BTreeMap::new(),
+            without_flow: BTreeMap::new(),
+            spans: Spans::default(),
+            dns: Vec::new(),
+        }
+    }
+
+    fn skip(&mut self, reason: SkipReason) {
+        if reason == SkipReason::Arp {
+            count(&mut self.upkeep, "arp");
+        }
+        count(&mut self.skipped, reason.as_str());
+    }
+
+    fn packet(&mut self, packet: &Packet<'_>, interface: u32, point: FramePoint, wire_len: u32) {
+        self.packets += 1;
+        let interface = packet.link_interface.map_or((0, interface), |index| (1, index));
+        match self.copies.look(packet, interface, point.time) {
+            Some(Copy::OtherInterface) => {
+                self.duplicates += 1;
+                if !self.keep_duplicates {
+                    return;
+                }
+            }
+            Some(Copy::SameInterface) => self.same_interface_copies += 1,
+            None => {}
+        }
+        if let Some(kind) = upkeep(packet) {
+            return count(&mut self.upkeep, kind);
+        }
+        let message = self.dns_message(packet, point);
+        match self.table.observe(packet, point, wire_len, message) {
+            Observed::Flow | Observed::Quote => {}
+            Observed::UnreadableQuote => {
+                self.unreadable_quotes += 1;
+                count(&mut self.without_flow, "unreadable-icmp-quote");
+            }
+            Observed::NoTransport => count(
+                &mut self.without_flow,
+                match packet.shortfall {
+                    Some(Shortfall::TransportCut) => "transport-header-cut",
+                    Some(Shortfall::TransportMalformed) => "transport-header-malformed",
+                    Some(Shortfall::LaterFragment) | None => "later-fragment",
+                },
+            ),
+        }
+    }
+
+    /// Keeps a DNS message over UDP; tells whether it is a response.
+    fn dns_message(&mut self, packet: &Packet<'_>, point: FramePoint) -> Option<bool> {
+        let Payload::Udp(udp) = packet.payload else { return None };
+        if udp.src_port != dns::PORT && udp.dst_port != dns::PORT {
+            return None;
+        }
+        let message = dns::parse(udp.payload)?;
+        let src = Endpoint::new(packet.src, udp.src_port);
+        let dst = Endpoint::new(packet.dst, udp.dst_port);
+        let response = message.response;
+        let (client, resolver) = if response { (dst, src) } else { (src, dst) };
+        if resolver.port != dns::PORT {
+            return None;
+        }
+        self.dns.push(DnsObservation { point, client, resolver, transport: Transport::Udp, message });
+        Some(response)
+    }
+
+    fn finish(self, name: &str, reader: CaptureReader) -> Extract {
+        let pieces = self.table.finish();
+        let facts = reader.finish();
+        let range = self.spans.range();
+        let summary = CaptureSummary {
+            path: name.into(),
+            sha256: facts.sha256,
+            bytes: facts.stored_bytes,
+            format: facts.format.to_string(),
+            link_types: facts.link_types.iter().map(ToString::to_string).collect(),
+            frames: self.frames,
+            packets: self.packets,
+            skipped: self.skipped,
+            first_ts: range.map(|(first, _)| first),
+            last_ts: range.map(|(_, last)| last),
+            snaplen_cut: facts.snaplen_cut,
+            drops: facts.drops,
+            duplicates: self.duplicates,
+            same_interface_copies: self.same_interface_copies,
+            upkeep: self.upkeep,
+            without_flow: self.without_flow,
+            unreadable_quotes: self.unreadable_quotes,
+            without_time: facts.without_time,
+            unknown_blocks: facts.unknown_blocks,
+            spans: self.spans,
+            end: match facts.end {
+                CaptureEnd::Complete => End::Complete,
+                CaptureEnd::Damaged { frame, offset, problem } => {
+                    End::Damaged { frame, offset, problem: problem.to_string() }
+                }
+            },
+            flows: pieces.len() as u64,
+            names: self.dns.len() as u64,
+        };
+        Extract { summary, pieces, dns: self.dns }
+    }
+}
+
+/// Link upkeep over IP: tallied as platform, in no flow (SEMANTICS section 1). DHCP has flows of its own here, which
+/// `judge` tallies.
+fn upkeep(packet: &Packet<'_>) -> Option<&'static str> {
+    match (packet.transport, packet.payload) {
+        (Transport::Other(2), _) => Some("igmp"),
+        (Transport::Icmp6, Payload::Icmp(icmp)) => match icmp.kind {
+            130..=132 | 143 => Some("mld"),
+            133..=137 => Some("neighbour-discovery"),
+            _ => None,
+        },
+        _ => None,
+    }
+}
