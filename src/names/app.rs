@@ -117,11 +117,7 @@ fn looks_like_smtp_greeting(server: &[u8]) -> bool {
 
 /// SMB after its four bytes of session header (MS-SMB2 section 2.1), or a NetBIOS session request (RFC 1002).
 fn looks_like_smb(bytes: &[u8]) -> bool {
-    match bytes {
-        [0, _, _, _, 0xfc..=0xff, b'S', b'M', b'B', ..] => true,
-        [0x81, 0, 0, 68, 32, ..] => true,
-        _ => false,
-    }
+    matches!(bytes, [0, _, _, _, 0xfc..=0xff, b'S', b'M', b'B', ..] | [0x81, 0, 0, 68, 32, ..])
 }
 
 /// A startup packet (PostgreSQL documentation, "Message Formats"): its length, then version 3.x or a request code.
