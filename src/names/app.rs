@@ -2,7 +2,7 @@
 //!
 //! The client's first bytes decide; the server's only while the client is silent. Nothing is guessed from ports.
 
-use super::{dns, http, tls};
+use super::{dns, http, quic, tls};
 use crate::model::AppProtocol;
 use std::borrow::Cow;
 use tls::ClientHello;
@@ -218,12 +218,7 @@ fn looks_like_mongodb(client: &[u8]) -> bool {
 /// A long header (RFC 8999 section 5.1) of a version in use, with the fixed bit (RFC 9000 section 17.2).
 fn looks_like_quic(payload: &[u8]) -> bool {
     let [first, a, b, c, d, id_length, ..] = *payload else { return false };
-    first & 0xc0 == 0xc0 && id_length <= 20 && is_quic_version(u32::from_be_bytes([a, b, c, d]))
-}
-
-/// Version 1, version 2 (RFC 9369) and the late drafts.
-pub(super) fn is_quic_version(version: u32) -> bool {
-    matches!(version, 1 | 0x6b33_43cf | 0xff00_001d..=0xff00_0022)
+    first & 0xc0 == 0xc0 && id_length <= 20 && quic::is_known_version(u32::from_be_bytes([a, b, c, d]))
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ pub mod app;
 pub mod dns;
 mod host;
 pub mod http;
+pub mod quic;
 pub mod tls;
 
 pub use dns::{AddressRecord, AliasRecord, DnsMessage};
