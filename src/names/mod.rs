@@ -1,11 +1,19 @@
 //! Name evidence: DNS answers, TLS server names, HTTP hosts, and what they say about an address at a time.
+//!
+//! `dns` reads DNS messages, `tls` and `quic` ClientHellos, `http` request and status lines, `app` says which
+//! protocol the first payload bytes speak: pure parsers over untrusted bytes. `ledger` holds what each host was told.
 
 pub mod app;
 pub mod dns;
+mod host;
 pub mod http;
 mod ledger;
 mod observation;
+pub mod quic;
 pub mod tls;
 
+pub use dns::{AddressRecord, AliasRecord, DnsMessage};
+pub use host::{Host, HostName};
 pub use ledger::{Answer, DNS_PATIENCE_NANOS, LATE_ANSWER_NANOS, Ledger, Query, Reading};
 pub use observation::{AliasRow, DnsObservation, NameRow, NameSource};
+pub use tls::ClientHello;

@@ -2,7 +2,7 @@
 
 use super::copies::{Copies, Copy};
 use crate::audit::{CaptureSummary, End, Unreadable};
-use crate::capture::{CaptureEnd, CaptureReader, Input, discover};
+use crate::capture::{ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Compression, Digest, FileFormat, Input, InputProblem, discover};
 use crate::decode::{Decoded, Packet, Payload, Shortfall, SkipReason, decode};
 use crate::flow::{FlowTable, Observed, PartialFlow};
 use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Transport};
@@ -64,10 +64,16 @@ pub struct Extracted {
 /// Extracts all captures that the arguments name: files, directories, globs, `-`. What cannot be read is listed; the rest
 /// still counts.
 pub fn extract_all(captures: &[String], options: &ExtractOptions) -> Extracted {
-    let (inputs, problems) = discover(captures);
+    let discovered = discover(captures);
+    let inputs = discovered.inputs;
     let mut extracted = Extracted::default();
-    for problem in problems {
-        extracted.unreadable.push(Unreadable { path: problem.path.clone(), problem: problem.to_string() });
+    for problem in &discovered.problems {
+        let path = match problem {
+            InputProblem::NotFound(path) | InputProblem::NoMatch(path) | InputProblem::EmptyDirectory(path) => path,
+            InputProblem::BadGlob { argument, .. } => argument,
+            InputProblem::Io { path, .. } => path,
+        };
+        extracted.unreadable.push(Unreadable { path: path.clone(), problem: problem.to_string() });
     }
     let next = AtomicUsize::new(0);
     let done: Mutex<BTreeMap<usize, Result<Extract, Unreadable>>> = Mutex::default();
@@ -97,9 +103,10 @@ pub fn extract_all(captures: &[String], options: &ExtractOptions) -> Extracted {
 }
 
 fn extract_input(input: &Input, options: &ExtractOptions) -> Result<Extract, Unreadable> {
-    let unreadable = |problem: String| Unreadable { path: input.name().to_owned(), problem };
-    let reader = CaptureReader::open(input, options.digest).map_err(|error| unreadable(error.to_string()))?;
-    Ok(extract(input.name(), reader, options))
+    let unreadable = |problem: String| Unreadable { path: input.name.clone(), problem };
+    let digest = if options.digest { Digest::Sha256 } else { Digest::None };
+    let reader = CaptureReader::open(input, digest).map_err(|error| unreadable(error.to_string()))?;
+    Ok(extract(&input.name, reader, options))
 }
 
 /// Extracts one capture.
@@ -222,13 +229,27 @@ impl Mapper {
 
     fn finish(self, name: &str, reader: CaptureReader) -> Extract {
         let pieces = self.table.finish();
-        let facts = reader.finish();
+        let facts = reader.facts();
+        let end = match reader.end() {
+            None | Some(CaptureEnd::Complete) => End::Complete,
+            Some(CaptureEnd::Damaged { frame, offset, problem }) => {
+                End::Damaged { frame: *frame, offset: *offset, problem: problem.to_string() }
+            }
+        };
+        let (bytes, sha256, end) = match reader.finish() {
+            Ok(stored) => (stored.bytes, stored.sha256, end),
+            Err(error) => {
+                let problem = format!("the rest of the file cannot be read: {error}");
+                let damage = End::Damaged { frame: self.frames + 1, offset: facts.bytes, problem };
+                (facts.stored_bytes, None, if end == End::Complete { damage } else { end })
+            }
+        };
         let range = self.spans.range();
         let summary = CaptureSummary {
             path: name.into(),
-            sha256: facts.sha256,
-            bytes: facts.stored_bytes,
-            format: facts.format.to_string(),
+            sha256: sha256.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
+            bytes,
+            format: format_words(&facts),
             link_types: facts.link_types.iter().map(ToString::to_string).collect(),
             frames: self.frames,
             packets: self.packets,
@@ -242,20 +263,30 @@ impl Mapper {
             upkeep: self.upkeep,
             without_flow: self.without_flow,
             unreadable_quotes: self.unreadable_quotes,
-            without_time: facts.without_time,
-            unknown_blocks: facts.unknown_blocks,
+            without_time: facts.frames_without_time,
+            unknown_blocks: facts.skipped_blocks.values().sum(),
             spans: self.spans,
-            end: match facts.end {
-                CaptureEnd::Complete => End::Complete,
-                CaptureEnd::Damaged { frame, offset, problem } => {
-                    End::Damaged { frame, offset, problem: problem.to_string() }
-                }
-            },
+            end,
             flows: pieces.len() as u64,
             names: self.dns.len() as u64,
         };
         Extract { summary, pieces, dns: self.dns }
     }
+}
+
+/// Format, resolution, byte order, compression, in words.
+fn format_words(facts: &CaptureFacts) -> String {
+    let mut words = facts.format.to_string();
+    if facts.format == FileFormat::Pcap && facts.nanoseconds {
+        words.push_str(" (ns)");
+    }
+    if facts.byte_order == ByteOrder::Big {
+        words.push_str(", big-endian");
+    }
+    if facts.compression != Compression::None {
+        words.push_str(&format!(", {}", facts.compression));
+    }
+    words
 }
 
 /// Link upkeep over IP: tallied as platform, in no flow (SEMANTICS section 1). DHCP has flows of its own here, which

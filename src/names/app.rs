@@ -1,0 +1,347 @@
+//! Which application protocol the first payload bytes of a flow speak.
+//!
+//! The client's first bytes decide; the server's only while the client is silent. Nothing is guessed from ports.
+
+use super::{dns, http, quic, tls};
+use crate::model::AppProtocol;
+use std::borrow::Cow;
+use tls::ClientHello;
+
+const TDS_HEADER: usize = 8;
+const TDS_PRELOGIN: u8 = 0x12;
+const TDS_LOGIN7: u8 = 0x10;
+
+/// Code in place of a PostgreSQL protocol version: ask for TLS.
+const PG_SSL_REQUEST: u32 = 80_877_103;
+/// Ask for GSSAPI encryption.
+const PG_GSS_REQUEST: u32 = 80_877_104;
+/// Cancel a query.
+const PG_CANCEL_REQUEST: u32 = 80_877_102;
+
+/// The protocol of a TCP connection by the contiguous first bytes of each direction. `None` if none is recognised, or
+/// if too few bytes are there.
+pub fn recognise(client: &[u8], server: &[u8]) -> Option<AppProtocol> {
+    if client.is_empty() { by_server(server) } else { by_client(client) }
+}
+
+/// The protocol of a UDP flow by the first payload of each direction. DNS is not among them: over UDP it is known by
+/// port 53 and by [`dns::parse`].
+pub fn recognise_udp(client: &[u8], server: &[u8]) -> Option<AppProtocol> {
+    let decides = if client.is_empty() { server } else { client };
+    looks_like_quic(decides).then_some(AppProtocol::Quic)
+}
+
+/// Whether a flow that spoke `seen` is what a rule for `rule` documents. `postgresql` and `mongodb` may be spoken inside
+/// TLS from the first byte, so may `tds` (TDS 8.0); `smtp` includes STARTTLS, which begins as SMTP.
+pub fn matches_rule(rule: AppProtocol, seen: AppProtocol) -> bool {
+    use AppProtocol::{Mongodb, Postgresql, Tds, Tls};
+    rule == seen || (seen == Tls && matches!(rule, Mongodb | Postgresql | Tds))
+}
+
+/// The ClientHello of a connection that speaks `app`, wherever it stands in the client's first bytes: at the start
+/// (TLS), after an SSLRequest (PostgreSQL), wrapped in prelogin packets (TDS), after STARTTLS (SMTP), in a tunnel that
+/// CONNECT asked for (HTTP).
+pub fn inner_client_hello(app: AppProtocol, client: &[u8]) -> Option<ClientHello> {
+    tls::client_hello(&client_tls(app, client)?)
+}
+
+/// The part of the client's first bytes that is TLS, if `app` is or turns into TLS.
+pub fn client_tls(app: AppProtocol, client: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match app {
+        AppProtocol::Tls => Some(Cow::Borrowed(client)),
+        AppProtocol::Postgresql => postgresql_tls(client).map(Cow::Borrowed),
+        AppProtocol::Tds => tds_tls(client).map(Cow::Owned),
+        AppProtocol::Smtp => after_starttls(client).map(Cow::Borrowed),
+        AppProtocol::Http => {
+            let requests = http::requests(client);
+            let tunnel = requests.last().filter(|request| request.is_connect())?;
+            client.get(tunnel.head_end?..).map(Cow::Borrowed)
+        }
+        AppProtocol::Mongodb | AppProtocol::Smb | AppProtocol::Ssh | AppProtocol::Dns | AppProtocol::Quic => {
+            None
+        }
+    }
+}
+
+fn by_client(client: &[u8]) -> Option<AppProtocol> {
+    type Test = fn(&[u8]) -> bool;
+    // No two of these fit the same bytes, but for DNS, whose length prefix is the weakest mark and comes last.
+    const TESTS: [(Test, AppProtocol); 9] = [
+        (tls::looks_like_client_hello, AppProtocol::Tls),
+        (http::looks_like_client, AppProtocol::Http),
+        (looks_like_ssh, AppProtocol::Ssh),
+        (looks_like_smtp_client, AppProtocol::Smtp),
+        (looks_like_smb, AppProtocol::Smb),
+        (looks_like_postgresql, AppProtocol::Postgresql),
+        (looks_like_tds, AppProtocol::Tds),
+        (looks_like_mongodb, AppProtocol::Mongodb),
+        (dns::looks_like_tcp_query, AppProtocol::Dns),
+    ];
+    TESTS.into_iter().find(|(test, _)| test(client)).map(|(_, app)| app)
+}
+
+/// Servers that speak first, and answers to a client whose bytes the capture lacks.
+fn by_server(server: &[u8]) -> Option<AppProtocol> {
+    if looks_like_ssh(server) {
+        Some(AppProtocol::Ssh)
+    } else if looks_like_smtp_greeting(server) {
+        Some(AppProtocol::Smtp)
+    } else if http::looks_like_server(server) {
+        Some(AppProtocol::Http)
+    } else if tls::server_version(server).is_some() {
+        Some(AppProtocol::Tls)
+    } else if looks_like_smb(server) {
+        Some(AppProtocol::Smb)
+    } else {
+        None
+    }
+}
+
+/// RFC 4253 section 4.2.
+fn looks_like_ssh(bytes: &[u8]) -> bool {
+    bytes.starts_with(b"SSH-")
+}
+
+/// The first command of a session, which the server's greeting came before (RFC 5321 section 4.1.1.1).
+fn looks_like_smtp_client(client: &[u8]) -> bool {
+    ["EHLO ", "HELO ", "EHLO\r\n", "HELO\r\n", "STARTTLS\r\n", "MAIL FROM:"]
+        .iter()
+        .any(|verb| client.get(..verb.len()).is_some_and(|head| head.eq_ignore_ascii_case(verb.as_bytes())))
+}
+
+/// A greeting (RFC 5321 section 4.2). FTP's has the same code and usually says so.
+fn looks_like_smtp_greeting(server: &[u8]) -> bool {
+    let line = server.split(|&b| b == b'\n').next().unwrap_or_default().to_ascii_uppercase();
+    (line.starts_with(b"220 ") || line.starts_with(b"220-")) && !line.windows(3).any(|word| word == b"FTP")
+}
+
+/// SMB after its four bytes of session header (MS-SMB2 section 2.1), or a NetBIOS session request (RFC 1002).
+fn looks_like_smb(bytes: &[u8]) -> bool {
+    matches!(bytes, [0, _, _, _, 0xfc..=0xff, b'S', b'M', b'B', ..] | [0x81, 0, 0, 68, 32, ..])
+}
+
+/// A startup packet (PostgreSQL documentation, "Message Formats"): its length, then version 3.x or a request code.
+fn looks_like_postgresql(client: &[u8]) -> bool {
+    let Some((length, code)) = pg_packet(client) else { return false };
+    match code {
+        PG_SSL_REQUEST | PG_GSS_REQUEST => length == 8,
+        PG_CANCEL_REQUEST => (12..=268).contains(&length),
+        version => version >> 16 == 3 && version & 0xffff < 100 && (9..=10_000).contains(&length),
+    }
+}
+
+fn pg_packet(client: &[u8]) -> Option<(u32, u32)> {
+    let (length, rest) = client.split_first_chunk()?;
+    Some((u32::from_be_bytes(*length), u32::from_be_bytes(*rest.first_chunk()?)))
+}
+
+/// What follows the encryption requests: a GSS request that is declined may be followed by one for TLS.
+fn postgresql_tls(mut client: &[u8]) -> Option<&[u8]> {
+    for _ in 0..2 {
+        match pg_packet(client)? {
+            (8, PG_SSL_REQUEST) => return client.get(8..),
+            (8, PG_GSS_REQUEST) => client = client.get(8..)?,
+            _ => return None,
+        }
+    }
+    None
+}
+
+/// A prelogin or login packet (MS-TDS section 2.2.3.1): type, status, length (big endian), process id, number, window 0.
+fn looks_like_tds(client: &[u8]) -> bool {
+    let Some((header, body)) = client.split_first_chunk::<TDS_HEADER>() else { return false };
+    let [kind, status, length_high, length_low, _, _, _, window] = *header;
+    let length = usize::from(u16::from_be_bytes([length_high, length_low]));
+    if status > 1 || window != 0 || !(TDS_HEADER + 1..=32_768).contains(&length) {
+        return false;
+    }
+    match kind {
+        // The first option is VERSION, 6 bytes long.
+        TDS_PRELOGIN => matches!(body, [] | [0] | [0, _] | [0, _, _] | [0, _, _, _] | [0, _, _, 0, 6, ..]),
+        // Its own length, little endian, then the TDS version, 7.x.
+        TDS_LOGIN7 => match body {
+            [a, b, c, d, _, _, _, version, ..] => {
+                u32::from_le_bytes([*a, *b, *c, *d]) >= 36 && version >> 4 == 7
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// The TLS bytes that TDS 7 wraps in prelogin packets after the prelogin itself (MS-TDS section 3.2.5.2).
+fn tds_tls(client: &[u8]) -> Option<Vec<u8>> {
+    let mut rest = client;
+    let mut in_prelogin = true;
+    let mut out = Vec::new();
+    while let Some(&[kind, status, high, low, ..]) = rest.first_chunk::<TDS_HEADER>() {
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if kind != TDS_PRELOGIN || length < TDS_HEADER {
+            break;
+        }
+        let packet = rest.get(..length).unwrap_or(rest);
+        rest = rest.get(length..).unwrap_or_default();
+        if in_prelogin {
+            in_prelogin = status & 1 == 0; // the last packet of the message says so
+        } else {
+            out.extend_from_slice(packet.get(TDS_HEADER..)?);
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+/// What follows the line STARTTLS (RFC 3207) among a client's commands.
+fn after_starttls(client: &[u8]) -> Option<&[u8]> {
+    let mut rest = client;
+    while let Some(end) = rest.iter().position(|&b| b == b'\n') {
+        let (line, after) = rest.split_at_checked(end + 1)?;
+        if line.trim_ascii_end().eq_ignore_ascii_case(b"STARTTLS") {
+            return Some(after);
+        }
+        rest = after;
+    }
+    None
+}
+
+/// A message header (MongoDB wire protocol): length, request id, the request it answers (0 for a client), operation, all
+/// little endian.
+fn looks_like_mongodb(client: &[u8]) -> bool {
+    let Some((header, _)) = client.split_first_chunk::<16>() else { return false };
+    let (words, _) = header.as_chunks::<4>();
+    let &[length, _, response_to, operation] = words else { return false };
+    // 48 MB is the largest message that servers take.
+    (16..=48_000_000).contains(&u32::from_le_bytes(length))
+        && response_to == [0; 4]
+        && matches!(u32::from_le_bytes(operation), 2001 | 2002 | 2004..=2007 | 2010 | 2012 | 2013)
+}
+
+/// A long header (RFC 8999 section 5.1) of a version in use, with the fixed bit (RFC 9000 section 17.2).
+fn looks_like_quic(payload: &[u8]) -> bool {
+    let [first, a, b, c, d, id_length, ..] = *payload else { return false };
+    first & 0xc0 == 0xc0 && id_length <= 20 && quic::is_known_version(u32::from_be_bytes([a, b, c, d]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tls::tests::hello_stream;
+    use super::*;
+    use proptest::prelude::*;
+
+    fn tds(kind: u8, body: &[u8]) -> Vec<u8> {
+        let length = u16::try_from(body.len() + TDS_HEADER).unwrap().to_be_bytes();
+        [&[kind, 1][..], &length, &[0, 0, 1, 0], body].concat()
+    }
+
+    const PRELOGIN: &[u8] = &[0, 0, 11, 0, 6, 1, 0, 17, 0, 1, 0xff, 16, 0, 0, 0, 0, 0, 1];
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_clients_first_bytes_decide_and_the_servers_only_while_it_is_silent() {
+        let hello = hello_stream(b"a.example");
+        let query = [&[0, 27, 0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], b"\x01a\x07example\x00\x00\x01\x00\x01"].concat();
+        let login = tds(TDS_LOGIN7, &[94, 0, 0, 0, 4, 0, 0, 0x74, 0, 0x10, 0, 0]);
+        for (what, client, server, expected) in [
+            ("TLS",                 &hello[..],                                   &b""[..],              Some("tls")),
+            ("TLS, six bytes of it", &hello[..6],                                 b"",                   Some("tls")),
+            ("an HTTP request",     b"GET / HTTP/1.1\r\n",                        b"SSH-2.0-x",          Some("http")),
+            ("a cut request line",  b"GET /long",                                 b"",                   Some("http")),
+            ("HTTP/2 at once",      http::HTTP2_PREFACE,                          b"",                   Some("http")),
+            ("a word that is no method", b"GETTING STARTED",                      b"",                   None),
+            ("SMTP",                b"ehlo mail.example\r\n",                     b"220 mail ESMTP\r\n", Some("smtp")),
+            ("SMTP, silent client", b"",                                          b"220 mail\r\n",       Some("smtp")),
+            ("FTP, silent client",  b"",                                          b"220 (vsFTPd)\r\n",   None),
+            ("a client that is no SMTP", b"USER x\r\n",                           b"220 mail\r\n",       None),
+            ("SSH",                 b"SSH-2.0-x\r\n",                             b"",                   Some("ssh")),
+            ("SSH, silent client",  b"",                                          b"SSH-2.0-x\r\n",      Some("ssh")),
+            ("TDS prelogin",        &tds(TDS_PRELOGIN, PRELOGIN),                 b"",                   Some("tds")),
+            ("TDS login",           &login,                                       b"",                   Some("tds")),
+            ("PostgreSQL plain",    &[0, 0, 0, 9, 0, 3, 0, 0, 0],                 b"",                   Some("postgresql")),
+            ("PostgreSQL TLS",      &[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f],           b"",                   Some("postgresql")),
+            ("PostgreSQL GSS",      &[0, 0, 0, 8, 4, 0xd2, 0x16, 0x30],           b"",                   Some("postgresql")),
+            ("PostgreSQL cancel",   &[0, 0, 0, 16, 4, 0xd2, 0x16, 0x2e, 0, 0, 0, 1, 0, 0, 0, 2], b"",    Some("postgresql")),
+            ("MongoDB",             &[60, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xdd, 7, 0, 0], b"",          Some("mongodb")),
+            ("a MongoDB answer",    &[60, 0, 0, 0, 1, 0, 0, 0, 9, 0, 0, 0, 0xdd, 7, 0, 0], b"",          None),
+            ("SMB 2",               b"\0\0\0\x90\xfeSMB",                         b"",                   Some("smb")),
+            ("SMB 1",               b"\0\0\0\x90\xffSMB",                         b"",                   Some("smb")),
+            ("DNS over TCP",        &query,                                       b"",                   Some("dns")),
+            ("nothing",             b"",                                          b"",                   None),
+            ("zeros",               &[0; 64],                                     b"",                   None),
+        ] {
+            assert_eq!(recognise(client, server).map(AppProtocol::as_str), expected, "{what}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn quic_is_known_by_its_long_header() {
+        let header = |first, version: u32, id| [&[first][..], &version.to_be_bytes(), &[id], &[0; 30]].concat();
+        for (what, payload, expected) in [
+            ("version 1",         header(0xc3, 1, 8),            true),
+            ("version 2",         header(0xd3, 0x6b33_43cf, 8),  true),
+            ("draft 29",          header(0xc3, 0xff00_001d, 8),  true),
+            ("no fixed bit",      header(0x83, 1, 8),            false),
+            ("short header",      header(0x43, 1, 8),            false),
+            ("a long id",         header(0xc3, 1, 21),           false),
+            ("another version",   header(0xc3, 2, 8),            false),
+        ] {
+            assert_eq!(recognise_udp(&payload, b"") == Some(AppProtocol::Quic), expected, "{what}");
+            assert_eq!(recognise_udp(b"", &payload) == Some(AppProtocol::Quic), expected, "{what}, silent client");
+        }
+        assert_eq!(recognise_udp(b"x", &header(0xc3, 1, 8)), None, "the client decides");
+    }
+
+    #[test]
+    fn a_rule_accepts_what_its_protocol_may_be_wrapped_in() {
+        use AppProtocol::{Http, Mongodb, Postgresql, Smtp, Tds, Tls};
+        for rule in AppProtocol::ALL {
+            for seen in AppProtocol::ALL {
+                let wrapped = seen == Tls && [Mongodb, Postgresql, Tds].contains(&rule);
+                assert_eq!(matches_rule(rule, seen), rule == seen || wrapped, "{rule} {seen}");
+            }
+        }
+        assert!(!matches_rule(Tls, Http) && !matches_rule(Http, Tls) && !matches_rule(Smtp, Tls));
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_hello_is_found_inside_other_protocols() {
+        let hello = hello_stream(b"db.example");
+        let ssl = [0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f];
+        let gss = [0, 0, 0, 8, 4, 0xd2, 0x16, 0x30];
+        let (first, second) = hello.split_at(100);
+        for (what, app, client) in [
+            ("at the start",        "tls",        hello.clone()),
+            ("after SSLRequest",    "postgresql", [&ssl[..], &hello].concat()),
+            ("after both requests", "postgresql", [&gss[..], &ssl, &hello].concat()),
+            ("in prelogin packets", "tds",        [tds(TDS_PRELOGIN, PRELOGIN), tds(TDS_PRELOGIN, first), tds(TDS_PRELOGIN, second)].concat()),
+            ("after STARTTLS",      "smtp",       [&b"EHLO a\r\nstarttls\r\n"[..], &hello].concat()),
+            ("in a tunnel",         "http",       [&b"CONNECT db.example:443 HTTP/1.1\r\n\r\nCONNECT db.example:443 HTTP/1.1\r\nX: y\r\n\r\n"[..], &hello].concat()),
+        ] {
+            let found = inner_client_hello(app.parse().unwrap(), &client).and_then(|hello| hello.server_name);
+            assert_eq!(found.map(|name| name.to_string()).as_deref(), Some("db.example"), "{what}");
+            assert_eq!(recognise(&client, b"").map(AppProtocol::as_str), Some(app), "{what}");
+        }
+        for app in AppProtocol::ALL {
+            assert_eq!(inner_client_hello(app, b"GET / HTTP/1.1\r\n\r\n"), None, "{app}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_it_panic(client in proptest::collection::vec(any::<u8>(), 0..120), server in proptest::collection::vec(any::<u8>(), 0..60)) {
+            recognise(&client, &server);
+            recognise_udp(&client, &server);
+            for app in AppProtocol::ALL {
+                inner_client_hello(app, &client);
+            }
+        }
+
+        #[test]
+        fn no_cut_of_a_wrapped_hello_panics_or_lies(cut in 0usize..700) {
+            let hello = hello_stream(b"db.example");
+            let client = [tds(TDS_PRELOGIN, PRELOGIN), tds(TDS_PRELOGIN, &hello)].concat();
+            let found = inner_client_hello(AppProtocol::Tds, &client[..cut.min(client.len())]).and_then(|hello| hello.server_name);
+            prop_assert!(found.is_none_or(|name| name.as_str() == "db.example"));
+        }
+    }
+}
