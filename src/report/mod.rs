@@ -1,1 +1,20 @@
-//! To be written.
+//! Audit to words. Reports add words, never facts: everything they say stands in the audit or in the judged rows.
+//!
+//! `text` makes anything printable and fits it to a width; `human` is the terminal's report, `markdown` the same for
+//! documents; `json` and `csv` are for programs.
+
+mod csv;
+mod explain;
+mod human;
+mod json;
+mod markdown;
+#[cfg(test)]
+mod sample;
+mod text;
+
+pub use csv::csv;
+pub use explain::explain;
+pub use human::{Human, answer};
+pub use json::{json, json_lines};
+pub use markdown::markdown;
+pub use text::{printable, shell_word};

@@ -1,0 +1,525 @@
+//! Rows to columns and back. The one door by which polars enters.
+
+use super::partial::{PartialFlowRow, PartialNameRow};
+use super::sink::{StoreError, write_file};
+use super::{BATCH_ROWS, Format, ROWS_SCHEMA};
+use crate::flow::{ConnectTarget, FlowRecord, Proof};
+use crate::model::Timestamp;
+use crate::names::{AliasRow, NameRow, NameSource};
+use crate::verdict::{NameEvidence, NameEvidenceSource, VerdictRow};
+use polars::prelude::*;
+use serde_json::{Map, Value};
+use std::borrow::Cow;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::IpAddr;
+
+/// Rows that have columns: those of their JSON form, in its order.
+pub(super) trait Columns: Clone {
+    /// The columns of some rows; of no rows, the empty columns with their types.
+    fn columns(rows: &[&Self]) -> PolarsResult<Vec<Series>>;
+}
+
+/// Writes rows as Parquet or Arrow.
+pub(super) fn write<'r, R: Columns + 'r>(
+    path: &str,
+    format: Format,
+    partial: bool,
+    rows: impl Iterator<Item = Cow<'r, R>>,
+) -> Result<(), StoreError> {
+    write_file(path, |out| write_frames(out, format, partial, rows).map_err(io_error))
+}
+
+fn write_frames<'r, R: Columns + 'r>(
+    out: &mut dyn Write,
+    format: Format,
+    partial: bool,
+    mut rows: impl Iterator<Item = Cow<'r, R>>,
+) -> PolarsResult<()> {
+    let mut next = || -> PolarsResult<Option<DataFrame>> {
+        let batch: Vec<Cow<'r, R>> = rows.by_ref().take(BATCH_ROWS).collect();
+        let refs: Vec<&R> = batch.iter().map(Cow::as_ref).collect();
+        if refs.is_empty() { Ok(None) } else { frame(&refs).map(Some) }
+    };
+    let facts = [
+        ("portproof.schema", ROWS_SCHEMA.to_string()),
+        ("portproof.rows", if partial { "partial" } else { "whole" }.to_owned()),
+    ];
+    let empty = frame::<R>(&[])?;
+    if format == Format::Parquet {
+        let facts = facts.map(|(key, value)| (key.to_owned(), value));
+        let mut writer = ParquetWriter::new(out)
+            .with_key_value_metadata(Some(KeyValueMetadata::from_static(facts.into())))
+            .batched(empty.schema())?;
+        while let Some(batch) = next()? {
+            writer.write_batch(&batch)?;
+        }
+        return writer.finish().map(|_| ());
+    }
+    let mut all = empty;
+    while let Some(batch) = next()? {
+        all.vstack_mut_owned(batch)?;
+    }
+    let facts = Arc::new(facts.map(|(key, value)| (key.into(), value.into())).into_iter().collect());
+    // The oldest level is what every Arrow reader knows.
+    if format == Format::Arrow {
+        let mut writer = IpcWriter::new(out)
+            .with_compat_level(CompatLevel::oldest())
+            .with_compression(Some(IpcCompression::default()));
+        writer.set_custom_schema_metadata(facts);
+        writer.finish(&mut all)
+    } else {
+        let mut writer = IpcStreamWriter::new(out).with_compat_level(CompatLevel::oldest());
+        writer.set_custom_schema_metadata(facts);
+        writer.finish(&mut all)
+    }
+}
+
+fn frame<R: Columns>(rows: &[&R]) -> PolarsResult<DataFrame> {
+    let columns = R::columns(rows)?.into_iter().map(Series::into_column).collect();
+    DataFrame::new(rows.len(), columns)
+}
+
+fn io_error(error: PolarsError) -> io::Error {
+    match error {
+        PolarsError::IO { error, .. } => io::Error::new(error.kind(), error.to_string()),
+        other => io::Error::other(other.to_string()),
+    }
+}
+
+fn text<T: AsRef<str>>(name: &str, values: impl Iterator<Item = Option<T>>) -> Series {
+    StringChunked::from_iter_options(name.into(), values).into_series()
+}
+
+fn words<T: AsRef<str>>(name: &str, values: impl Iterator<Item = T>) -> Series {
+    StringChunked::from_iter_values(name.into(), values).into_series()
+}
+
+fn shown<T: ToString>(name: &str, values: impl Iterator<Item = T>) -> Series {
+    words(name, values.map(|value| value.to_string()))
+}
+
+fn shown_some<T: ToString>(name: &str, values: impl Iterator<Item = Option<T>>) -> Series {
+    text(name, values.map(|value| value.map(|value| value.to_string())))
+}
+
+fn flag(name: &str, values: impl Iterator<Item = Option<bool>>) -> Series {
+    BooleanChunked::from_iter_options(name.into(), values).into_series()
+}
+
+fn number<N: PolarsNumericType>(name: &str, values: impl Iterator<Item = Option<N::Native>>) -> Series
+where
+    ChunkedArray<N>: IntoSeries,
+{
+    ChunkedArray::<N>::from_iter_options(name.into(), values).into_series()
+}
+
+fn time(name: &str, values: impl Iterator<Item = Timestamp>) -> Series {
+    Int64Chunked::from_iter_values(name.into(), values.map(|time| time.0))
+        .into_datetime(TimeUnit::Nanoseconds, Some(TimeZone::UTC))
+        .into_series()
+}
+
+/// A column of lists: `inner` makes one column of all elements, one list after the other.
+fn list<'r, T: 'r>(
+    name: &str,
+    lists: impl Iterator<Item = &'r [T]>,
+    inner: impl FnOnce(&[&'r T]) -> PolarsResult<Series>,
+) -> PolarsResult<Series> {
+    let mut elements = Vec::new();
+    let mut offsets = vec![0i64];
+    for list in lists {
+        elements.extend(list);
+        offsets.push(elements.len() as i64);
+    }
+    let values = inner(&elements)?.rechunk().chunks()[0].clone();
+    let dtype = LargeListArray::default_datatype(values.dtype().clone());
+    let array = LargeListArray::try_new(dtype, offsets.try_into()?, values, None)?;
+    Ok(ListChunked::with_chunk(name.into(), array).into_series())
+}
+
+fn texts<'r, T: AsRef<str> + 'r>(
+    name: &str,
+    lists: impl Iterator<Item = &'r [T]>,
+) -> PolarsResult<Series> {
+    list(name, lists, |all| Ok(words("", all.iter())))
+}
+
+fn shown_list<'r, T: ToString + 'r>(
+    name: &str,
+    lists: impl Iterator<Item = &'r [T]>,
+) -> PolarsResult<Series> {
+    list(name, lists, |all| Ok(shown("", all.iter())))
+}
+
+fn structure(name: &str, len: usize, fields: &[Series]) -> PolarsResult<StructChunked> {
+    StructChunked::from_series(name.into(), len, fields.iter())
+}
+
+/// A column of structs, null where `present` says so (their fields are null there, too).
+fn structure_or_null(
+    name: &str,
+    fields: &[Series],
+    present: impl ExactSizeIterator<Item = bool>,
+) -> PolarsResult<Series> {
+    let column = structure(name, present.len(), fields)?;
+    Ok(column.with_outer_validity(Some(present.collect())).into_series())
+}
+
+impl Columns for FlowRecord {
+    fn columns(rows: &[&Self]) -> PolarsResult<Vec<Series>> {
+        let r = || rows.iter().copied();
+        let target = || r().map(|r| r.proxy_target.as_ref());
+        Ok(vec![
+            words("flow_id", r().map(|r| &r.flow_id)),
+            words("capture", r().map(|r| &r.capture)),
+            shown("initiator_ip", r().map(|r| r.initiator_ip)),
+            number::<UInt16Type>("initiator_port", r().map(|r| Some(r.initiator_port))),
+            shown("responder_ip", r().map(|r| r.responder_ip)),
+            number::<UInt16Type>("responder_port", r().map(|r| Some(r.responder_port))),
+            shown("proto", r().map(|r| r.proto)),
+            words("initiator_by", r().map(|r| r.initiator_by.as_str())),
+            number::<UInt16Type>("vlan", r().map(|r| r.vlan)),
+            number::<UInt32Type>("vni", r().map(|r| r.vni)),
+            time("first_ts", r().map(|r| r.first_ts)),
+            time("last_ts", r().map(|r| r.last_ts)),
+            number::<UInt64Type>("packets_fwd", r().map(|r| Some(r.packets_fwd))),
+            number::<UInt64Type>("packets_rev", r().map(|r| Some(r.packets_rev))),
+            number::<UInt64Type>("bytes_fwd", r().map(|r| Some(r.bytes_fwd))),
+            number::<UInt64Type>("bytes_rev", r().map(|r| Some(r.bytes_rev))),
+            number::<UInt64Type>("payload_fwd", r().map(|r| Some(r.payload_fwd))),
+            number::<UInt64Type>("payload_rev", r().map(|r| Some(r.payload_rev))),
+            words("conn_state", r().map(|r| r.conn_state.as_str())),
+            words("outcome", r().map(|r| r.outcome.as_str())),
+            number::<UInt8Type>("icmp_type", r().map(|r| r.icmp_type)),
+            number::<UInt8Type>("icmp_code", r().map(|r| r.icmp_code)),
+            number::<UInt32Type>("syn_count", r().map(|r| Some(r.syn_count))),
+            number::<Int64Type>("handshake_rtt_ns", r().map(|r| r.handshake_rtt_ns)),
+            text("app", r().map(|r| r.app.map(|app| app.as_str()))),
+            text("server_name", r().map(|r| r.server_name.as_ref().map(|name| name.as_str()))),
+            text("http_host", r().map(|r| r.http_host.as_ref())),
+            text("tls_version", r().map(|r| r.tls_version.as_ref())),
+            list("frames", r().map(|r| &*r.frames), numbers)?,
+            list("proof", r().map(|r| &*r.proof), proof)?,
+            texts("alpn", r().map(|r| &*r.alpn))?,
+            flag("ech", r().map(|r| Some(r.ech))),
+            structure_or_null(
+                "proxy_target",
+                &connect_target(target()),
+                rows.iter().map(|r| r.proxy_target.is_some()),
+            )?,
+            flag("reset_ttl_differs", r().map(|r| Some(r.reset_ttl_differs))),
+            number::<UInt8Type>("tls_alert", r().map(|r| r.tls_alert)),
+            number::<UInt16Type>("proxy_status", r().map(|r| r.proxy_status)),
+        ])
+    }
+}
+
+fn numbers(all: &[&u64]) -> PolarsResult<Series> {
+    Ok(number::<UInt64Type>("", all.iter().map(|&&n| Some(n))))
+}
+
+fn proof(all: &[&Proof]) -> PolarsResult<Series> {
+    let fields = [
+        words("what", all.iter().map(|p| p.what.as_str())),
+        words("capture", all.iter().map(|p| &p.capture)),
+        number::<UInt64Type>("frame", all.iter().map(|p| Some(p.frame))),
+    ];
+    Ok(structure("", all.len(), &fields)?.into_series())
+}
+
+fn connect_target<'r>(all: impl Iterator<Item = Option<&'r ConnectTarget>> + Clone) -> [Series; 4] {
+    [
+        text("name", all.clone().map(|t| t.and_then(|t| t.name.as_ref()).map(|name| name.as_str()))),
+        shown_some("ip", all.clone().map(|t| t.and_then(|t| t.ip))),
+        number::<UInt16Type>("port", all.clone().map(|t| t.map(|t| t.port))),
+        flag("tunnel", all.map(|t| t.map(|t| t.tunnel))),
+    ]
+}
+
+impl Columns for VerdictRow {
+    fn columns(rows: &[&Self]) -> PolarsResult<Vec<Series>> {
+        let r = || rows.iter().copied();
+        let flows: Vec<&FlowRecord> = r().map(|r| &r.flow).collect();
+        let mut columns = FlowRecord::columns(&flows)?;
+        let nearest = || r().map(|r| r.nearest.as_ref());
+        let codes = |all: &[&crate::audit::Code]| Ok(words("", all.iter().map(|code| code.as_str())));
+        columns.extend([
+            texts("initiator_roles", r().map(|r| &*r.initiator_roles))?,
+            texts("responder_roles", r().map(|r| &*r.responder_roles))?,
+            list("names", r().map(|r| &*r.names), name_evidence)?,
+            text("grade", r().map(|r| r.grade.map(|grade| grade.as_str()))),
+            words("verdict", r().map(|r| r.verdict.as_str())),
+            texts("rules", r().map(|r| &*r.rules))?,
+            text("missing", r().map(|r| r.missing.map(|missing| missing.as_str()))),
+            structure_or_null(
+                "nearest",
+                &[
+                    text("rule", nearest().map(|n| n.map(|n| n.rule.as_str()))),
+                    text("differs", nearest().map(|n| n.map(|n| n.differs.as_str()))),
+                ],
+                rows.iter().map(|r| r.nearest.is_some()),
+            )?,
+            list("findings", r().map(|r| &*r.findings), codes)?,
+        ]);
+        Ok(columns)
+    }
+}
+
+fn name_evidence(all: &[&NameEvidence]) -> PolarsResult<Series> {
+    let source = |evidence: &NameEvidence| match evidence.source {
+        NameEvidenceSource::Dns => "dns",
+        NameEvidenceSource::Tls => "tls",
+        NameEvidenceSource::Http => "http",
+        NameEvidenceSource::Proxy => "proxy",
+    };
+    let n = || all.iter().copied();
+    let fields = [
+        words("name", n().map(|n| n.name.as_str())),
+        shown_list("chain", n().map(|n| &*n.chain))?,
+        words("source", n().map(source)),
+        number::<Int64Type>("age_ns", n().map(|n| n.age_ns)),
+        words("scope", n().map(|n| &n.scope)),
+        flag("expired", n().map(|n| Some(n.expired))),
+        flag("late", n().map(|n| Some(n.late))),
+    ];
+    Ok(structure("", all.len(), &fields)?.into_series())
+}
+
+fn source_word(source: NameSource) -> &'static str {
+    match source {
+        NameSource::Dns => "dns",
+        NameSource::DnsQuery => "dns-query",
+        NameSource::Tls => "tls",
+        NameSource::Quic => "quic",
+        NameSource::Http => "http",
+    }
+}
+
+fn aliases(all: &[&AliasRow]) -> PolarsResult<Series> {
+    let fields = [
+        words("owner", all.iter().map(|alias| alias.owner.as_str())),
+        words("target", all.iter().map(|alias| alias.target.as_str())),
+    ];
+    Ok(structure("", all.len(), &fields)?.into_series())
+}
+
+fn seconds(all: &[&u32]) -> PolarsResult<Series> {
+    Ok(number::<UInt32Type>("", all.iter().map(|&&n| Some(n))))
+}
+
+fn addresses<'r>(name: &str, lists: impl Iterator<Item = &'r [IpAddr]>) -> PolarsResult<Series> {
+    shown_list(name, lists)
+}
+
+impl Columns for NameRow {
+    fn columns(rows: &[&Self]) -> PolarsResult<Vec<Series>> {
+        let r = || rows.iter().copied();
+        Ok(vec![
+            words("source", r().map(|r| source_word(r.source))),
+            time("ts", r().map(|r| r.ts)),
+            words("capture", r().map(|r| &r.capture)),
+            shown("client_ip", r().map(|r| r.client_ip)),
+            number::<UInt16Type>("client_port", r().map(|r| Some(r.client_port))),
+            shown_some("resolver_ip", r().map(|r| r.resolver_ip)),
+            shown("transport", r().map(|r| r.transport)),
+            number::<UInt16Type>("dns_id", r().map(|r| r.dns_id)),
+            number::<UInt16Type>("rcode", r().map(|r| r.rcode)),
+            text("qname", r().map(|r| r.qname.as_ref().map(|name| name.as_str()))),
+            text("qtype", r().map(|r| r.qtype.as_ref())),
+            flag("answered_query", r().map(|r| r.answered_query)),
+            addresses("a", r().map(|r| &*r.a))?,
+            addresses("aaaa", r().map(|r| &*r.aaaa))?,
+            list("cname_chain", r().map(|r| &*r.cname_chain), aliases)?,
+            list("ttls", r().map(|r| &*r.ttls), seconds)?,
+            addresses("svcb_hints", r().map(|r| &*r.svcb_hints))?,
+            flag("truncated", r().map(|r| r.truncated)),
+            flag("salvaged", r().map(|r| r.salvaged)),
+            number::<UInt64Type>("frame", r().map(|r| Some(r.frame))),
+            shown_some("server_ip", r().map(|r| r.server_ip)),
+            number::<UInt16Type>("server_port", r().map(|r| r.server_port)),
+            text("name", r().map(|r| r.name.as_ref())),
+        ])
+    }
+}
+
+impl Columns for PartialFlowRow {
+    fn columns(rows: &[&Self]) -> PolarsResult<Vec<Series>> {
+        let r = || rows.iter().copied();
+        Ok(vec![
+            words("flow_id", r().map(|r| &r.flow_id)),
+            words("capture", r().map(|r| &r.capture)),
+            shown("initiator_ip", r().map(|r| r.initiator_ip)),
+            number::<UInt16Type>("initiator_port", r().map(|r| Some(r.initiator_port))),
+            shown("responder_ip", r().map(|r| r.responder_ip)),
+            number::<UInt16Type>("responder_port", r().map(|r| Some(r.responder_port))),
+            shown("proto", r().map(|r| r.proto)),
+            words("initiator_by", r().map(|r| r.initiator_by.as_str())),
+            number::<UInt16Type>("vlan", r().map(|r| r.vlan)),
+            number::<UInt32Type>("vni", r().map(|r| r.vni)),
+            time("first_ts", r().map(|r| r.first_ts)),
+            time("last_ts", r().map(|r| r.last_ts)),
+            number::<UInt64Type>("packets_fwd", r().map(|r| Some(r.packets_fwd))),
+            number::<UInt64Type>("packets_rev", r().map(|r| Some(r.packets_rev))),
+            number::<UInt64Type>("bytes_fwd", r().map(|r| Some(r.bytes_fwd))),
+            number::<UInt64Type>("bytes_rev", r().map(|r| Some(r.bytes_rev))),
+            number::<UInt64Type>("payload_fwd", r().map(|r| Some(r.payload_fwd))),
+            number::<UInt64Type>("payload_rev", r().map(|r| Some(r.payload_rev))),
+            number::<UInt32Type>("syn_count", r().map(|r| Some(r.syn_count))),
+            number::<UInt32Type>("isn_fwd", r().map(|r| r.isn_fwd)),
+            number::<UInt32Type>("isn_rev", r().map(|r| r.isn_rev)),
+            number::<UInt64Type>("fin_fwd", r().map(|r| r.fin_fwd)),
+            number::<UInt64Type>("fin_rev", r().map(|r| r.fin_rev)),
+            number::<UInt64Type>("reset_fwd", r().map(|r| r.reset_fwd)),
+            number::<UInt64Type>("reset_rev", r().map(|r| r.reset_rev)),
+            list("frames", r().map(|r| &*r.frames), numbers)?,
+            words("partial", r().map(|r| &r.partial)),
+        ])
+    }
+}
+
+impl Columns for PartialNameRow {
+    fn columns(rows: &[&Self]) -> PolarsResult<Vec<Series>> {
+        let r = || rows.iter().copied();
+        Ok(vec![
+            words("source", r().map(|r| source_word(r.source))),
+            time("ts", r().map(|r| r.ts)),
+            words("capture", r().map(|r| &r.capture)),
+            shown("client_ip", r().map(|r| r.client_ip)),
+            number::<UInt16Type>("client_port", r().map(|r| Some(r.client_port))),
+            shown_some("resolver_ip", r().map(|r| r.resolver_ip)),
+            shown("transport", r().map(|r| r.transport)),
+            number::<UInt16Type>("dns_id", r().map(|r| r.dns_id)),
+            number::<UInt16Type>("rcode", r().map(|r| r.rcode)),
+            text("qname", r().map(|r| r.qname.as_ref().map(|name| name.as_str()))),
+            text("qtype", r().map(|r| r.qtype.as_ref())),
+            addresses("a", r().map(|r| &*r.a))?,
+            addresses("aaaa", r().map(|r| &*r.aaaa))?,
+            list("cname_chain", r().map(|r| &*r.cname_chain), aliases)?,
+            list("ttls", r().map(|r| &*r.ttls), seconds)?,
+            number::<UInt64Type>("frame", r().map(|r| Some(r.frame))),
+            words("message", r().map(|r| &r.message)),
+        ])
+    }
+}
+
+/// Reads a file batch by batch, only the columns named where some are.
+fn read_frames(
+    path: &str,
+    format: Format,
+    columns: Option<&[&str]>,
+    missing: impl Fn() -> StoreError,
+    mut take: impl FnMut(DataFrame) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let open = || File::open(path).map_err(|error| StoreError::io(path, "cannot be opened", error));
+    let unreadable = |error: PolarsError| StoreError::io(path, "cannot be read", io_error(error));
+    let names = || columns.map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
+    let check = |schema: ArrowSchemaRef| {
+        let lacks = columns.is_some_and(|names| names.iter().any(|&name| !schema.contains(name)));
+        if lacks { Err(missing()) } else { Ok(()) }
+    };
+    match format {
+        Format::Parquet => {
+            let mut head = ParquetReader::new(open()?);
+            check(head.schema().map_err(unreadable)?)?;
+            let rows = head.num_rows().map_err(unreadable)?;
+            for offset in (0..rows).step_by(BATCH_ROWS) {
+                let batch = ParquetReader::new(open()?)
+                    .with_columns(names())
+                    .with_slice(Some((offset, BATCH_ROWS)))
+                    .finish();
+                take(batch.map_err(unreadable)?)?;
+            }
+            Ok(())
+        }
+        Format::Arrow => {
+            let mut reader = IpcReader::new(open()?);
+            check(reader.schema().map_err(unreadable)?)?;
+            take(reader.with_columns(names()).finish().map_err(unreadable)?)
+        }
+        Format::JsonLines | Format::ArrowStream => {
+            Err(StoreError::new(path, "rows are read from .parquet, .arrow or .jsonl files"))
+        }
+    }
+}
+
+/// Hands over two columns of texts, row by row.
+pub(super) fn read_texts(
+    path: &str,
+    format: Format,
+    columns: [&str; 2],
+    mut row: impl FnMut(Option<&str>, Option<&str>) -> Result<(), StoreError>,
+    missing: impl Fn() -> StoreError,
+) -> Result<(), StoreError> {
+    let [first, second] = columns;
+    read_frames(path, format, Some(&columns), missing, |batch| {
+        let column = |name| batch.column(name).and_then(|column| column.str());
+        let not_text = |error: PolarsError| StoreError::io(path, "cannot be read", io_error(error));
+        let (first, second) = (column(first).map_err(not_text)?, column(second).map_err(not_text)?);
+        for (first, second) in first.iter().zip(second.iter()) {
+            row(first, second)?;
+        }
+        Ok(())
+    })
+}
+
+/// Hands over each row as the JSON object that the same row is in a `.jsonl` file.
+pub(super) fn read_values(
+    path: &str,
+    format: Format,
+    mut take: impl FnMut(Value) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    let unreadable = |error: PolarsError| StoreError::io(path, "cannot be read", io_error(error));
+    read_frames(path, format, None, || StoreError::new(path, "has no rows"), |batch| {
+        let columns = batch.columns().iter().map(|column| {
+            let series = column.as_materialized_series();
+            Ok((series.name().to_string(), values(series)?))
+        });
+        let columns: Vec<_> = columns.collect::<PolarsResult<_>>().map_err(unreadable)?;
+        objects(batch.height(), columns).try_for_each(&mut take)
+    })
+}
+
+fn objects(len: usize, columns: Vec<(String, Vec<Value>)>) -> impl Iterator<Item = Value> {
+    let mut columns: Vec<_> =
+        columns.into_iter().map(|(name, values)| (name, values.into_iter())).collect();
+    (0..len).map(move |_| {
+        let fields = columns.iter_mut().map(|(name, values)| (name.clone(), values.next().unwrap_or_default()));
+        Value::Object(fields.collect::<Map<_, _>>())
+    })
+}
+
+/// A column's cells as JSON.
+fn values(series: &Series) -> PolarsResult<Vec<Value>> {
+    let or_null = |value: Option<Value>| value.unwrap_or_default();
+    Ok(match series.dtype() {
+        DataType::String => series.str()?.iter().map(|v| or_null(v.map(Value::from))).collect(),
+        DataType::Boolean => series.bool()?.iter().map(|v| or_null(v.map(Value::from))).collect(),
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+            let wide = series.cast(&DataType::UInt64)?;
+            wide.u64()?.iter().map(|v| or_null(v.map(Value::from))).collect()
+        }
+        DataType::Int64 => series.i64()?.iter().map(|v| or_null(v.map(Value::from))).collect(),
+        DataType::Datetime(TimeUnit::Nanoseconds, _) => {
+            let nanos = series.datetime()?.physical();
+            nanos.iter().map(|v| or_null(v.map(|v| Value::from(Timestamp(v).to_string())))).collect()
+        }
+        DataType::List(_) => {
+            let lists = series.list()?.into_iter();
+            lists
+                .map(|list| list.map_or(Ok(Value::Null), |list| values(&list).map(Value::Array)))
+                .collect::<PolarsResult<_>>()?
+        }
+        DataType::Struct(_) => {
+            let fields = series.struct_()?.fields_as_series();
+            let fields = fields.iter().map(|field| Ok((field.name().to_string(), values(field)?)));
+            let objects = objects(series.len(), fields.collect::<PolarsResult<Vec<_>>>()?);
+            let absent = series.is_null();
+            objects
+                .zip(absent.iter())
+                .map(|(object, absent)| if absent == Some(true) { Value::Null } else { object })
+                .collect()
+        }
+        other => polars_bail!(ComputeError: "column `{}` is of type {other}, which no row has", series.name()),
+    })
+}
