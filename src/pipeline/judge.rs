@@ -164,7 +164,7 @@ pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> Judged {
     let records = records(&joined, &host_of, &is_service);
     let names = name_rows(&joined, &records, &host_of);
     let begin = joined.spans.range().map(|(first, _)| first);
-    let trusted = |ip: IpAddr| site.is_trusted_resolver(ip);
+    let trusted = |ip: IpAddr| site.is_resolver(ip);
     let ledger = Ledger::new(&joined.dns, &host_of, &trusted, begin);
     let case = Case {
         matrix,

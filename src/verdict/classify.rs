@@ -1,11 +1,13 @@
 //! Is this flow documented? SEMANTICS section 4, one flow at a time.
 
-use super::fit::{Destination, Fits};
+use super::fit::{Destination, Fits, Ready, any_match, naming};
 use super::row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};
 use crate::audit::{Grade, Missing, Verdict};
 use crate::flow::FlowRecord;
-use crate::matrix::{BaselineClass, Matrix, Rule, Site};
-use crate::model::{AppProtocol, DomainName, Transport};
+use crate::matrix::{
+    BaselineClass, Contact, DestinationHere, Direction, HTTP_PROXY_ROLE, Matrix, RoleIdx, RoleSet, RuleState, Site,
+};
+use crate::model::{AppProtocol, DomainName};
 use crate::names::{Ledger, Reading, app};
 use std::net::IpAddr;
 
@@ -57,6 +59,8 @@ pub struct Classifier<'a> {
     pub(super) matrix: &'a Matrix,
     pub(super) site: &'a Site,
     pub(super) ledger: &'a Ledger,
+    rules: Vec<Ready<'a>>,
+    proxy: Option<RoleIdx>,
 }
 
 /// What is known of where a flow goes.
@@ -72,19 +76,46 @@ struct Evidence {
 impl<'a> Classifier<'a> {
     /// For these rules, this site, this evidence.
     pub fn new(matrix: &'a Matrix, site: &'a Site, ledger: &'a Ledger) -> Self {
-        Classifier { matrix, site, ledger }
+        let rules = matrix
+            .rules()
+            .iter()
+            .zip(site.rules())
+            .enumerate()
+            .map(|(order, (rule, here))| Ready { order, rule, here })
+            .collect();
+        Classifier { matrix, site, ledger, rules, proxy: matrix.role(HTTP_PROXY_ROLE) }
+    }
+
+    /// The rules, with what they mean at this site, in the order of the packs.
+    pub(super) fn rules(&self) -> &[Ready<'a>] {
+        &self.rules
+    }
+
+    /// The ids of the roles in a set, in the order of the packs.
+    pub(super) fn role_words(&self, roles: RoleSet) -> Vec<String> {
+        roles.iter().map(|role| self.matrix.role_def(role).id.to_string()).collect()
+    }
+
+    /// The ids of the rules of these roles that give this name.
+    pub(super) fn rules_naming(&self, from: RoleSet, name: &DomainName) -> Vec<String> {
+        naming(self, from, name).iter().map(|ready| ready.rule.id.to_string()).collect()
+    }
+
+    /// Whether an audited machine is among these roles.
+    pub(super) fn is_subject(&self, roles: RoleSet) -> bool {
+        roles.meets(self.site.subjects())
     }
 
     /// The verdict of one flow.
     pub fn classify(&self, flow: FlowRecord) -> Judged {
         let from_roles = self.site.roles_of(flow.initiator_ip);
         let to_roles = self.site.roles_of(flow.responder_ip);
-        let subject = from_roles.iter().chain(&to_roles).any(|role| self.site.is_subject(role));
-        let evidence = self.evidence(&flow, &to_roles);
+        let subject = self.is_subject(from_roles.union(to_roles));
+        let evidence = self.evidence(&flow, to_roles);
         let mut judged = Judged {
             row: VerdictRow {
-                initiator_roles: from_roles.iter().map(ToString::to_string).collect(),
-                responder_roles: to_roles.iter().map(ToString::to_string).collect(),
+                initiator_roles: self.role_words(from_roles),
+                responder_roles: self.role_words(to_roles),
                 names: self.names_of(&flow, &evidence),
                 grade: None,
                 verdict: Verdict::OutOfScope,
@@ -105,13 +136,13 @@ impl<'a> Classifier<'a> {
         if is_loopback(flow.initiator_ip) || is_loopback(flow.responder_ip) {
             return judged;
         }
-        let fits = Fits::new(self, flow.proto, &from_roles, &evidence.dest);
+        let fits = Fits::new(self, flow.proto, from_roles, &evidence.dest);
         let documented = self.documented(&fits, &evidence);
-        judged.row.grade = self.grade(&evidence, &to_roles, &documented);
+        judged.row.grade = grade(&evidence, to_roles, &documented);
         let mut verdict = documented.verdict;
         let mut missing = documented.missing;
 
-        let conflict = self.conflict(flow, &from_roles, &to_roles, &evidence, &fits, &documented);
+        let conflict = self.conflict(flow, from_roles, to_roles, &evidence, &fits, &documented);
         if let Some(why) = conflict {
             judged.issues.push(Issue::NameConflict { why });
             if verdict != Verdict::Undocumented {
@@ -136,10 +167,10 @@ impl<'a> Classifier<'a> {
             }
         }
         if verdict == Verdict::Documented {
-            judged.row.rules = documented.rules.iter().map(|rule| rule.id.to_string()).collect();
+            judged.row.rules = documented.rules.iter().map(|ready| ready.rule.id.to_string()).collect();
             judged.by_default =
-                documented.rules.iter().all(|rule| self.site.condition(rule).is_some_and(|c| c.by_default));
-            judged.supplied = documented.rules.iter().all(|rule| rule.supplied_names);
+                documented.rules.iter().all(|ready| matches!(ready.here.state, RuleState::AppliesUnset(_)));
+            judged.supplied = documented.rules.iter().all(|ready| ready.rule.supplied_names);
             judged.issues.extend(self.mismatch(&judged.row.flow, &documented.rules, evidence.proxied));
         } else if let Some(line) = self.platform(&judged.row.flow, &evidence) {
             verdict = Verdict::Platform;
@@ -150,19 +181,19 @@ impl<'a> Classifier<'a> {
             missing = None;
             judged.issues.clear();
         } else if verdict == Verdict::Undocumented {
-            judged.row.nearest = self.nearest(&judged.row.flow, &from_roles, &to_roles, &evidence, &fits);
+            judged.row.nearest = self.nearest(&judged.row.flow, from_roles, to_roles, &evidence, &fits);
         } else {
-            judged.possible = documented.rules.iter().map(|rule| rule.id.to_string()).collect();
+            judged.possible = documented.rules.iter().map(|ready| ready.rule.id.to_string()).collect();
         }
         judged.row.verdict = verdict;
         judged.row.missing = missing;
         judged
     }
 
-    fn evidence(&self, flow: &FlowRecord, to_roles: &[crate::matrix::RoleId]) -> Evidence {
-        let is_proxy = to_roles.iter().any(|role| role.as_str() == "http-proxy");
-        if is_proxy {
-            let mut dest = Destination { ip: None, port: flow.responder_port, roles: Vec::new(), proxied: true };
+    fn evidence(&self, flow: &FlowRecord, to_roles: RoleSet) -> Evidence {
+        if self.is_proxy(to_roles) {
+            let mut dest =
+                Destination { ip: None, port: flow.responder_port, roles: RoleSet::default(), proxied: true };
             let mut readings = Vec::new();
             if let Some(target) = &flow.proxy_target {
                 dest.port = target.port;
@@ -182,7 +213,7 @@ impl<'a> Classifier<'a> {
         let dest = Destination {
             ip: Some(flow.responder_ip),
             port: flow.responder_port,
-            roles: to_roles.to_vec(),
+            roles: to_roles,
             proxied: false,
         };
         let host = self.site.host_of(flow.initiator_ip);
@@ -235,16 +266,16 @@ impl<'a> Classifier<'a> {
 
     fn documented(&self, fits: &Fits<'a>, evidence: &Evidence) -> Documented<'a> {
         let by_address = fits.by_address(evidence.dest.ip);
-        let mut rules: Vec<&Rule> = by_address.iter().map(|(rule, _)| *rule).collect();
+        let mut rules: Vec<Ready<'a>> = by_address.iter().map(|(ready, _)| *ready).collect();
         let mut grades: Vec<Grade> = by_address.iter().map(|(_, grade)| *grade).collect();
         if !rules.is_empty() {
             // What names say besides: a rule by name that every reading fits is exercised, too.
             let by_name = fits.by_every_reading(&evidence.readings);
-            for rule in by_name.iter().filter(|rule| !by_address.iter().any(|(have, _)| have.id == rule.id)) {
-                rules.push(rule);
+            for ready in by_name.iter().filter(|ready| by_address.iter().all(|(have, _)| have.order != ready.order)) {
+                rules.push(*ready);
                 grades.push(Grade::Dns);
             }
-            rules.sort_by_key(|rule| rule.order);
+            rules.sort_by_key(|ready| ready.order);
             return Documented { verdict: Verdict::Documented, missing: None, rules, grades, by_address: true };
         }
         let mut none = Documented {
@@ -259,15 +290,24 @@ impl<'a> Classifier<'a> {
             if !none.rules.is_empty() {
                 none.verdict = Verdict::Undetermined;
                 none.missing = Some(Missing::Name);
+                return none;
             }
+        }
+        let elsewhere = fits.region_unknown(evidence.dest.ip);
+        if !elsewhere.is_empty() {
+            (none.verdict, none.missing, none.rules) =
+                (Verdict::Undetermined, Some(Missing::Ambiguous), elsewhere);
             return none;
         }
-        let per_reading: Vec<Vec<&Rule>> =
+        if evidence.readings.is_empty() {
+            return none;
+        }
+        let per_reading: Vec<Vec<Ready<'a>>> =
             evidence.readings.iter().map(|reading| fits.by_reading(&reading.names)).collect();
         let fitting = per_reading.iter().filter(|rules| !rules.is_empty()).count();
-        let mut union: Vec<&Rule> = per_reading.into_iter().flatten().collect();
-        union.sort_by_key(|rule| rule.order);
-        union.dedup_by_key(|rule| rule.order);
+        let mut union: Vec<Ready<'a>> = per_reading.into_iter().flatten().collect();
+        union.sort_by_key(|ready| ready.order);
+        union.dedup_by_key(|ready| ready.order);
         none.rules = union;
         if fitting == evidence.readings.len() {
             none.verdict = Verdict::Documented;
@@ -279,39 +319,12 @@ impl<'a> Classifier<'a> {
         none
     }
 
-    /// How well the destination is identified, whatever the verdict.
-    fn grade(
-        &self,
-        evidence: &Evidence,
-        to_roles: &[crate::matrix::RoleId],
-        documented: &Documented<'_>,
-    ) -> Option<Grade> {
-        if evidence.proxied {
-            return (!evidence.readings.is_empty()).then_some(Grade::Dns);
-        }
-        if !to_roles.is_empty() {
-            return Some(Grade::Site);
-        }
-        let tagged = documented.grades.contains(&Grade::Tag);
-        if !evidence.readings.is_empty() {
-            let agree = tagged
-                && documented.rules.iter().any(|rule| {
-                    evidence.readings.iter().any(|reading| Fits::tag_names_fit(self.site, rule, &reading.names))
-                });
-            return Some(if evidence.corroborated || agree { Grade::Corroborated } else { Grade::Dns });
-        }
-        if tagged {
-            return Some(Grade::Tag);
-        }
-        evidence.written.as_ref().map(|_| Grade::ServerName)
-    }
-
     /// SEMANTICS section 3, `name-conflict`, in words.
     fn conflict(
         &self,
         flow: &FlowRecord,
-        from_roles: &[crate::matrix::RoleId],
-        to_roles: &[crate::matrix::RoleId],
+        from_roles: RoleSet,
+        to_roles: RoleSet,
         evidence: &Evidence,
         fits: &Fits<'a>,
         documented: &Documented<'_>,
@@ -337,8 +350,7 @@ impl<'a> Classifier<'a> {
         // (d) a name of the pack at an address of one's own.
         if let Some(name) = evidence.readings.iter().find_map(|reading| {
             let own = self.is_own_space(ip) || !to_roles.is_empty();
-            let proxy = to_roles.iter().any(|role| role.as_str() == "http-proxy");
-            (own && !proxy).then(|| fits.pack_name_at_own_address(&reading.names, ip)).flatten()
+            own.then(|| fits.pack_name_at_own_address(&reading.names, ip)).flatten()
         }) {
             return Some(format!(
                 "{name} is the vendor's name, but {ip} is an address of one's own, and no [mirrors] entry says so"
@@ -349,13 +361,17 @@ impl<'a> Classifier<'a> {
         if let Some(name) = &evidence.written
             && !early
             && !documented.by_address
-            && fits.documents_name(from_roles, name)
+            && !naming(self, from_roles, name).is_empty()
             && !self.ledger.ever_named(host, name, ip)
             && self.ledger.told_otherwise(host, name, ip, flow.first_ts)
         {
             return Some(format!("the client asks for {name}, but DNS gave this host other addresses for it"));
         }
         None
+    }
+
+    fn is_proxy(&self, roles: RoleSet) -> bool {
+        self.proxy.is_some_and(|proxy| roles.contains(proxy))
     }
 
     /// Virtual network, private, loopback, link-local or unspecified: an address that no vendor's public service has.
@@ -365,8 +381,8 @@ impl<'a> Classifier<'a> {
 
     /// Whose storage account it is, where only rules for accounts document the flow and the site lists its own.
     fn account(&self, documented: &Documented<'_>, evidence: &Evidence) -> Account {
-        let own = self.site.storage_accounts();
-        if own.is_empty() || documented.rules.iter().any(|rule| !rule.is_for_accounts()) {
+        let listed = !self.site.storage_accounts().is_empty();
+        if !listed || documented.rules.iter().any(|ready| !ready.is_for_accounts()) {
             return Account::Own;
         }
         let written = evidence.written.iter().map(|name| std::slice::from_ref(name));
@@ -381,8 +397,8 @@ impl<'a> Classifier<'a> {
                 if chain.iter().any(|name| self.is_platform_storage_name(name)) {
                     return None;
                 }
-                let account = documented.rules.iter().find_map(|rule| rule.account_in(chain))?;
-                (!own.iter().any(|listed| listed.eq_ignore_ascii_case(&account))).then_some(account)
+                let account = documented.rules.iter().find_map(|ready| ready.account_in(chain))?;
+                (self.site.owns_account(&account) == Some(false)).then_some(account)
             })
             .collect();
         match foreign.iter().flatten().next() {
@@ -393,14 +409,14 @@ impl<'a> Classifier<'a> {
     }
 
     fn is_platform_storage_name(&self, name: &DomainName) -> bool {
-        self.matrix.baseline.iter().any(|line| {
+        self.matrix.baseline().iter().any(|line| {
             matches!(line.class, BaselineClass::Platform | BaselineClass::PlatformOrWorkload)
                 && line.names.iter().any(|pattern| pattern.matches(name))
         })
     }
 
     /// The application that the first bytes show, held against the rules.
-    fn mismatch(&self, flow: &FlowRecord, rules: &[&Rule], proxied: bool) -> Option<Issue> {
+    fn mismatch(&self, flow: &FlowRecord, rules: &[Ready<'_>], proxied: bool) -> Option<Issue> {
         let seen = if proxied {
             // Inside a tunnel only the ClientHello can be told; a request in absolute form is HTTP.
             match (&flow.proxy_target, &flow.server_name) {
@@ -415,8 +431,8 @@ impl<'a> Classifier<'a> {
             return None;
         }
         let mut expected = None;
-        for rule in rules {
-            let wanted = rule.app.as_ref()?.app;
+        for ready in rules {
+            let wanted = ready.rule.app.as_ref()?.app;
             if seen.is_some_and(|seen| app::matches_rule(wanted, seen)) {
                 return None;
             }
@@ -425,18 +441,12 @@ impl<'a> Classifier<'a> {
         expected.map(|expected| Issue::ProtocolMismatch { expected, seen })
     }
 
-    /// The baseline line of class `platform` that fits, or what the site itself says of resolvers and time servers.
+    /// The baseline line of class `platform` that fits.
     fn platform(&self, flow: &FlowRecord, evidence: &Evidence) -> Option<String> {
-        let (proto, port) = (flow.proto, flow.responder_port);
-        if port == 53 && matches!(proto, Transport::Udp | Transport::Tcp) {
-            return self.site.is_listed_or_platform_resolver(flow.responder_ip).then(|| "plat-dns".to_owned());
-        }
-        if port == 123 && proto == Transport::Udp && self.site.is_time_server(flow.responder_ip) {
-            return Some("plat-ntp".to_owned());
-        }
         self.baseline(flow, evidence, |class| class == BaselineClass::Platform)
     }
 
+    /// The first baseline line of a class that fits: by address, or by name if every reading fits.
     fn baseline(
         &self,
         flow: &FlowRecord,
@@ -446,52 +456,71 @@ impl<'a> Classifier<'a> {
         if evidence.proxied {
             return None;
         }
-        let lines = self.matrix.baseline.iter().filter(|line| wanted(line.class));
-        let mut lines = lines.filter(|line| line.fits_transport(flow.proto, flow.responder_port));
-        lines
-            .find(|line| {
-                let by_name = !evidence.readings.is_empty()
+        let contact = |direction, peer| Contact {
+            direction,
+            peer,
+            transport: flow.proto,
+            port: flow.responder_port,
+            names: &[],
+        };
+        let fits = |line: &&crate::matrix::BaselineLine| {
+            line.fits(self.site, contact(Direction::In, flow.initiator_ip))
+                || line.fits(self.site, contact(Direction::Out, flow.responder_ip))
+                || (!evidence.readings.is_empty()
                     && evidence.readings.iter().all(|reading| {
-                        reading.names.iter().any(|name| line.names.iter().any(|pattern| pattern.matches(name)))
-                    });
-                line.fits_address(flow.initiator_ip, flow.responder_ip) || (line.is_outbound() && by_name)
-            })
-            .map(|line| line.id.to_string())
+                        let names: Vec<&DomainName> = reading.names.iter().collect();
+                        line.fits(
+                            self.site,
+                            Contact { names: &names, ..contact(Direction::Out, flow.responder_ip) },
+                        )
+                    }))
+        };
+        let mut lines = self.matrix.baseline().iter().filter(|line| wanted(line.class));
+        lines.find(fits).map(|line| line.id.clone())
     }
 
     /// The closest rule, and what keeps it from fitting.
     fn nearest(
         &self,
         flow: &FlowRecord,
-        from_roles: &[crate::matrix::RoleId],
-        to_roles: &[crate::matrix::RoleId],
+        from_roles: RoleSet,
+        to_roles: RoleSet,
         evidence: &Evidence,
         fits: &Fits<'a>,
     ) -> Option<Nearest> {
-        let near = |rule: &Rule, differs| Some(Nearest { rule: rule.id.to_string(), differs });
-        let reaches = |rule: &Rule| fits.destination_fits(rule, &evidence.dest, &evidence.readings);
-        let port_fits = |rule: &Rule| rule.transport == flow.proto && rule.ports.contains(evidence.dest.port);
-        let from_fits = |rule: &Rule| from_roles.contains(&rule.from);
-        let all = || self.matrix.rules.iter();
-        let page = || all().filter(|rule| !rule.is_alias());
-        if let Some(rule) = all().find(|rule| rule.is_alias() && from_fits(rule) && port_fits(rule) && reaches(rule)) {
-            return near(rule, Differs::Alias);
+        let near =
+            |ready: &Ready<'_>, differs| Some(Nearest { rule: ready.rule.id.to_string(), differs });
+        let reaches = |ready: &Ready<'_>| fits.destination_fits(ready, &evidence.dest, &evidence.readings);
+        let port_fits = |ready: &Ready<'_>| ready.rule.carries(flow.proto, evidence.dest.port);
+        let from_fits = |ready: &Ready<'_>| from_roles.contains(ready.here.from);
+        let on = |ready: &Ready<'_>| ready.here.state.applies();
+        let page = || self.rules.iter().filter(|ready| !ready.rule.is_alias());
+        let alias_off = |ready: &&Ready<'_>| ready.here.state == RuleState::AliasOff;
+        if let Some(ready) =
+            self.rules.iter().filter(alias_off).find(|r| from_fits(r) && port_fits(r) && reaches(r))
+        {
+            return near(ready, Differs::Alias);
         }
-        let off = |rule: &Rule| self.site.condition(rule).is_some_and(|condition| !condition.on);
-        if let Some(rule) = page().find(|rule| off(rule) && from_fits(rule) && port_fits(rule) && reaches(rule)) {
-            return near(rule, Differs::Condition);
+        let off = |ready: &&Ready<'_>| matches!(ready.here.state, RuleState::Off { .. });
+        if let Some(ready) = page().filter(off).find(|r| from_fits(r) && port_fits(r) && reaches(r)) {
+            return near(ready, Differs::Condition);
         }
-        if let Some(rule) = page().find(|rule| !off(rule) && from_fits(rule) && !port_fits(rule) && reaches(rule)) {
-            return near(rule, Differs::Port);
+        if let Some(ready) = page().find(|r| on(r) && from_fits(r) && !port_fits(r) && reaches(r)) {
+            return near(ready, Differs::Port);
         }
         // The same conversation the other way round.
-        if let Some(rule) = page().find(|rule| {
-            to_roles.contains(&rule.from)
-                && fits.role_of(rule).is_some_and(|to| from_roles.contains(&to))
-                && rule.transport == flow.proto
-                && (rule.ports.contains(flow.responder_port) || rule.ports.contains(flow.initiator_port))
-        }) {
-            return near(rule, Differs::Direction);
+        let reversed = |ready: &&Ready<'_>| match ready.here.to {
+            DestinationHere::Role(role) | DestinationHere::SiteDefined { role, .. } => {
+                on(ready)
+                    && from_roles.contains(role)
+                    && to_roles.contains(ready.here.from)
+                    && (ready.rule.carries(flow.proto, flow.responder_port)
+                        || ready.rule.carries(flow.proto, flow.initiator_port))
+            }
+            _ => false,
+        };
+        if let Some(ready) = page().find(reversed) {
+            return near(ready, Differs::Direction);
         }
         for (class, differs) in [
             (BaselineClass::OsNoise, Differs::OsNoise),
@@ -501,18 +530,47 @@ impl<'a> Classifier<'a> {
                 return Some(Nearest { rule, differs });
             }
         }
-        if let Some(rule) = page().find(|rule| !off(rule) && !from_fits(rule) && port_fits(rule) && reaches(rule)) {
-            return near(rule, Differs::Role);
+        if let Some(ready) = page().find(|r| on(r) && !from_fits(r) && port_fits(r) && reaches(r)) {
+            return near(ready, Differs::Role);
         }
-        if let Some(page) = from_roles.iter().chain(to_roles).find_map(|role| self.matrix.also_covered_by(role)) {
-            return Some(Nearest { rule: page.to_owned(), differs: Differs::Page });
+        let covered = from_roles.union(to_roles);
+        if let Some(page) =
+            covered.iter().find_map(|role| self.matrix.role_def(role).also_covered_by.clone())
+        {
+            return Some(Nearest { rule: page, differs: Differs::Page });
         }
-        if let Some(rule) = page().find(|rule| !off(rule) && from_fits(rule) && port_fits(rule)) {
-            return near(rule, Differs::Name);
+        if let Some(ready) = page().find(|r| on(r) && from_fits(r) && port_fits(r)) {
+            return near(ready, Differs::Name);
         }
         let noise = self.baseline(flow, evidence, |line| line == BaselineClass::Noise)?;
         from_roles.is_empty().then_some(Nearest { rule: noise, differs: Differs::Noise })
     }
+}
+
+/// How well the destination is identified, whatever the verdict.
+fn grade(evidence: &Evidence, to_roles: RoleSet, documented: &Documented<'_>) -> Option<Grade> {
+    if evidence.proxied {
+        return (!evidence.readings.is_empty()).then_some(Grade::Dns);
+    }
+    if !to_roles.is_empty() {
+        return Some(Grade::Site);
+    }
+    let tagged = documented.grades.contains(&Grade::Tag);
+    if !evidence.readings.is_empty() {
+        // DNS and a tag agree where the chain holds a name that stands behind the tag.
+        let agrees = |ready: &Ready<'_>| match &ready.here.to {
+            DestinationHere::Tag { names, .. } => {
+                evidence.readings.iter().any(|reading| any_match(names, &reading.names))
+            }
+            _ => false,
+        };
+        let agree = tagged && documented.rules.iter().any(agrees);
+        return Some(if evidence.corroborated || agree { Grade::Corroborated } else { Grade::Dns });
+    }
+    if tagged {
+        return Some(Grade::Tag);
+    }
+    evidence.written.as_ref().map(|_| Grade::ServerName)
 }
 
 /// What rules say of a flow before conflicts, accounts and the platform.
@@ -520,7 +578,7 @@ struct Documented<'a> {
     verdict: Verdict,
     missing: Option<Missing>,
     /// The rules that fit; for undetermined flows those that would.
-    rules: Vec<&'a Rule>,
+    rules: Vec<Ready<'a>>,
     grades: Vec<Grade>,
     by_address: bool,
 }

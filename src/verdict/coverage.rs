@@ -3,6 +3,7 @@
 use super::classify::{Classifier, Judged};
 use crate::audit::{Coverage, CoverageState, Verdict};
 use crate::flow::Outcome;
+use crate::matrix::RoleSet;
 use crate::model::{DomainName, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -68,8 +69,11 @@ impl CoverageTally {
 
     /// One line a rule, in the order of the packs.
     pub(super) fn finish(self, classifier: &Classifier<'_>) -> Vec<Coverage> {
-        let senders: BTreeSet<_> =
-            self.senders.iter().flat_map(|ip| classifier.site.roles_of(*ip)).collect();
+        let senders = self
+            .senders
+            .iter()
+            .map(|ip| classifier.site.roles_of(*ip))
+            .fold(RoleSet::default(), RoleSet::union);
         let empty = RuleTally::default();
         let mut lines: Vec<Coverage> = Vec::new();
         for ready in classifier.rules().iter().filter(|ready| ready.listed()) {
@@ -87,12 +91,12 @@ impl CoverageTally {
                     .map(|outcome| outcome.as_str())
                     .collect();
                 (CoverageState::Blocked, Some(kinds.join(", ")))
-            } else if let Some(why) = ready.not_applicable(classifier) {
+            } else if let Some(why) = ready.not_applicable() {
                 (CoverageState::NotApplicable, Some(why))
             } else if tally.flows > 0 {
                 let seen: Vec<&str> = tally.outcomes.keys().map(|outcome| outcome.as_str()).collect();
                 (CoverageState::NotObserved, Some(format!("only {}", seen.join(", "))))
-            } else if !senders.contains(&rule.from) {
+            } else if !senders.contains(ready.here.from) {
                 let why = format!("no packet of any {} in the captures", rule.from_title);
                 (CoverageState::NotObservable, Some(why))
             } else {

@@ -3,14 +3,14 @@
 use super::classify::{Classifier, Judged};
 use super::coverage::CoverageTally;
 use super::findings::{self, Accepted, Findings, Key};
-use super::row::VerdictRow;
+use super::row::{NameEvidenceSource, VerdictRow};
 use crate::audit::{
     Audit, CaptureQuality, CaptureSummary, Code, Conversation, Coverage, CoverageState, EvidenceFrame, Finding,
     Grade, NamesQuality, PackUsed, Party, SCHEMA, SiteUsed, TagsUsed, TimeBucket, Timeline, Tool, Totals, Unreadable,
     Verdict,
 };
 use crate::flow::FlowRecord;
-use crate::matrix::{Matrix, Site};
+use crate::matrix::{Accept, Matrix, Site};
 use crate::model::{DomainName, Endpoint, NANOS_PER_SECOND, Spans, Timestamp, Transport};
 use crate::names::{Answer, DNS_PATIENCE_NANOS, Ledger};
 use std::collections::{BTreeMap, BTreeSet};
@@ -159,19 +159,20 @@ impl Work<'_, '_> {
     /// The site's exception for an undocumented flow, expired or not.
     fn accepted(&mut self, one: &Judged) -> Option<Accepted> {
         let flow = &one.row.flow;
-        let (index, entry) = self.case.site.accept_for(
-            flow.initiator_ip,
-            flow.responder_ip,
-            one.row.names.iter().flat_map(|name| &name.chain),
-            flow.proto,
-            flow.responder_port,
-        )?;
+        let site = self.case.site;
+        let dns = one.row.names.iter().filter(|name| name.source == NameEvidenceSource::Dns);
+        let names: Vec<&DomainName> = dns.flat_map(|name| &name.chain).collect();
+        let fits = |entry: &Accept| {
+            entry.fits(site, flow.initiator_ip, flow.responder_ip, &names, flow.proto, flow.responder_port)
+        };
+        let expired = |entry: &Accept| entry.until.is_some_and(|until| flow.first_ts >= until.end());
+        let all = || site.accepts().iter().enumerate().filter(|(_, entry)| fits(entry));
+        let (index, entry) = all().find(|(_, entry)| !expired(entry)).or_else(|| all().next())?;
         self.accepts.insert(index);
-        let end = entry.until.map(|date| date.end());
         Some(Accepted {
             reason: entry.reason.clone(),
             until: entry.until.map(|date| date.to_string()),
-            expired: end.is_some_and(|end| flow.first_ts >= end),
+            expired: expired(entry),
         })
     }
 
@@ -183,11 +184,11 @@ impl Work<'_, '_> {
             let expired = entry.until.is_some_and(|until| end.is_some_and(|end| end >= until.end()));
             let until = entry.until.map(|until| format!(" until {until}")).unwrap_or_default();
             if expired {
-                let title = format!("[[accept]] {}{until}: {}", entry.summary(), entry.reason);
+                let title = format!("[[accept]] at line {}{until}: {}", entry.line, entry.reason);
                 self.findings.add(findings::note(Code::AcceptExpired, title, Vec::new()));
             }
             if !used {
-                let title = format!("[[accept]] {}{until} matches no flow", entry.summary());
+                let title = format!("[[accept]] at line {}{until} matches no flow: {}", entry.line, entry.reason);
                 self.findings.add(findings::note(Code::AcceptUnused, title, Vec::new()));
             }
         }
@@ -205,7 +206,7 @@ impl Work<'_, '_> {
             let blocked: Vec<_> = flows.iter().filter(|one| one.row.flow.outcome.is_blocked()).collect();
             let (Some(first_worked), Some(first_blocked)) = (worked.first(), blocked.first()) else { continue };
             let row = &first_blocked.row;
-            let to = self.classifier.rule_title(&rules[0]);
+            let to = rules.first().map_or("", |rule| rule_title(self.case.matrix, rule));
             let mut finding = findings::note(
                 Code::Intermittent,
                 format!(
@@ -254,15 +255,15 @@ impl Work<'_, '_> {
         let site = self.case.site;
         let mut asked: BTreeMap<IpAddr, Vec<(Timestamp, IpAddr, EvidenceFrame, &DomainName)>> = BTreeMap::new();
         for query in ledger.queries() {
-            let subject = site.roles_of(query.client.ip).iter().any(|role| site.is_subject(role));
-            if subject && !site.is_trusted_resolver(query.resolver) {
+            let subject = self.classifier.is_subject(site.roles_of(query.client.ip));
+            if subject && !site.is_resolver(query.resolver) {
                 let frame = self.findings.frame(query.point);
                 asked.entry(query.resolver).or_default().push((query.point.time, query.client.ip, frame, &query.name));
             }
         }
         for (resolver, queries) in asked {
             let Some((_, client, _, name)) = queries.first() else { continue };
-            let roles: Vec<String> = site.roles_of(*client).iter().map(ToString::to_string).collect();
+            let roles = self.classifier.role_words(site.roles_of(*client));
             let mut finding = findings::note(
                 Code::UnexpectedResolver,
                 format!("{} {client} asks {resolver}, which the site does not list as a resolver", roles.join("+")),
@@ -284,10 +285,10 @@ impl Work<'_, '_> {
         let site = self.case.site;
         for answer in ledger.answers().iter().filter(|answer| ledger.is_unsolicited(answer)) {
             let roles = site.roles_of(answer.client.ip);
-            if !roles.iter().any(|role| site.is_subject(role)) {
+            if !self.classifier.is_subject(roles) {
                 continue;
             }
-            let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
+            let roles = self.classifier.role_words(roles);
             let name = answer.names.first().cloned();
             let key = Key {
                 code: Code::UnsolicitedAnswer,
@@ -349,7 +350,7 @@ impl Work<'_, '_> {
         for ((host, name), lookup) in lookups {
             let Some((first, client, _)) = lookup.queries.first() else { continue };
             let roles = site.roles_of(*client);
-            let rules = self.classifier.rules_naming(&roles, name);
+            let rules = self.classifier.rules_naming(roles, name);
             if rules.is_empty() {
                 continue;
             }
@@ -364,7 +365,7 @@ impl Work<'_, '_> {
             for rule in &rules {
                 self.coverage.unresolved(rule, format!("its name {name} cannot be resolved: {why}"));
             }
-            let roles: Vec<String> = roles.iter().map(ToString::to_string).collect();
+            let roles = self.classifier.role_words(roles);
             let mut frames: Vec<EvidenceFrame> =
                 lookup.queries.iter().take(10).map(|(_, _, frame)| frame.clone()).collect();
             frames.extend(lookup.refusals.iter().take(10).map(|(_, answer)| self.findings.frame(answer.point)));
@@ -436,6 +437,11 @@ struct Lookup<'a> {
     refusals: Vec<(&'static str, &'a Answer)>,
 }
 
+/// The page's name for a rule's destination.
+fn rule_title<'m>(matrix: &'m Matrix, rule: &'m str) -> &'m str {
+    matrix.rule(rule).map_or(rule, |rule| &rule.to_title)
+}
+
 fn address_field(ip: IpAddr) -> &'static str {
     if ip.is_ipv4() { "ip.addr" } else { "ipv6.addr" }
 }
@@ -491,7 +497,7 @@ fn names_quality(case: &Case<'_>, judged: &[Judged]) -> NamesQuality {
     for one in judged {
         let grade = one.row.grade.map_or("none", Grade::as_str);
         *quality.grades.entry(grade.to_owned()).or_default() += 1;
-        let dns = || one.row.names.iter().filter(|name| name.source == super::row::NameEvidenceSource::Dns);
+        let dns = || one.row.names.iter().filter(|name| name.source == NameEvidenceSource::Dns);
         quality.shared_addresses += u64::from(dns().count() > 1);
         quality.expired += u64::from(dns().next().is_some_and(|name| name.expired));
         quality.late += u64::from(dns().next().is_some_and(|name| name.late));
@@ -575,7 +581,7 @@ fn conversations(case: &Case<'_>, judged: &[Judged]) -> Vec<Conversation> {
         let row = &one.row;
         let from = if row.initiator_roles.is_empty() { "(no role)".to_owned() } else { row.initiator_roles.join("+") };
         let to = match (row.verdict, row.rules.first()) {
-            (Verdict::Documented, Some(rule)) => case.matrix.title_of(rule).unwrap_or(rule).to_owned(),
+            (Verdict::Documented, Some(rule)) => rule_title(case.matrix, rule).to_owned(),
             (Verdict::Platform, Some(line)) => line.clone(),
             _ if !row.responder_roles.is_empty() => row.responder_roles.join("+"),
             (Verdict::OutOfScope, _) => "(out of scope)".to_owned(),
