@@ -7,7 +7,7 @@ use super::partial::PartialFlow;
 use super::record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 use super::stitch::initiator;
 use crate::model::{AppProtocol, FramePoint, Spans, Transport};
-use crate::names::{HostName, app, http, tls};
+use crate::names::{HostName, app, http, quic, tls};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -65,6 +65,7 @@ struct FirstBytes {
     alert: Option<u8>,
     status: Option<u16>,
     signs: PayloadSigns,
+    telling_bytes: usize,
 }
 
 impl Finisher<'_> {
@@ -148,6 +149,8 @@ impl Finisher<'_> {
             proxy_status: bytes.status,
             begin,
             named_at: bytes.named_at,
+            telling_bytes: bytes.telling_bytes,
+            dns_queries: own.dns.queries + peer.dns.queries,
         }
     }
 
@@ -172,7 +175,7 @@ fn handshake_rtt(flow: &PartialFlow, initiator: Side) -> Option<i64> {
 }
 
 /// The contiguous first bytes that a side sent.
-pub(super) fn stream(flow: &PartialFlow, side: Side) -> Stream {
+pub fn tcp_stream(flow: &PartialFlow, side: Side) -> Stream {
     let dns = flow.key.low.port == 53 || flow.key.high.port == 53;
     let limit = if dns { DNS_HEAD_BYTES } else { HEAD_BYTES };
     flow.side(side).head.assemble(flow.stream_start(side), limit)
@@ -190,11 +193,22 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
                 client.first().copied().unwrap_or_default(),
                 server.first().copied().unwrap_or_default(),
             );
+            if found.app == Some(AppProtocol::Quic)
+                && let Some(hello) = quic::client_hello(&client)
+            {
+                found.named_at = own.head.segments().iter().map(|segment| segment.point).min();
+                found.version = Some(tls::TLS_1_3);
+                found.hello = Some(hello);
+            }
         }
         return found;
     }
-    let (client, server) = (stream(flow, initiator), stream(flow, initiator.other()));
+    let (client, server) = (tcp_stream(flow, initiator), tcp_stream(flow, initiator.other()));
     found.app = app::recognise(&client.bytes, &server.bytes);
+    if own.syn.is_some() || peer.syn_ack.is_some() {
+        let silent = client.bytes.is_empty();
+        found.telling_bytes = if silent { server.bytes.len() } else { client.bytes.len() };
+    }
     let hello = match found.app {
         Some(AppProtocol::Tls) => tls::client_hello(&client.bytes),
         Some(app) => app::inner_client_hello(app, &client.bytes),

@@ -10,7 +10,7 @@ mod record;
 mod stitch;
 mod table;
 
-pub use finish::{Finisher, HostSight};
+pub use finish::{Finisher, HostSight, tcp_stream};
 pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Segment, Stream};
 pub use key::{FlowKey, Side};
 pub use outcome::{ConnState, Outcome};

@@ -175,4 +175,17 @@ pub struct FlowRecord {
     /// Where the server name was read.
     #[serde(skip)]
     pub named_at: Option<FramePoint>,
+    /// How many first payload bytes the application was to be told from: the client's, or the server's while the client
+    /// is silent; 0 where the start of the stream is not seen.
+    #[serde(skip)]
+    pub telling_bytes: usize,
+    /// DNS queries over UDP in it.
+    #[serde(skip)]
+    pub dns_queries: u32,
+}
+
+impl FlowRecord {
+    /// First payload bytes with which every application protocol that portproof knows can be told: a TLS record header and
+    /// a handshake type need 6, TDS and PostgreSQL start with 8.
+    pub const TELLING_BYTES: usize = 8;
 }

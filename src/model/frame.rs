@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 pub struct CaptureId(pub u32);
 
 /// A frame as evidence, ordered as frames are taken: by time, then by capture, then by number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct FramePoint {
     /// When the frame was captured.
     pub time: Timestamp,

@@ -10,6 +10,9 @@ use tls::ClientHello;
 const TDS_HEADER: usize = 8;
 const TDS_PRELOGIN: u8 = 0x12;
 const TDS_LOGIN7: u8 = 0x10;
+const TDS_BATCH: u8 = 1;
+const TDS_RPC: u8 = 3;
+const TDS_TRANSACTION: u8 = 14;
 
 /// Code in place of a PostgreSQL protocol version: ask for TLS.
 const PG_SSL_REQUEST: u32 = 80_877_103;
@@ -67,7 +70,7 @@ fn by_client(client: &[u8]) -> Option<AppProtocol> {
     type Test = fn(&[u8]) -> bool;
     // No two of these fit the same bytes, but for DNS, whose length prefix is the weakest mark and comes last.
     const TESTS: [(Test, AppProtocol); 9] = [
-        (tls::looks_like_client_hello, AppProtocol::Tls),
+        (tls::looks_like_client, AppProtocol::Tls),
         (http::looks_like_client, AppProtocol::Http),
         (looks_like_ssh, AppProtocol::Ssh),
         (looks_like_smtp_client, AppProtocol::Smtp),
@@ -147,12 +150,12 @@ fn postgresql_tls(mut client: &[u8]) -> Option<&[u8]> {
     None
 }
 
-/// A prelogin or login packet (MS-TDS section 2.2.3.1): type, status, length (big endian), process id, number, window 0.
+/// A packet of a client (MS-TDS section 2.2.3.1): type, status, length (big endian), process id, number, window 0.
 fn looks_like_tds(client: &[u8]) -> bool {
     let Some((header, body)) = client.split_first_chunk::<TDS_HEADER>() else { return false };
     let [kind, status, length_high, length_low, _, _, _, window] = *header;
     let length = usize::from(u16::from_be_bytes([length_high, length_low]));
-    if status > 1 || window != 0 || !(TDS_HEADER + 1..=32_768).contains(&length) {
+    if status > 0x1f || window != 0 || !(TDS_HEADER + 1..=32_768).contains(&length) {
         return false;
     }
     match kind {
@@ -162,6 +165,14 @@ fn looks_like_tds(client: &[u8]) -> bool {
         TDS_LOGIN7 => match body {
             [a, b, c, d, _, _, _, version, ..] => {
                 u32::from_le_bytes([*a, *b, *c, *d]) >= 36 && version >> 4 == 7
+            }
+            _ => false,
+        },
+        // Where the capture began later: requests with their ALL_HEADERS (section 2.2.5.3), total length first, then the
+        // first one of type 1 to 3.
+        TDS_BATCH | TDS_RPC | TDS_TRANSACTION => match body {
+            [a, b, 0, 0, _, _, 0, 0, kind, 0, ..] => {
+                (1..=3).contains(kind) && usize::from(u16::from_le_bytes([*a, *b])) <= length - TDS_HEADER
             }
             _ => false,
         },
@@ -255,6 +266,10 @@ mod tests {
             ("SSH, silent client",  b"",                                          b"SSH-2.0-x\r\n",      Some("ssh")),
             ("TDS prelogin",        &tds(TDS_PRELOGIN, PRELOGIN),                 b"",                   Some("tds")),
             ("TDS login",           &login,                                       b"",                   Some("tds")),
+            ("TDS batch, midstream", &tds(TDS_BATCH, &[22, 0, 0, 0, 18, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 32]), b"", Some("tds")),
+            ("TLS data, midstream", b"\x17\x03\x03\x00\x20abc",                  b"",                   Some("tls")),
+            ("TLS of no version",   b"\x17\x03\x09\x00\x20abc",                  b"",                   None),
+            ("a server's hello from the client", b"\x16\x03\x03\x00\x20\x02abc",  b"",                   None),
             ("PostgreSQL plain",    &[0, 0, 0, 9, 0, 3, 0, 0, 0],                 b"",                   Some("postgresql")),
             ("PostgreSQL TLS",      &[0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f],           b"",                   Some("postgresql")),
             ("PostgreSQL GSS",      &[0, 0, 0, 8, 4, 0xd2, 0x16, 0x30],           b"",                   Some("postgresql")),

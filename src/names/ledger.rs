@@ -104,6 +104,8 @@ pub struct Ledger {
     asking: BTreeSet<IpAddr>,
     /// Hosts that got matched answers.
     told: BTreeMap<IpAddr, u64>,
+    /// Clients and resolvers between which all answers are unmatched.
+    forged: BTreeSet<(Endpoint, IpAddr)>,
     begin: Option<Timestamp>,
 }
 
@@ -203,6 +205,10 @@ impl Ledger {
     }
 
     fn index(&mut self) {
+        let pair = |answer: &Answer| (answer.client, answer.resolver);
+        let matched: BTreeSet<_> = self.answers.iter().filter(|answer| answer.matched).map(pair).collect();
+        let unmatched = self.answers.iter().filter(|answer| self.asking.contains(&answer.host)).map(pair);
+        self.forged = unmatched.filter(|pair| !matched.contains(pair)).collect();
         for (index, answer) in self.answers.iter().enumerate() {
             for &(ip, _) in &answer.addresses {
                 let list = self.by_address.entry((answer.host, ip)).or_default();
@@ -344,6 +350,12 @@ impl Ledger {
         !answer.matched
             && self.asking.contains(&answer.host)
             && self.begin.is_some_and(|begin| answer.point.time.since(begin) >= DNS_PATIENCE_NANOS)
+    }
+
+    /// Whether everything that `resolver` sent to `client` are answers to nothing, though the captures show the queries of
+    /// this host.
+    pub fn only_forged(&self, client: Endpoint, resolver: IpAddr) -> bool {
+        self.forged.contains(&(client, resolver))
     }
 
     /// The first unsolicited answer that gave `host` this address, if no other answer did.

@@ -134,4 +134,44 @@ impl NameRow {
             name: None,
         }
     }
+
+    /// The row of a server name that a client wrote.
+    pub fn of_server(source: NameSource, name: String, point: FramePoint, capture: Arc<str>, ends: &ServerEnds) -> Self {
+        NameRow {
+            source,
+            ts: point.time,
+            capture,
+            client_ip: ends.client.ip,
+            client_port: ends.client.port,
+            resolver_ip: None,
+            transport: ends.transport,
+            dns_id: None,
+            rcode: None,
+            qname: None,
+            qtype: None,
+            answered_query: None,
+            a: Vec::new(),
+            aaaa: Vec::new(),
+            cname_chain: Vec::new(),
+            ttls: Vec::new(),
+            svcb_hints: Vec::new(),
+            truncated: None,
+            salvaged: None,
+            frame: point.frame,
+            server_ip: Some(ends.server.ip),
+            server_port: Some(ends.server.port),
+            name: Some(name),
+        }
+    }
+}
+
+/// Between whom a server name was written.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerEnds {
+    /// Who wrote it.
+    pub client: Endpoint,
+    /// To whom.
+    pub server: Endpoint,
+    /// Over which transport.
+    pub transport: Transport,
 }

@@ -25,9 +25,10 @@ const MAX_PACKETS: usize = 64;
 const MAX_KEYS: usize = 4;
 const TAG: usize = 16;
 
-/// Whether a version's packets can be read here: 1, 2 and the drafts 29 to 34.
+/// Whether a version's packets can be read here: 1, 2, the drafts 29 to 34, and the numbers `0x?a?a?a?a` by which clients
+/// force a negotiation.
 pub fn is_known_version(version: u32) -> bool {
-    Version::from_number(version).is_some()
+    !Version::candidates(version).is_empty()
 }
 
 /// The ClientHello in a client's first datagrams (UDP payloads, in capture order).
@@ -53,16 +54,21 @@ pub fn client_hello(datagrams: &[&[u8]]) -> Option<ClientHello> {
             // The server's answer gives the client another id, but the keys stay those of the first one; after a Retry
             // or a version change there are new ones.
             let opened = (0..keys.len()).rev().find_map(|index| {
-                let connection = keys.get(index).filter(|c| c.version == packet.version)?;
+                let connection = keys.get(index).filter(|c| packet.versions.contains(&c.version))?;
                 Some((index, connection.keys.open(&packet)?))
             });
             let (index, frames) = match opened {
                 Some(found) => found,
                 None => {
-                    let fresh = Keys::of_client(packet.version, packet.destination_id);
-                    let Some(frames) = fresh.as_ref().and_then(|keys| keys.open(&packet)) else { continue };
-                    let Some(fresh) = fresh.filter(|_| keys.len() < MAX_KEYS) else { continue };
-                    keys.push(Connection { version: packet.version, keys: fresh, crypto: Crypto::default() });
+                    let fresh = packet.versions.iter().find_map(|&version| {
+                        let keys = Keys::of_client(version, packet.destination_id)?;
+                        let frames = keys.open(&packet)?;
+                        Some((Connection { version, keys, crypto: Crypto::default() }, frames))
+                    });
+                    let Some((connection, frames)) = fresh.filter(|_| keys.len() < MAX_KEYS) else {
+                        continue;
+                    };
+                    keys.push(connection);
                     (keys.len() - 1, frames)
                 }
             };
@@ -96,12 +102,15 @@ enum Version {
 }
 
 impl Version {
-    fn from_number(number: u32) -> Option<Version> {
+    /// The versions that a number may stand for. A client that forces a negotiation (RFC 9000 section 15) protects its
+    /// packet as it would for a version of its choice; all candidates share their packet types.
+    fn candidates(number: u32) -> &'static [Version] {
         match number {
-            VERSION_1 | 0xff00_0021 | 0xff00_0022 => Some(Version::One),
-            VERSION_2 => Some(Version::Two),
-            0xff00_001d..=0xff00_0020 => Some(Version::Draft29),
-            _ => None,
+            VERSION_1 | 0xff00_0021 | 0xff00_0022 => &[Version::One],
+            VERSION_2 => &[Version::Two],
+            0xff00_001d..=0xff00_0020 => &[Version::Draft29],
+            forced if forced & 0x0f0f_0f0f == 0x0a0a_0a0a => &[Version::One, Version::Draft29],
+            _ => &[],
         }
     }
 
@@ -142,7 +151,8 @@ impl Version {
 
 /// A packet with a long header, still protected (RFC 9000 section 17.2).
 struct LongPacket<'a> {
-    version: Version,
+    /// Never empty.
+    versions: &'static [Version],
     is_initial: bool,
     destination_id: &'a [u8],
     /// From the first byte to the packet's end.
@@ -158,7 +168,8 @@ impl<'a> LongPacket<'a> {
         let mut rest = Bytes(bytes);
         let first = rest.u8()?;
         let number = rest.take(4)?.first_chunk().map(|bytes| u32::from_be_bytes(*bytes))?;
-        let version = Version::from_number(number)?;
+        let versions = Version::candidates(number);
+        let version = versions.first()?;
         let (initial, retry) = version.initial_and_retry();
         let kind = (first >> 4) & 3;
         if first & 0xc0 != 0xc0 || kind == retry {
@@ -174,7 +185,7 @@ impl<'a> LongPacket<'a> {
         let number_at = bytes.len() - rest.0.len();
         rest.take(length)?;
         let (bytes, after) = bytes.split_at_checked(number_at + length)?;
-        Some((LongPacket { version, is_initial: kind == initial, destination_id, bytes, number_at }, after))
+        Some((LongPacket { versions, is_initial: kind == initial, destination_id, bytes, number_at }, after))
     }
 }
 
@@ -350,7 +361,7 @@ mod tests {
 
     /// Protects frames, padded so that the datagram has 1200 bytes, under packet number `number` (4 bytes of it).
     fn initial(version: u32, keys_id: &[u8], id: &[u8], number: u32, frames: &[u8]) -> Vec<u8> {
-        let kind = Version::from_number(version).unwrap();
+        let kind = Version::candidates(version)[0];
         let keys = Keys::of_client(kind, keys_id).unwrap();
         let first = 0xc3 | kind.initial_and_retry().0 << 4;
         let mut header = [&[first][..], &version.to_be_bytes()].concat();
@@ -441,11 +452,7 @@ mod tests {
         assert_eq!(name(Some(hello)).as_deref(), Some("a.example"));
         let part = client_hello(&[&first]).unwrap();
         assert!(!part.complete, "a gap is a gap");
-        assert_eq!(
-            name(client_hello(&[b"noise", &second, &first])),
-            None,
-            "without the first id nothing opens"
-        );
+        assert_eq!(client_hello(&[b"noise", &second]), None, "without the first id nothing opens");
     }
 
     #[test]
@@ -457,6 +464,12 @@ mod tests {
         let handshake = [0xe0, 0, 0, 0, 1, 0, 0, 3, 9, 9, 9];
         let coalesced = [&handshake[..], &again].concat();
         assert_eq!(name(client_hello(&[&coalesced])).as_deref(), Some("a.example"));
+    }
+
+    #[test]
+    fn a_hello_under_a_version_that_forces_negotiation_is_read() {
+        let packet = initial(0x0a1a_2a3a, &ID, &ID, 0, &rfc_frame());
+        assert_eq!(name(client_hello(&[&packet])).as_deref(), Some("example.com"));
     }
 
     #[test]

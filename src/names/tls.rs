@@ -327,10 +327,18 @@ pub fn first_application_data(stream: &[u8]) -> Option<usize> {
     records(stream).find(|record| record.content_type == APPLICATION_DATA).map(|record| record.offset)
 }
 
-/// Whether a client's first bytes are a TLS record that begins with a ClientHello.
-pub(super) fn looks_like_client_hello(stream: &[u8]) -> bool {
+/// Whether a client's first bytes are a TLS record: a ClientHello, or, where the capture began later, a record of what
+/// clients send after it.
+pub(super) fn looks_like_client(stream: &[u8]) -> bool {
     records(stream).next().is_some_and(|record| {
-        record.content_type == HANDSHAKE && record.body.first().is_none_or(|&kind| kind == CLIENT_HELLO)
+        (0x0300..=TLS_1_3).contains(&record.version)
+            && match record.content_type {
+                // ClientHello, Certificate, ClientKeyExchange.
+                HANDSHAKE => record.body.first().is_none_or(|kind| matches!(kind, 1 | 11 | 16)),
+                CHANGE_CIPHER_SPEC => record.length == 1,
+                ALERT | APPLICATION_DATA => record.length >= 2,
+                _ => false,
+            }
     })
 }
 

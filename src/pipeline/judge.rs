@@ -1,0 +1,180 @@
+//! The reduce step: all rows of all captures to flows, names and judgement.
+
+use super::extract::Extracted;
+use crate::audit::{Audit, CaptureSummary};
+use crate::flow::{Finisher, FlowRecord, HostSight, PartialFlow, Side, stitch, tcp_stream};
+use crate::matrix::{Matrix, Site};
+use crate::model::{CaptureId, Endpoint, Spans, Transport};
+use crate::names::{DnsObservation, Ledger, NameRow, NameSource, ServerEnds, dns};
+use crate::verdict::{self, Case, VerdictRow};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// What judging gives.
+#[derive(Debug)]
+pub struct Judged {
+    /// Everything that a report may say.
+    pub audit: Audit,
+    /// Each judged flow.
+    pub rows: Vec<VerdictRow>,
+    /// Each DNS response, unanswered query and server name.
+    pub names: Vec<NameRow>,
+}
+
+/// All captures' rows, joined: what does not depend on site or rules.
+struct Joined {
+    inputs: Vec<CaptureSummary>,
+    captures: Vec<Arc<str>>,
+    spans: Spans,
+    flows: Vec<PartialFlow>,
+    dns: Vec<DnsObservation>,
+}
+
+/// Ranks the captures by (time of first frame, name), numbers all points by rank, and stitches.
+fn join(extracted: Extracted) -> Joined {
+    let mut captures = extracted.captures;
+    captures.sort_by(|a, b| {
+        // A capture without frames has no first time: it comes last and adds nothing.
+        let key = |time: Option<_>| (time.is_none(), time);
+        key(a.summary.first_ts).cmp(&key(b.summary.first_ts)).then_with(|| a.summary.path.cmp(&b.summary.path))
+    });
+    let mut joined = Joined {
+        inputs: Vec::new(),
+        captures: Vec::new(),
+        spans: Spans::default(),
+        flows: Vec::new(),
+        dns: Vec::new(),
+    };
+    let mut pieces = Vec::with_capacity(captures.iter().map(|capture| capture.pieces.len()).sum());
+    for (rank, mut capture) in captures.into_iter().enumerate() {
+        let id = CaptureId(rank as u32);
+        if rank > 0 {
+            capture.pieces.iter_mut().for_each(|piece| piece.renumber(|_| id));
+            capture.dns.iter_mut().for_each(|observation| observation.point.capture = id);
+        }
+        pieces.append(&mut capture.pieces);
+        joined.dns.append(&mut capture.dns);
+        joined.spans.merge(&capture.summary.spans);
+        joined.captures.push(capture.summary.path.clone());
+        joined.inputs.push(capture.summary);
+    }
+    joined.flows = stitch(pieces);
+    let over_tcp: Vec<DnsObservation> = joined.flows.iter().flat_map(dns_over_tcp).collect();
+    joined.dns.extend(over_tcp);
+    joined.dns.sort_by_key(|observation| observation.point);
+    joined
+}
+
+/// DNS messages on TCP port 53: both directions reassembled, each message dated by the frame that completed it.
+fn dns_over_tcp(flow: &PartialFlow) -> Vec<DnsObservation> {
+    let mut found = Vec::new();
+    let ports = [flow.key.low.port, flow.key.high.port];
+    if flow.key.transport != Transport::Tcp || !ports.contains(&dns::PORT) {
+        return found;
+    }
+    for side in [Side::Low, Side::High] {
+        let stream = tcp_stream(flow, side);
+        let (messages, _) = dns::tcp_messages(&stream.bytes);
+        for (offset, bytes) in messages {
+            let Some(message) = dns::parse(bytes) else { continue };
+            let Some(point) = stream.complete_at(offset + bytes.len()) else { continue };
+            let (src, dst) = (flow.key.endpoint(side), flow.key.endpoint(side.other()));
+            let (client, resolver) = if message.response { (dst, src) } else { (src, dst) };
+            if resolver.port == dns::PORT {
+                found.push(DnsObservation { point, client, resolver, transport: Transport::Tcp, message });
+            }
+        }
+    }
+    found
+}
+
+fn records(
+    joined: &Joined,
+    host_of: &dyn Fn(IpAddr) -> IpAddr,
+    is_service: &dyn Fn(Transport, u16) -> bool,
+) -> Vec<FlowRecord> {
+    let sight = HostSight::of(&joined.flows, host_of);
+    let finisher = Finisher {
+        spans: &joined.spans,
+        sight: &sight,
+        host_of,
+        is_service,
+        captures: &joined.captures,
+    };
+    let mut records: Vec<FlowRecord> = joined.flows.iter().map(|flow| finisher.finish(flow)).collect();
+    records.sort_by(|a, b| {
+        (a.first_ts, &a.flow_id, a.vlan, a.vni, &a.capture, a.begin).cmp(&(
+            b.first_ts, &b.flow_id, b.vlan, b.vni, &b.capture, b.begin,
+        ))
+    });
+    records
+}
+
+/// Rows of the names table: each response, each query that nobody answered, each server name.
+fn name_rows(joined: &Joined, records: &[FlowRecord], host_of: &dyn Fn(IpAddr) -> IpAddr) -> Vec<NameRow> {
+    let begin = joined.spans.range().map(|(first, _)| first);
+    let ledger = Ledger::new(&joined.dns, host_of, &|_| true, begin);
+    let name = |id: CaptureId| joined.captures.get(id.0 as usize).cloned().unwrap_or_else(|| Arc::from(""));
+    // The ledger holds answers and queries in the order of the (sorted) observations.
+    let mut answers = ledger.answers().iter();
+    let mut queries = ledger.queries().iter();
+    let mut rows: Vec<NameRow> = Vec::new();
+    for observation in &joined.dns {
+        let capture = name(observation.point.capture);
+        if observation.message.response {
+            let matched = answers.next().is_some_and(|answer| answer.matched);
+            rows.push(NameRow::of_dns(observation, capture, matched));
+        } else if observation.message.qname.is_some() && !queries.next().is_some_and(|query| query.answered) {
+            rows.push(NameRow::of_dns(observation, capture, false));
+        }
+    }
+    for record in records {
+        let Some(point) = record.named_at else { continue };
+        let (source, text) = match (&record.server_name, &record.http_host) {
+            (Some(name), _) if record.proto == Transport::Udp => (NameSource::Quic, name.to_string()),
+            (Some(name), _) => (NameSource::Tls, name.to_string()),
+            (None, Some(host)) => (NameSource::Http, host.clone()),
+            (None, None) => continue,
+        };
+        let ends = ServerEnds {
+            client: Endpoint::new(record.initiator_ip, record.initiator_port),
+            server: Endpoint::new(record.responder_ip, record.responder_port),
+            transport: record.proto,
+        };
+        rows.push(NameRow::of_server(source, text, point, name(point.capture), &ends));
+    }
+    rows.sort_by(|a, b| (a.ts, &a.capture, a.frame, a.source).cmp(&(b.ts, &b.capture, b.frame, b.source)));
+    rows
+}
+
+/// Whole flows and names for people and tools: no site, no rules.
+pub fn whole(extracted: Extracted) -> (Vec<FlowRecord>, Vec<NameRow>, Vec<CaptureSummary>) {
+    let joined = join(extracted);
+    let records = records(&joined, &|ip| ip, &|_, _| false);
+    let names = name_rows(&joined, &records, &|ip| ip);
+    (records, names, joined.inputs)
+}
+
+/// Holds everything against the rules of a site.
+pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> Judged {
+    let unreadable = extracted.unreadable.clone();
+    let joined = join(extracted);
+    let host_of = |ip: IpAddr| site.host_of(ip);
+    let is_service = |transport: Transport, port: u16| matrix.names_port(transport, port);
+    let records = records(&joined, &host_of, &is_service);
+    let names = name_rows(&joined, &records, &host_of);
+    let begin = joined.spans.range().map(|(first, _)| first);
+    let trusted = |ip: IpAddr| site.is_resolver(ip);
+    let ledger = Ledger::new(&joined.dns, &host_of, &trusted, begin);
+    let case = Case {
+        matrix,
+        site,
+        ledger: &ledger,
+        inputs: joined.inputs,
+        unreadable,
+        captures: &joined.captures,
+        spans: &joined.spans,
+    };
+    let (audit, rows) = verdict::judge(case, records);
+    Judged { audit, rows, names }
+}

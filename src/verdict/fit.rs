@@ -1,0 +1,232 @@
+//! Which rules fit a destination: by role, by prefix or tag, by name.
+
+use super::classify::Classifier;
+use crate::audit::Grade;
+use crate::matrix::{DestinationHere as To, RoleIdx, RoleSet, Rule, RuleHere, RuleState, TagHere, Zone};
+use crate::model::{DomainName, DomainPattern, Transport};
+use crate::names::Reading;
+use std::net::IpAddr;
+
+/// Where a flow goes: its responder, or what the client asked its proxy for.
+pub(super) struct Destination {
+    /// None where only a name is known (through a proxy).
+    pub ip: Option<IpAddr>,
+    pub port: u16,
+    /// Roles of the address.
+    pub roles: RoleSet,
+    pub proxied: bool,
+}
+
+/// A rule, and what it means at this site.
+#[derive(Clone, Copy)]
+pub(super) struct Ready<'a> {
+    pub order: usize,
+    pub rule: &'a Rule,
+    pub here: &'a RuleHere,
+}
+
+impl Ready<'_> {
+    /// Whether it stands in the coverage table: rules of the page, and aliases that count here.
+    pub(super) fn listed(&self) -> bool {
+        !self.rule.is_alias() || self.here.state.applies()
+    }
+
+    /// Why no flow can fit it here.
+    pub(super) fn not_applicable(&self) -> Option<String> {
+        match &self.here.state {
+            RuleState::Applies | RuleState::AppliesUnset(_) => match &self.here.to {
+                To::Tag { tag: TagHere::Unknown { why, .. }, .. } => Some(why.clone()),
+                _ => None,
+            },
+            RuleState::Off { condition, .. } => Some(format!("condition {condition} is off")),
+            RuleState::AliasOff => Some("aliases are off".to_owned()),
+            RuleState::OtherCloud(cloud) => Some(format!("it is for the {cloud} cloud")),
+            RuleState::NotApplicable(why) => Some(why.clone()),
+        }
+    }
+
+    /// Whether its destination is a storage account.
+    pub(super) fn is_for_accounts(&self) -> bool {
+        match &self.here.to {
+            To::Tag { accounts, .. } | To::Names { accounts, .. } => *accounts,
+            To::Role(_) | To::VirtualNetwork | To::SiteDefined { .. } => false,
+        }
+    }
+
+    /// The storage account that a chain names, by the rule's patterns.
+    pub(super) fn account_in(&self, names: &[DomainName]) -> Option<String> {
+        let patterns = match &self.here.to {
+            To::Tag { names, .. } | To::Names { names, .. } => names,
+            To::Role(_) | To::VirtualNetwork | To::SiteDefined { .. } => return None,
+        };
+        names.iter().find_map(|name| {
+            patterns.iter().find_map(|pattern| {
+                let account = pattern.placeholder(name).map(str::to_owned);
+                // A pattern without the placeholder (`*.blob...`) names the account by its first label.
+                account.or_else(|| {
+                    (pattern.matches(name) && !pattern.is_exact())
+                        .then(|| name.as_str().split('.').next().unwrap_or_default().to_owned())
+                })
+            })
+        })
+    }
+}
+
+/// The rules whose From, transport, port and condition fit a flow.
+pub(super) struct Fits<'a> {
+    judge: &'a Classifier<'a>,
+    rules: Vec<Ready<'a>>,
+    identified: bool,
+    proxied: bool,
+    ip: Option<IpAddr>,
+}
+
+impl<'a> Fits<'a> {
+    pub(super) fn new(judge: &'a Classifier<'a>, proto: Transport, from: RoleSet, dest: &Destination) -> Self {
+        let rules = judge
+            .rules()
+            .iter()
+            .copied()
+            .filter(|ready| ready.here.state.applies() && from.contains(ready.here.from))
+            .filter(|ready| ready.rule.carries(proto, dest.port))
+            .collect();
+        Fits { judge, rules, identified: !dest.roles.is_empty(), proxied: dest.proxied, ip: dest.ip }
+    }
+
+    /// Rules that the address alone fits, with the grade.
+    pub(super) fn by_address(&self, ip: Option<IpAddr>) -> Vec<(Ready<'a>, Grade)> {
+        let Some(ip) = ip else { return Vec::new() };
+        self.rules.iter().filter_map(|ready| Some((*ready, self.address_fits(ready, ip)?))).collect()
+    }
+
+    fn address_fits(&self, ready: &Ready<'_>, ip: IpAddr) -> Option<Grade> {
+        let site = self.judge.site;
+        match &ready.here.to {
+            To::Role(role) | To::SiteDefined { role, .. } => {
+                site.roles_of(ip).contains(*role).then_some(Grade::Site)
+            }
+            To::Tag { tag: TagHere::Known(tag), .. } => {
+                self.judge.matrix.tags().contains(*tag, ip).then_some(Grade::Tag)
+            }
+            To::VirtualNetwork => site.in_virtual_network(ip).then_some(Grade::Tag),
+            To::Tag { tag: TagHere::Unknown { .. }, .. } | To::Names { .. } => None,
+        }
+    }
+
+    /// Rules by a regional tag that is not known here, though the address lies in the tag of all regions.
+    pub(super) fn region_unknown(&self, ip: Option<IpAddr>) -> Vec<Ready<'a>> {
+        let Some(ip) = ip else { return Vec::new() };
+        let within = |ready: &Ready<'_>| match &ready.here.to {
+            To::Tag { tag: TagHere::Unknown { within: Some(tag), .. }, .. } => {
+                self.judge.matrix.tags().contains(*tag, ip)
+            }
+            _ => false,
+        };
+        self.rules.iter().copied().filter(within).collect()
+    }
+
+    /// Rules that some name of one chain fits.
+    pub(super) fn by_reading(&self, names: &[DomainName]) -> Vec<Ready<'a>> {
+        self.rules.iter().copied().filter(|ready| self.names_fit(ready, names)).collect()
+    }
+
+    /// Rules that every chain fits.
+    pub(super) fn by_every_reading(&self, readings: &[Reading]) -> Vec<Ready<'a>> {
+        if readings.is_empty() {
+            return Vec::new();
+        }
+        let fits = |ready: &Ready<'_>| readings.iter().all(|reading| self.names_fit(ready, &reading.names));
+        self.rules.iter().copied().filter(fits).collect()
+    }
+
+    fn names_fit(&self, ready: &Ready<'_>, names: &[DomainName]) -> bool {
+        let site = self.judge.site;
+        let mirrored = self.ip.is_some_and(|ip| names.iter().any(|name| site.mirror_allows(name, ip)));
+        // An address that holds a site role is identified: no rule by name fits it.
+        if self.identified && !mirrored {
+            return false;
+        }
+        match &ready.here.to {
+            To::Names { names: patterns, .. } => any_match(patterns, names),
+            To::Role(role) => self.role_names_fit(*role, names),
+            To::SiteDefined { role, names: patterns } => {
+                self.role_names_fit(*role, names) || any_match(patterns, names)
+            }
+            // Names inferred for a tag document no address outside its prefixes, but for a private endpoint.
+            To::Tag { names: patterns, .. } => {
+                let private_endpoint = self.ip.is_some_and(|ip| site.in_virtual_network(ip));
+                (self.proxied || private_endpoint) && any_match(patterns, names)
+            }
+            To::VirtualNetwork => false,
+        }
+    }
+
+    fn role_names_fit(&self, role: RoleIdx, names: &[DomainName]) -> bool {
+        self.judge.site.role_names(role).iter().any(|own| names.contains(own))
+    }
+
+    /// Rules that could fit if the address had a name. Only rules by name can miss one; and neither a name of the vendor's
+    /// nor a product's stands at an address of one's own.
+    pub(super) fn if_named(&self, ip: Option<IpAddr>) -> Vec<Ready<'a>> {
+        if self.identified {
+            return Vec::new();
+        }
+        let site = self.judge.site;
+        let own = ip.is_some_and(|ip| self.judge.is_own_space(ip));
+        let in_network = ip.is_some_and(|ip| site.in_virtual_network(ip));
+        let could = |ready: &Ready<'_>| match &ready.here.to {
+            To::Names { names, zones, .. } => {
+                let mirrored = ip.is_some_and(|ip| site.is_mirror(ip));
+                !names.is_empty() && (!own || mirrored || (in_network && !zones.is_empty()))
+            }
+            To::Role(role) => !site.role_names(*role).is_empty(),
+            To::SiteDefined { role, names } => !site.role_names(*role).is_empty() || !names.is_empty(),
+            To::Tag { names, .. } => (self.proxied || in_network) && !names.is_empty(),
+            To::VirtualNetwork => false,
+        };
+        self.rules.iter().copied().filter(could).collect()
+    }
+
+    /// A name that the pack itself gives (as name, behind a tag, for a product), at an address of one's own, which neither
+    /// `[mirrors]` nor a private endpoint explains.
+    pub(super) fn pack_name_at_own_address(&self, names: &[DomainName], ip: IpAddr) -> Option<DomainName> {
+        let site = self.judge.site;
+        if names.iter().any(|name| site.mirror_allows(name, ip)) {
+            return None;
+        }
+        self.rules.iter().find_map(|ready| {
+            let (patterns, zones): (&[DomainPattern], &[Zone]) = match &ready.here.to {
+                To::Names { names, zones, .. } | To::Tag { names, zones, .. } => (names, zones),
+                To::Role(_) | To::SiteDefined { .. } | To::VirtualNetwork => return None,
+            };
+            let found = names.iter().find(|name| patterns.iter().any(|pattern| pattern.matches(name)))?;
+            let private = names.iter().any(|name| zones.iter().any(|zone| zone.contains(name)));
+            (!(private && site.in_virtual_network(ip))).then(|| found.clone())
+        })
+    }
+
+    /// Whether a rule's destination is this one, port and initiator aside.
+    pub(super) fn destination_fits(&self, ready: &Ready<'_>, dest: &Destination, readings: &[Reading]) -> bool {
+        dest.ip.is_some_and(|ip| self.address_fits(ready, ip).is_some())
+            || (!readings.is_empty() && readings.iter().all(|reading| self.names_fit(ready, &reading.names)))
+    }
+}
+
+/// Rules of these roles that give this name (or infer it for a tag), whatever the port.
+pub(super) fn naming<'a>(judge: &Classifier<'a>, from: RoleSet, name: &DomainName) -> Vec<Ready<'a>> {
+    let names = std::slice::from_ref(name);
+    let fits = |ready: &Ready<'_>| match &ready.here.to {
+        To::Names { names: patterns, .. } | To::Tag { names: patterns, .. } => any_match(patterns, names),
+        To::Role(role) => judge.site.role_names(*role).contains(name),
+        To::SiteDefined { role, names: patterns } => {
+            judge.site.role_names(*role).contains(name) || any_match(patterns, names)
+        }
+        To::VirtualNetwork => false,
+    };
+    let applies = |ready: &Ready<'_>| ready.here.state.applies() && from.contains(ready.here.from);
+    judge.rules().iter().copied().filter(|ready| applies(ready) && fits(ready)).collect()
+}
+
+pub(super) fn any_match(patterns: &[DomainPattern], names: &[DomainName]) -> bool {
+    names.iter().any(|name| patterns.iter().any(|pattern| pattern.matches(name)))
+}
