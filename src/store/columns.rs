@@ -10,6 +10,7 @@ use crate::verdict::{NameEvidence, NameEvidenceSource, VerdictRow};
 use polars::prelude::*;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -95,7 +96,7 @@ fn words<T: AsRef<str>>(name: &str, values: impl Iterator<Item = T>) -> Series {
     StringChunked::from_iter_values(name.into(), values).into_series()
 }
 
-fn shown<T: ToString>(name: &str, values: impl Iterator<Item = T>) -> Series {
+fn shown(name: &str, values: impl Iterator<Item = impl ToString>) -> Series {
     words(name, values.map(|value| value.to_string()))
 }
 
@@ -145,7 +146,7 @@ fn texts<'r, T: AsRef<str> + 'r>(
     list(name, lists, |all| Ok(words("", all.iter())))
 }
 
-fn shown_list<'r, T: ToString + 'r>(
+fn shown_list<'r, T: Display + 'r>(
     name: &str,
     lists: impl Iterator<Item = &'r [T]>,
 ) -> PolarsResult<Series> {
@@ -414,7 +415,7 @@ fn read_frames(
     let open = || File::open(path).map_err(|error| StoreError::io(path, "cannot be opened", error));
     let unreadable = |error: PolarsError| StoreError::io(path, "cannot be read", io_error(error));
     let names = || columns.map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
-    let check = |schema: ArrowSchemaRef| {
+    let check = |schema: Arc<ArrowSchema>| {
         let lacks = columns.is_some_and(|names| names.iter().any(|&name| !schema.contains(name)));
         if lacks { Err(missing()) } else { Ok(()) }
     };
@@ -505,7 +506,7 @@ fn values(series: &Series) -> PolarsResult<Vec<Value>> {
             nanos.iter().map(|v| or_null(v.map(|v| Value::from(Timestamp(v).to_string())))).collect()
         }
         DataType::List(_) => {
-            let lists = series.list()?.into_iter();
+            let lists = series.list()?.series_iter();
             lists
                 .map(|list| list.map_or(Ok(Value::Null), |list| values(&list).map(Value::Array)))
                 .collect::<PolarsResult<_>>()?

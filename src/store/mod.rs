@@ -8,13 +8,12 @@ mod columns;
 mod partial;
 mod sink;
 
-pub use partial::{PartialFlowRow, PartialNameRow, read_partial};
+pub use partial::{PartialCapture, PartialFlowRow, PartialNameRow, read_partial};
 pub use sink::StoreError;
 
 use crate::audit::CaptureSummary;
-use crate::flow::FlowRecord;
-use crate::names::NameRow;
-use crate::pipeline::Extract;
+use crate::flow::{FlowRecord, PartialFlow};
+use crate::names::{DnsObservation, NameRow};
 use crate::verdict::VerdictRow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -23,6 +22,7 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::sync::Arc;
 
 /// Version of the columns. Raised when a column changes its meaning or goes; new columns do not raise it.
 pub const ROWS_SCHEMA: u32 = 1;
@@ -150,26 +150,30 @@ pub fn write_names(path: &str, rows: &[NameRow]) -> Result<(), StoreError> {
     write_rows(path, false, rows.iter().map(Cow::Borrowed))
 }
 
-/// Writes partial flow rows of all captures.
+/// Writes partial flow rows: of each capture its name and stretches.
 ///
 /// # Errors
 /// If the format is unknown or the file cannot be written.
-pub fn write_partial_flows(path: &str, captures: &[Extract]) -> Result<(), StoreError> {
-    let rows = captures.iter().flat_map(|capture| {
-        capture.pieces.iter().map(|piece| Cow::Owned(PartialFlowRow::of(piece, &capture.summary.path)))
-    });
-    write_rows(path, true, rows)
+pub fn write_partial_flows<'a>(
+    path: &str,
+    captures: impl Iterator<Item = (&'a Arc<str>, &'a [PartialFlow])>,
+) -> Result<(), StoreError> {
+    let rows = captures
+        .flat_map(|(capture, pieces)| pieces.iter().map(move |piece| PartialFlowRow::of(piece, capture)));
+    write_rows(path, true, rows.map(Cow::<PartialFlowRow>::Owned))
 }
 
-/// Writes partial name rows of all captures: each DNS message.
+/// Writes partial name rows: of each capture its name and DNS messages.
 ///
 /// # Errors
 /// If the format is unknown or the file cannot be written.
-pub fn write_partial_names(path: &str, captures: &[Extract]) -> Result<(), StoreError> {
-    let rows = captures.iter().flat_map(|capture| {
-        capture.dns.iter().map(|message| Cow::Owned(PartialNameRow::of(message, &capture.summary.path)))
-    });
-    write_rows(path, true, rows)
+pub fn write_partial_names<'a>(
+    path: &str,
+    captures: impl Iterator<Item = (&'a Arc<str>, &'a [DnsObservation])>,
+) -> Result<(), StoreError> {
+    let rows = captures
+        .flat_map(|(capture, dns)| dns.iter().map(move |message| PartialNameRow::of(message, capture)));
+    write_rows(path, true, rows.map(Cow::<PartialNameRow>::Owned))
 }
 
 /// Writes the tallies of captures: JSON lines, whatever the extension; `-` is standard output.

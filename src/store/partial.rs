@@ -5,7 +5,6 @@ use crate::audit::CaptureSummary;
 use crate::flow::{InitiatorBy, PartialFlow, initiator};
 use crate::model::{CaptureId, DomainName, Timestamp, Transport};
 use crate::names::{AliasRow, DnsObservation, NameRow, NameSource};
-use crate::pipeline::{Extract, Extracted};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -200,6 +199,17 @@ fn json_text(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_default()
 }
 
+/// All partial rows of one capture.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PartialCapture {
+    /// Its tally.
+    pub summary: CaptureSummary,
+    /// Stretches of conversations. Their points carry capture number 0.
+    pub pieces: Vec<PartialFlow>,
+    /// DNS messages. Their points carry capture number 0.
+    pub dns: Vec<DnsObservation>,
+}
+
 /// What of a partial row counts.
 #[derive(Deserialize)]
 struct Carried {
@@ -217,32 +227,32 @@ pub fn read_partial(
     flows: &[String],
     names: &[String],
     summaries: &[String],
-) -> Result<Extracted, StoreError> {
+) -> Result<Vec<PartialCapture>, StoreError> {
     for paths in [flows, names] {
         refuse_repeats(paths)?;
     }
-    let mut extracted = Extracted::default();
+    let mut captures = Vec::new();
     let mut index_of: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     for path in summaries {
         for summary in read_summaries(std::slice::from_ref(path))? {
-            add_capture(path, summary, &mut extracted, &mut index_of)?;
+            add_capture(path, summary, &mut captures, &mut index_of)?;
         }
     }
     for path in flows {
         read_carried(path, "partial", |capture, mut piece: PartialFlow| {
             piece.renumber(|_| CaptureId(0));
-            capture_of(path, capture, &index_of, &mut extracted)?.pieces.push(piece);
+            capture_of(path, capture, &index_of, &mut captures)?.pieces.push(piece);
             Ok(())
         })?;
     }
     for path in names {
         read_carried(path, "message", |capture, mut message: DnsObservation| {
             message.point.capture = CaptureId(0);
-            capture_of(path, capture, &index_of, &mut extracted)?.dns.push(message);
+            capture_of(path, capture, &index_of, &mut captures)?.dns.push(message);
             Ok(())
         })?;
     }
-    Ok(extracted)
+    Ok(captures)
 }
 
 /// The same rows twice would count twice.
@@ -260,11 +270,11 @@ fn refuse_repeats(paths: &[String]) -> Result<(), StoreError> {
 fn add_capture(
     path: &str,
     summary: CaptureSummary,
-    extracted: &mut Extracted,
+    captures: &mut Vec<PartialCapture>,
     index_of: &mut BTreeMap<Arc<str>, usize>,
 ) -> Result<(), StoreError> {
     match index_of.get(&summary.path) {
-        Some(&index) if extracted.captures[index].summary == summary => Ok(()),
+        Some(&index) if captures[index].summary == summary => Ok(()),
         Some(_) => Err(StoreError::new(
             path,
             format!(
@@ -274,8 +284,8 @@ fn add_capture(
             ),
         )),
         None => {
-            index_of.insert(summary.path.clone(), extracted.captures.len());
-            extracted.captures.push(Extract { summary, pieces: Vec::new(), dns: Vec::new() });
+            index_of.insert(summary.path.clone(), captures.len());
+            captures.push(PartialCapture { summary, pieces: Vec::new(), dns: Vec::new() });
             Ok(())
         }
     }
@@ -285,10 +295,10 @@ fn capture_of<'e>(
     path: &str,
     capture: &str,
     index_of: &BTreeMap<Arc<str>, usize>,
-    extracted: &'e mut Extracted,
-) -> Result<&'e mut Extract, StoreError> {
+    captures: &'e mut [PartialCapture],
+) -> Result<&'e mut PartialCapture, StoreError> {
     let index = index_of.get(capture).copied();
-    index.and_then(|index| extracted.captures.get_mut(index)).ok_or_else(|| {
+    index.and_then(|index| captures.get_mut(index)).ok_or_else(|| {
         StoreError::new(
             path,
             format!(
