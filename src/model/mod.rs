@@ -1,11 +1,13 @@
 //! Nouns that three or more stages use. No input or output, no clock.
 
+mod app;
 mod domain;
 mod frame;
 mod ports;
 mod time;
 mod transport;
 
+pub use app::{AppProtocol, AppProtocolError};
 pub use domain::{DomainName, DomainNameError, DomainPattern, DomainPatternError, Placeholder};
 pub use frame::{CaptureId, FramePoint};
 pub use ports::{PortSet, PortSetError};

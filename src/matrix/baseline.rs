@@ -1,0 +1,181 @@
+//! Traffic that the platform itself causes on every machine, whatever product runs there.
+
+use super::rule::Cloud;
+use super::site::Site;
+use crate::model::{DomainName, DomainPattern, PortSet, Transport};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize, Serializer};
+use std::fmt;
+use std::net::IpAddr;
+
+/// Where Azure's host answers: its resolver, its wire server and the source of its health probes.
+pub const PLATFORM_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(168, 63, 129, 16));
+
+/// What traffic of a baseline line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BaselineClass {
+    /// The platform's own: the only class that gives the verdict `platform`.
+    Platform,
+    /// The platform's or the product's (managed disks); names of it are no storage account's.
+    PlatformOrWorkload,
+    /// The operating system's: undocumented, but `nearest` says so.
+    OsNoise,
+    /// What any machine on the Internet receives.
+    Noise,
+}
+
+impl BaselineClass {
+    pub(super) const WORDS: [(&'static str, BaselineClass); 4] = [
+        ("platform", BaselineClass::Platform),
+        ("platform-or-workload", BaselineClass::PlatformOrWorkload),
+        ("os-noise", BaselineClass::OsNoise),
+        ("noise", BaselineClass::Noise),
+    ];
+
+    /// The word for it.
+    pub fn as_str(self) -> &'static str {
+        Self::WORDS.iter().find(|(_, class)| *class == self).map_or("", |(word, _)| word)
+    }
+}
+
+impl fmt::Display for BaselineClass {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
+    }
+}
+
+/// Who initiates, seen from the machine of the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Direction {
+    /// The site's machine.
+    Out,
+    /// The other side.
+    In,
+    /// Either.
+    Both,
+}
+
+/// Whom a baseline line speaks of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaselinePeer {
+    /// Addresses.
+    Prefix(IpNet),
+    /// The resolvers of the site and the platform's; with none listed, every resolver.
+    SiteResolvers,
+    /// The time servers that the site lists.
+    SiteTimeServers,
+    /// Any address of the Internet: none of the virtual network, private, loopback or link-local.
+    Internet,
+    /// Any address.
+    Anyone,
+}
+
+impl fmt::Display for BaselinePeer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            BaselinePeer::Prefix(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
+            BaselinePeer::Prefix(net) => net.fmt(f),
+            BaselinePeer::SiteResolvers => f.pad("site-resolvers"),
+            BaselinePeer::SiteTimeServers => f.pad("site-time-servers"),
+            BaselinePeer::Internet => f.pad("internet"),
+            BaselinePeer::Anyone => f.pad("anyone"),
+        }
+    }
+}
+
+impl Serialize for BaselinePeer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// One kind of platform traffic.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BaselineLine {
+    /// Its name: `plat-imds`.
+    pub id: String,
+    /// What it is.
+    pub class: BaselineClass,
+    /// Who initiates.
+    pub direction: Direction,
+    /// With whom, by address.
+    pub peers: Vec<BaselinePeer>,
+    /// With whom, by name.
+    pub names: Vec<DomainPattern>,
+    /// Over which transports. Empty for link traffic without one.
+    pub transports: Vec<Transport>,
+    /// The responder's ports; `None`: any.
+    pub ports: Option<PortSet>,
+    /// Link upkeep (ARP, DHCP): counted, not judged row by row.
+    pub tallied: bool,
+    /// The clouds in which it is meant; empty: all.
+    pub clouds: Vec<Cloud>,
+    /// What it is, in our words.
+    pub what: String,
+    /// Where it is documented.
+    pub source: String,
+}
+
+/// A flow as the machine of the site sees it.
+#[derive(Clone, Copy, Debug)]
+pub struct Contact<'a> {
+    /// [`Direction::Out`] if the site's machine initiates.
+    pub direction: Direction,
+    /// The other side.
+    pub peer: IpAddr,
+    /// Over what.
+    pub transport: Transport,
+    /// The responder's port.
+    pub port: u16,
+    /// Names of the other side, by evidence that the caller accepts.
+    pub names: &'a [&'a DomainName],
+}
+
+impl BaselineLine {
+    /// Whether the flow is of this line.
+    pub fn fits(&self, site: &Site, contact: Contact<'_>) -> bool {
+        let direction = self.direction == Direction::Both || self.direction == contact.direction;
+        let cloud = self.clouds.is_empty() || self.clouds.contains(&site.cloud());
+        let ports = !contact.transport.has_ports()
+            || self.ports.as_ref().is_none_or(|ports| ports.contains(contact.port));
+        direction
+            && cloud
+            && ports
+            && self.transports.contains(&contact.transport)
+            && (self.peers.iter().any(|peer| peer_fits(peer, site, &contact))
+                || contact.names.iter().any(|name| self.names.iter().any(|pattern| pattern.matches(name))))
+    }
+}
+
+fn peer_fits(peer: &BaselinePeer, site: &Site, contact: &Contact<'_>) -> bool {
+    match peer {
+        BaselinePeer::Prefix(net) => net.contains(&contact.peer),
+        BaselinePeer::SiteResolvers => site.is_resolver(contact.peer),
+        BaselinePeer::SiteTimeServers => site.is_time_server(contact.peer, contact.names),
+        BaselinePeer::Internet => is_internet(contact.peer) && !site.in_virtual_network(contact.peer),
+        BaselinePeer::Anyone => true,
+    }
+}
+
+fn is_internet(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(v4) => {
+            !(v4.is_private()
+                || v4.is_loopback()
+                || v4.is_link_local()
+                || v4.is_unspecified()
+                || v4.is_broadcast()
+                || v4.is_multicast()
+                || ip == PLATFORM_ADDRESS)
+        }
+        IpAddr::V6(v6) => {
+            !(v6.is_unique_local()
+                || v6.is_loopback()
+                || v6.is_unicast_link_local()
+                || v6.is_unspecified()
+                || v6.is_multicast())
+        }
+    }
+}

@@ -1,0 +1,969 @@
+//! One installation: which address plays which role, and what every rule means there.
+
+use super::baseline::PLATFORM_ADDRESS;
+use super::date::CalendarDate;
+use super::load::{Matrix, RoleIdx};
+use super::pack::{calendar_date, port_set};
+use super::place::{Place, parse_place, parse_prefix};
+use super::rule::{Cloud, ConditionId, Destination, RuleId, Zone};
+use super::source::{
+    Doc, Fields, Mistakes, Problem, Span, Text, article, nearest, parsed, shown, text_of, texts_of,
+};
+use super::tags::TagId;
+use crate::model::{DomainName, DomainPattern, PortSet, Transport};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+use std::path::Path;
+use toml::Spanned;
+use toml::de::DeValue;
+
+/// A set of roles.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RoleSet(u128);
+
+impl RoleSet {
+    /// Whether no role is in it.
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Whether `role` is in it.
+    pub fn contains(self, role: RoleIdx) -> bool {
+        self.0 & (1 << role.0) != 0
+    }
+
+    /// Whether the two have a role in common.
+    pub fn meets(self, other: RoleSet) -> bool {
+        self.0 & other.0 != 0
+    }
+
+    /// The roles of both.
+    #[must_use]
+    pub fn union(self, other: RoleSet) -> RoleSet {
+        RoleSet(self.0 | other.0)
+    }
+
+    /// The set of one role.
+    pub fn of(role: RoleIdx) -> RoleSet {
+        RoleSet(1 << role.0)
+    }
+
+    /// The roles, in the order of [`Matrix::roles`].
+    pub fn iter(self) -> impl Iterator<Item = RoleIdx> {
+        (0..128u8).map(RoleIdx).filter(move |&role| self.contains(role))
+    }
+}
+
+impl FromIterator<RoleIdx> for RoleSet {
+    fn from_iter<I: IntoIterator<Item = RoleIdx>>(roles: I) -> Self {
+        roles.into_iter().map(RoleSet::of).fold(RoleSet::default(), RoleSet::union)
+    }
+}
+
+/// Who decided whether a condition holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SwitchedBy {
+    /// The site file.
+    Site,
+    /// The pack: the site file is silent.
+    Pack,
+}
+
+/// Whether a condition holds at the site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConditionState {
+    /// Its rules apply.
+    pub on: bool,
+    /// Whose word that is.
+    pub by: SwitchedBy,
+}
+
+/// Whether a rule applies at the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum RuleState {
+    /// It does.
+    Applies,
+    /// It does because the pack says so where the site is silent: to be marked and counted apart.
+    AppliesUnset(ConditionId),
+    /// Its condition does not hold.
+    Off {
+        /// Which condition: the rule's own or one that it needs.
+        condition: ConditionId,
+        /// Whose word that is.
+        by: SwitchedBy,
+    },
+    /// It is an alias, and the site does not count aliases.
+    AliasOff,
+    /// It is meant for another cloud.
+    OtherCloud(Cloud),
+    /// The site has no machine for it to be about; the text says what is missing.
+    NotApplicable(String),
+}
+
+impl RuleState {
+    /// Whether flows may fit the rule.
+    pub fn applies(&self) -> bool {
+        matches!(self, RuleState::Applies | RuleState::AppliesUnset(_))
+    }
+}
+
+/// A service tag as it can be looked up at the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TagHere {
+    /// Look it up.
+    Known(TagId),
+    /// It cannot be: no such tag is loaded, or the site names no region.
+    Unknown {
+        /// Why, and what to do.
+        why: String,
+        /// The tag of the whole service: an address outside it is outside the regional one too; one inside may be either.
+        within: Option<TagId>,
+    },
+}
+
+/// Where a rule permits traffic to, at this site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DestinationHere {
+    /// Whoever holds the role: by address, or by name where the role lists names.
+    Role(RoleIdx),
+    /// Names that the page, its overlay or the site gives.
+    Names {
+        /// The names.
+        names: Vec<DomainPattern>,
+        /// Zones through which private endpoints of the service lead.
+        zones: Vec<Zone>,
+        /// Whether `<account>` in a name tells whose storage account it is.
+        accounts: bool,
+    },
+    /// Addresses of a tag, and names that are inferred for it.
+    Tag {
+        /// The tag.
+        tag: TagHere,
+        /// Names inferred for the tag in the site's cloud.
+        names: Vec<DomainPattern>,
+        /// Zones through which private endpoints of its services lead.
+        zones: Vec<Zone>,
+        /// Whether `<account>` in a name tells whose storage account it is.
+        accounts: bool,
+    },
+    /// The site's virtual network.
+    VirtualNetwork,
+    /// A machine that only the site tells: whoever holds the role, by address or name, and the `[names]` entry.
+    SiteDefined {
+        /// The role.
+        role: RoleIdx,
+        /// The `[names]` entry.
+        names: Vec<DomainPattern>,
+    },
+}
+
+/// What a rule means at the site; stands at the rule's place in [`Matrix::rules`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleHere {
+    /// Which rule.
+    pub id: RuleId,
+    /// Whether it applies.
+    pub state: RuleState,
+    /// Who initiates.
+    pub from: RoleIdx,
+    /// Where to.
+    pub to: DestinationHere,
+}
+
+/// One side of an accepted exception.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AcceptPeer {
+    /// Whoever holds the role.
+    Role(RoleIdx),
+    /// Addresses.
+    Prefix(IpNet),
+    /// Names.
+    Name(DomainPattern),
+}
+
+/// An exception that the site accepts: `[[accept]]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accept {
+    /// Who initiates.
+    pub from: AcceptPeer,
+    /// Where to.
+    pub to: AcceptPeer,
+    /// The responder's ports; `None`: any.
+    pub ports: Option<PortSet>,
+    /// Over what; `None`: anything.
+    pub transport: Option<Transport>,
+    /// Why, in the words of the site.
+    pub reason: String,
+    /// The last day; `None`: for good.
+    pub until: Option<CalendarDate>,
+    /// Where it stands in the site file, counted from 1.
+    pub line: u32,
+}
+
+impl Accept {
+    /// Whether a flow is the one meant, its time aside. `names` are those of the destination, by accepted evidence.
+    pub fn fits(
+        &self,
+        site: &Site,
+        from: IpAddr,
+        to: IpAddr,
+        names: &[&DomainName],
+        transport: Transport,
+        port: u16,
+    ) -> bool {
+        let side = |peer: &AcceptPeer, ip: IpAddr, names: &[&DomainName]| match peer {
+            AcceptPeer::Role(role) => {
+                site.roles_of(ip).contains(*role)
+                    || names.iter().any(|name| site.role_names(*role).contains(name))
+            }
+            AcceptPeer::Prefix(net) => net.contains(&ip),
+            AcceptPeer::Name(pattern) => names.iter().any(|name| pattern.matches(name)),
+        };
+        let ports = !transport.has_ports() || self.ports.as_ref().is_none_or(|ports| ports.contains(port));
+        let transport = self.transport.is_none_or(|t| t == transport);
+        ports && transport && side(&self.from, from, &[]) && side(&self.to, to, names)
+    }
+}
+
+/// One role at the site.
+#[derive(Clone, Debug, Default)]
+struct RoleHere {
+    prefixes: Vec<IpNet>,
+    names: Vec<DomainName>,
+}
+
+/// One installation, as its site file describes it; valid for the matrix it was read against.
+#[derive(Clone, Debug)]
+pub struct Site {
+    name: String,
+    file: String,
+    sha256: String,
+    cloud: Cloud,
+    region: Option<String>,
+    storage_accounts: BTreeSet<String>,
+    resolvers: Vec<IpNet>,
+    virtual_network: Vec<IpNet>,
+    time_servers: Vec<IpNet>,
+    time_server_names: Vec<DomainName>,
+    aliases: bool,
+    subjects: RoleSet,
+    mirrors: Vec<(DomainPattern, Vec<IpNet>)>,
+    conditions: BTreeMap<ConditionId, ConditionState>,
+    roles: Vec<RoleHere>,
+    v4: PrefixMap<Ipv4Net, RoleSet>,
+    v6: PrefixMap<Ipv6Net, RoleSet>,
+    hosts: BTreeMap<IpAddr, IpAddr>,
+    accepts: Vec<Accept>,
+    rules: Vec<RuleHere>,
+    warnings: Vec<Problem>,
+}
+
+impl Site {
+    /// Reads a site file.
+    ///
+    /// # Errors
+    /// Every mistake of the file.
+    pub fn load(path: &Path, matrix: &Matrix) -> Result<Site, Vec<Problem>> {
+        Doc::read(path).map_err(|problem| vec![problem]).and_then(|doc| read(&doc, matrix))
+    }
+
+    /// Reads a site from a text; `file` is what messages call it.
+    ///
+    /// # Errors
+    /// Every mistake of the text.
+    pub fn parse(text: &str, file: &str, matrix: &Matrix) -> Result<Site, Vec<Problem>> {
+        read(&Doc::new(file, text), matrix)
+    }
+
+    /// What the site calls itself; the file's name if it does not say.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The site file, as it was named.
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// SHA-256 of the site file, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The cloud it is in.
+    pub fn cloud(&self) -> Cloud {
+        self.cloud
+    }
+
+    /// The region that fills `<region>`, in lower case.
+    pub fn region(&self) -> Option<&str> {
+        self.region.as_deref()
+    }
+
+    /// The storage accounts that are its own; empty: unknown, and to be said.
+    pub fn storage_accounts(&self) -> &BTreeSet<String> {
+        &self.storage_accounts
+    }
+
+    /// Whether the storage account is its own; `None` if it lists none.
+    pub fn owns_account(&self, account: &str) -> Option<bool> {
+        let listed = !self.storage_accounts.is_empty();
+        listed.then(|| self.storage_accounts.contains(&account.to_ascii_lowercase()))
+    }
+
+    /// Whether the site lists resolvers. If not, every resolver counts, and the report says so.
+    pub fn resolvers_listed(&self) -> bool {
+        !self.resolvers.is_empty()
+    }
+
+    /// Whether DNS answers of this address count as evidence: the site's resolvers and the platform's; with none listed,
+    /// everyone.
+    pub fn is_resolver(&self, ip: IpAddr) -> bool {
+        ip == PLATFORM_ADDRESS || self.resolvers.is_empty() || holds(&self.resolvers, ip)
+    }
+
+    /// What `[site] resolvers` lists.
+    pub fn resolvers(&self) -> &[IpNet] {
+        &self.resolvers
+    }
+
+    /// Whether the address lies in the site's virtual network.
+    pub fn in_virtual_network(&self, ip: IpAddr) -> bool {
+        holds(&self.virtual_network, ip)
+    }
+
+    /// What `[site] virtual_network` lists.
+    pub fn virtual_network(&self) -> &[IpNet] {
+        &self.virtual_network
+    }
+
+    /// Whether the site lists the time server, by address or by one of `names`.
+    pub fn is_time_server(&self, ip: IpAddr, names: &[&DomainName]) -> bool {
+        holds(&self.time_servers, ip) || names.iter().any(|name| self.time_server_names.contains(name))
+    }
+
+    /// Whether known aliases of documented names count as documented.
+    pub fn aliases(&self) -> bool {
+        self.aliases
+    }
+
+    /// The roles whose machines are audited: the packs' subjects, unless the site names others.
+    pub fn subjects(&self) -> RoleSet {
+        self.subjects
+    }
+
+    /// Whether machines of the role are audited.
+    pub fn subject(&self, role: RoleIdx) -> bool {
+        self.subjects.contains(role)
+    }
+
+    /// All roles that the address holds: of every prefix that covers it, not only the narrowest.
+    pub fn roles_of(&self, ip: IpAddr) -> RoleSet {
+        match ip {
+            IpAddr::V4(ip) => self
+                .v4
+                .cover(&Ipv4Net::from(ip))
+                .fold(RoleSet::default(), |all, (_, roles)| all.union(*roles)),
+            IpAddr::V6(ip) => self
+                .v6
+                .cover(&Ipv6Net::from(ip))
+                .fold(RoleSet::default(), |all, (_, roles)| all.union(*roles)),
+        }
+    }
+
+    /// The one address that stands for the host: the first of its inner list, or the address itself.
+    pub fn host_of(&self, ip: IpAddr) -> IpAddr {
+        self.hosts.get(&ip).copied().unwrap_or(ip)
+    }
+
+    /// The hosts with several addresses: address to the one that stands for its host.
+    pub fn hosts(&self) -> &BTreeMap<IpAddr, IpAddr> {
+        &self.hosts
+    }
+
+    /// The role's entries that are names.
+    pub fn role_names(&self, role: RoleIdx) -> &[DomainName] {
+        self.roles.get(usize::from(role.0)).map_or(&[], |role| &role.names)
+    }
+
+    /// The role's entries that are addresses or prefixes.
+    pub fn role_prefixes(&self, role: RoleIdx) -> &[IpNet] {
+        self.roles.get(usize::from(role.0)).map_or(&[], |role| &role.prefixes)
+    }
+
+    /// Whether a condition holds here. One that no pack knows does not.
+    pub fn condition(&self, id: &str) -> ConditionState {
+        self.conditions.get(id).copied().unwrap_or(ConditionState { on: false, by: SwitchedBy::Pack })
+    }
+
+    /// All conditions of the packs, and whether they hold.
+    pub fn conditions(&self) -> &BTreeMap<ConditionId, ConditionState> {
+        &self.conditions
+    }
+
+    /// Whether the site lists the address as its own stand-in for the name.
+    pub fn mirror_allows(&self, name: &DomainName, ip: IpAddr) -> bool {
+        self.mirrors.iter().any(|(pattern, own)| pattern.matches(name) && holds(own, ip))
+    }
+
+    /// The accepted exceptions, in the order of the file.
+    pub fn accepts(&self) -> &[Accept] {
+        &self.accepts
+    }
+
+    /// What every rule means here, in the order of [`Matrix::rules`].
+    pub fn rules(&self) -> &[RuleHere] {
+        &self.rules
+    }
+
+    /// What is sound, yet probably not meant.
+    pub fn warnings(&self) -> &[Problem] {
+        &self.warnings
+    }
+}
+
+fn holds(prefixes: &[IpNet], ip: IpAddr) -> bool {
+    prefixes.iter().any(|net| net.contains(&ip))
+}
+
+/// Where inner lists stand: to tell an address in two of them.
+#[derive(Default)]
+struct Hosts {
+    of: BTreeMap<IpAddr, IpAddr>,
+    groups: Vec<BTreeSet<IpAddr>>,
+}
+
+fn read(doc: &Doc, matrix: &Matrix) -> Result<Site, Vec<Problem>> {
+    let mut m = Mistakes::new(doc);
+    let Some(root) = m.parse() else { return Err(m.problems) };
+    let m = &mut m;
+    let mut top = Fields::new(root.get_ref(), 0..0, "the site file");
+    let mut section = |key: &'static str, what: &'static str, m: &mut Mistakes<'_>| {
+        top.value(key).and_then(|value| Fields::of(value, what, m))
+    };
+    let (head, names) = (section("site", "[site]", m), section("names", "[names]", m));
+    let (mirrors, conditions) =
+        (section("mirrors", "[mirrors]", m), section("conditions", "[conditions]", m));
+    let roles = section("roles", "[roles]", m);
+    let accepts = top.tables("accept", "[[accept]]", m);
+    top.done(m);
+
+    let empty = toml::de::DeTable::new();
+    let head = head.unwrap_or_else(|| Fields::new(&empty, 0..0, "[site]"));
+    let mut site = read_head(head, matrix, m);
+    let names = names.map(|table| read_names(&table, matrix, m)).unwrap_or_default();
+    if let Some(table) = mirrors {
+        site.mirrors = read_mirrors(&table, matrix, &names, m);
+    }
+    read_conditions(conditions, matrix, &mut site, m);
+    read_roles(roles, matrix, &mut site, m);
+    site.accepts = accepts.into_iter().filter_map(|table| read_accept(table, matrix, m)).collect();
+    site.rules = matrix.rules().iter().filter_map(|rule| rule_here(rule, matrix, &site, &names)).collect();
+    warn(&site, matrix, m);
+
+    if m.problems.iter().any(Problem::is_error) {
+        m.problems.retain(Problem::is_error);
+        m.problems.sort_by_key(|p| p.position);
+        return Err(std::mem::take(&mut m.problems));
+    }
+    m.problems.sort_by_key(|p| p.position);
+    site.warnings = std::mem::take(&mut m.problems);
+    Ok(site)
+}
+
+fn read_head(mut head: Fields<'_, '_>, matrix: &Matrix, m: &mut Mistakes<'_>) -> Site {
+    let name = head.text("name", m).map(|t| shown(t.text));
+    let cloud = head.word("cloud", &Cloud::WORDS, m).unwrap_or_default();
+    let region = head.text("region", m).and_then(|text| region(&text, cloud, matrix, m));
+    let mut storage_accounts = BTreeSet::new();
+    for text in head.texts("storage_accounts", m) {
+        let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        if !(3..=24).contains(&text.text.len()) || !text.text.bytes().all(plain) {
+            let first = text.text.split('.').next().unwrap_or_default().to_ascii_lowercase();
+            let sound = (3..=24).contains(&first.len()) && first.bytes().all(plain);
+            let hint = if sound { format!(": write `{first}`") } else { String::new() };
+            let message = format!(
+                "`{}` is no storage account's name (3 to 24 lower-case letters and digits){hint}",
+                shown(text.text)
+            );
+            m.error(&text.span, message);
+        } else if !storage_accounts.insert(text.text.to_owned()) {
+            m.error(&text.span, format!("`{}` stands here twice: leave one out", text.text));
+        }
+    }
+    let resolvers = prefixes(&head.texts("resolvers", m), "resolver", m);
+    let virtual_network = prefixes(&head.texts("virtual_network", m), "prefix", m);
+    let (mut time_servers, mut time_server_names) = (Vec::new(), Vec::new());
+    for text in head.texts("time_servers", m) {
+        match parse_place(text.text) {
+            Ok(Place::Prefix(net)) => time_servers.push(net),
+            Ok(Place::Name(name)) => time_server_names.push(name),
+            Err(message) => m.error(&text.span, message),
+        }
+    }
+    let aliases = head.flag("aliases", m).unwrap_or(false);
+    let given = head.value("subjects");
+    let mut subjects: RoleSet = match given {
+        Some(_) => RoleSet::default(),
+        None => matrix.roles().iter().filter(|r| r.subject).filter_map(|r| matrix.role_of(&r.id)).collect(),
+    };
+    for text in given.map(|value| texts_of(value, "subjects", m)).unwrap_or_default() {
+        subjects = role_idx(&text, matrix, m).map_or(subjects, |role| subjects.union(RoleSet::of(role)));
+    }
+    if let Some(value) = given.filter(|_| subjects.is_empty()) {
+        m.error(&value.span(), "no role is left to audit: name at least one, or leave `subjects` out");
+    }
+    head.done(m);
+    Site {
+        name: name.unwrap_or_else(|| shown(&m.doc.file)),
+        file: shown(&m.doc.file),
+        sha256: super::sha256_hex(m.doc.text.as_bytes()),
+        cloud,
+        region,
+        storage_accounts,
+        resolvers,
+        virtual_network,
+        time_servers,
+        time_server_names,
+        aliases,
+        subjects,
+        mirrors: Vec::new(),
+        conditions: BTreeMap::new(),
+        roles: vec![RoleHere::default(); matrix.roles().len()],
+        v4: PrefixMap::new(),
+        v6: PrefixMap::new(),
+        hosts: BTreeMap::new(),
+        accepts: Vec::new(),
+        rules: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+fn region(text: &Text<'_>, cloud: Cloud, matrix: &Matrix, m: &mut Mistakes<'_>) -> Option<String> {
+    let plain: String = text.text.to_lowercase().chars().filter(|c| !matches!(c, ' ' | '-' | '_')).collect();
+    if plain.is_empty() || !plain.bytes().all(|b| b.is_ascii_alphanumeric()) {
+        m.error(&text.span, "a region is written as Azure's code name, such as `westeurope`");
+        return None;
+    }
+    if plain != text.text.to_ascii_lowercase() {
+        m.error(&text.span, format!("`{}` is no region's code name: write `{plain}`", shown(text.text)));
+        return None;
+    }
+    let known = matrix.tags().regions(cloud);
+    if !known.is_empty() && !known.contains(&plain) {
+        let known: Vec<&str> = known.iter().map(String::as_str).collect();
+        let guess = nearest(&plain, &known).map(|r| format!(" (did you mean `{r}`?)")).unwrap_or_default();
+        m.warning(
+            &text.span,
+            format!("the service tags loaded know no region `{plain}`{guess}: give Microsoft's whole file with --service-tags"),
+        );
+    }
+    Some(plain)
+}
+
+fn prefixes(texts: &[Text<'_>], what: &str, m: &mut Mistakes<'_>) -> Vec<IpNet> {
+    let mut found: Vec<IpNet> = Vec::new();
+    for text in texts {
+        match parse_prefix(text.text) {
+            Ok(net) if found.contains(&net) => {
+                m.error(
+                    &text.span,
+                    format!("{what} `{}` stands here twice: leave one out", shown(text.text)),
+                );
+            }
+            Ok(net) => found.push(net),
+            Err(message) => m.error(&text.span, message),
+        }
+    }
+    found
+}
+
+fn role_idx(text: &Text<'_>, matrix: &Matrix, m: &mut Mistakes<'_>) -> Option<RoleIdx> {
+    let role = matrix.role(text.text);
+    if role.is_none() {
+        m.unknown(&text.span, "role", text.text, matrix.roles().iter().map(|role| role.id.as_str()));
+    }
+    role
+}
+
+fn read_names(
+    table: &Fields<'_, '_>,
+    matrix: &Matrix,
+    m: &mut Mistakes<'_>,
+) -> BTreeMap<String, Vec<DomainPattern>> {
+    let keys = matrix.names_keys();
+    let mut names = BTreeMap::new();
+    for (key, value) in table.entries() {
+        if !keys.keys().any(|known| known.as_str() == key.text) {
+            m.unknown(&key.span, "key in [names]", key.text, keys.keys().map(|known| known.as_str()));
+        }
+        let texts = texts_of(value, key.text, m);
+        let patterns: Vec<DomainPattern> = texts
+            .iter()
+            .filter_map(|text| match parse_prefix(text.text) {
+                Ok(_) => {
+                    let message = format!("`{}` is an address: write it under [roles]", shown(text.text));
+                    m.error(&text.span, message);
+                    None
+                }
+                Err(_) => parsed(text, m),
+            })
+            .collect();
+        names.insert(key.text.to_owned(), patterns);
+    }
+    names
+}
+
+fn read_mirrors(
+    table: &Fields<'_, '_>,
+    matrix: &Matrix,
+    names: &BTreeMap<String, Vec<DomainPattern>>,
+    m: &mut Mistakes<'_>,
+) -> Vec<(DomainPattern, Vec<IpNet>)> {
+    let mut documented: Vec<&DomainPattern> =
+        matrix.rules().iter().flat_map(|rule| rule.all_names()).collect();
+    documented.extend(matrix.baseline().iter().flat_map(|line| &line.names));
+    documented.extend(names.values().flatten());
+    let mut mirrors = Vec::new();
+    for (key, value) in table.entries() {
+        let texts = texts_of(value, key.text, m);
+        let own = prefixes(&texts, "address", m);
+        let Some(pattern) = parsed::<DomainPattern>(&key, m) else { continue };
+        let known = documented.contains(&&pattern)
+            || key.text.parse::<DomainName>().is_ok_and(|name| documented.iter().any(|d| d.matches(&name)));
+        if !known {
+            let exact: Vec<String> = documented.iter().map(ToString::to_string).collect();
+            let exact: Vec<&str> = exact.iter().map(String::as_str).collect();
+            let guess =
+                nearest(key.text, &exact).map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default();
+            let message = format!("no rule names `{}`: write a documented name{guess}", shown(key.text));
+            m.error(&key.span, message);
+        }
+        mirrors.push((pattern, own));
+    }
+    mirrors
+}
+
+fn read_conditions(table: Option<Fields<'_, '_>>, matrix: &Matrix, site: &mut Site, m: &mut Mistakes<'_>) {
+    let mut said: BTreeMap<String, bool> = BTreeMap::new();
+    for (key, value) in table.map(|table| table.entries()).unwrap_or_default() {
+        if matrix.condition(key.text).is_none() {
+            m.unknown(&key.span, "condition", key.text, matrix.conditions().iter().map(|c| c.id.as_str()));
+        }
+        match value.get_ref().as_bool() {
+            Some(on) => {
+                said.insert(key.text.to_owned(), on);
+            }
+            None => {
+                let found = article(value.get_ref().type_str());
+                m.error(
+                    &value.span(),
+                    format!("a condition holds or not, and here stands {found}: write true or false"),
+                );
+            }
+        }
+    }
+    for condition in matrix.conditions() {
+        let state = match said.get(condition.id.as_str()) {
+            Some(&on) => ConditionState { on, by: SwitchedBy::Site },
+            None => ConditionState { on: condition.applies_unset, by: SwitchedBy::Pack },
+        };
+        site.conditions.insert(condition.id.clone(), state);
+    }
+}
+
+fn read_roles(table: Option<Fields<'_, '_>>, matrix: &Matrix, site: &mut Site, m: &mut Mistakes<'_>) {
+    let mut hosts = Hosts::default();
+    for (key, value) in table.map(|table| table.entries()).unwrap_or_default() {
+        // The entries of an unknown role are checked too: mistakes are told all at once.
+        let role = role_idx(&key, matrix, m);
+        let here = read_role(value, key.text, &mut hosts, m);
+        let Some(role) = role else { continue };
+        for net in &here.prefixes {
+            let roles = match net {
+                IpNet::V4(net) => site.v4.entry(*net).or_default(),
+                IpNet::V6(net) => site.v6.entry(*net).or_default(),
+            };
+            *roles = roles.union(RoleSet::of(role));
+        }
+        site.roles[usize::from(role.0)] = here;
+    }
+    site.hosts = hosts.of;
+}
+
+fn read_role(value: &Spanned<DeValue<'_>>, role: &str, hosts: &mut Hosts, m: &mut Mistakes<'_>) -> RoleHere {
+    let mut here = RoleHere::default();
+    let Some(entries) = value.get_ref().as_array() else {
+        let found = article(value.get_ref().type_str());
+        let message = format!("role `{}` is {found}: write a list, such as [\"10.10.1.4\"]", shown(role));
+        m.error(&value.span(), message);
+        return here;
+    };
+    let add = |here: &mut RoleHere, place: Place, text: &Text<'_>, m: &mut Mistakes<'_>| {
+        let twice = match place {
+            Place::Prefix(net) if here.prefixes.contains(&net) => true,
+            Place::Prefix(net) => {
+                here.prefixes.push(net);
+                false
+            }
+            Place::Name(name) if here.names.contains(&name) => true,
+            Place::Name(name) => {
+                if !name.as_str().contains('.') {
+                    let message = format!("`{name}` has one label: a DNS query asks for the whole name");
+                    m.warning(&text.span, message);
+                }
+                here.names.push(name);
+                false
+            }
+        };
+        if twice {
+            m.error(
+                &text.span,
+                format!("`{}` stands twice in role `{}`: leave one out", shown(text.text), shown(role)),
+            );
+        }
+    };
+    for entry in entries {
+        if let Some(inner) = entry.get_ref().as_array() {
+            let mut group: Vec<IpAddr> = Vec::new();
+            for element in inner {
+                let Some(text) = text_of(element, "address", m) else { continue };
+                match parse_place(text.text) {
+                    Ok(Place::Prefix(net)) if net.prefix_len() == net.max_prefix_len() => {
+                        group.push(net.addr());
+                        add(&mut here, Place::Prefix(net), &text, m);
+                    }
+                    Ok(Place::Prefix(_) | Place::Name(_)) => {
+                        let message = format!(
+                            "an inner list is one host with several addresses: write `{}` outside it",
+                            shown(text.text)
+                        );
+                        m.error(&text.span, message);
+                    }
+                    Err(message) => m.error(&text.span, message),
+                }
+            }
+            if inner.is_empty() {
+                m.error(&entry.span(), "an inner list is one host with several addresses: this one has none");
+            }
+            one_host(&group, &entry.span(), hosts, m);
+        } else if let Some(text) = text_of(entry, "entry of a role", m) {
+            match parse_place(text.text) {
+                Ok(place) => add(&mut here, place, &text, m),
+                Err(message) => m.error(&text.span, message),
+            }
+        }
+    }
+    here
+}
+
+/// Takes note of a host with several addresses. The same list may stand in several roles; an address in two different
+/// lists cannot tell which host it is.
+fn one_host(group: &[IpAddr], span: &Span, hosts: &mut Hosts, m: &mut Mistakes<'_>) {
+    let set: BTreeSet<IpAddr> = group.iter().copied().collect();
+    if hosts.groups.contains(&set) {
+        return;
+    }
+    let Some(&first) = group.first() else { return };
+    if let Some(shared) = set.iter().find(|ip| hosts.of.contains_key(ip)) {
+        let message = format!(
+            "`{shared}` is in another host's list already: write all addresses of one host in one list"
+        );
+        m.error(span, message);
+        return;
+    }
+    hosts.of.extend(set.iter().map(|&ip| (ip, first)));
+    hosts.groups.push(set);
+}
+
+fn read_accept(mut table: Fields<'_, '_>, matrix: &Matrix, m: &mut Mistakes<'_>) -> Option<Accept> {
+    let span = table.span.clone();
+    let from = table.need_text("from", m).and_then(|text| accept_peer(&text, matrix, m));
+    if let (Some(AcceptPeer::Name(name)), Some(text)) = (&from, table.text("from", m)) {
+        let roles: Vec<&str> = matrix.roles().iter().map(|role| role.id.as_str()).collect();
+        let guess = nearest(text.text, &roles).map(|r| format!(" (did you mean `{r}`?)")).unwrap_or_default();
+        m.error(
+            &text.span,
+            format!("`{name}`: an initiator is known by address: write a role, address or prefix{guess}"),
+        );
+    }
+    let to = table.need_text("to", m).and_then(|text| accept_peer(&text, matrix, m));
+    let ports = table.value("port").map(|value| port_set(value, "port", m));
+    let transport = table.text("proto", m).map(|text| parsed::<Transport>(&text, m));
+    if let (Some(Some(transport)), Some(value)) = (transport, table.value("port")) {
+        if !transport.has_ports() {
+            m.error(&value.span(), format!("{transport} has no ports: leave `port` out"));
+        }
+    }
+    let reason = table.need_text("reason", m).map(|t| t.text.to_owned());
+    let until = table.value("until").map(|value| calendar_date(value, "until", m));
+    table.done(m);
+    let line = m.doc.problem(super::source::Severity::Warning, &span, "").position.map_or(0, |p| p.line);
+    Some(Accept {
+        from: from?,
+        to: to?,
+        // Given but unreadable: a mistake is noted, and the exception must not widen.
+        ports: ports.map_or(Some(None), |given| given.map(Some))?,
+        transport: transport.map_or(Some(None), |given| given.map(Some))?,
+        reason: reason?,
+        until: until.map_or(Some(None), |given| given.map(Some))?,
+        line,
+    })
+}
+
+/// A role, an address, a prefix or a name pattern, in this order.
+fn accept_peer(text: &Text<'_>, matrix: &Matrix, m: &mut Mistakes<'_>) -> Option<AcceptPeer> {
+    if let Some(role) = matrix.role(text.text) {
+        return Some(AcceptPeer::Role(role));
+    }
+    let roles: Vec<&str> = matrix.roles().iter().map(|role| role.id.as_str()).collect();
+    if !text.text.contains(['.', ':', '/']) {
+        // No address, prefix or whole name has none of these.
+        m.unknown(&text.span, "role, address or name", text.text, roles);
+        return None;
+    }
+    match parse_place(text.text) {
+        Ok(Place::Prefix(net)) => return Some(AcceptPeer::Prefix(net)),
+        Ok(Place::Name(_)) => {}
+        Err(message) if !text.text.contains(['*', '#', '<']) => {
+            m.error(&text.span, message);
+            return None;
+        }
+        Err(_) => {}
+    }
+    parsed(text, m).map(AcceptPeer::Name)
+}
+
+fn rule_here(
+    rule: &super::rule::Rule,
+    matrix: &Matrix,
+    site: &Site,
+    names: &BTreeMap<String, Vec<DomainPattern>>,
+) -> Option<RuleHere> {
+    // Every role of a rule is in the matrix, so nothing is lost here.
+    let from = matrix.role_of(&rule.from)?;
+    let cloud = site.cloud;
+    let given = |key: &str| names.get(key);
+    let has_account = |names: &[DomainPattern]| names.iter().any(|name| name.to_string().contains('<'));
+    let mut missing: Option<String> = None;
+    let to = match &rule.to {
+        Destination::Role(role) => {
+            let to = matrix.role_of(role)?;
+            let here = &site.roles[usize::from(to.0)];
+            if here.prefixes.is_empty() && here.names.is_empty() {
+                missing = Some(format!("the site lists no {role}"));
+            }
+            DestinationHere::Role(to)
+        }
+        Destination::Names(names) => DestinationHere::Names {
+            zones: matrix.private_zones(cloud, names),
+            accounts: has_account(names),
+            names: names.clone(),
+        },
+        Destination::SiteNames { key, default } => {
+            let names = given(key.as_str()).unwrap_or(default);
+            if names.is_empty() {
+                missing = Some(format!("nothing names {key}: list its names under [names]"));
+            }
+            DestinationHere::Names {
+                zones: matrix.private_zones(cloud, names),
+                accounts: has_account(names),
+                names: names.clone(),
+            }
+        }
+        Destination::Tag { tag, services } => {
+            let known = services.iter().filter_map(|service| service.clouds.get(&cloud));
+            let mut zones: Vec<Zone> = Vec::new();
+            for zone in known.clone().flat_map(|names| &names.private_zones) {
+                if !zones.contains(zone) {
+                    zones.push(zone.clone());
+                }
+            }
+            DestinationHere::Tag {
+                tag: match matrix.tags().resolve(cloud, tag, site.region()) {
+                    Ok(id) => TagHere::Known(id),
+                    Err(why) => TagHere::Unknown { why, within: matrix.tags().find(cloud, tag.base()) },
+                },
+                names: known.flat_map(|names| names.names.iter().cloned()).collect(),
+                zones,
+                accounts: services.iter().any(|service| service.accounts),
+            }
+        }
+        Destination::VirtualNetwork => {
+            if site.virtual_network.is_empty() {
+                missing = Some("the site lists no virtual_network".into());
+            }
+            DestinationHere::VirtualNetwork
+        }
+        Destination::SiteDefined { role, key } => {
+            let to = matrix.role_of(role)?;
+            let here = &site.roles[usize::from(to.0)];
+            let names = given(key.as_str()).cloned().unwrap_or_default();
+            if here.prefixes.is_empty() && here.names.is_empty() && names.is_empty() {
+                missing = Some(format!("the site lists no {role}, neither under [roles] nor under [names]"));
+            }
+            DestinationHere::SiteDefined { role: to, names }
+        }
+    };
+    if site.roles[usize::from(from.0)].prefixes.is_empty() {
+        // An initiator is known by its address alone.
+        missing = Some(format!("the site lists no address of {}", rule.from));
+    }
+    let state = match (rule.cloud, missing) {
+        (Some(meant), _) if meant != cloud => RuleState::OtherCloud(meant),
+        (_, _) if rule.is_alias() && !site.aliases => RuleState::AliasOff,
+        (_, missing) => match (condition_state(rule, matrix, site), missing) {
+            (Some(off @ RuleState::Off { .. }), _) => off,
+            (_, Some(why)) => RuleState::NotApplicable(why),
+            (state, None) => state.unwrap_or(RuleState::Applies),
+        },
+    };
+    Some(RuleHere { id: rule.id.clone(), state, from, to })
+}
+
+/// Off if the rule's condition or one that it needs does not hold; marked if the pack alone says that it does.
+fn condition_state(rule: &super::rule::Rule, matrix: &Matrix, site: &Site) -> Option<RuleState> {
+    let own = rule.condition.as_ref()?;
+    for condition in matrix.condition_chain(own) {
+        let ConditionState { on, by } = site.condition(condition.id.as_str());
+        if !on {
+            return Some(RuleState::Off { condition: condition.id.clone(), by });
+        }
+    }
+    match site.condition(own.as_str()).by {
+        SwitchedBy::Site => Some(RuleState::Applies),
+        SwitchedBy::Pack => Some(RuleState::AppliesUnset(own.clone())),
+    }
+}
+
+/// What is sound, yet would make an audit say less than its reader expects.
+fn warn(site: &Site, matrix: &Matrix, m: &mut Mistakes<'_>) {
+    if !site.subjects.iter().any(|role| !site.role_prefixes(role).is_empty()) {
+        let subjects: Vec<&str> =
+            site.subjects.iter().map(|role| matrix.role_def(role).id.as_str()).collect();
+        let message = format!(
+            "no address holds a role that is audited: every flow would be out of scope; list addresses of {} under [roles]",
+            subjects.join(", ")
+        );
+        m.warning(&(0..0), message);
+    }
+    for (index, role) in site.roles.iter().enumerate() {
+        if role.prefixes.iter().any(|net| net.prefix_len() == 0) {
+            let id = &matrix.roles()[index].id;
+            let message = format!(
+                "every address holds role `{id}`: an address with a role is identified, so no rule by name can fit it; \
+                 write the prefixes that the machines really have"
+            );
+            m.warning(&(0..0), message);
+        }
+    }
+    for rule in &site.rules {
+        if let (DestinationHere::Tag { tag: TagHere::Unknown { why, .. }, .. }, true) =
+            (&rule.to, rule.state.applies())
+        {
+            m.warning(&(0..0), format!("rule {} cannot be decided: {why}", rule.id));
+        }
+    }
+}
