@@ -1,5 +1,18 @@
 //! Bytes to frames: file readers, standard input, directories and globs.
 
+mod end;
 mod frame;
+mod input;
+mod pcap;
+mod pcapng;
+mod reader;
+mod source;
+pub mod write;
 
+pub use end::{CaptureEnd, FrameProblem};
 pub use frame::{Frame, LinkType};
+pub use input::{Discovered, Input, InputProblem, InputSource, discover};
+pub use reader::{
+    ByteOrder, CaptureFacts, CaptureReader, Compression, Digest, FileFormat, OpenError, OpenProblem, Stored,
+};
+

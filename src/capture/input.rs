@@ -1,0 +1,290 @@
+//! CAPTURE arguments to inputs: files, directories, globs, standard input.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// Where a capture's bytes come from.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum InputSource {
+    /// Standard input, read once, as a stream.
+    Stdin,
+    /// A file (or a named pipe).
+    File(PathBuf),
+}
+
+/// One capture to read.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Input {
+    /// As it was given, or found below what was given; `-` for standard input.
+    pub name: String,
+    /// Where its bytes come from.
+    pub source: InputSource,
+}
+
+impl Input {
+    /// The input that is the file at `path`.
+    pub fn file(path: impl Into<PathBuf>) -> Self {
+        let path = path.into();
+        Input { name: path.display().to_string(), source: InputSource::File(path) }
+    }
+
+    /// The input that is standard input.
+    pub fn stdin() -> Self {
+        Input { name: "-".to_owned(), source: InputSource::Stdin }
+    }
+}
+
+/// A CAPTURE argument, or something below it, that gives no input.
+#[derive(Debug, thiserror::Error)]
+pub enum InputProblem {
+    /// Neither a path nor a glob that matches.
+    #[error("{0}: no such file or directory")]
+    NotFound(String),
+    /// A glob that matches nothing.
+    #[error("{0}: matches no file")]
+    NoMatch(String),
+    /// A glob that cannot be understood.
+    #[error("{argument}: not a glob: {why}")]
+    BadGlob {
+        /// As given.
+        argument: String,
+        /// What the glob reader says.
+        why: String,
+    },
+    /// A directory without captures.
+    #[error(
+        "{0}: the directory holds no capture (*.pcap, *.pcapng, *.cap, *.dmp, rotated like x.pcap1, and those with .gz or .zst)"
+    )]
+    EmptyDirectory(String),
+    /// Something that cannot be looked into.
+    #[error("{path}: {error}")]
+    Io {
+        /// What.
+        path: String,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// What CAPTURE arguments lead to. The inputs count even where there are problems.
+#[derive(Debug, Default)]
+pub struct Discovered {
+    /// Sorted by name, none twice: the order of the arguments carries no meaning.
+    pub inputs: Vec<Input>,
+    /// In the order of the arguments.
+    pub problems: Vec<InputProblem>,
+}
+
+/// Whether a directory's file is a capture by its name: `.pcap`, `.pcapng`, `.cap` or `.dmp`, a rotation number after
+/// it (`x.pcap1`, `x.pcap.1`) and `.gz` or `.zst` at the end allowed; letter case carries no meaning.
+fn is_capture_name(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    let name = lower.strip_suffix(".gz").or_else(|| lower.strip_suffix(".zst")).unwrap_or(&lower);
+    let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
+    let name = name.strip_suffix('.').unwrap_or(name);
+    [".pcap", ".pcapng", ".cap", ".dmp"].iter().any(|extension| name.len() > extension.len() && name.ends_with(extension))
+}
+
+#[derive(Default)]
+struct Finder {
+    /// By the file's one true path, so that no file is taken twice; the name that sorts first is kept.
+    found: BTreeMap<PathBuf, Input>,
+    stdin: bool,
+    visited: BTreeSet<PathBuf>,
+    problems: Vec<InputProblem>,
+}
+
+impl Finder {
+    fn problem(&mut self, path: &Path, error: io::Error) {
+        self.problems.push(InputProblem::Io { path: path.display().to_string(), error });
+    }
+
+    fn take(&mut self, path: &Path) {
+        let identity = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let input = Input::file(path);
+        let kept = self.found.entry(identity).or_insert_with(|| input.clone());
+        if input < *kept {
+            *kept = input;
+        }
+    }
+
+    /// Takes what a path names: a file whatever it is called, of a directory the captures below it. Hands back whether
+    /// it gave any.
+    fn path(&mut self, path: &Path) -> bool {
+        match fs::metadata(path) {
+            Ok(kind) if kind.is_dir() => self.directory(path),
+            Ok(_) => {
+                self.take(path);
+                true
+            }
+            Err(error) => {
+                self.problem(path, error);
+                false
+            }
+        }
+    }
+
+    fn directory(&mut self, directory: &Path) -> bool {
+        // A directory reached twice, by a loop of symbolic links or by two arguments, is walked once.
+        let identity = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+        if !self.visited.insert(identity) {
+            return true;
+        }
+        let entries = match fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
+            Ok(entries) => entries,
+            Err(error) => {
+                self.problem(directory, error);
+                return false;
+            }
+        };
+        let mut paths: Vec<PathBuf> = entries.into_iter().map(|entry| entry.path()).collect();
+        paths.sort();
+        let mut any = false;
+        for path in paths {
+            let named = path.file_name().is_some_and(|name| is_capture_name(&name.to_string_lossy()));
+            match fs::metadata(&path) {
+                Ok(kind) if kind.is_dir() => any |= self.directory(&path),
+                Ok(kind) if kind.is_file() && named => {
+                    self.take(&path);
+                    any = true;
+                }
+                // Sockets, pipes, devices; files of other names.
+                Ok(_) => {}
+                // A dangling link is of interest only where a capture should stand.
+                Err(error) if named => self.problem(&path, error),
+                Err(_) => {}
+            }
+        }
+        any
+    }
+
+    fn argument(&mut self, argument: &str) {
+        if argument == "-" {
+            self.stdin = true;
+            return;
+        }
+        let path = Path::new(argument);
+        let problems = self.problems.len();
+        if path.exists() {
+            let any = self.path(path);
+            if !any && self.problems.len() == problems {
+                self.problems.push(InputProblem::EmptyDirectory(argument.to_owned()));
+            }
+            return;
+        }
+        if !argument.contains(['*', '?', '[']) {
+            self.problems.push(InputProblem::NotFound(argument.to_owned()));
+            return;
+        }
+        let matches = match glob::glob(argument) {
+            Ok(matches) => matches,
+            Err(error) => {
+                let why = error.to_string();
+                self.problems.push(InputProblem::BadGlob { argument: argument.to_owned(), why });
+                return;
+            }
+        };
+        let mut any = false;
+        for found in matches {
+            match found {
+                Ok(path) => any |= self.path(&path),
+                Err(error) => {
+                    let path = error.path().to_owned();
+                    self.problem(&path, error.into());
+                }
+            }
+        }
+        if !any && self.problems.len() == problems {
+            self.problems.push(InputProblem::NoMatch(argument.to_owned()));
+        }
+    }
+}
+
+/// Finds the captures that CAPTURE arguments mean: a file is taken whatever its name, of a directory the captures
+/// below it, `-` is standard input, anything else is a glob.
+pub fn discover(arguments: &[String]) -> Discovered {
+    let mut finder = Finder::default();
+    for argument in arguments {
+        finder.argument(argument);
+    }
+    let mut inputs: Vec<Input> = finder.found.into_values().collect();
+    if finder.stdin {
+        inputs.push(Input::stdin());
+    }
+    inputs.sort();
+    Discovered { inputs, problems: finder.problems }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_gives_the_files_whose_names_say_capture() {
+        for (name, expected) in [
+            ("a.pcap", true),
+            ("a.PCAPNG", true),
+            ("a.cap", true),
+            ("a.dmp", true),
+            ("a.pcap1", true),
+            ("a.pcap.12", true),
+            ("a.pcapng.gz", true),
+            ("a.pcap3.zst", true),
+            ("a.2026.pcap", true),
+            ("pcap", false),
+            (".pcap", false),
+            ("a.pcap.txt", false),
+            ("a.pcap.oracle.jsonl", false),
+            ("a.pcapx", false),
+            ("notes.1", false),
+            ("a.gz", false),
+        ] {
+            assert_eq!(is_capture_name(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn each_file_is_found_once_in_the_order_of_names_and_what_is_missing_is_named() {
+        let root = std::env::temp_dir().join(format!("portproof-discover-{}", std::process::id()));
+        let inner = root.join("inner");
+        fs::create_dir_all(&inner).expect("temporary directory");
+        fs::create_dir_all(root.join("empty")).expect("temporary directory");
+        for name in ["b.pcap", "a.pcapng", "inner/c.cap.gz", "inner/readme.txt"] {
+            fs::write(root.join(name), b"").expect("temporary file");
+        }
+        let at = |name: &str| root.join(name).display().to_string();
+        let arguments = [
+            at("inner/readme.txt"),
+            at(""),
+            at("b.pcap"),
+            at("*.pcap*"),
+            "-".to_owned(),
+            at("nothing.pcap"),
+            at("*.dmp"),
+            at("empty"),
+            at("[a"),
+        ];
+        let Discovered { inputs, problems } = discover(&arguments);
+        let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
+        let expected: Vec<String> = std::iter::once("-".to_owned())
+            .chain(["a.pcapng", "b.pcap", "inner/c.cap.gz", "inner/readme.txt"].map(at))
+            .collect();
+        assert_eq!(names, expected);
+        let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let starts = [
+            format!("{}: no such file", at("nothing.pcap")),
+            format!("{}: matches no file", at("*.dmp")),
+            format!("{}: the directory holds no capture", at("empty")),
+            format!("{}: not a glob", at("[a")),
+        ];
+        assert_eq!(problems.len(), starts.len(), "{problems:?}");
+        for (problem, start) in problems.iter().zip(&starts) {
+            assert!(problem.starts_with(start), "{problem}");
+        }
+        let backwards: Vec<String> = arguments.iter().rev().cloned().collect();
+        assert_eq!(discover(&backwards).inputs, inputs, "the order of arguments carries no meaning");
+        fs::remove_dir_all(&root).expect("temporary directory");
+    }
+}
