@@ -84,7 +84,9 @@ fn is_capture_name(name: &str) -> bool {
     let name = lower.strip_suffix(".gz").or_else(|| lower.strip_suffix(".zst")).unwrap_or(&lower);
     let name = name.trim_end_matches(|c: char| c.is_ascii_digit());
     let name = name.strip_suffix('.').unwrap_or(name);
-    [".pcap", ".pcapng", ".cap", ".dmp"].iter().any(|extension| name.len() > extension.len() && name.ends_with(extension))
+    [".pcap", ".pcapng", ".cap", ".dmp"]
+        .iter()
+        .any(|extension| name.len() > extension.len() && name.ends_with(extension))
 }
 
 #[derive(Default)]

@@ -16,3 +16,9 @@ pub use reader::{
     ByteOrder, CaptureFacts, CaptureReader, Compression, Digest, FileFormat, OpenError, OpenProblem, Stored,
 };
 
+#[cfg(test)]
+mod robustness;
+#[cfg(test)]
+mod shared_captures;
+#[cfg(test)]
+mod tests;

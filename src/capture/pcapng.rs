@@ -58,7 +58,9 @@ impl Resolution {
             },
             Resolution::Divide(units_per_nano) => units.checked_div(units_per_nano).unwrap_or(0).into(),
             // 2^64 units times 10^9 stay below 2^94.
-            Resolution::Binary(exponent) => (u128::from(units) * 1_000_000_000) >> u32::from(exponent).min(127),
+            Resolution::Binary(exponent) => {
+                (u128::from(units) * 1_000_000_000) >> u32::from(exponent).min(127)
+            }
         };
         i64::try_from(nanos).unwrap_or(i64::MAX)
     }
@@ -394,7 +396,8 @@ impl Pcapng {
     #[inline]
     fn packet_whole(&self, source: &mut Source, length: u32, least: u32) -> Result<(), Stop> {
         // The usual block is within any interface's limit: that of all interfaces is only then looked for.
-        let limit = if length <= STANDARD_LIMIT_BYTES { STANDARD_LIMIT_BYTES } else { self.packet_block_limit() };
+        let limit =
+            if length <= STANDARD_LIMIT_BYTES { STANDARD_LIMIT_BYTES } else { self.packet_block_limit() };
         self.whole(source, length, least, limit)
     }
 

@@ -152,7 +152,9 @@ pub enum OpenProblem {
     )]
     Etl,
     /// An LZ4, xz or bzip2 file: only gzip and zstd are decompressed.
-    #[error("compressed with {0}, which is not read; decompress it first (gzip and zstd are read as they are)")]
+    #[error(
+        "compressed with {0}, which is not read; decompress it first (gzip and zstd are read as they are)"
+    )]
     Compression(&'static str),
 }
 
@@ -431,4 +433,3 @@ fn no_capture(first: &[u8]) -> OpenProblem {
         }
     }
 }
-

@@ -99,7 +99,7 @@ impl Source {
         self.buffer.get(self.start..self.end).unwrap_or_default()
     }
 
-    /// Bytes of `place`, as [`Source::take`] gave it.
+    /// The `len` bytes from `start`, as [`Source::take`] gave it, on.
     #[inline]
     pub(super) fn slice(&self, start: usize, len: usize) -> &[u8] {
         self.buffer.get(start..start + len).unwrap_or_default()
@@ -109,11 +109,6 @@ impl Source {
     #[inline]
     pub(super) fn have(&mut self, need: usize) -> bool {
         self.end - self.start >= need || self.fill(need)
-    }
-
-    /// Whether the stream has ended with nothing left in the window.
-    pub(super) fn is_at_end(&mut self) -> bool {
-        !self.have(1)
     }
 
     /// Why the stream failed, if it did.
@@ -208,6 +203,6 @@ mod tests {
         }
         assert!(!source.have(step));
         assert_eq!(source.skip(10_000_000), (bytes.len() - at) as u64);
-        assert!(source.is_at_end());
+        assert!(!source.have(1));
     }
 }
