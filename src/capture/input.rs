@@ -1,6 +1,6 @@
 //! CAPTURE arguments to inputs: files, directories, globs, standard input.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -73,7 +73,7 @@ pub enum InputProblem {
 pub struct Discovered {
     /// Sorted by name, none twice: the order of the arguments carries no meaning.
     pub inputs: Vec<Input>,
-    /// In the order of the arguments.
+    /// In the order of the sorted arguments.
     pub problems: Vec<InputProblem>,
 }
 
@@ -94,7 +94,8 @@ struct Finder {
     /// By the file's one true path, so that no file is taken twice; the name that sorts first is kept.
     found: BTreeMap<PathBuf, Input>,
     stdin: bool,
-    visited: BTreeSet<PathBuf>,
+    /// Directories walked, and whether they gave any capture.
+    visited: BTreeMap<PathBuf, bool>,
     problems: Vec<InputProblem>,
 }
 
@@ -131,9 +132,10 @@ impl Finder {
     fn directory(&mut self, directory: &Path) -> bool {
         // A directory reached twice, by a loop of symbolic links or by two arguments, is walked once.
         let identity = fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
-        if !self.visited.insert(identity) {
-            return true;
+        if let Some(&any) = self.visited.get(&identity) {
+            return any;
         }
+        self.visited.insert(identity.clone(), false);
         let entries = match fs::read_dir(directory).and_then(Iterator::collect::<io::Result<Vec<_>>>) {
             Ok(entries) => entries,
             Err(error) => {
@@ -159,6 +161,7 @@ impl Finder {
                 Err(_) => {}
             }
         }
+        self.visited.insert(identity, any);
         any
     }
 
@@ -208,6 +211,8 @@ impl Finder {
 /// below it, `-` is standard input, anything else is a glob.
 pub fn discover(arguments: &[String]) -> Discovered {
     let mut finder = Finder::default();
+    let mut arguments: Vec<&String> = arguments.iter().collect();
+    arguments.sort();
     for argument in arguments {
         finder.argument(argument);
     }
@@ -276,10 +281,10 @@ mod tests {
         assert_eq!(names, expected);
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let starts = [
-            format!("{}: no such file", at("nothing.pcap")),
             format!("{}: matches no file", at("*.dmp")),
-            format!("{}: the directory holds no capture", at("empty")),
             format!("{}: not a glob", at("[a")),
+            format!("{}: the directory holds no capture", at("empty")),
+            format!("{}: no such file", at("nothing.pcap")),
         ];
         assert_eq!(problems.len(), starts.len(), "{problems:?}");
         for (problem, start) in problems.iter().zip(&starts) {

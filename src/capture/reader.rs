@@ -398,14 +398,14 @@ fn decompressed(stored: &Handle, first: Vec<u8>) -> Result<(Compression, Source)
         [0x1F, 0x8B, 8, ..] => Compression::Gzip,
         // A frame, or a skippable frame before it.
         [0x28, 0xB5, 0x2F, 0xFD, ..] | [0x50..=0x5F, 0x2A, 0x4D, 0x18, ..] => Compression::Zstd,
-        _ => return Ok((Compression::None, Source::new(first, Box::new(stored.clone())))),
+        _ => return Ok((Compression::None, Source::new(&first, Box::new(stored.clone())))),
     };
     let whole = BufReader::with_capacity(COMPRESSED_BUFFER_BYTES, Cursor::new(first).chain(stored.clone()));
     let reader: Box<dyn Read + Send> = match compression {
         Compression::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(whole)?),
         Compression::Gzip | Compression::None => Box::new(flate2::bufread::MultiGzDecoder::new(whole)),
     };
-    Ok((compression, Source::new(Vec::new(), reader)))
+    Ok((compression, Source::new(&[], reader)))
 }
 
 /// The start of an ETL file's WMI_BUFFER_HEADER is a buffer size, a multiple of 1 KiB; its WNODE header has, 0x30 bytes

@@ -308,7 +308,7 @@ fn the_digest_is_that_of_the_whole_file_whatever_is_damaged() {
     use sha2::Digest as _;
     let mut bytes = pcap(ByteOrder::Big, false);
     let damaged_at = bytes.len();
-    bytes.extend([0xEE; 3_000_000]);
+    bytes.resize(damaged_at + 3_000_000, 0xEE);
     let mut reader = CaptureReader::from_read("x", Box::new(Cursor::new(bytes.clone())), Digest::Sha256)
         .expect("a capture");
     while reader.next().is_some() {}

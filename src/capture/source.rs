@@ -80,10 +80,13 @@ pub(super) struct Source {
 
 impl Source {
     /// A window over `first` and then `reader`.
-    pub(super) fn new(first: Vec<u8>, reader: Box<dyn Read + Send>) -> Self {
+    pub(super) fn new(first: &[u8], reader: Box<dyn Read + Send>) -> Self {
         let end = first.len();
-        let mut buffer = first;
-        buffer.resize(BUFFER_BYTES.max(end), 0);
+        // Fresh zeros cost nothing until they are written over; small captures touch few of them.
+        let mut buffer = vec![0; BUFFER_BYTES.max(end)];
+        if let Some(start) = buffer.get_mut(..end) {
+            start.copy_from_slice(first);
+        }
         Source { reader, buffer, start: 0, end, base: 0, ended: false, failure: None }
     }
 
@@ -191,7 +194,7 @@ mod tests {
     #[test]
     fn the_window_slides_over_every_byte_in_order() {
         let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i * 7 + i / 251) as u8).collect();
-        let mut source = Source::new(bytes[..5].to_vec(), Box::new(Trickle(bytes[5..].to_vec(), 0, 0)));
+        let mut source = Source::new(&bytes[..5], Box::new(Trickle(bytes[5..].to_vec(), 0, 0)));
         let (mut at, mut step) = (0, 1);
         while at + step <= bytes.len() {
             assert!(source.have(step));
