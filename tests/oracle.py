@@ -22,7 +22,7 @@ MEMORY_MIB = 512
 EXIT_CODES = {0, 1, 2, 3}
 # As the comparer names them; each must have been compared at all.
 QUESTIONS = ("tcp flows", "udp flows", "direction", "outcome", "dns", "sni", "quic sni", "http", "files")
-# Encapsulations that the README lists as not supported.
+# Encapsulations whose inner conversations the comparison leaves out.
 UNSUPPORTED = "gtp,erspan,wlan,l2tp,ipcomp,teredo,capwap"
 
 

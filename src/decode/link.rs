@@ -35,11 +35,17 @@ fn other_link<'a>(link_type: LinkType, region: Region<'a>, walk: Walk<'_>) -> De
         12 | 14 | 101 => by_version(region, walk),
         104 => cisco_hdlc(region, walk),
         113 => cooked_v1(region, walk),
+        192 => per_packet_information(region, walk),
         // PPP with an octet before it that tells the direction.
         204 => ppp(region.after(1), walk),
         228 => ip::ipv4(region, walk),
         229 => ip::ipv6(region, walk),
         239 => nflog(region, walk),
+        // IP over InfiniBand: a route header of 40 bytes, EtherType, reserved.
+        242 => match region.u16_at(40) {
+            Some(kind) => by_ethertype(kind, region.after(44), walk),
+            None => region.short(44),
+        },
         276 => cooked_v2(region, walk),
         _ => skip(SkipReason::UnknownLinkType),
     }
@@ -60,16 +66,23 @@ pub(super) fn ethernet<'a>(region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
 pub(super) fn by_ethertype<'a>(kind: u16, region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
     let (mut kind, mut region, mut walk) = (kind, region, walk);
     for _ in 0..MAX_TAGS {
-        if !matches!(kind, 0x8100 | 0x88A8 | 0x9100 | 0x9200 | 0x9300) {
-            break;
-        }
-        let (Some(tag), Some(inner)) = (region.u16_at(0), region.u16_at(2)) else { return region.short(4) };
+        // The tag's bytes before the EtherType that follows it.
+        let tag_bytes = match kind {
+            0x8100 | 0x88A8 | 0x9100 | 0x9200 | 0x9300 => 2,
+            // VN-Tag and E-Tag (802.1BR): which port of a fabric extender; nothing that IP depends on.
+            0x8926 => 4,
+            0x893F => 6,
+            _ => break,
+        };
+        let (Some(tag), Some(inner)) = (region.u16_at(0), region.u16_at(tag_bytes)) else {
+            return region.short(tag_bytes + 2);
+        };
         // VLAN identifier 0 marks a priority, not a VLAN (802.1Q).
-        if tag & 0x0FFF != 0 {
+        if tag_bytes == 2 && tag & 0x0FFF != 0 {
             walk.vlan = Some(tag & 0x0FFF);
         }
         kind = inner;
-        region = region.after(4);
+        region = region.after(tag_bytes + 2);
     }
     match kind {
         IPV4 => ip::ipv4(region, walk),
@@ -86,7 +99,7 @@ pub(super) fn by_ethertype<'a>(kind: u16, region: Region<'a>, walk: Walk<'_>) ->
             Some(walk) => ethernet(region, walk),
             None => skip(SkipReason::UnsupportedEncapsulation),
         },
-        // More than eight tags; MACsec; 802.1ah; TRILL; FabricPath; VN-Tag; 802.1BR; NSH; Cisco MetaData.
+        // More than eight tags; MACsec; 802.1ah; TRILL; FabricPath; NSH; Cisco MetaData.
         0x8100 | 0x88A8 | 0x9100 | 0x9200 | 0x9300 | 0x88E5 | 0x88E7 | 0x22F3 | 0x8903 | 0x8926 | 0x893F
         | 0x894F | 0x8909 => skip(SkipReason::UnsupportedEncapsulation),
         _ => skip(SkipReason::NotIp),
@@ -133,6 +146,17 @@ fn null<'a>(region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
         // AF_INET, and AF_INET6 of Linux, Windows, NetBSD and OpenBSD, FreeBSD, macOS.
         2 | 10 | 23 | 24 | 28 | 30 => by_version(region.after(4), walk),
         _ => skip(SkipReason::NotIp),
+    }
+}
+
+/// Per-packet information (PPI): version, flags, length of all its fields, link type of what follows; little-endian.
+fn per_packet_information<'a>(region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
+    let [_, _, low, high, link_type @ ..] = region.bytes else { return region.short(8) };
+    let Some(&link_type) = link_type.first_chunk() else { return region.short(8) };
+    let length = usize::from(u16::from_le_bytes([*low, *high]));
+    match (u16::try_from(u32::from_le_bytes(link_type)), walk.deeper()) {
+        (Ok(inner), Some(walk)) if length >= 8 => link(LinkType(inner), region.after(length), walk),
+        _ => skip(SkipReason::Malformed),
     }
 }
 

@@ -1,9 +1,9 @@
 //! Frames to packets. Never fails: says what it understood, and why it stopped.
 //!
-//! Read: Ethernet, 802.1Q and 802.1ad tags (up to 8), 802.3 LLC/SNAP, Linux cooked v1 and v2, raw IP, BSD null and
-//! loop, PPP, PPPoE session, MPLS (IP, or an Ethernet pseudowire), Cisco HDLC, NFLOG; IPv4, IPv6 with its extension
-//! headers, TCP, UDP, ICMP, ICMPv6, the ports of SCTP; IP in IP, GRE (IP, Ethernet, PPP, ERSPAN), MPLS in IP, VXLAN,
-//! Geneve, nested up to 16 deep.
+//! Read: Ethernet, 802.1Q and 802.1ad tags (up to 8), VN-Tag and E-Tag, 802.3 LLC/SNAP, Linux cooked v1 and v2, raw IP,
+//! BSD null and loop, PPP, PPPoE session, MPLS (IP, or an Ethernet pseudowire), Cisco HDLC, NFLOG, IP over InfiniBand,
+//! PPI; IPv4, IPv6 with its extension headers, AH, TCP, UDP, ICMP, ICMPv6, the ports of SCTP; IP in IP, GRE (IP,
+//! Ethernet, MPLS, PPP, WCCP, ERSPAN), MPLS in IP, VXLAN, Geneve, nested up to 16 deep.
 //!
 //! **Not** read: 802.11, MACsec, TRILL, 802.1ah, L2TP, GTP, Teredo, Frame Relay, compressed or encrypted PPP. Of a
 //! tunnel that is not read, or whose inner part is no sound IP packet, the outer packet stands. IPv4, TCP and UDP
@@ -28,7 +28,8 @@ use std::borrow::Cow;
 /// What a site may set about decoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// UDP destination ports of VXLAN. By default 4789 (RFC 7348) and 8472 (Linux's own, from before the RFC).
+    /// UDP destination ports of VXLAN. By default 4789 (RFC 7348), 8472 (Linux's own, from before the RFC) and
+    /// 4790 (with the generic protocol extension).
     pub vxlan_ports: Cow<'static, [u16]>,
     /// UDP destination ports of Geneve. By default 6081 (RFC 8926).
     pub geneve_ports: Cow<'static, [u16]>,
@@ -36,8 +37,10 @@ pub struct DecodeOptions {
 
 impl DecodeOptions {
     /// The ports that IANA and Linux give.
-    pub const DEFAULT: DecodeOptions =
-        DecodeOptions { vxlan_ports: Cow::Borrowed(&[4789, 8472]), geneve_ports: Cow::Borrowed(&[6081]) };
+    pub const DEFAULT: DecodeOptions = DecodeOptions {
+        vxlan_ports: Cow::Borrowed(&[4789, 8472, 4790]),
+        geneve_ports: Cow::Borrowed(&[6081]),
+    };
 }
 
 impl Default for DecodeOptions {

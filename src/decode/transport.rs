@@ -25,10 +25,7 @@ pub(super) fn transport<'a>(
         6 => tcp(region, head, walk),
         17 => udp(region, head, walk),
         1 | 58 => icmp::icmp(protocol, region, head, walk),
-        132 => {
-            let (payload, shortfall) = ports_only(region, head, 12);
-            head.packet(Transport::Sctp, payload, shortfall, walk)
-        }
+        132 => head.packet(Transport::Sctp, ports(region), shortfall(region, head, 12), walk),
         4 | 41 | 47 | 137 => match tunnel::by_protocol(protocol, region, walk) {
             Some(packet) => Decoded::Packet(packet),
             None => head.packet(Transport::Other(protocol), Payload::None, None, walk),
@@ -37,14 +34,18 @@ pub(super) fn transport<'a>(
     }
 }
 
-/// The ports, which stand first in all transports that have some; and what is missing of a header of `need` bytes.
-fn ports_only<'a>(region: Region<'a>, head: IpHead<'a>, need: usize) -> (Payload<'a>, Option<Shortfall>) {
-    let short = (region.bytes.len() < need).then(|| head.short(region, need));
-    match (region.u16_at(0), region.u16_at(2), short) {
-        (_, _, Some(Shortfall::TransportMalformed)) => (Payload::None, short),
-        (Some(src), Some(dst), _) => (Payload::Ports(src, dst), short),
-        _ => (Payload::None, short),
+/// The ports, which stand first in all transports that have some, and are believed whatever is wrong behind them: a
+/// packet between two endpoints stays theirs.
+fn ports<'a>(region: Region<'a>) -> Payload<'a> {
+    match (region.u16_at(0), region.u16_at(2)) {
+        (Some(src), Some(dst)) => Payload::Ports(src, dst),
+        _ => Payload::None,
     }
+}
+
+/// What is missing of a header of `need` bytes, if anything.
+fn shortfall(region: Region<'_>, head: IpHead<'_>, need: usize) -> Option<Shortfall> {
+    (region.bytes.len() < need).then(|| head.short(region, need))
 }
 
 #[inline]
@@ -75,7 +76,7 @@ fn tcp_irregular<'a>(region: Region<'a>, head: IpHead<'a>) -> (Payload<'a>, Shor
     if let Some(first) = region.bytes.first_chunk::<14>() {
         let header_bytes = usize::from(first[12] >> 4) * 4;
         if header_bytes < 20 || (header_bytes > region.wire && !goes_on) {
-            return (Payload::None, Shortfall::TransportMalformed);
+            return (ports(region), Shortfall::TransportMalformed);
         }
         let tcp = Tcp {
             src_port: u16::from_be_bytes([first[0], first[1]]),
@@ -88,15 +89,13 @@ fn tcp_irregular<'a>(region: Region<'a>, head: IpHead<'a>) -> (Payload<'a>, Shor
         };
         return (Payload::Tcp(tcp), Shortfall::TransportCut);
     }
-    let (payload, shortfall) = ports_only(region, head, 20);
-    (payload, shortfall.unwrap_or(Shortfall::TransportCut))
+    (ports(region), head.short(region, 20))
 }
 
 #[inline]
 fn udp<'a>(region: Region<'a>, head: IpHead<'a>, walk: Walk<'_>) -> Decoded<'a> {
     let Ok(header) = UdpHeaderSlice::from_slice(region.bytes) else {
-        let (payload, shortfall) = ports_only(region, head, 8);
-        return head.packet(Transport::Udp, payload, shortfall, walk);
+        return head.packet(Transport::Udp, ports(region), shortfall(region, head, 8), walk);
     };
     let datagram = match usize::from(header.length()) {
         // Offload, or a jumbogram (RFC 2675): the IP header decides.
@@ -104,7 +103,7 @@ fn udp<'a>(region: Region<'a>, head: IpHead<'a>, walk: Walk<'_>) -> Decoded<'a> 
         told if told >= 8 && told <= region.wire => region.limit(told),
         // A first fragment tells the length of the whole datagram.
         8.. if head.fragment.is_some_and(|fragment| fragment.more) => region,
-        _ => return head.packet(Transport::Udp, Payload::None, Some(Shortfall::TransportMalformed), walk),
+        _ => return head.packet(Transport::Udp, ports(region), Some(Shortfall::TransportMalformed), walk),
     };
     let data = datagram.after(8);
     let udp = Udp {

@@ -98,7 +98,9 @@ fn inside<'o>(head: IpHead<'_>, walk: Walk<'o>, vni: u32) -> Option<Walk<'o>> {
     Some(Walk { strict, vni: Some(vni), ..walk.deeper()? })
 }
 
-/// RFC 7348: flags with the I bit, 24 reserved bits (some carry a group policy), the network identifier, 8 reserved.
+/// RFC 7348: flags with the I bit, 24 reserved bits (some carry a group policy), the network identifier, 8 reserved. With
+/// the P bit of the generic protocol extension (draft-ietf-nvo3-vxlan-gpe) the last reserved octet before the identifier
+/// tells what is inside.
 #[cold]
 #[inline(never)]
 fn vxlan<'a>(data: Region<'a>, head: IpHead<'a>, walk: Walk<'_>) -> Option<Packet<'a>> {
@@ -106,7 +108,13 @@ fn vxlan<'a>(data: Region<'a>, head: IpHead<'a>, walk: Walk<'_>) -> Option<Packe
     if flags & 0x0800_0000 == 0 {
         return None;
     }
-    packet(link::ethernet(data.after(8), inside(head, walk, vni >> 8)?))
+    let (inner, walk) = (data.after(8), inside(head, walk, vni >> 8)?);
+    match (flags & 0x0400_0000 != 0, flags & 0xFF) {
+        (false, _) | (true, 3) => packet(link::ethernet(inner, walk)),
+        (true, 1) => packet(super::ip::ipv4(inner, walk)),
+        (true, 2) => packet(super::ip::ipv6(inner, walk)),
+        _ => None,
+    }
 }
 
 /// RFC 8926: version 0, options in units of 4 bytes, an EtherType, the network identifier.

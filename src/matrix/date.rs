@@ -93,7 +93,18 @@ mod tests {
             assert_eq!(good.parse::<CalendarDate>().unwrap().to_string(), good);
         }
         assert_eq!("20260106".parse(), "2026-01-06".parse::<CalendarDate>());
-        for bad in ["", "2026-02-30", "2023-02-29", "1900-02-29", "2026-13-01", "2026-1-6", "1/6/2026", "+026-01-06", "2026-01-06T00", "é026-1-06"] {
+        for bad in [
+            "",
+            "2026-02-30",
+            "2023-02-29",
+            "1900-02-29",
+            "2026-13-01",
+            "2026-1-6",
+            "1/6/2026",
+            "+026-01-06",
+            "2026-01-06T00",
+            "é026-1-06",
+        ] {
             assert!(bad.parse::<CalendarDate>().is_err(), "{bad:?}");
         }
         let day: CalendarDate = "2026-01-06".parse().unwrap();

@@ -3,8 +3,8 @@
 use super::baseline::BaselineLine;
 use super::pack::{self, Pack};
 use super::rule::{
-    Cloud, ConditionDef, ConditionId, Destination, NamesKey, PackId, PackInfo, RoleDef, RoleId, Rule, RuleApp,
-    RuleId, RuleKind, Service, Zone,
+    Cloud, ConditionDef, ConditionId, Destination, NamesKey, PackId, PackInfo, RoleDef, RoleId, Rule,
+    RuleApp, RuleId, RuleKind, Service, Zone,
 };
 use super::source::{Doc, Mistakes, Problem, Severity, Span};
 use super::tags::ServiceTags;
@@ -43,7 +43,10 @@ pub struct Matrix {
 }
 
 fn built_in_packs() -> Result<Vec<Pack>, Vec<Problem>> {
-    BUILT_IN.iter().map(|(file, text)| pack::read(Doc::new(&format!("built in: {file}"), text), true)).collect()
+    BUILT_IN
+        .iter()
+        .map(|(file, text)| pack::read(Doc::new(&format!("built in: {file}"), text), true))
+        .collect()
 }
 
 impl Matrix {
@@ -218,7 +221,14 @@ impl Matrix {
                 name == pattern || name.to_string().parse().is_ok_and(|name| pattern.matches(&name))
             };
             if names.iter().any(|name| known.names.iter().any(|pattern| same(name, pattern))) {
-                zones.extend(known.private_zones.iter().filter(|zone| !zones.contains(zone)).cloned().collect::<Vec<_>>());
+                zones.extend(
+                    known
+                        .private_zones
+                        .iter()
+                        .filter(|zone| !zones.contains(zone))
+                        .cloned()
+                        .collect::<Vec<_>>(),
+                );
             }
         }
         zones
@@ -346,11 +356,14 @@ fn same_ids(packs: &[Pack]) -> Vec<Problem> {
     let mut packs_seen: BTreeMap<&PackId, &str> = BTreeMap::new();
     for pack in packs {
         if let Some(first) = packs_seen.insert(&pack.info.id, &pack.info.file) {
-            let message = format!("pack `{}` is {first} already: give each file an id of its own", pack.info.id);
+            let message =
+                format!("pack `{}` is {first} already: give each file an id of its own", pack.info.id);
             problems.push(pack.doc.problem(Severity::Error, &(0..0), message));
             continue;
         }
-        for (key, span) in pack.spans.iter().filter(|(key, _)| !key.starts_with("role ") && !key.starts_with("condition ")) {
+        for (key, span) in
+            pack.spans.iter().filter(|(key, _)| !key.starts_with("role ") && !key.starts_with("condition "))
+        {
             if let Some(first) = seen.insert(key, &pack.info.file) {
                 let message = format!("{key} stands in {first} already: name it otherwise");
                 problems.push(pack.doc.problem(Severity::Error, span, message));
@@ -375,7 +388,10 @@ fn joined_roles(packs: &[Pack], problems: &mut Vec<Problem>) -> Vec<RoleDef> {
         }
     }
     if roles.len() > MAX_ROLES {
-        problems.push(Problem::of_file("the rules files", format!("more than {MAX_ROLES} roles: load fewer packs")));
+        problems.push(Problem::of_file(
+            "the rules files",
+            format!("more than {MAX_ROLES} roles: load fewer packs"),
+        ));
     }
     roles
 }
@@ -385,9 +401,15 @@ fn joined_conditions(packs: &[Pack], problems: &mut Vec<Problem>) -> Vec<Conditi
     for pack in packs {
         for condition in &pack.conditions {
             match conditions.iter().find(|known| known.id == condition.id) {
-                Some(known) if (known.applies_unset, &known.needs) != (condition.applies_unset, &condition.needs) => {
-                    let span = pack.spans.get(&format!("condition {}", condition.id)).cloned().unwrap_or(0..0);
-                    let message = format!("condition `{}` means something else in another pack: rename it", condition.id);
+                Some(known)
+                    if (known.applies_unset, &known.needs) != (condition.applies_unset, &condition.needs) =>
+                {
+                    let span =
+                        pack.spans.get(&format!("condition {}", condition.id)).cloned().unwrap_or(0..0);
+                    let message = format!(
+                        "condition `{}` means something else in another pack: rename it",
+                        condition.id
+                    );
                     problems.push(pack.doc.problem(Severity::Error, &span, message));
                 }
                 Some(_) => {}
@@ -407,14 +429,21 @@ fn stray_overlay(pack: &Pack) -> Vec<Problem> {
     spans.map(|span| pack.doc.problem(Severity::Error, span, message)).collect()
 }
 
-fn apply_overlay(pack: &Pack, base: &PackId, packs: &[Pack], rules: &mut Vec<Rule>, problems: &mut Vec<Problem>) {
+fn apply_overlay(
+    pack: &Pack,
+    base: &PackId,
+    packs: &[Pack],
+    rules: &mut Vec<Rule>,
+    problems: &mut Vec<Problem>,
+) {
     let broken = |id: &str| packs.iter().any(|p| p.broken_rules.contains(id));
     let mut m = Mistakes::new(&pack.doc);
     // Our own overlay over an edited copy of the page: what the copy leaves out, it leaves out on purpose.
     let strict = !pack.info.built_in;
     let unknown_rule = |m: &mut Mistakes<'_>, id: &RuleId, span: &Span, rules: &[Rule]| {
         if strict && !broken(id.as_str()) {
-            let known: Vec<&str> = rules.iter().filter(|r| r.citation.pack == *base).map(|r| r.id.as_str()).collect();
+            let known: Vec<&str> =
+                rules.iter().filter(|r| r.citation.pack == *base).map(|r| r.id.as_str()).collect();
             m.unknown(span, "rule", id.as_str(), known);
         }
     };
@@ -445,7 +474,8 @@ fn apply_overlay(pack: &Pack, base: &PackId, packs: &[Pack], rules: &mut Vec<Rul
         for (id, span) in &inferred.rules {
             match rules.iter_mut().find(|rule| rule.id == *id && rule.citation.pack == *base) {
                 Some(rule) if rule.app.is_some() => {
-                    let message = format!("the page itself names the application of `{id}`: leave it out here");
+                    let message =
+                        format!("the page itself names the application of `{id}`: leave it out here");
                     m.error(span, message);
                 }
                 Some(rule) => {
@@ -462,7 +492,10 @@ fn apply_overlay(pack: &Pack, base: &PackId, packs: &[Pack], rules: &mut Vec<Rul
             continue;
         };
         if !matches!(of.to, Destination::Names(_) | Destination::SiteNames { .. }) {
-            m.error(&alias.of_span, format!("`{}` has no names of its own that could have an alias", alias.of));
+            m.error(
+                &alias.of_span,
+                format!("`{}` has no names of its own that could have an alias", alias.of),
+            );
             continue;
         }
         let mut rule = of.clone();
@@ -483,7 +516,9 @@ fn tag_warnings(packs: &[Pack], rules: &[Rule], tags: &ServiceTags) -> Vec<Probl
     let mut problems = Vec::new();
     for rule in rules {
         let Destination::Tag { tag, services } = &rule.to else { continue };
-        let known = [Cloud::Public, Cloud::UsGov, Cloud::China].iter().any(|&cloud| tags.find(cloud, tag.base()).is_some());
+        let known = [Cloud::Public, Cloud::UsGov, Cloud::China]
+            .iter()
+            .any(|&cloud| tags.find(cloud, tag.base()).is_some());
         if known || !services.is_empty() {
             continue;
         }
@@ -491,7 +526,8 @@ fn tag_warnings(packs: &[Pack], rules: &[Rule], tags: &ServiceTags) -> Vec<Probl
         let span = pack.spans.get(&format!("rule {}", rule.id)).cloned().unwrap_or(0..0);
         let guess = tags.nearest_name(Cloud::Public, tag.base());
         let guess = guess.map(|name| format!(" (did you mean `{name}`?)")).unwrap_or_default();
-        let message = format!("the service tags loaded hold no `{}`: nothing can fit `{}`{guess}", tag.base(), rule.id);
+        let message =
+            format!("the service tags loaded hold no `{}`: nothing can fit `{}`{guess}", tag.base(), rule.id);
         problems.push(pack.doc.problem(Severity::Warning, &span, message));
     }
     problems

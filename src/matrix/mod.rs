@@ -21,11 +21,13 @@ pub use baseline::{BaselineClass, BaselineLine, BaselinePeer, Contact, Direction
 pub use date::{CalendarDate, CalendarDateError};
 pub use load::{MAX_ROLES, Matrix, RoleIdx, lint, lint_text};
 pub use rule::{
-    Citation, Cloud, ConditionDef, ConditionId, Destination, IdError, NamesKey, PackId, PackInfo, Requirement, RoleDef,
-    RoleId, Rule, RuleApp, RuleId, RuleKind, Service, ServiceNames, TagName, TagNameError, Zone,
+    Citation, Cloud, ConditionDef, ConditionId, Destination, IdError, NamesKey, PackId, PackInfo,
+    Requirement, RoleDef, RoleId, Rule, RuleApp, RuleId, RuleKind, Service, ServiceNames, TagName,
+    TagNameError, Zone,
 };
 pub use site::{
-    Accept, AcceptPeer, ConditionState, DestinationHere, RoleSet, RuleHere, RuleState, Site, SwitchedBy, TagHere,
+    Accept, AcceptPeer, ConditionState, DestinationHere, RoleSet, RuleHere, RuleState, Site, SwitchedBy,
+    TagHere,
 };
 pub use source::{Position, Problem, Severity};
 pub use tags::{ServiceTags, TagId, TagSource};

@@ -7,8 +7,8 @@
 use super::baseline::{BaselineClass, BaselineLine, BaselinePeer, Direction};
 use super::date::CalendarDate;
 use super::rule::{
-    Citation, Cloud, ConditionDef, ConditionId, Destination, NamesKey, PackId, PackInfo, Requirement, RoleDef,
-    RoleId, Rule, RuleApp, RuleId, RuleKind, Service, ServiceNames, TagName, Zone,
+    Citation, Cloud, ConditionDef, ConditionId, Destination, NamesKey, PackId, PackInfo, Requirement,
+    RoleDef, RoleId, Rule, RuleApp, RuleId, RuleKind, Service, ServiceNames, TagName, Zone,
 };
 use super::source::{
     Doc, Fields, Mistakes, Problem, Severity, Span, Text, article, parsed, text_of, texts_of, word,
@@ -235,7 +235,10 @@ impl Reader<'_> {
     fn register(&mut self, kind: &str, id: &str, span: &Span) -> bool {
         let key = format!("{kind} {id}");
         if self.spans.contains_key(&key) {
-            self.m.error(span, format!("{kind} `{id}` is defined twice in this file: name the second otherwise"));
+            self.m.error(
+                span,
+                format!("{kind} `{id}` is defined twice in this file: name the second otherwise"),
+            );
             return false;
         }
         self.spans.insert(key, span.clone());
@@ -269,9 +272,9 @@ impl Reader<'_> {
             let id: Option<ConditionId> = self.id(&mut fields, "condition");
             let m = &mut self.m;
             let title = fields.need_text("title", m).map(|t| t.text.to_owned());
-            let unset = fields
-                .need_text("unset", m)
-                .and_then(|t| word(&t, "meaning of an unset condition", &[("applies", true), ("off", false)], m));
+            let unset = fields.need_text("unset", m).and_then(|t| {
+                word(&t, "meaning of an unset condition", &[("applies", true), ("off", false)], m)
+            });
             let needed = fields.text("needs", m);
             fields.done(m);
             let (Some(id), Some(title), Some(applies_unset)) = (id, title, unset) else { continue };
@@ -356,9 +359,8 @@ impl Reader<'_> {
         let app_text = fields.text("app", m);
         let app = app_text.as_ref().and_then(|text| word(text, "application", &words, m));
         let requirement_text = fields.need_text("requirement", m);
-        let requirement = requirement_text
-            .as_ref()
-            .and_then(|text| word(text, "requirement", &Requirement::WORDS, m));
+        let requirement =
+            requirement_text.as_ref().and_then(|text| word(text, "requirement", &Requirement::WORDS, m));
         let condition_text = fields.text("condition", m);
         let condition = condition_text.as_ref().and_then(|text| {
             let known = conditions.iter().find(|c| c.id.as_str() == text.text);
@@ -463,7 +465,10 @@ impl Reader<'_> {
                 private_zones: names.all_parsed::<Zone>("private_zones", m),
             };
             if listed.names.is_empty() {
-                m.error(&names.span, "a cloud without names: write names = [\"...\"], or leave the cloud out");
+                m.error(
+                    &names.span,
+                    "a cloud without names: write names = [\"...\"], or leave the cloud out",
+                );
             }
             names.done(m);
             clouds.insert(cloud, listed);
@@ -654,7 +659,8 @@ pub(super) fn lint(pack: &Pack) -> Vec<Problem> {
     let gaps: Vec<String> =
         (1..=last.min(2_000)).filter(|row| !rows.contains(row)).map(|row| row.to_string()).take(20).collect();
     if !gaps.is_empty() && pack.broken_rules.is_empty() {
-        let message = format!("no rule cites row {} of the page, though rows up to {last} are cited", gaps.join(", "));
+        let message =
+            format!("no rule cites row {} of the page, though rows up to {last} are cited", gaps.join(", "));
         warnings.push(pack.doc.problem(Severity::Warning, &(0..0), message));
     }
     warnings

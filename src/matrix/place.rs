@@ -29,7 +29,9 @@ fn looks_like_address(text: &str) -> bool {
     let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
     let range = last.contains('-') && text.starts_with(|c: char| c.is_ascii_digit());
     let numeric = !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit());
-    text.contains(['/', ':']) || numeric || (range && text.split('-').any(|part| part.parse::<IpAddr>().is_ok()))
+    text.contains(['/', ':'])
+        || numeric
+        || (range && text.split('-').any(|part| part.parse::<IpAddr>().is_ok()))
 }
 
 /// Reads an address or a prefix without bits beyond its length.
@@ -67,7 +69,8 @@ pub(super) fn parse_prefix(text: &str) -> Result<IpNet, String> {
             return Err(format!("`{text_shown}` is a range: write prefixes that cover {low} to {high}"));
         }
     }
-    let kind = if text.contains('/') { "prefix such as `10.10.2.0/24`" } else { "address such as `10.10.1.4`" };
+    let kind =
+        if text.contains('/') { "prefix such as `10.10.2.0/24`" } else { "address such as `10.10.1.4`" };
     Err(format!("`{text_shown}` is no {kind}"))
 }
 

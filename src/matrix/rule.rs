@@ -12,7 +12,9 @@ use std::sync::Arc;
 
 /// A text is no identifier.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no identifier: write lower-case letters, digits, `-`, `.` and `_`, such as `backup-appliance`")]
+#[error(
+    "`{0}` is no identifier: write lower-case letters, digits, `-`, `.` and `_`, such as `backup-appliance`"
+)]
 pub struct IdError(String);
 
 macro_rules! identifiers {
@@ -216,7 +218,9 @@ pub struct TagName(Arc<str>);
 
 /// The text is no name of a service tag.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no service tag: write its name as Microsoft does, such as `Storage`, `Sql.WestEurope` or `Sql.<region>`")]
+#[error(
+    "`{0}` is no service tag: write its name as Microsoft does, such as `Storage`, `Sql.WestEurope` or `Sql.<region>`"
+)]
 pub struct TagNameError(String);
 
 impl TagName {
@@ -241,9 +245,9 @@ impl FromStr for TagName {
 
     fn from_str(text: &str) -> Result<Self, TagNameError> {
         let body = text.strip_suffix(".<region>").unwrap_or(text);
-        let sound = body
-            .split('.')
-            .all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-'));
+        let sound = body.split('.').all(|part| {
+            !part.is_empty() && part.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
+        });
         if sound { Ok(TagName(text.into())) } else { Err(TagNameError(shown(text))) }
     }
 }
@@ -272,9 +276,7 @@ impl Zone {
     pub fn contains(&self, name: &DomainName) -> bool {
         let text = name.as_str();
         // A dot inside a label is escaped (RFC 1035, section 5.1) and parts nothing.
-        let parts = |at: usize| {
-            text[..at].bytes().rev().take_while(|&b| b == b'\\').count() % 2 == 0
-        };
+        let parts = |at: usize| text[..at].bytes().rev().take_while(|&b| b == b'\\').count() % 2 == 0;
         let mut dots = text.match_indices('.').map(|(at, _)| at).filter(|&at| parts(at)).rev();
         let Some(cut) = dots.nth(self.labels - 1) else { return false };
         // A zone has host name characters only, so a tail that cannot be read is outside.
@@ -425,11 +427,15 @@ impl Rule {
     /// All names that the rule knows, documented or inferred, in any cloud.
     pub fn all_names(&self) -> Vec<&DomainPattern> {
         match &self.to {
-            Destination::Names(names) | Destination::SiteNames { default: names, .. } => names.iter().collect(),
+            Destination::Names(names) | Destination::SiteNames { default: names, .. } => {
+                names.iter().collect()
+            }
             Destination::Tag { services, .. } => {
                 services.iter().flat_map(|s| s.clouds.values()).flat_map(|c| &c.names).collect()
             }
-            Destination::Role(_) | Destination::VirtualNetwork | Destination::SiteDefined { .. } => Vec::new(),
+            Destination::Role(_) | Destination::VirtualNetwork | Destination::SiteDefined { .. } => {
+                Vec::new()
+            }
         }
     }
 }

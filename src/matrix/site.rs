@@ -215,7 +215,8 @@ impl Accept {
     ) -> bool {
         let side = |peer: &AcceptPeer, ip: IpAddr, names: &[&DomainName]| match peer {
             AcceptPeer::Role(role) => {
-                site.roles_of(ip).contains(*role) || names.iter().any(|name| site.role_names(*role).contains(name))
+                site.roles_of(ip).contains(*role)
+                    || names.iter().any(|name| site.role_names(*role).contains(name))
             }
             AcceptPeer::Prefix(net) => net.contains(&ip),
             AcceptPeer::Name(pattern) => names.iter().any(|name| pattern.matches(name)),
@@ -361,12 +362,14 @@ impl Site {
     /// All roles that the address holds: of every prefix that covers it, not only the narrowest.
     pub fn roles_of(&self, ip: IpAddr) -> RoleSet {
         match ip {
-            IpAddr::V4(ip) => {
-                self.v4.cover(&Ipv4Net::from(ip)).fold(RoleSet::default(), |all, (_, roles)| all.union(*roles))
-            }
-            IpAddr::V6(ip) => {
-                self.v6.cover(&Ipv6Net::from(ip)).fold(RoleSet::default(), |all, (_, roles)| all.union(*roles))
-            }
+            IpAddr::V4(ip) => self
+                .v4
+                .cover(&Ipv4Net::from(ip))
+                .fold(RoleSet::default(), |all, (_, roles)| all.union(*roles)),
+            IpAddr::V6(ip) => self
+                .v6
+                .cover(&Ipv6Net::from(ip))
+                .fold(RoleSet::default(), |all, (_, roles)| all.union(*roles)),
         }
     }
 
@@ -398,11 +401,6 @@ impl Site {
     /// All conditions of the packs, and whether they hold.
     pub fn conditions(&self) -> &BTreeMap<ConditionId, ConditionState> {
         &self.conditions
-    }
-
-    /// Whether some documented name's `[mirrors]` entry lists the address.
-    pub fn is_mirror(&self, ip: IpAddr) -> bool {
-        self.mirrors.iter().any(|(_, own)| holds(own, ip))
     }
 
     /// Whether the site lists the address as its own stand-in for the name.
@@ -446,7 +444,8 @@ fn read(doc: &Doc, matrix: &Matrix) -> Result<Site, Vec<Problem>> {
         top.value(key).and_then(|value| Fields::of(value, what, m))
     };
     let (head, names) = (section("site", "[site]", m), section("names", "[names]", m));
-    let (mirrors, conditions) = (section("mirrors", "[mirrors]", m), section("conditions", "[conditions]", m));
+    let (mirrors, conditions) =
+        (section("mirrors", "[mirrors]", m), section("conditions", "[conditions]", m));
     let roles = section("roles", "[roles]", m);
     let accepts = top.tables("accept", "[[accept]]", m);
     top.done(m);
@@ -569,7 +568,10 @@ fn prefixes(texts: &[Text<'_>], what: &str, m: &mut Mistakes<'_>) -> Vec<IpNet> 
     for text in texts {
         match parse_prefix(text.text) {
             Ok(net) if found.contains(&net) => {
-                m.error(&text.span, format!("{what} `{}` stands here twice: leave one out", shown(text.text)));
+                m.error(
+                    &text.span,
+                    format!("{what} `{}` stands here twice: leave one out", shown(text.text)),
+                );
             }
             Ok(net) => found.push(net),
             Err(message) => m.error(&text.span, message),
@@ -620,7 +622,8 @@ fn read_mirrors(
     names: &BTreeMap<String, Vec<DomainPattern>>,
     m: &mut Mistakes<'_>,
 ) -> Vec<(DomainPattern, Vec<IpNet>)> {
-    let mut documented: Vec<&DomainPattern> = matrix.rules().iter().flat_map(|rule| rule.all_names()).collect();
+    let mut documented: Vec<&DomainPattern> =
+        matrix.rules().iter().flat_map(|rule| rule.all_names()).collect();
     documented.extend(matrix.baseline().iter().flat_map(|line| &line.names));
     documented.extend(names.values().flatten());
     let mut mirrors = Vec::new();
@@ -633,7 +636,8 @@ fn read_mirrors(
         if !known {
             let exact: Vec<String> = documented.iter().map(ToString::to_string).collect();
             let exact: Vec<&str> = exact.iter().map(String::as_str).collect();
-            let guess = nearest(key.text, &exact).map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default();
+            let guess =
+                nearest(key.text, &exact).map(|n| format!(" (did you mean `{n}`?)")).unwrap_or_default();
             let message = format!("no rule names `{}`: write a documented name{guess}", shown(key.text));
             m.error(&key.span, message);
         }
@@ -642,12 +646,7 @@ fn read_mirrors(
     mirrors
 }
 
-fn read_conditions(
-    table: Option<Fields<'_, '_>>,
-    matrix: &Matrix,
-    site: &mut Site,
-    m: &mut Mistakes<'_>,
-) {
+fn read_conditions(table: Option<Fields<'_, '_>>, matrix: &Matrix, site: &mut Site, m: &mut Mistakes<'_>) {
     let mut said: BTreeMap<String, bool> = BTreeMap::new();
     for (key, value) in table.map(|table| table.entries()).unwrap_or_default() {
         if matrix.condition(key.text).is_none() {
@@ -659,7 +658,10 @@ fn read_conditions(
             }
             None => {
                 let found = article(value.get_ref().type_str());
-                m.error(&value.span(), format!("a condition holds or not, and here stands {found}: write true or false"));
+                m.error(
+                    &value.span(),
+                    format!("a condition holds or not, and here stands {found}: write true or false"),
+                );
             }
         }
     }
@@ -717,7 +719,10 @@ fn read_role(value: &Spanned<DeValue<'_>>, role: &str, hosts: &mut Hosts, m: &mu
             }
         };
         if twice {
-            m.error(&text.span, format!("`{}` stands twice in role `{}`: leave one out", shown(text.text), shown(role)));
+            m.error(
+                &text.span,
+                format!("`{}` stands twice in role `{}`: leave one out", shown(text.text), shown(role)),
+            );
         }
     };
     for entry in entries {
@@ -763,7 +768,9 @@ fn one_host(group: &[IpAddr], span: &Span, hosts: &mut Hosts, m: &mut Mistakes<'
     }
     let Some(&first) = group.first() else { return };
     if let Some(shared) = set.iter().find(|ip| hosts.of.contains_key(ip)) {
-        let message = format!("`{shared}` is in another host's list already: write all addresses of one host in one list");
+        let message = format!(
+            "`{shared}` is in another host's list already: write all addresses of one host in one list"
+        );
         m.error(span, message);
         return;
     }
@@ -777,7 +784,10 @@ fn read_accept(mut table: Fields<'_, '_>, matrix: &Matrix, m: &mut Mistakes<'_>)
     if let (Some(AcceptPeer::Name(name)), Some(text)) = (&from, table.text("from", m)) {
         let roles: Vec<&str> = matrix.roles().iter().map(|role| role.id.as_str()).collect();
         let guess = nearest(text.text, &roles).map(|r| format!(" (did you mean `{r}`?)")).unwrap_or_default();
-        m.error(&text.span, format!("`{name}`: an initiator is known by address: write a role, address or prefix{guess}"));
+        m.error(
+            &text.span,
+            format!("`{name}`: an initiator is known by address: write a role, address or prefix{guess}"),
+        );
     }
     let to = table.need_text("to", m).and_then(|text| accept_peer(&text, matrix, m));
     let ports = table.value("port").map(|value| port_set(value, "port", m));
@@ -931,7 +941,8 @@ fn condition_state(rule: &super::rule::Rule, matrix: &Matrix, site: &Site) -> Op
 /// What is sound, yet would make an audit say less than its reader expects.
 fn warn(site: &Site, matrix: &Matrix, m: &mut Mistakes<'_>) {
     if !site.subjects.iter().any(|role| !site.role_prefixes(role).is_empty()) {
-        let subjects: Vec<&str> = site.subjects.iter().map(|role| matrix.role_def(role).id.as_str()).collect();
+        let subjects: Vec<&str> =
+            site.subjects.iter().map(|role| matrix.role_def(role).id.as_str()).collect();
         let message = format!(
             "no address holds a role that is audited: every flow would be out of scope; list addresses of {} under [roles]",
             subjects.join(", ")
@@ -949,7 +960,9 @@ fn warn(site: &Site, matrix: &Matrix, m: &mut Mistakes<'_>) {
         }
     }
     for rule in &site.rules {
-        if let (DestinationHere::Tag { tag: TagHere::Unknown { why, .. }, .. }, true) = (&rule.to, rule.state.applies()) {
+        if let (DestinationHere::Tag { tag: TagHere::Unknown { why, .. }, .. }, true) =
+            (&rule.to, rule.state.applies())
+        {
             m.warning(&(0..0), format!("rule {} cannot be decided: {why}", rule.id));
         }
     }

@@ -115,7 +115,8 @@ impl Doc {
     /// Reads a file that must be UTF-8.
     pub(super) fn read(path: &std::path::Path) -> Result<Self, Problem> {
         let file = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|e| Problem::of_file(&file, format!("cannot be read: {e}")))?;
+        let bytes =
+            std::fs::read(path).map_err(|e| Problem::of_file(&file, format!("cannot be read: {e}")))?;
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Doc { file, text }),
             Err(error) => {
@@ -258,7 +259,11 @@ impl<'a, 'i> Fields<'a, 'i> {
     }
 
     /// `value` as a table, or a mistake.
-    pub(super) fn of(value: &'a Spanned<DeValue<'i>>, what: &'static str, m: &mut Mistakes<'_>) -> Option<Self> {
+    pub(super) fn of(
+        value: &'a Spanned<DeValue<'i>>,
+        what: &'static str,
+        m: &mut Mistakes<'_>,
+    ) -> Option<Self> {
         let Some(table) = value.get_ref().as_table() else {
             let found = value.get_ref().type_str();
             m.error(&value.span(), format!("{what} is a table of keys, and here stands {}", article(found)));
@@ -275,7 +280,11 @@ impl<'a, 'i> Fields<'a, 'i> {
     }
 
     /// The value of a key that must be there.
-    pub(super) fn need(&mut self, key: &'static str, m: &mut Mistakes<'_>) -> Option<&'a Spanned<DeValue<'i>>> {
+    pub(super) fn need(
+        &mut self,
+        key: &'static str,
+        m: &mut Mistakes<'_>,
+    ) -> Option<&'a Spanned<DeValue<'i>>> {
         let value = self.value(key);
         if value.is_none() {
             m.error(&self.span, format!("{} has no `{key}`: add `{key} = ...`", self.what));
@@ -475,7 +484,10 @@ mod tests {
             "site\\u{1b}.toml:3:5: no such thing\n3 | b = \"x\\u{1b}[2J\"\n  |     ^^^^^^^^^^^^"
         );
         // Columns count characters, and a place past the end does not panic.
-        assert_eq!(doc.problem(Severity::Error, &(10..11), "").position, Some(Position { line: 2, column: 4 }));
+        assert_eq!(
+            doc.problem(Severity::Error, &(10..11), "").position,
+            Some(Position { line: 2, column: 4 })
+        );
         assert!(doc.problem(Severity::Warning, &(900..901), "late").to_string().contains("warning: late"));
     }
 }

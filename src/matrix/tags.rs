@@ -241,7 +241,8 @@ impl ServiceTags {
         let region = region.to_ascii_lowercase();
         let part = |tag: &Tag| tag.name.split_once('.').map(|(_, part)| part.to_ascii_lowercase());
         // Names are irregular (AzureCloud.centralfrance, Storage.FranceCentral); the numeric id joins them.
-        let of_region = |tag: &&Tag| tag.region_id != 0 && (tag.region == region || part(tag).as_ref() == Some(&region));
+        let of_region =
+            |tag: &&Tag| tag.region_id != 0 && (tag.region == region || part(tag).as_ref() == Some(&region));
         let region_id = tags.tags.iter().find(of_region)?.region_id;
         let base = base.to_ascii_lowercase();
         let candidates = tags.tags.iter().enumerate().filter(|(_, tag)| {
@@ -259,7 +260,9 @@ impl ServiceTags {
     /// Why it cannot be told: no tags of the cloud, no region, or no such tag in the files.
     pub fn resolve(&self, cloud: Cloud, tag: &TagName, region: Option<&str>) -> Result<TagId, String> {
         if !self.has_cloud(cloud) {
-            return Err(format!("no service tags of the {cloud} cloud are loaded: give them with --service-tags"));
+            return Err(format!(
+                "no service tags of the {cloud} cloud are loaded: give them with --service-tags"
+            ));
         }
         let found = match (tag.is_regional(), region) {
             (false, _) => self.find(cloud, tag.as_str()),
@@ -267,8 +270,11 @@ impl ServiceTags {
             (true, None) => return Err(format!("the site names no region to fill in {tag}")),
         };
         found.ok_or_else(|| {
-            let here = region.filter(|_| tag.is_regional()).map(|r| format!(" for region {r}")).unwrap_or_default();
-            format!("the service tags loaded hold no {tag}{here}: give Microsoft's whole file with --service-tags")
+            let here =
+                region.filter(|_| tag.is_regional()).map(|r| format!(" for region {r}")).unwrap_or_default();
+            format!(
+                "the service tags loaded hold no {tag}{here}: give Microsoft's whole file with --service-tags"
+            )
         })
     }
 

@@ -1,37 +1,36 @@
-//! Application protocols that the first payload bytes of a flow give away.
+//! Application protocols that a rule may name and a flow's first bytes may show.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::fmt;
 use std::str::FromStr;
 
-/// An application protocol, as rules name it and as first payload bytes show it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// An application protocol, as the field `app` of a flow row spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum AppProtocol {
-    /// TLS from the first byte (HTTPS and the like).
+    /// TLS over TCP; what a page calls HTTPS.
     Tls,
-    /// HTTP in the clear.
+    /// HTTP/1 in the clear.
     Http,
-    /// SMTP, with or without STARTTLS later.
+    /// SMTP, with or without a later STARTTLS.
     Smtp,
-    /// Tabular Data Stream (Microsoft SQL Server).
+    /// Tabular Data Stream: Microsoft SQL Server, TLS inside included.
     Tds,
     /// PostgreSQL's frontend/backend protocol.
     Postgresql,
     /// MongoDB's wire protocol.
     Mongodb,
-    /// SMB 1 to 3 over TCP.
+    /// SMB 1 to 3.
     Smb,
     /// Secure Shell.
     Ssh,
-    /// DNS.
+    /// DNS over UDP or TCP.
     Dns,
-    /// QUIC.
+    /// QUIC over UDP.
     Quic,
 }
 
 impl AppProtocol {
-    /// All of them, in declaration order.
+    /// All of them, in the order of this list.
     pub const ALL: [AppProtocol; 10] = [
         AppProtocol::Tls,
         AppProtocol::Http,
@@ -45,7 +44,7 @@ impl AppProtocol {
         AppProtocol::Quic,
     ];
 
-    /// The lower-case word that rows and rules use.
+    /// The word for it: lower case.
     pub fn as_str(self) -> &'static str {
         match self {
             AppProtocol::Tls => "tls",
@@ -68,16 +67,28 @@ impl fmt::Display for AppProtocol {
     }
 }
 
-impl FromStr for AppProtocol {
-    type Err = String;
+/// The text is none of the words of [`AppProtocol::ALL`].
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no application protocol that portproof knows")]
+pub struct AppProtocolError(String);
 
-    fn from_str(text: &str) -> Result<Self, String> {
-        Self::ALL.into_iter().find(|app| app.as_str() == text).ok_or_else(|| {
-            format!(
-                "`{}` is no application protocol: {}",
-                text.escape_default(),
-                Self::ALL.map(Self::as_str).join(", ")
-            )
-        })
+impl FromStr for AppProtocol {
+    type Err = AppProtocolError;
+
+    fn from_str(text: &str) -> Result<Self, AppProtocolError> {
+        let known = Self::ALL.into_iter().find(|app| app.as_str() == text);
+        known.ok_or_else(|| AppProtocolError(text.escape_default().to_string()))
+    }
+}
+
+impl Serialize for AppProtocol {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
+}
+
+impl<'de> Deserialize<'de> for AppProtocol {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
 }

@@ -7,7 +7,7 @@ mod ports;
 mod time;
 mod transport;
 
-pub use app::AppProtocol;
+pub use app::{AppProtocol, AppProtocolError};
 pub use domain::{DomainName, DomainNameError, DomainPattern, DomainPatternError, Placeholder};
 pub use frame::{CaptureId, FramePoint};
 pub use ports::{PortSet, PortSetError};

@@ -471,3 +471,25 @@ fn what_only_looks_like_an_import_is_left_alone() {
         assert!(offences.is_empty(), "{source}\n{offences:?}");
     }
 }
+
+#[test]
+fn no_resolver_and_no_http_client_is_in_the_build() {
+    let deny = include_str!("../../deny.toml").parse::<toml::Table>().unwrap();
+    let denied =
+        deny["bans"]["deny"].as_array().unwrap().iter().map(|entry| entry["crate"].as_str().unwrap());
+    // The features of this very build: its crates lie on the disk, so that cargo needs no network to answer.
+    let features = if cfg!(feature = "columnar") { "--all-features" } else { "--no-default-features" };
+    let tree = std::process::Command::new(env!("CARGO"))
+        .args(["tree", "--locked", "--offline", features, "--edges", "normal,build"])
+        .args(["--prefix", "none", "--format", "{p}"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .output()
+        .unwrap();
+    assert!(tree.status.success(), "{}", String::from_utf8_lossy(&tree.stderr));
+    let tree = String::from_utf8(tree.stdout).unwrap();
+    let built: Vec<&str> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(built.contains(&"etherparse"), "this is not the build's tree:\n{tree}");
+    for name in denied {
+        assert!(!built.contains(&name), "`{name}` is in the build; deny.toml says why it may not be");
+    }
+}

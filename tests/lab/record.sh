@@ -12,9 +12,9 @@
 # documentation ranges (RFC 5737), of the demo's site (10.x) and Azure's two platform addresses; the names are those of
 # the vendor's page, answered by the lab's own resolver.
 #
-# Writes OUT_DIR/lab.pcap and OUT_DIR/lab-truth.csv (one row an attempt: who tried what, what the firewall and the
-# server did, how the program ended; `page` = the rules of the vendor page it falls under, mail if the site lists the
-# server). Every attempt has its own client port, so a row finds its flow. Nothing is
+# Writes OUT_DIR/lab.pcap and OUT_DIR/lab-truth.csv: one row an attempt (who tried what, what the firewall and the server
+# did, the outcome that a reader of the packets should find, how the program ended). `page` names the rules it falls
+# under (mail: if the site lists the server). Every attempt has its own client port, so a row finds its flow. Nothing is
 # written unless every program ended as planned and every firewall rule counted packets.
 set -euo pipefail
 

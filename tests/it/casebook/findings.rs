@@ -1,0 +1,216 @@
+//! What is reported, how often and how severely: SEMANTICS.md section 5.
+
+use crate::scene::*;
+
+/// The appliance asks for `name` at 1 s and gets `rcode`; the capture goes on, with another answer to it.
+fn asked_in_vain(s: &mut Scene, client: &str, name: &str, rcode: u8) {
+    s.keeps_talking(client, 0.1, 15.0).at(0.5).resolve(client, "time.contoso.example", "203.0.113.200");
+    s.at(1.0).dns(client, RESOLVER).query(name, A).rcode(rcode);
+    s.at(9.0).resolve(client, "time.contoso.example", "203.0.113.200");
+}
+
+const WORKING: &str = r#"
+    from = "backup-appliance"
+    to = "203.0.113.9"
+    port = 8443
+    proto = "tcp"
+    reason = "staging repository, ticket 4711"
+    until = "2026-12-31"
+"#;
+
+scenes! {
+    // name-blocked
+
+    fn nxdomain_for_a_documented_name_is_name_blocked(s) {
+        asked_in_vain(s, APPLIANCE, "nginx.org", 3);
+        s.findings(&["name-blocked"]);
+        s.expect_finding(finding("name-blocked").from(APPLIANCE).to_name("nginx.org").severity("medium").count(1));
+    }
+
+    fn refused_and_servfail_are_name_blocked_too(s) {
+        asked_in_vain(s, APPLIANCE, "nginx.org", 5);
+        s.at(3.0).dns(APPLIANCE, RESOLVER).query("packages.microsoft.com", A).rcode(2);
+        s.findings(&["name-blocked"]);
+        s.expect_finding(finding("name-blocked").to_name("nginx.org"));
+        s.expect_finding(finding("name-blocked").to_name("packages.microsoft.com"));
+    }
+
+    fn a_query_without_any_answer_for_5_s_is_name_blocked(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 15.0).at(0.5).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.at(1.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).wait(1.0).query("nginx.org", A);
+        s.at(9.0).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.findings(&["name-blocked"]);
+        s.expect_finding(finding("name-blocked").from(APPLIANCE).to_name("nginx.org"));
+    }
+
+    fn a_query_answered_at_another_try_is_not(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 15.0).at(0.5).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.at(1.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
+        s.at(3.0).resolve(APPLIANCE, "nginx.org", WEB);
+        s.findings(&[]);
+    }
+
+    fn a_query_near_the_end_of_the_capture_is_not(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 15.0).at(0.5).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.at(12.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
+        s.at(13.0).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.capture_ends_at(15.0).findings(&[]);
+    }
+
+    fn silence_is_not_where_the_capture_shows_no_answers_to_that_host(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 15.0).at(1.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
+        s.at(2.0).resolve(WORKER, "postgresql.org", WEB).at(9.0).resolve(WORKER, "postgresql.org", WEB);
+        s.findings(&[]);
+    }
+
+    fn nodata_is_no_block(s) {
+        asked_in_vain(s, APPLIANCE, "nginx.org", 0);
+        s.findings(&[]);
+    }
+
+    fn nxdomain_for_an_undocumented_name_is_nobodys_block(s) {
+        asked_in_vain(s, APPLIANCE, "nginx.org.contoso.example", 3);
+        s.findings(&[]);
+    }
+
+    fn nxdomain_for_a_name_documented_for_another_role_is_nobodys_block(s) {
+        asked_in_vain(s, WORKER, "nginx.org", 3);
+        s.findings(&[]);
+    }
+
+    fn a_name_behind_a_tag_can_be_blocked(s) {
+        asked_in_vain(s, APPLIANCE, "login.microsoftonline.com", 3);
+        s.findings(&["name-blocked"]);
+    }
+
+    fn one_finding_for_each_asking_host_and_name(s) {
+        asked_in_vain(s, APPLIANCE, "archive.ubuntu.com", 3);
+        s.at(4.0).dns(APPLIANCE, RESOLVER).query("archive.ubuntu.com", AAAA).rcode(3);
+        s.at(5.0).dns(WORKER, RESOLVER).query("archive.ubuntu.com", A).rcode(3);
+        s.findings(&["name-blocked"]);
+        s.expect_finding(finding("name-blocked").from(APPLIANCE).to_name("archive.ubuntu.com").count(2));
+        s.expect_finding(finding("name-blocked").from(WORKER).to_name("archive.ubuntu.com").count(1));
+        s.expect_finding(finding("name-blocked").times(2));
+    }
+
+    // blocked
+
+    fn a_platform_service_that_is_refused_is_platform_blocked(s) {
+        s.at(0.5).resolve(APPLIANCE, "nginx.org", WEB);
+        s.at(1.0).tcp(APPLIANCE, IMDS, 80).syn().server_rst();
+        s.expect(flow(APPLIANCE, IMDS, 80).platform().outcome("refused").carries("platform-blocked"));
+        s.findings(&["platform-blocked"]).expect_finding(finding("platform-blocked").severity("medium"));
+    }
+
+    fn attempts_that_worked_and_that_were_blocked_are_intermittent(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 15.0).at(0.5).resolve(APPLIANCE, "nginx.org", WEB);
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).syn().server_rst();
+        s.at(2.0).web(APPLIANCE, WEB, "nginx.org");
+        s.findings(&["documented-blocked", "intermittent"]).coverage("vbaz-15", "intermittent");
+    }
+
+    fn another_hosts_success_does_not_make_it_intermittent(s) {
+        s.keeps_talking(WORKER, 0.1, 15.0).at(0.5).resolve(WORKER, "postgresql.org", WEB);
+        s.at(0.6).resolve("10.10.2.12", "postgresql.org", WEB);
+        s.at(1.0).tcp(WORKER, WEB, 443).syn().server_rst();
+        s.at(2.0).web("10.10.2.12", WEB, "postgresql.org");
+        s.findings(&["documented-blocked"]);
+    }
+
+    fn a_half_open_attempt_beside_a_block_is_no_success(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 15.0).at(0.5).resolve(APPLIANCE, "nginx.org", WEB);
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).syn().server_rst();
+        s.at(2.0).tcp(APPLIANCE, WEB, 443).syn().synack();
+        s.findings(&["documented-blocked"]).coverage("vbaz-15", "blocked");
+    }
+
+    // folding and counting
+
+    fn connections_to_one_place_are_one_finding_with_a_count(s) {
+        s.at(0.0).resolve(APPLIANCE, "exfil.example", WEB);
+        for index in 0..30 {
+            s.at(1.0 + f64::from(index)).web(APPLIANCE, WEB, "exfil.example");
+        }
+        s.expect(flow(APPLIANCE, WEB, 443).rows(30).undocumented());
+        s.findings(&["unexpected-traffic"]);
+        s.expect_finding(finding("unexpected-traffic").from(APPLIANCE).to_name("exfil.example").count(30));
+    }
+
+    fn other_ports_and_other_hosts_are_findings_of_their_own(s) {
+        s.at(0.0).resolve(APPLIANCE, "exfil.example", WEB).resolve(WORKER, "exfil.example", WEB);
+        s.at(1.0).web(APPLIANCE, WEB, "exfil.example").at(2.0).web(WORKER, WEB, "exfil.example");
+        s.at(3.0).tcp(APPLIANCE, WEB, 8443).handshake().tls("exfil.example").fin();
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").times(3).count(1));
+    }
+
+    fn undetermined_flows_fold_by_role_and_server_name(s) {
+        for (index, worker) in ["10.10.2.11", "10.10.2.12", "10.10.2.13"].into_iter().enumerate() {
+            s.at(1.0 + index as f64).web(worker, WEB, "postgresql.org");
+        }
+        s.findings(&["undetermined"]).expect_finding(finding("undetermined").count(3).severity("medium"));
+    }
+
+    fn undetermined_flows_to_different_addresses_do_not_fold(s) {
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).handshake().tls_without_name().fin();
+        s.at(2.0).tcp(APPLIANCE, WEB2, 443).handshake().tls_without_name().fin();
+        s.findings(&["undetermined"]).expect_finding(finding("undetermined").times(2).count(1));
+    }
+
+    fn rules_not_observed_are_notes(s) {
+        s.at(1.0).web(BROWSER, APPLIANCE, "appliance.contoso.example");
+        s.coverage("vbaz-08", "not-observed").findings(&[]).exit(0);
+    }
+
+    // accepted exceptions
+
+    fn an_accepted_exception_stays_undocumented_and_raises_nothing(s) {
+        s.accept(WORKING).at(1.0).tcp(APPLIANCE, WEB, 8443).handshake().tls("staging.example").fin();
+        s.expect(flow(APPLIANCE, WEB, 8443).undocumented().carries("accepted").lacks("unexpected-traffic"));
+        s.findings(&[]).expect_finding(finding("accepted").count(1)).expect_finding(finding("accept-unused").times(0));
+    }
+
+    fn an_exception_covers_no_other_port(s) {
+        s.accept(WORKING).at(1.0).tcp(APPLIANCE, WEB, 9443).handshake().tls("staging.example").fin();
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("accept-unused"));
+    }
+
+    fn an_exception_covers_no_other_host(s) {
+        s.accept(WORKING).at(1.0).tcp(WORKER, WEB, 8443).handshake().tls("staging.example").fin();
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("accept-unused"));
+    }
+
+    fn an_expired_exception_is_a_finding_and_covers_nothing(s) {
+        s.accept(&WORKING.replace("2026-12-31", "2025-12-31"));
+        s.at(1.0).tcp(APPLIANCE, WEB, 8443).handshake().tls("staging.example").fin();
+        s.findings(&["accept-expired", "unexpected-traffic"]);
+    }
+
+    fn an_unused_exception_is_a_note(s) {
+        s.accept(WORKING).at(1.0).web(BROWSER, APPLIANCE, "appliance.contoso.example");
+        s.findings(&[]).expect_finding(finding("accept-unused")).exit(0);
+    }
+
+    fn an_exception_ends_with_its_last_day_by_the_captures_clock(s) {
+        s.accept(&WORKING.replace("2026-12-31", "2026-01-06"));
+        s.at(1.0).tcp(APPLIANCE, WEB, 8443).handshake().tls("staging.example").fin();
+        // open: `until` names the last day on which it holds
+        s.findings(&[]).expect_finding(finding("accepted"));
+    }
+
+    // exit codes by severity
+
+    fn fail_on_never_ends_with_0(s) {
+        s.at(0.0).resolve(APPLIANCE, "exfil.example", WEB).at(1.0).web(APPLIANCE, WEB, "exfil.example");
+        s.arguments(&["--fail-on", "never"]).findings(&["unexpected-traffic"]).exit(0);
+    }
+
+    fn fail_on_high_ends_with_1_for_high_findings(s) {
+        s.at(0.0).resolve(APPLIANCE, "exfil.example", WEB).at(1.0).web(APPLIANCE, WEB, "exfil.example");
+        s.arguments(&["--fail-on", "high"]).findings(&["unexpected-traffic"]).exit(1);
+    }
+
+    fn fail_on_high_ends_with_0_for_medium_findings(s) {
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).handshake().tls_without_name().fin();
+        s.arguments(&["--fail-on", "high"]).findings(&["undetermined"]).exit(0);
+    }
+}
