@@ -1,3 +1,7 @@
-//! The program.
+//! The program: arguments in, exit code out. Everything else is the library's.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ExitCode::from(portproof::cli::main(std::env::args_os()))
+}

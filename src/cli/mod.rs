@@ -1,1 +1,109 @@
-//! To be written.
+//! What was typed (`args`), opened, parsed and checked (`plan`), then done (`run`), to an exit code.
+//!
+//! Results go to standard output, messages to standard error. Exit codes are API: 0 nothing to report and everything read;
+//! 1 findings; 2 could not do what was asked; 3 done, but the evidence is incomplete.
+
+mod args;
+mod plan;
+mod rules;
+mod run;
+mod voice;
+
+use args::Args;
+use clap::Parser;
+use plan::plan;
+use std::ffi::OsString;
+
+/// Could not do what was asked.
+const REFUSED: u8 = 2;
+
+/// Runs the program. Gives its exit code.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
+    let args = match Args::try_parse_from(arguments) {
+        Ok(args) => args,
+        Err(told) => {
+            // Help and version are no errors. Nobody is left to tell if printing fails.
+            let _ = told.print();
+            return u8::try_from(told.exit_code()).unwrap_or(REFUSED);
+        }
+    };
+    let result = plan(args).and_then(run::run);
+    result.unwrap_or_else(|refusal| {
+        refusal.lines.iter().for_each(|line| voice::say(line));
+        refusal.exit_code
+    })
+}
+
+/// Why something was not done.
+#[derive(Debug, PartialEq, Eq)]
+struct Refusal {
+    /// What to say, one message each.
+    lines: Vec<String>,
+    exit_code: u8,
+}
+
+impl Refusal {
+    fn new(line: impl Into<String>) -> Self {
+        Refusal { lines: vec![line.into()], exit_code: REFUSED }
+    }
+
+    fn of(lines: Vec<String>) -> Self {
+        Refusal { lines, exit_code: REFUSED }
+    }
+}
+
+impl From<crate::store::StoreError> for Refusal {
+    fn from(error: crate::store::StoreError) -> Self {
+        if error.broken_pipe {
+            // Whoever read standard output has seen enough.
+            return Refusal { lines: Vec::new(), exit_code: 0 };
+        }
+        Refusal::new(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit_code(arguments: &[&str]) -> u8 {
+        main(std::iter::once("portproof").chain(arguments.iter().copied()).map(OsString::from))
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn what_cannot_be_done_is_exit_code_2() {
+        for arguments in [
+            &[][..],
+            &["frobnicate"],
+            &["audit", "x.pcap"],                                              // no site
+            &["audit", "--site", "no/such/site.toml", "x.pcap"],
+            &["audit", "--site", "s.toml"],                                    // no capture
+            &["audit", "x.pcap", "--site", "s.toml", "--format", "yaml"],
+            &["audit", "x.pcap", "--site", "s.toml", "--fail-on", "low"],
+            &["audit", "x.pcap", "--site", "s.toml", "--jobs", "0"],
+            &["extract", "no/such/capture.pcap"],
+            &["extract", "x.pcap", "--flows", "rows.xlsx"],
+            &["extract", "x.pcap", "--flows", "-", "--names", "-"],
+            &["judge", "--site", "s.toml"],
+            &["explain", "no-such-code"],
+            &["report", "no/such/directory"],
+            &["rules", "show", "no-such-rule"],
+            &["rules", "lint", "no/such/pack.toml"],
+            &["site", "check", "no/such/site.toml"],
+        ] { assert_eq!(exit_code(arguments), 2, "{arguments:?}"); }
+    }
+
+    #[test]
+    fn help_and_version_are_no_errors() {
+        for arguments in [&["--help"][..], &["-V"], &["audit", "--help"], &["help", "extract"]] {
+            assert_eq!(exit_code(arguments), 0, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

@@ -1,0 +1,246 @@
+//! What was typed.
+
+use crate::audit::FailOn;
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+/// Proves, from packets, that a backup appliance talks only to what its vendor documents, and that what is documented is
+/// not blocked.
+#[derive(Debug, Parser)]
+#[command(name = "portproof", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Command,
+    /// Colours in the report for people
+    #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  nothing to report, and everything was read
+  1  findings (see --fail-on)
+  2  could not do what was asked: usage, no capture readable, bad rules or site
+  3  done, but the evidence is incomplete: damaged capture, drops, too much undecodable
+
+Results go to standard output, messages to standard error.";
+
+const CAPTURES: &str = "\
+CAPTURE is a file (pcap or pcapng, also compressed), a directory (searched recursively), a glob, or `-` (a capture on standard input).";
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Hold captures against the rules of a site
+    #[command(after_help = CAPTURES)]
+    Audit(AuditArgs),
+    /// Turn captures into rows of flows and names (needs no site, no rules)
+    ///
+    /// Without --flows, --names and --summary the summary goes to standard output.
+    #[command(after_help = CAPTURES)]
+    Extract(ExtractArgs),
+    /// Hold rows that `extract --partial` wrote against the rules of a site (needs no capture)
+    Judge(JudgeArgs),
+    /// Look at rules packs
+    #[command(subcommand)]
+    Rules(RulesCommand),
+    /// Look at site files
+    #[command(subcommand)]
+    Site(SiteCommand),
+    /// Render an audit again (needs no capture)
+    Report(ReportArgs),
+    /// Say what a finding code means, with an example and what to do
+    Explain {
+        /// The code, such as `unexpected-traffic`; without one, all are listed
+        code: Option<String>,
+    },
+}
+
+/// Rules and site.
+#[derive(Debug, Group)]
+pub(super) struct PolicyArgs {
+    /// The site file: which address plays which role here
+    #[arg(long, value_name = "SITE.toml")]
+    pub(super) site: PathBuf,
+    #[command(flatten)]
+    pub(super) rules: RulesArgs,
+}
+
+/// Rules packs and service tags.
+#[derive(Debug, Group)]
+pub(super) struct RulesArgs {
+    /// A rules pack; may be given several times [default: the Veeam Plug-in for Microsoft Azure page, built in]
+    #[arg(long, value_name = "PACK.toml")]
+    pub(super) rules: Vec<PathBuf>,
+    /// A service tag file as Microsoft publishes it, dated by its name (ServiceTags_Public_YYYYMMDD.json) or as
+    /// FILE@DATE; may be given several times [default: a bundled excerpt]
+    #[arg(long, value_name = "FILE.json")]
+    pub(super) service_tags: Vec<String>,
+}
+
+/// What becomes of an audit.
+#[derive(Debug, Group)]
+pub(super) struct OutputArgs {
+    /// Directory for audit.json and the rows of flows and names; made if it is missing
+    #[arg(long, value_name = "DIR")]
+    pub(super) out: Option<String>,
+    /// Format of the report on standard output
+    #[arg(long, value_enum, default_value_t = ReportFormat::Human)]
+    pub(super) format: ReportFormat,
+    /// Severity from which on findings make the exit code 1
+    #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOnWord::Medium)]
+    pub(super) fail_on: FailOnWord,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct AuditArgs {
+    /// Captures
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub(super) captures: Vec<String>,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+    /// Captures read at the same time [default: one for each processor]
+    #[arg(long, short, value_name = "N")]
+    pub(super) jobs: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct ExtractArgs {
+    /// Captures
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub(super) captures: Vec<String>,
+    /// File for rows of flows: .parquet, .arrow or .jsonl; `-` is an Arrow stream on standard output
+    #[arg(long, value_name = "PATH")]
+    pub(super) flows: Option<String>,
+    /// File for rows of names: .parquet, .arrow or .jsonl; `-` is an Arrow stream on standard output
+    #[arg(long, value_name = "PATH")]
+    pub(super) names: Option<String>,
+    /// File for the tally of each capture, JSON lines; `-` is standard output
+    #[arg(long, value_name = "PATH")]
+    pub(super) summary: Option<String>,
+    /// Write the partial rows that `judge` joins, instead of whole flows
+    #[arg(long)]
+    pub(super) partial: bool,
+    /// Count frames that another interface showed within 5 ms, for comparison with other tools
+    #[arg(long)]
+    pub(super) keep_duplicates: bool,
+    /// Captures read at the same time [default: one for each processor]
+    #[arg(long, short, value_name = "N")]
+    pub(super) jobs: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct JudgeArgs {
+    /// Rows of flows that `extract --partial --flows` wrote
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub(super) flows: Vec<String>,
+    /// Rows of names that `extract --partial --names` wrote
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub(super) names: Vec<String>,
+    /// Tallies that `extract --summary` wrote
+    #[arg(long, required = true, num_args = 1.., value_name = "PATH")]
+    pub(super) summary: Vec<String>,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RulesCommand {
+    /// List the packs and their rules
+    List(RulesArgs),
+    /// Show rules in full, by id
+    Show {
+        /// Ids of rules, such as `vbaz-12`; without one, all
+        ids: Vec<String>,
+        #[command(flatten)]
+        rules: RulesArgs,
+    },
+    /// Check rules files; mistakes make the exit code 2, warnings do not
+    Lint {
+        /// Rules files
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum SiteCommand {
+    /// Check a site file; mistakes make the exit code 2, warnings do not
+    Check {
+        /// The site file
+        #[arg(value_name = "SITE.toml")]
+        site: PathBuf,
+        #[command(flatten)]
+        rules: RulesArgs,
+    },
+}
+
+#[derive(Debug, Group)]
+pub(super) struct ReportArgs {
+    /// What `audit --out` wrote: the directory, or its audit.json
+    #[arg(value_name = "DIR|AUDIT.json")]
+    pub(super) audit: PathBuf,
+    /// Format of the report on standard output; formats of flow rows read the rows beside audit.json
+    #[arg(long, value_enum, default_value_t = ReportFormat::Human)]
+    pub(super) format: ReportFormat,
+    /// Severity from which on findings make the exit code 1
+    #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOnWord::Medium)]
+    pub(super) fail_on: FailOnWord,
+}
+
+/// Formats of reports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ReportFormat {
+    /// For people, on a terminal
+    Human,
+    /// The audit as one JSON value
+    Json,
+    /// Captures, flows, findings, coverage and totals, one JSON object a line
+    Jsonl,
+    /// For tickets and wikis
+    Markdown,
+    /// Rows of flows for spreadsheets
+    Csv,
+    #[value(hide = true)]
+    Html,
+    #[value(hide = true)]
+    Sarif,
+    #[value(hide = true)]
+    Junit,
+}
+
+/// `--fail-on`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FailOnWord {
+    /// Findings never do
+    Never,
+    /// High ones do
+    High,
+    /// Medium and high ones do
+    Medium,
+}
+
+impl From<FailOnWord> for FailOn {
+    fn from(word: FailOnWord) -> Self {
+        match word {
+            FailOnWord::Never => FailOn::Never,
+            FailOnWord::High => FailOn::High,
+            FailOnWord::Medium => FailOn::Medium,
+        }
+    }
+}
+
+/// `--color`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}

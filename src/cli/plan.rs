@@ -1,0 +1,283 @@
+//! What was typed, opened, parsed and checked: after this, only the captures can disappoint.
+
+use super::Refusal;
+use super::args::{
+    Args, AuditArgs, Color, Command, ExtractArgs, JudgeArgs, OutputArgs, PolicyArgs, ReportArgs, ReportFormat,
+    RulesArgs, RulesCommand, SiteCommand,
+};
+use super::voice::say;
+use crate::audit::{Audit, Code, FailOn};
+use crate::matrix::{Matrix, Problem, Site};
+use crate::pipeline::{Extract, ExtractOptions, Extracted};
+use crate::store::{self, Format};
+use std::fs;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+/// What to do.
+pub(super) enum Plan {
+    Audit { captures: Vec<String>, options: ExtractOptions, policy: Box<Policy>, output: Output },
+    Extract { captures: Vec<String>, options: ExtractOptions, files: ExtractFiles },
+    Judge { extracted: Extracted, policy: Box<Policy>, output: Output },
+    Report { audit: Box<Audit>, rows: Option<String>, output: Output },
+    RulesList(Matrix),
+    RulesShow { matrix: Matrix, ids: Vec<String> },
+    RulesLint(Vec<PathBuf>),
+    SiteCheck(Box<Policy>),
+    Explain(Option<Code>),
+}
+
+/// Rules and site, loaded and sound.
+pub(super) struct Policy {
+    pub(super) matrix: Matrix,
+    pub(super) site: Site,
+}
+
+/// What becomes of an audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Output {
+    /// Where audit.json and rows go.
+    pub(super) out: Option<String>,
+    pub(super) format: ReportFormat,
+    pub(super) fail_on: FailOn,
+    pub(super) color: Color,
+}
+
+/// Where extracted rows go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ExtractFiles {
+    pub(super) flows: Option<String>,
+    pub(super) names: Option<String>,
+    pub(super) summary: Option<String>,
+    pub(super) partial: bool,
+}
+
+/// Opens, parses and checks what was typed.
+pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
+    let color = args.color;
+    match args.command {
+        Command::Audit(audit) => plan_audit(audit, color),
+        Command::Extract(extract) => plan_extract(extract),
+        Command::Judge(judge) => plan_judge(judge, color),
+        Command::Rules(RulesCommand::List(rules)) => Ok(Plan::RulesList(matrix(&rules)?)),
+        Command::Rules(RulesCommand::Show { ids, rules }) => plan_show(ids, &rules),
+        Command::Rules(RulesCommand::Lint { files }) => Ok(Plan::RulesLint(files)),
+        Command::Site(SiteCommand::Check { site, rules }) => {
+            Ok(Plan::SiteCheck(Box::new(policy(PolicyArgs { site, rules })?)))
+        }
+        Command::Report(report) => plan_report(report, color),
+        Command::Explain { code } => plan_explain(code),
+    }
+}
+
+fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
+    let output = output(args.output, color)?;
+    let policy = Box::new(policy(args.policy)?);
+    // Digests cost a pass over every byte: only where they are written down.
+    let written_down =
+        output.out.is_some() || matches!(output.format, ReportFormat::Json | ReportFormat::Jsonl);
+    let options =
+        ExtractOptions { digest: written_down, jobs: jobs(args.jobs), ..ExtractOptions::default() };
+    make_directory(&output)?;
+    Ok(Plan::Audit { captures: args.captures, options, policy, output })
+}
+
+fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
+    let mut files = ExtractFiles {
+        flows: args.flows,
+        names: args.names,
+        summary: args.summary,
+        partial: args.partial,
+    };
+    if files.flows.is_none() && files.names.is_none() && files.summary.is_none() {
+        files.summary = Some("-".into());
+    }
+    let mut wrong: Vec<String> = [&files.flows, &files.names]
+        .into_iter()
+        .flatten()
+        .filter_map(|path| Format::of(path).err())
+        .map(|error| error.to_string())
+        .collect();
+    let paths: Vec<&String> = [&files.flows, &files.names, &files.summary].into_iter().flatten().collect();
+    let repeated = paths.iter().enumerate().find(|(index, path)| paths[..*index].contains(path));
+    if let Some((_, path)) = repeated {
+        let path = if *path == "-" { "standard output" } else { path };
+        wrong.push(format!("{path}: only one of --flows, --names and --summary can go there"));
+    }
+    if !wrong.is_empty() {
+        return Err(Refusal::of(wrong));
+    }
+    let options = ExtractOptions {
+        keep_duplicates: args.keep_duplicates,
+        digest: files.summary.is_some(),
+        jobs: jobs(args.jobs),
+        ..ExtractOptions::default()
+    };
+    Ok(Plan::Extract { captures: args.captures, options, files })
+}
+
+fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
+    let output = output(args.output, color)?;
+    let policy = Box::new(policy(args.policy)?);
+    let captures = store::read_partial(&args.flows, &args.names, &args.summary)?;
+    let captures: Vec<Extract> = captures
+        .into_iter()
+        .map(|capture| Extract { summary: capture.summary, pieces: capture.pieces, dns: capture.dns })
+        .collect();
+    if captures.is_empty() {
+        return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
+    }
+    make_directory(&output)?;
+    Ok(Plan::Judge { extracted: Extracted { captures, unreadable: Vec::new() }, policy, output })
+}
+
+fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {
+    let matrix = matrix(rules)?;
+    let unknown: Vec<String> = ids
+        .iter()
+        .filter(|id| matrix.rule(id).is_none())
+        .map(|id| format!("no rule is called `{id}`: `portproof rules list` lists them"))
+        .collect();
+    if unknown.is_empty() { Ok(Plan::RulesShow { matrix, ids }) } else { Err(Refusal::of(unknown)) }
+}
+
+fn plan_report(args: ReportArgs, color: Color) -> Result<Plan, Refusal> {
+    let format = can_render(args.format)?;
+    let file = if args.audit.is_dir() { args.audit.join("audit.json") } else { args.audit };
+    let audit: Audit = store::read_json(&file.to_string_lossy())?;
+    if audit.schema != crate::audit::SCHEMA {
+        return Err(Refusal::new(format!(
+            "{}: schema {}, and this version reads {}",
+            file.display(),
+            audit.schema,
+            crate::audit::SCHEMA
+        )));
+    }
+    let rows = match format {
+        ReportFormat::Jsonl | ReportFormat::Csv => Some(rows_beside(&file)?),
+        _ => None,
+    };
+    let output = Output { out: None, format, fail_on: args.fail_on.into(), color };
+    Ok(Plan::Report { audit: Box::new(audit), rows, output })
+}
+
+/// The rows of flows beside an audit.json.
+fn rows_beside(audit: &Path) -> Result<String, Refusal> {
+    let directory = audit.parent().unwrap_or(Path::new(""));
+    let found = ["flows.parquet", "flows.jsonl"].map(|name| directory.join(name)).into_iter().find(|p| p.exists());
+    let found = found.ok_or_else(|| {
+        Refusal::new(format!(
+            "{}: no flows.parquet or flows.jsonl beside it, and this format tells flows: use the directory that \
+             `audit --out` wrote",
+            audit.display()
+        ))
+    })?;
+    let path = found.to_string_lossy().into_owned();
+    Format::of(&path)?;
+    Ok(path)
+}
+
+fn plan_explain(code: Option<String>) -> Result<Plan, Refusal> {
+    let Some(word) = code else { return Ok(Plan::Explain(None)) };
+    let code = word.parse::<Code>();
+    let known = || Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>().join(", ");
+    code.map(|code| Plan::Explain(Some(code))).map_err(|error| Refusal::new(format!("{error}: write one of {}", known())))
+}
+
+fn output(args: OutputArgs, color: Color) -> Result<Output, Refusal> {
+    let format = can_render(args.format)?;
+    Ok(Output { out: args.out, format, fail_on: args.fail_on.into(), color })
+}
+
+fn can_render(format: ReportFormat) -> Result<ReportFormat, Refusal> {
+    match format {
+        ReportFormat::Human
+        | ReportFormat::Json
+        | ReportFormat::Jsonl
+        | ReportFormat::Markdown
+        | ReportFormat::Csv => Ok(format),
+        ReportFormat::Html | ReportFormat::Sarif | ReportFormat::Junit => Err(Refusal::new(
+            "this version writes the formats human, json, jsonl, markdown and csv; html, sarif and junit are to come",
+        )),
+    }
+}
+
+fn make_directory(output: &Output) -> Result<(), Refusal> {
+    let Some(out) = &output.out else { return Ok(()) };
+    fs::create_dir_all(out).map_err(|error| Refusal::new(format!("{out}: cannot be made: {error}")))
+}
+
+/// One thread for each processor unless told otherwise.
+fn jobs(told: Option<NonZeroUsize>) -> usize {
+    let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    told.unwrap_or_else(processors).get()
+}
+
+fn matrix(args: &RulesArgs) -> Result<Matrix, Refusal> {
+    let matrix = Matrix::load(&args.rules, &args.service_tags).map_err(|problems| told(&problems))?;
+    matrix.warnings().iter().for_each(|warning| say(&format!("{warning:#}")));
+    Ok(matrix)
+}
+
+fn policy(args: PolicyArgs) -> Result<Policy, Refusal> {
+    let matrix = matrix(&args.rules)?;
+    let site = Site::load(&args.site, &matrix).map_err(|problems| told(&problems))?;
+    site.warnings().iter().for_each(|warning| say(&format!("{warning:#}")));
+    Ok(Policy { matrix, site })
+}
+
+fn told(problems: &[Problem]) -> Refusal {
+    Refusal::of(problems.iter().map(|problem| format!("{problem:#}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn planned(arguments: &[&str]) -> Result<Plan, Refusal> {
+        plan(Args::try_parse_from(std::iter::once(&"portproof").chain(arguments)).unwrap())
+    }
+
+    fn refused(arguments: &[&str]) -> String {
+        planned(arguments).err().map(|refusal| refusal.lines.join("\n")).unwrap_or_default()
+    }
+
+    #[test]
+    fn digests_are_computed_only_where_they_are_written_down() {
+        let digest = |arguments: &[&str]| match planned(arguments) {
+            Ok(Plan::Extract { options, .. }) => options.digest,
+            _ => panic!("no extract"),
+        };
+        assert!(!digest(&["extract", "x.pcap", "--flows", "f.jsonl"]));
+        assert!(digest(&["extract", "x.pcap", "--flows", "f.jsonl", "--summary", "s.jsonl"]));
+        assert!(digest(&["extract", "x.pcap"]), "the summary goes to standard output");
+    }
+
+    #[test]
+    fn a_refusal_says_what_to_do() {
+        for (arguments, part) in [
+            (&["extract", "x", "--flows", "-", "--summary", "-"][..], "only one of"),
+            (&["extract", "x", "--flows", "rows.csv"], ".jsonl, .parquet or .arrow"),
+            (&["explain", "nonsense"], "write one of unexpected-traffic"),
+            (&["audit", "x", "--site", "s", "--format", "sarif"], "to come"),
+            (&["rules", "show", "nonsense"], "rules list"),
+            (&["report", "no/such.json"], "no/such.json: cannot be opened"),
+            (&["audit", "x", "--site", "no/such.toml"], "no/such.toml"),
+        ] {
+            let text = refused(arguments);
+            // A build without columns refuses `-` for its own reason, which is told beside.
+            assert!(text.contains(part), "{arguments:?}: {text}");
+        }
+    }
+
+    #[test]
+    fn formats_of_flow_rows_need_the_rows_beside_the_audit() {
+        let directory = std::env::temp_dir().join(format!("portproof-plan-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        assert!(rows_beside(&directory.join("audit.json")).unwrap_err().lines[0].contains("audit --out"));
+        fs::write(directory.join("flows.jsonl"), "").unwrap();
+        assert!(rows_beside(&directory.join("audit.json")).unwrap().ends_with("flows.jsonl"));
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

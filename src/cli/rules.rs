@@ -1,0 +1,141 @@
+//! Rules and sites as lists for people.
+
+use super::plan::Policy;
+use crate::matrix::{Destination, Matrix, Rule, RuleState};
+use crate::report::printable;
+use std::io::{self, Write};
+
+/// Packs, then each rule on a line.
+pub(super) fn list(out: &mut dyn Write, matrix: &Matrix) -> io::Result<()> {
+    for pack in matrix.packs() {
+        let built_in = if pack.built_in { ", built in" } else { "" };
+        let adds = pack.overlay_of.as_ref().map(|base| format!(", adds to {base}")).unwrap_or_default();
+        let dated = if pack.page_date.is_empty() { String::new() } else { format!(" ({})", pack.page_date) };
+        writeln!(out, "pack {}: {}{dated}{adds}{built_in}", pack.id, printable(&pack.page))?;
+    }
+    for source in matrix.tags().sources() {
+        let date = source.date.map_or_else(|| "of unknown date".to_owned(), |date| date.to_string());
+        let bundled = if source.bundled { ", bundled excerpt" } else { "" };
+        writeln!(
+            out,
+            "service tags {}: change {}, {date}, {} tags{bundled}",
+            source.cloud, source.change_number, source.tags
+        )?;
+    }
+    writeln!(out)?;
+    let width = matrix.rules().iter().map(|rule| rule.id.as_str().len()).max().unwrap_or(0);
+    for rule in matrix.rules() {
+        let mut marks = vec![rule.requirement.to_string()];
+        marks.extend(rule.condition.as_ref().map(|condition| format!("if {condition}")));
+        if rule.is_alias() {
+            marks.push("alias".into());
+        }
+        writeln!(
+            out,
+            "{:width$}  {} -> {} {} {} ({})",
+            rule.id,
+            printable(&rule.from_title),
+            printable(&rule.to_title),
+            rule.transport.to_string().to_uppercase(),
+            rule.ports,
+            marks.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
+/// Rules in full; all of them if none is named.
+pub(super) fn show(out: &mut dyn Write, matrix: &Matrix, ids: &[String]) -> io::Result<()> {
+    let wanted = |rule: &&Rule| ids.is_empty() || ids.iter().any(|id| rule.id.as_str() == id);
+    for (index, rule) in matrix.rules().iter().filter(wanted).enumerate() {
+        if index > 0 {
+            writeln!(out)?;
+        }
+        show_rule(out, rule)?;
+    }
+    Ok(())
+}
+
+fn show_rule(out: &mut dyn Write, rule: &Rule) -> io::Result<()> {
+    writeln!(out, "{}", rule.id)?;
+    let citation = &rule.citation;
+    let mut facts = vec![
+        ("page", format!("{}, row {}", citation.page, citation.row)),
+        ("from", format!("{} (role {})", rule.from_title, rule.from)),
+        ("to", format!("{} ({})", rule.to_title, destination(&rule.to))),
+        ("port", format!("{} {}", rule.transport.to_string().to_uppercase(), rule.ports)),
+        ("requirement", rule.requirement.to_string()),
+    ];
+    if !citation.date.is_empty() {
+        facts[0].1.push_str(&format!(" ({})", citation.date));
+    }
+    if let Some(app) = &rule.app {
+        let inferred = if app.inferred { " (inferred: the page does not name it)" } else { "" };
+        facts.push(("application", format!("{}{inferred}", app.app)));
+    }
+    if let Some(condition) = &rule.condition {
+        facts.push(("condition", condition.to_string()));
+    }
+    if rule.is_alias() {
+        facts.push(("alias", "known to us, not on the page; off unless the site says aliases = true".into()));
+    }
+    if rule.supplied_names {
+        facts.push(("names", "supplied by us, because the page gives none".into()));
+    }
+    if let Some(cloud) = rule.cloud {
+        facts.push(("cloud", cloud.to_string()));
+    }
+    facts.push(("purpose", rule.purpose.clone()));
+    facts.extend(rule.note.iter().map(|note| ("note", note.clone())));
+    facts.extend(rule.source.iter().map(|source| ("source", source.clone())));
+    for (label, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
+        writeln!(out, "  {label:<12}{}", printable(fact))?;
+    }
+    Ok(())
+}
+
+fn destination(to: &Destination) -> String {
+    let listed = |names: &[crate::model::DomainPattern]| {
+        names.iter().map(|name| name.to_string()).collect::<Vec<_>>().join(", ")
+    };
+    match to {
+        Destination::Role(role) => format!("role {role}"),
+        Destination::Names(names) => listed(names),
+        Destination::SiteNames { key, default } if default.is_empty() => {
+            format!("what the site gives as [names] {key}")
+        }
+        Destination::SiteNames { key, default } => {
+            format!("what the site gives as [names] {key}, else {}", listed(default))
+        }
+        Destination::Tag { tag, .. } => format!("service tag {tag}"),
+        Destination::VirtualNetwork => "the site's virtual_network".into(),
+        Destination::SiteDefined { role, key } => format!("role {role}, or [names] {key}"),
+    }
+}
+
+/// What a site file means, as far as a check should tell.
+pub(super) fn site(out: &mut dyn Write, policy: &Policy) -> io::Result<()> {
+    let (matrix, site) = (&policy.matrix, &policy.site);
+    writeln!(out, "Site {}: no mistakes.", printable(site.name()))?;
+    for role in matrix.roles() {
+        let Some(index) = matrix.role(role.id.as_str()) else { continue };
+        let (prefixes, names) = (site.role_prefixes(index).len(), site.role_names(index).len());
+        let audited = if site.subject(index) { ", audited" } else { "" };
+        if prefixes + names > 0 {
+            writeln!(out, "  {:<22} {prefixes} addresses or prefixes, {names} names{audited}", role.id)?;
+        }
+    }
+    let state = |wanted: fn(&RuleState) -> bool| site.rules().iter().filter(|rule| wanted(&rule.state)).count();
+    writeln!(
+        out,
+        "  {} of {} rules apply here",
+        state(RuleState::applies),
+        matrix.rules().len()
+    )?;
+    for (rule, here) in matrix.rules().iter().zip(site.rules()) {
+        if let RuleState::NotApplicable(why) = &here.state {
+            writeln!(out, "  {} does not: {}", rule.id, printable(why))?;
+        }
+    }
+    Ok(())
+}

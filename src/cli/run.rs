@@ -1,0 +1,141 @@
+//! Does what was planned. Gives the exit code.
+
+use super::plan::{ExtractFiles, Output, Plan, Policy};
+use super::voice::{coloured, results, say};
+use super::{REFUSED, Refusal, rules};
+use crate::audit::{Audit, CaptureSummary, Code, End};
+use crate::matrix::lint;
+use crate::pipeline::{ExtractOptions, Extracted, extract_all, judge, whole};
+use crate::report::{self, Human};
+use crate::store::{self, Format};
+use crate::verdict::VerdictRow;
+use std::path::Path;
+
+use super::args::ReportFormat;
+
+/// The evidence is incomplete.
+const INCOMPLETE: u8 = 3;
+
+pub(super) fn run(plan: Plan) -> Result<u8, Refusal> {
+    match plan {
+        Plan::Audit { captures, options, policy, output } => {
+            let extracted = extract_all(&captures, &options);
+            told_unreadable(&extracted)?;
+            audit(extracted, &policy, &output)
+        }
+        Plan::Extract { captures, options, files } => extract(&captures, &options, &files),
+        Plan::Judge { extracted, policy, output } => audit(extracted, &policy, &output),
+        Plan::Report { audit, rows, output } => {
+            let rows = rows.map(|path| store::read_verdict_rows(&path)).transpose()?.unwrap_or_default();
+            render(&audit, &rows, &output)?;
+            Ok(audit.exit_code(output.fail_on))
+        }
+        Plan::RulesList(matrix) => results(|out| rules::list(out, &matrix)).map(|()| 0),
+        Plan::RulesShow { matrix, ids } => results(|out| rules::show(out, &matrix, &ids)).map(|()| 0),
+        Plan::RulesLint(files) => {
+            let problems = lint(&files);
+            results(|out| problems.iter().try_for_each(|problem| writeln!(out, "{problem:#}")))?;
+            if problems.is_empty() {
+                results(|out| writeln!(out, "No mistakes in {} rules file(s).", files.len()))?;
+            }
+            Ok(if problems.iter().any(|problem| problem.is_error()) { REFUSED } else { 0 })
+        }
+        Plan::SiteCheck(policy) => results(|out| rules::site(out, &policy)).map(|()| 0),
+        Plan::Explain(Some(code)) => results(|out| out.write_all(report::explain(code).as_bytes())).map(|()| 0),
+        Plan::Explain(None) => results(|out| {
+            Code::ALL.iter().try_for_each(|code| {
+                writeln!(out, "{:<20} {:<7} {}", code.as_str(), code.severity().as_str(), code.sentence())
+            })
+        })
+        .map(|()| 0),
+    }
+}
+
+/// Says which captures could not be read; without any that could, nothing was done.
+fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
+    let tell = |path: &str, problem: &str| {
+        // Most problems name their file already.
+        if problem.contains(path) { problem.to_owned() } else { format!("{path}: {problem}") }
+    };
+    let lines: Vec<String> = extracted.unreadable.iter().map(|u| tell(&u.path, &u.problem)).collect();
+    if extracted.captures.is_empty() {
+        let none = "no capture could be read".to_owned();
+        return Err(Refusal::of(lines.into_iter().chain([none]).collect()));
+    }
+    lines.iter().for_each(|line| say(line));
+    Ok(())
+}
+
+fn audit(extracted: Extracted, policy: &Policy, output: &Output) -> Result<u8, Refusal> {
+    let judged = judge(extracted, &policy.matrix, &policy.site);
+    if let Some(out) = &output.out {
+        let path = |name: &str| Path::new(out).join(name).to_string_lossy().into_owned();
+        let rows = Format::best_extension();
+        store::write_verdict_rows(&path(&format!("flows.{rows}")), &judged.rows)?;
+        store::write_names(&path(&format!("names.{rows}")), &judged.names)?;
+        // Last, so that an audit.json always stands beside its rows.
+        store::write_json(&path("audit.json"), &judged.audit)?;
+    }
+    render(&judged.audit, &judged.rows, output)?;
+    Ok(judged.audit.exit_code(output.fail_on))
+}
+
+fn render(audit: &Audit, rows: &[VerdictRow], output: &Output) -> Result<(), Refusal> {
+    let colour = coloured(output.color);
+    results(|out| match output.format {
+        ReportFormat::Human => write!(out, "{}", Human { audit, colour }),
+        ReportFormat::Json => report::json(out, audit),
+        ReportFormat::Jsonl => report::json_lines(out, audit, rows, output.fail_on),
+        ReportFormat::Markdown => out.write_all(report::markdown(audit).as_bytes()),
+        ReportFormat::Csv => report::csv(out, rows),
+        // The plan refuses these.
+        ReportFormat::Html | ReportFormat::Sarif | ReportFormat::Junit => Ok(()),
+    })
+}
+
+fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) -> Result<u8, Refusal> {
+    let extracted = extract_all(captures, options);
+    told_unreadable(&extracted)?;
+    let all_read = extracted.unreadable.is_empty();
+    let summaries = if files.partial {
+        let captures = || extracted.captures.iter().map(|capture| (&capture.summary.path, capture));
+        if let Some(path) = &files.flows {
+            store::write_partial_flows(path, captures().map(|(name, capture)| (name, &*capture.pieces)))?;
+        }
+        if let Some(path) = &files.names {
+            store::write_partial_names(path, captures().map(|(name, capture)| (name, &*capture.dns)))?;
+        }
+        extracted.captures.into_iter().map(|capture| capture.summary).collect()
+    } else {
+        let (flows, names, summaries) = whole(extracted);
+        if let Some(path) = &files.flows {
+            store::write_flows(path, &flows)?;
+        }
+        if let Some(path) = &files.names {
+            store::write_names(path, &names)?;
+        }
+        summaries
+    };
+    if let Some(path) = &files.summary {
+        store::write_summary(path, &summaries)?;
+    }
+    for summary in &summaries {
+        if let End::Damaged { frame, offset, problem } = &summary.end {
+            say(&format!("{}: damaged at frame {frame}, byte {offset}: {problem}", summary.path));
+        }
+    }
+    Ok(if all_read && complete(&summaries) { 0 } else { INCOMPLETE })
+}
+
+/// As an audit of the same captures would say (see [`Audit::incomplete`]).
+fn complete(summaries: &[CaptureSummary]) -> bool {
+    let undecodable = |summary: &CaptureSummary| -> u64 {
+        let skipped = summary.skipped.iter().filter(|(reason, _)| !matches!(reason.as_str(), "arp" | "not-ip"));
+        skipped.map(|(_, count)| count).sum()
+    };
+    let frames: u64 = summaries.iter().map(|summary| summary.frames).sum();
+    let undecodable: u64 = summaries.iter().map(undecodable).sum();
+    let ppm = (undecodable * 1_000_000).checked_div(frames).unwrap_or_default();
+    ppm <= Audit::UNDECODABLE_LIMIT_PPM
+        && summaries.iter().all(|summary| summary.end == End::Complete && summary.drops.unwrap_or_default() == 0)
+}
