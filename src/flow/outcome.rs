@@ -156,12 +156,11 @@ pub(super) fn decide(
             return plain(Outcome::Cut);
         }
         let went_on = own.syn.is_some()
-            && peer.syn_ack.is_some_and(|answer| {
-                own.beyond_syn_last.is_some_and(|last| last.time >= answer.first.time)
-            });
-        let payload_both_ways = (own.syn.is_some() || peer.syn_ack.is_some())
-            && own.data.is_some()
-            && peer.data.is_some();
+            && peer
+                .syn_ack
+                .is_some_and(|answer| own.beyond_syn_last.is_some_and(|last| last.time >= answer.first.time));
+        let payload_both_ways =
+            (own.syn.is_some() || peer.syn_ack.is_some()) && own.data.is_some() && peer.data.is_some();
         if went_on || payload_both_ways {
             return plain(Outcome::Established);
         }

@@ -200,7 +200,11 @@ impl SideFacts {
             (Some(a), Some(b)) => {
                 let (a, b) = if b.first < a.first { (b, a) } else { (a, b) };
                 if b.first.time.since(a.last.time) < duplicate_nanos {
-                    Some(Syn { count: a.count + b.count - 1, last: if b.count > 1 { b.last } else { a.last }, ..a })
+                    Some(Syn {
+                        count: a.count + b.count - 1,
+                        last: if b.count > 1 { b.last } else { a.last },
+                        ..a
+                    })
                 } else {
                     Some(Syn { count: a.count + b.count, last: b.last, ..a })
                 }

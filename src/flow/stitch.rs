@@ -51,7 +51,8 @@ fn continues(flow: &PartialFlow, piece: &PartialFlow) -> bool {
         return earlier_side == side && earlier.isn == syn.isn;
     }
     // Frames out of order: the answer to this very SYN, or an error quoting it, was taken before it.
-    let answered = flow.side(side.other()).syn_ack.is_some_and(|answer| answer.ack == syn.isn.wrapping_add(1));
+    let answered =
+        flow.side(side.other()).syn_ack.is_some_and(|answer| answer.ack == syn.isn.wrapping_add(1));
     let quoted = flow.first().is_none()
         && flow.quotes.iter().any(|quote| quote.quoted == side && quote.tcp_seq == Some(syn.isn));
     answered || quoted
@@ -95,9 +96,7 @@ pub fn initiator(flow: &PartialFlow, is_service: &dyn Fn(Transport, u16) -> bool
         (Some(low), Some(high)) if high < low => Side::High,
         (Some(_), _) => Side::Low,
         (None, Some(_)) => Side::High,
-        (None, None) => flow
-            .quote(Side::High, QuoteClass::Note)
-            .map_or(Side::Low, |quote| quote.quoted),
+        (None, None) => flow.quote(Side::High, QuoteClass::Note).map_or(Side::Low, |quote| quote.quoted),
     };
     (side, InitiatorBy::FirstPacket)
 }

@@ -233,7 +233,8 @@ fn count_tcp(flow: &mut PartialFlow, side: Side, tcp: &Tcp<'_>, ttl: u8, point: 
             _ => {}
         }
     }
-    let limit = if flow.key.low.port == DNS || flow.key.high.port == DNS { DNS_HEAD_BYTES } else { HEAD_BYTES };
+    let limit =
+        if flow.key.low.port == DNS || flow.key.high.port == DNS { DNS_HEAD_BYTES } else { HEAD_BYTES };
     let start = flow.stream_start(side);
     flow.side_mut(side).head.add(start, tcp.seq, point, tcp.payload, limit);
 }

@@ -450,13 +450,13 @@ fn apply_overlay(
     for supplied in &pack.overlay.supplied {
         let mut used = false;
         for rule in rules.iter_mut().filter(|rule| rule.citation.pack == *base) {
-            if let Destination::SiteNames { key, default } = &mut rule.to {
-                if *key == supplied.key {
-                    default.extend(supplied.names.iter().cloned());
-                    rule.supplied_names = true;
-                    rule.source = Some(supplied.source.clone());
-                    used = true;
-                }
+            if let Destination::SiteNames { key, default } = &mut rule.to
+                && *key == supplied.key
+            {
+                default.extend(supplied.names.iter().cloned());
+                rule.supplied_names = true;
+                rule.source = Some(supplied.source.clone());
+                used = true;
             }
         }
         if !used && strict {

@@ -403,6 +403,11 @@ impl Site {
         &self.conditions
     }
 
+    /// Whether some documented name's `[mirrors]` entry lists the address.
+    pub fn is_mirror(&self, ip: IpAddr) -> bool {
+        self.mirrors.iter().any(|(_, own)| holds(own, ip))
+    }
+
     /// Whether the site lists the address as its own stand-in for the name.
     pub fn mirror_allows(&self, name: &DomainName, ip: IpAddr) -> bool {
         self.mirrors.iter().any(|(pattern, own)| pattern.matches(name) && holds(own, ip))
@@ -792,10 +797,10 @@ fn read_accept(mut table: Fields<'_, '_>, matrix: &Matrix, m: &mut Mistakes<'_>)
     let to = table.need_text("to", m).and_then(|text| accept_peer(&text, matrix, m));
     let ports = table.value("port").map(|value| port_set(value, "port", m));
     let transport = table.text("proto", m).map(|text| parsed::<Transport>(&text, m));
-    if let (Some(Some(transport)), Some(value)) = (transport, table.value("port")) {
-        if !transport.has_ports() {
-            m.error(&value.span(), format!("{transport} has no ports: leave `port` out"));
-        }
+    if let (Some(Some(transport)), Some(value)) = (transport, table.value("port"))
+        && !transport.has_ports()
+    {
+        m.error(&value.span(), format!("{transport} has no ports: leave `port` out"));
     }
     let reason = table.need_text("reason", m).map(|t| t.text.to_owned());
     let until = table.value("until").map(|value| calendar_date(value, "until", m));

@@ -250,7 +250,8 @@ impl Ledger {
     /// The chains by which `host` knew `ip` when a flow began at `time`, newest first, each once. Answers that came
     /// within [`LATE_ANSWER_NANOS`] afterwards count only where none came before.
     pub fn readings(&self, host: IpAddr, ip: IpAddr, time: Timestamp) -> Vec<Reading> {
-        let naming = || self.at(host, ip).filter(|answer| answer.names_something() && !answer.names.is_empty());
+        let naming =
+            || self.at(host, ip).filter(|answer| answer.names_something() && !answer.names.is_empty());
         let mut early: Vec<&Answer> = naming().filter(|answer| answer.point.time <= time).collect();
         let late = early.is_empty();
         if late {

@@ -136,7 +136,13 @@ impl NameRow {
     }
 
     /// The row of a server name that a client wrote.
-    pub fn of_server(source: NameSource, name: String, point: FramePoint, capture: Arc<str>, ends: &ServerEnds) -> Self {
+    pub fn of_server(
+        source: NameSource,
+        name: String,
+        point: FramePoint,
+        capture: Arc<str>,
+        ends: &ServerEnds,
+    ) -> Self {
         NameRow {
             source,
             ts: point.time,

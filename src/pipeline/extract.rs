@@ -2,7 +2,10 @@
 
 use super::copies::{Copies, Copy};
 use crate::audit::{CaptureSummary, End, Unreadable};
-use crate::capture::{ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Compression, Digest, FileFormat, Input, InputProblem, discover};
+use crate::capture::{
+    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Compression, Digest, FileFormat, Input, InputProblem,
+    discover,
+};
 use crate::decode::{Decoded, Packet, Payload, Shortfall, SkipReason, decode};
 use crate::flow::{FlowTable, Observed, PartialFlow};
 use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Transport};
@@ -69,7 +72,9 @@ pub fn extract_all(captures: &[String], options: &ExtractOptions) -> Extracted {
     let mut extracted = Extracted::default();
     for problem in &discovered.problems {
         let path = match problem {
-            InputProblem::NotFound(path) | InputProblem::NoMatch(path) | InputProblem::EmptyDirectory(path) => path,
+            InputProblem::NotFound(path)
+            | InputProblem::NoMatch(path)
+            | InputProblem::EmptyDirectory(path) => path,
             InputProblem::BadGlob { argument, .. } => argument,
             InputProblem::Io { path, .. } => path,
         };

@@ -36,7 +36,9 @@ fn join(extracted: Extracted) -> Joined {
     captures.sort_by(|a, b| {
         // A capture without frames has no first time: it comes last and adds nothing.
         let key = |time: Option<_>| (time.is_none(), time);
-        key(a.summary.first_ts).cmp(&key(b.summary.first_ts)).then_with(|| a.summary.path.cmp(&b.summary.path))
+        key(a.summary.first_ts)
+            .cmp(&key(b.summary.first_ts))
+            .then_with(|| a.summary.path.cmp(&b.summary.path))
     });
     let mut joined = Joined {
         inputs: Vec::new(),
@@ -94,18 +96,12 @@ fn records(
     is_service: &dyn Fn(Transport, u16) -> bool,
 ) -> Vec<FlowRecord> {
     let sight = HostSight::of(&joined.flows, host_of);
-    let finisher = Finisher {
-        spans: &joined.spans,
-        sight: &sight,
-        host_of,
-        is_service,
-        captures: &joined.captures,
-    };
+    let finisher =
+        Finisher { spans: &joined.spans, sight: &sight, host_of, is_service, captures: &joined.captures };
     let mut records: Vec<FlowRecord> = joined.flows.iter().map(|flow| finisher.finish(flow)).collect();
     records.sort_by(|a, b| {
-        (a.first_ts, &a.flow_id, a.vlan, a.vni, &a.capture, a.begin).cmp(&(
-            b.first_ts, &b.flow_id, b.vlan, b.vni, &b.capture, b.begin,
-        ))
+        (a.first_ts, &a.flow_id, a.vlan, a.vni, &a.capture, a.begin)
+            .cmp(&(b.first_ts, &b.flow_id, b.vlan, b.vni, &b.capture, b.begin))
     });
     records
 }

@@ -5,7 +5,8 @@ use super::row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow}
 use crate::audit::{Grade, Missing, Verdict};
 use crate::flow::FlowRecord;
 use crate::matrix::{
-    BaselineClass, Contact, DestinationHere, Direction, HTTP_PROXY_ROLE, Matrix, RoleIdx, RoleSet, RuleState, Site,
+    BaselineClass, Contact, DestinationHere, Direction, HTTP_PROXY_ROLE, Matrix, RoleIdx, RoleSet, RuleState,
+    Site,
 };
 use crate::model::{AppProtocol, DomainName};
 use crate::names::{Ledger, Reading, app};
@@ -241,7 +242,11 @@ impl<'a> Classifier<'a> {
                 Some(NameEvidence {
                     name: reading.names.first()?.clone(),
                     chain: reading.names.clone(),
-                    source: if evidence.proxied { NameEvidenceSource::Proxy } else { NameEvidenceSource::Dns },
+                    source: if evidence.proxied {
+                        NameEvidenceSource::Proxy
+                    } else {
+                        NameEvidenceSource::Dns
+                    },
                     age_ns: (!evidence.proxied).then(|| flow.first_ts.since(reading.point.time)),
                     scope: if evidence.proxied { "flow" } else { "host" }.to_owned(),
                     expired: reading.expired,
@@ -271,12 +276,20 @@ impl<'a> Classifier<'a> {
         if !rules.is_empty() {
             // What names say besides: a rule by name that every reading fits is exercised, too.
             let by_name = fits.by_every_reading(&evidence.readings);
-            for ready in by_name.iter().filter(|ready| by_address.iter().all(|(have, _)| have.order != ready.order)) {
+            for ready in
+                by_name.iter().filter(|ready| by_address.iter().all(|(have, _)| have.order != ready.order))
+            {
                 rules.push(*ready);
                 grades.push(Grade::Dns);
             }
             rules.sort_by_key(|ready| ready.order);
-            return Documented { verdict: Verdict::Documented, missing: None, rules, grades, by_address: true };
+            return Documented {
+                verdict: Verdict::Documented,
+                missing: None,
+                rules,
+                grades,
+                by_address: true,
+            };
         }
         let mut none = Documented {
             verdict: Verdict::Undocumented,
@@ -337,7 +350,9 @@ impl<'a> Classifier<'a> {
         if Ledger::contested(&evidence.readings) {
             let name = evidence.readings.first().and_then(|reading| reading.names.first());
             let name = name.map(ToString::to_string).unwrap_or_default();
-            return Some(format!("the query for {name} got more answers than it was sent, with different addresses"));
+            return Some(format!(
+                "the query for {name} got more answers than it was sent, with different addresses"
+            ));
         }
         // (c) named by an untrusted resolver only.
         if evidence.readings.is_empty()
@@ -345,7 +360,9 @@ impl<'a> Classifier<'a> {
         {
             let name = answer.names.first().map(ToString::to_string).unwrap_or_default();
             let resolver = answer.resolver;
-            return Some(format!("only {resolver}, which the site does not list as a resolver, gives it as {name}"));
+            return Some(format!(
+                "only {resolver}, which the site does not list as a resolver, gives it as {name}"
+            ));
         }
         // (d) a name of the pack at an address of one's own.
         if let Some(name) = evidence.readings.iter().find_map(|reading| {
@@ -365,7 +382,9 @@ impl<'a> Classifier<'a> {
             && !self.ledger.ever_named(host, name, ip)
             && self.ledger.told_otherwise(host, name, ip, flow.first_ts)
         {
-            return Some(format!("the client asks for {name}, but DNS gave this host other addresses for it"));
+            return Some(format!(
+                "the client asks for {name}, but DNS gave this host other addresses for it"
+            ));
         }
         None
     }
@@ -385,7 +404,7 @@ impl<'a> Classifier<'a> {
         if !listed || documented.rules.iter().any(|ready| !ready.is_for_accounts()) {
             return Account::Own;
         }
-        let written = evidence.written.iter().map(|name| std::slice::from_ref(name));
+        let written = evidence.written.iter().map(std::slice::from_ref);
         let chains: Vec<&[DomainName]> = if evidence.readings.is_empty() {
             written.collect()
         } else {
@@ -488,8 +507,7 @@ impl<'a> Classifier<'a> {
         evidence: &Evidence,
         fits: &Fits<'a>,
     ) -> Option<Nearest> {
-        let near =
-            |ready: &Ready<'_>, differs| Some(Nearest { rule: ready.rule.id.to_string(), differs });
+        let near = |ready: &Ready<'_>, differs| Some(Nearest { rule: ready.rule.id.to_string(), differs });
         let reaches = |ready: &Ready<'_>| fits.destination_fits(ready, &evidence.dest, &evidence.readings);
         let port_fits = |ready: &Ready<'_>| ready.rule.carries(flow.proto, evidence.dest.port);
         let from_fits = |ready: &Ready<'_>| from_roles.contains(ready.here.from);
@@ -534,8 +552,7 @@ impl<'a> Classifier<'a> {
             return near(ready, Differs::Role);
         }
         let covered = from_roles.union(to_roles);
-        if let Some(page) =
-            covered.iter().find_map(|role| self.matrix.role_def(role).also_covered_by.clone())
+        if let Some(page) = covered.iter().find_map(|role| self.matrix.role_def(role).also_covered_by.clone())
         {
             return Some(Nearest { rule: page, differs: Differs::Page });
         }

@@ -80,7 +80,10 @@ impl CoverageTally {
             let rule = ready.rule;
             let tally = self.rules.get(rule.id.as_str()).unwrap_or(&empty);
             let (state, why) = if tally.worked > 0 && tally.blocked > 0 {
-                (CoverageState::Intermittent, Some(format!("{} worked, {} blocked", tally.worked, tally.blocked)))
+                (
+                    CoverageState::Intermittent,
+                    Some(format!("{} worked, {} blocked", tally.worked, tally.blocked)),
+                )
             } else if tally.worked > 0 {
                 (CoverageState::Observed, None)
             } else if tally.blocked > 0 {

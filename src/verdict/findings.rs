@@ -84,7 +84,8 @@ impl<'a> Findings<'a> {
                 let addresses: Vec<String> = draft.hosts.keys().map(ToString::to_string).collect();
                 if addresses.len() > 1 {
                     let (shown, more) = addresses.split_at(addresses.len().min(8));
-                    let tail = if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
+                    let tail =
+                        if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
                     finding.details.push(format!("addresses: {}{tail}", shown.join(", ")));
                 }
                 finding
@@ -103,7 +104,12 @@ impl<'a> Findings<'a> {
 
 impl Draft {
     /// Counts one more observation.
-    pub(super) fn count(&mut self, first: Timestamp, last: Timestamp, frames: Vec<(Timestamp, EvidenceFrame)>) {
+    pub(super) fn count(
+        &mut self,
+        first: Timestamp,
+        last: Timestamp,
+        frames: Vec<(Timestamp, EvidenceFrame)>,
+    ) {
         let finding = &mut self.finding;
         finding.count += 1;
         finding.first_ts = Some(finding.first_ts.map_or(first, |have| have.min(first)));
@@ -127,15 +133,21 @@ impl Draft {
 /// Frames that prove something about a flow, with the time by which the first ones are chosen.
 fn frames_of(judged: &Judged, findings: &Findings<'_>) -> Vec<(Timestamp, EvidenceFrame)> {
     let flow = &judged.row.flow;
-    let own = flow.proof.iter().map(|proof| {
-        (flow.first_ts, EvidenceFrame { capture: proof.capture.clone(), frame: proof.frame })
-    });
+    let own = flow
+        .proof
+        .iter()
+        .map(|proof| (flow.first_ts, EvidenceFrame { capture: proof.capture.clone(), frame: proof.frame }));
     let names = judged.name_points.iter().map(|point| (flow.first_ts, findings.frame(*point)));
     own.chain(names).collect()
 }
 
 /// The findings of one flow; tells the codes that its row carries.
-pub(super) fn of_flow(findings: &mut Findings<'_>, judged: &Judged, host: IpAddr, accepted: Option<&Accepted>) -> Vec<Code> {
+pub(super) fn of_flow(
+    findings: &mut Findings<'_>,
+    judged: &Judged,
+    host: IpAddr,
+    accepted: Option<&Accepted>,
+) -> Vec<Code> {
     let row = &judged.row;
     let blocked = row.flow.outcome.is_blocked();
     let got_through = matches!(
@@ -146,7 +158,9 @@ pub(super) fn of_flow(findings: &mut Findings<'_>, judged: &Judged, host: IpAddr
     let code = match (row.verdict, blocked) {
         (Verdict::Documented, true) => Some(Code::DocumentedBlocked),
         (Verdict::Platform, true) => Some(Code::PlatformBlocked),
-        (Verdict::Undocumented, _) if accepted.is_some_and(|accepted| !accepted.expired) => Some(Code::Accepted),
+        (Verdict::Undocumented, _) if accepted.is_some_and(|accepted| !accepted.expired) => {
+            Some(Code::Accepted)
+        }
         (Verdict::Undocumented, _) if got_through => Some(Code::UnexpectedTraffic),
         (Verdict::Undocumented, _) => Some(Code::UnexpectedAttempt),
         (Verdict::Undetermined, _) => Some(Code::Undetermined),
@@ -211,7 +225,13 @@ fn who(roles: &[String], ip: Option<IpAddr>) -> String {
     if roles.is_empty() { ip } else { format!("{} {ip}", roles.join("+")) }
 }
 
-fn new_finding(code: Code, severity: Severity, judged: &Judged, name: Option<DomainName>, rules: Vec<String>) -> Finding {
+fn new_finding(
+    code: Code,
+    severity: Severity,
+    judged: &Judged,
+    name: Option<DomainName>,
+    rules: Vec<String>,
+) -> Finding {
     let row = &judged.row;
     let flow = &row.flow;
     let from = who(&row.initiator_roles, Some(flow.initiator_ip));
@@ -336,9 +356,13 @@ fn details(code: Code, judged: &Judged, accepted: Option<&Accepted>) -> Vec<Stri
     }
     if let Some(accepted) = accepted {
         match (code, &accepted.until) {
-            (Code::Accepted, Some(until)) => lines.push(format!("accepted until {until}: {}", accepted.reason)),
+            (Code::Accepted, Some(until)) => {
+                lines.push(format!("accepted until {until}: {}", accepted.reason))
+            }
             (Code::Accepted, None) => lines.push(format!("accepted: {}", accepted.reason)),
-            (_, Some(until)) if accepted.expired => lines.push(format!("was accepted until {until}: {}", accepted.reason)),
+            (_, Some(until)) if accepted.expired => {
+                lines.push(format!("was accepted until {until}: {}", accepted.reason))
+            }
             _ => {}
         }
     }

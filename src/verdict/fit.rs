@@ -82,7 +82,12 @@ pub(super) struct Fits<'a> {
 }
 
 impl<'a> Fits<'a> {
-    pub(super) fn new(judge: &'a Classifier<'a>, proto: Transport, from: RoleSet, dest: &Destination) -> Self {
+    pub(super) fn new(
+        judge: &'a Classifier<'a>,
+        proto: Transport,
+        from: RoleSet,
+        dest: &Destination,
+    ) -> Self {
         let rules = judge
             .rules()
             .iter()
@@ -206,7 +211,12 @@ impl<'a> Fits<'a> {
     }
 
     /// Whether a rule's destination is this one, port and initiator aside.
-    pub(super) fn destination_fits(&self, ready: &Ready<'_>, dest: &Destination, readings: &[Reading]) -> bool {
+    pub(super) fn destination_fits(
+        &self,
+        ready: &Ready<'_>,
+        dest: &Destination,
+        readings: &[Reading],
+    ) -> bool {
         dest.ip.is_some_and(|ip| self.address_fits(ready, ip).is_some())
             || (!readings.is_empty() && readings.iter().all(|reading| self.names_fit(ready, &reading.names)))
     }

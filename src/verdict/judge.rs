@@ -5,9 +5,9 @@ use super::coverage::CoverageTally;
 use super::findings::{self, Accepted, Findings, Key};
 use super::row::{NameEvidenceSource, VerdictRow};
 use crate::audit::{
-    Audit, CaptureQuality, CaptureSummary, Code, Conversation, Coverage, CoverageState, EvidenceFrame, Finding,
-    Grade, NamesQuality, PackUsed, Party, SCHEMA, SiteUsed, TagsUsed, TimeBucket, Timeline, Tool, Totals, Unreadable,
-    Verdict,
+    Audit, CaptureQuality, CaptureSummary, Code, Conversation, Coverage, CoverageState, EvidenceFrame,
+    Finding, Grade, NamesQuality, PackUsed, Party, SCHEMA, SiteUsed, TagsUsed, TimeBucket, Timeline, Tool,
+    Totals, Unreadable, Verdict,
 };
 use crate::flow::FlowRecord;
 use crate::matrix::{Accept, Matrix, Site};
@@ -41,7 +41,8 @@ const BLOCKING_RCODES: [(u16, &str); 3] = [(2, "SERVFAIL"), (3, "NXDOMAIN"), (5,
 /// DHCP and DHCPv6: link upkeep, tallied (SEMANTICS section 1).
 fn is_dhcp(flow: &FlowRecord) -> bool {
     let pair = [flow.initiator_port, flow.responder_port];
-    flow.proto == Transport::Udp && (pair.iter().all(|p| matches!(p, 67 | 68)) || pair.iter().all(|p| matches!(p, 546 | 547)))
+    flow.proto == Transport::Udp
+        && (pair.iter().all(|p| matches!(p, 67 | 68)) || pair.iter().all(|p| matches!(p, 546 | 547)))
 }
 
 /// Judges all flows.
@@ -188,7 +189,8 @@ impl Work<'_, '_> {
                 self.findings.add(findings::note(Code::AcceptExpired, title, Vec::new()));
             }
             if !used {
-                let title = format!("[[accept]] at line {}{until} matches no flow: {}", entry.line, entry.reason);
+                let title =
+                    format!("[[accept]] at line {}{until} matches no flow: {}", entry.line, entry.reason);
                 self.findings.add(findings::note(Code::AcceptUnused, title, Vec::new()));
             }
         }
@@ -204,7 +206,9 @@ impl Work<'_, '_> {
         for ((rules, host), flows) in groups {
             let worked: Vec<_> = flows.iter().filter(|one| one.row.flow.outcome.worked()).collect();
             let blocked: Vec<_> = flows.iter().filter(|one| one.row.flow.outcome.is_blocked()).collect();
-            let (Some(first_worked), Some(first_blocked)) = (worked.first(), blocked.first()) else { continue };
+            let (Some(first_worked), Some(first_blocked)) = (worked.first(), blocked.first()) else {
+                continue;
+            };
             let row = &first_blocked.row;
             let to = rules.first().map_or("", |rule| rule_title(self.case.matrix, rule));
             let mut finding = findings::note(
@@ -253,12 +257,18 @@ impl Work<'_, '_> {
         }
         let ledger = self.case.ledger;
         let site = self.case.site;
-        let mut asked: BTreeMap<IpAddr, Vec<(Timestamp, IpAddr, EvidenceFrame, &DomainName)>> = BTreeMap::new();
+        let mut asked: BTreeMap<IpAddr, Vec<(Timestamp, IpAddr, EvidenceFrame, &DomainName)>> =
+            BTreeMap::new();
         for query in ledger.queries() {
             let subject = self.classifier.is_subject(site.roles_of(query.client.ip));
             if subject && !site.is_resolver(query.resolver) {
                 let frame = self.findings.frame(query.point);
-                asked.entry(query.resolver).or_default().push((query.point.time, query.client.ip, frame, &query.name));
+                asked.entry(query.resolver).or_default().push((
+                    query.point.time,
+                    query.client.ip,
+                    frame,
+                    &query.name,
+                ));
             }
         }
         for (resolver, queries) in asked {
@@ -266,11 +276,15 @@ impl Work<'_, '_> {
             let roles = self.classifier.role_words(site.roles_of(*client));
             let mut finding = findings::note(
                 Code::UnexpectedResolver,
-                format!("{} {client} asks {resolver}, which the site does not list as a resolver", roles.join("+")),
+                format!(
+                    "{} {client} asks {resolver}, which the site does not list as a resolver",
+                    roles.join("+")
+                ),
                 queries.iter().map(|(_, _, frame, _)| frame.clone()).take(Finding::MOST_EVIDENCE).collect(),
             );
             finding.from = Party { roles, ip: Some(*client), ..Party::default() };
-            finding.to = Party { ip: Some(resolver), port: Some(53), proto: Some(Transport::Udp), ..Party::default() };
+            finding.to =
+                Party { ip: Some(resolver), port: Some(53), proto: Some(Transport::Udp), ..Party::default() };
             finding.count = queries.len() as u64;
             finding.first_ts = queries.iter().map(|(time, ..)| *time).min();
             finding.last_ts = queries.iter().map(|(time, ..)| *time).max();
@@ -317,8 +331,11 @@ impl Work<'_, '_> {
                     proto: Some(Transport::Udp),
                     ..Party::default()
                 };
-                finding.display_filter =
-                    Some(format!("dns.flags.response == 1 && {} == {}", address_field(answer.client.ip), answer.client.ip));
+                finding.display_filter = Some(format!(
+                    "dns.flags.response == 1 && {} == {}",
+                    address_field(answer.client.ip),
+                    answer.client.ip
+                ));
                 finding
             });
             draft.count(answer.point.time, answer.point.time, vec![(answer.point.time, frame)]);
@@ -368,7 +385,8 @@ impl Work<'_, '_> {
             let roles = self.classifier.role_words(roles);
             let mut frames: Vec<EvidenceFrame> =
                 lookup.queries.iter().take(10).map(|(_, _, frame)| frame.clone()).collect();
-            frames.extend(lookup.refusals.iter().take(10).map(|(_, answer)| self.findings.frame(answer.point)));
+            frames
+                .extend(lookup.refusals.iter().take(10).map(|(_, answer)| self.findings.frame(answer.point)));
             let last = lookup.queries.iter().map(|(time, ..)| *time).max().unwrap_or(*first);
             let mut finding = findings::note(
                 Code::NameBlocked,
@@ -391,7 +409,10 @@ impl Work<'_, '_> {
             if lookup.resolved {
                 finding.code = Code::Intermittent;
                 finding.severity = Code::Intermittent.severity();
-                finding.title = format!("{} {client} asks for {name}: resolved at times, {why} at others", roles.join("+"));
+                finding.title = format!(
+                    "{} {client} asks for {name}: resolved at times, {why} at others",
+                    roles.join("+")
+                );
                 finding.remedy = Code::Intermittent.advice().into();
                 self.findings.add(finding);
             }
@@ -400,7 +421,10 @@ impl Work<'_, '_> {
 
     fn capture_findings(&mut self, quality: &CaptureQuality, judged: &[Judged]) {
         if quality.undecodable_ppm > Audit::UNDECODABLE_LIMIT_PPM {
-            let title = format!("{:.1} % of the frames could not be decoded", quality.undecodable_ppm as f64 / 10_000.0);
+            let title = format!(
+                "{:.1} % of the frames could not be decoded",
+                quality.undecodable_ppm as f64 / 10_000.0
+            );
             self.findings.add(findings::note(Code::CaptureLoss, title, Vec::new()));
         }
         let tcp = judged.iter().filter(|one| one.row.flow.proto == Transport::Tcp).count() as u64;
@@ -421,7 +445,15 @@ impl Work<'_, '_> {
                 | CoverageState::NotApplicable => continue,
             };
             let why = line.why.as_ref().map(|why| format!(" ({why})")).unwrap_or_default();
-            let title = format!("{} row {}: {} -> {} {} {}{why}", line.rule, line.row, line.from, line.to, line.proto.to_uppercase(), line.ports);
+            let title = format!(
+                "{} row {}: {} -> {} {} {}{why}",
+                line.rule,
+                line.row,
+                line.from,
+                line.to,
+                line.proto.to_uppercase(),
+                line.ports
+            );
             let mut finding = findings::note(code, title, Vec::new());
             finding.rules = vec![line.rule.clone()];
             self.findings.add(finding);
@@ -482,7 +514,8 @@ fn quality(case: &Case<'_>, judged: &[Judged]) -> CaptureQuality {
 
 fn names_quality(case: &Case<'_>, judged: &[Judged]) -> NamesQuality {
     let ledger = case.ledger;
-    let count = |of: &dyn Fn(&Answer) -> bool| ledger.answers().iter().filter(|answer| of(answer)).count() as u64;
+    let count =
+        |of: &dyn Fn(&Answer) -> bool| ledger.answers().iter().filter(|answer| of(answer)).count() as u64;
     let mut quality = NamesQuality {
         queries: ledger.queries().len() as u64,
         unanswered: ledger.queries().iter().filter(|query| !query.answered).count() as u64,
@@ -579,13 +612,20 @@ fn conversations(case: &Case<'_>, judged: &[Judged]) -> Vec<Conversation> {
     let mut table: BTreeMap<(String, String), Conversation> = BTreeMap::new();
     for one in judged {
         let row = &one.row;
-        let from = if row.initiator_roles.is_empty() { "(no role)".to_owned() } else { row.initiator_roles.join("+") };
+        let from = if row.initiator_roles.is_empty() {
+            "(no role)".to_owned()
+        } else {
+            row.initiator_roles.join("+")
+        };
         let to = match (row.verdict, row.rules.first()) {
             (Verdict::Documented, Some(rule)) => rule_title(case.matrix, rule).to_owned(),
             (Verdict::Platform, Some(line)) => line.clone(),
             _ if !row.responder_roles.is_empty() => row.responder_roles.join("+"),
             (Verdict::OutOfScope, _) => "(out of scope)".to_owned(),
-            _ => row.names.first().map_or_else(|| row.flow.responder_ip.to_string(), |name| name.name.to_string()),
+            _ => row
+                .names
+                .first()
+                .map_or_else(|| row.flow.responder_ip.to_string(), |name| name.name.to_string()),
         };
         let full = table.len() >= MOST_CONVERSATIONS && !table.contains_key(&(from.clone(), to.clone()));
         let to = if full { "(others)".to_owned() } else { to };
@@ -616,7 +656,8 @@ fn timeline(judged: &[Judged]) -> Timeline {
     for one in judged {
         let time = one.row.flow.first_ts;
         let ts = Timestamp(time.0 - time.0.rem_euclid(bucket_ns));
-        let bucket = buckets.entry(ts).or_insert_with(|| TimeBucket { ts, verdicts: BTreeMap::new(), blocked: 0 });
+        let bucket =
+            buckets.entry(ts).or_insert_with(|| TimeBucket { ts, verdicts: BTreeMap::new(), blocked: 0 });
         *bucket.verdicts.entry(one.row.verdict).or_default() += 1;
         bucket.blocked += u64::from(one.row.flow.outcome.is_blocked());
     }

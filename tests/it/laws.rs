@@ -1,0 +1,411 @@
+//! The laws of the house as properties of whole audits: captures made at random, audited in one way and another.
+//!
+//! Random conversations between few hosts, over few ports and with few sequence numbers, so that reuse, retransmission,
+//! resets, silence, split payload and forged answers meet by chance. Times strictly increase: there the laws are exact.
+
+use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
+use portproof::audit::{Audit, CaptureSummary, EvidenceFrame};
+use portproof::capture::write::{PcapStyle, PcapWriter};
+use portproof::capture::{CaptureReader, Digest};
+use portproof::flow::{PartialFlow, stitch};
+use portproof::matrix::{Matrix, Site};
+use portproof::model::{NANOS_PER_SECOND, Timestamp};
+use portproof::pipeline::{Extract, ExtractOptions, Extracted, Judged, extract, judge};
+use proptest::prelude::*;
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::net::IpAddr;
+
+const BEGIN: i64 = 1_767_600_000 * NANOS_PER_SECOND;
+const APPLIANCE: [u8; 4] = [10, 10, 1, 4];
+const RESOLVER: [u8; 4] = [168, 63, 129, 16];
+const SERVERS: [[u8; 4]; 3] = [[203, 0, 113, 9], [203, 0, 113, 10], [10, 10, 2, 7]];
+const FIREWALL: [u8; 4] = [10, 10, 1, 1];
+const NAMES: [&str; 4] = ["nginx.org", "edge.nginx.org", "evil.example", "packages.microsoft.com"];
+
+const SITE: &str = r#"
+[site]
+name = "laws"
+cloud = "public"
+region = "westeurope"
+resolvers = ["168.63.129.16"]
+virtual_network = ["10.10.0.0/16"]
+[roles]
+backup-appliance = ["10.10.1.4"]
+worker = ["10.10.2.0/24"]
+"#;
+
+#[derive(Clone, Debug)]
+enum Event {
+    /// From the client (or the server), with these flags, a sequence number of few, so many payload bytes.
+    Tcp {
+        server: usize,
+        client_port: u16,
+        from_client: bool,
+        flags: u8,
+        seq: u32,
+        ack: u32,
+        payload: usize,
+    },
+    /// One half of a ClientHello that names a server.
+    Hello {
+        server: usize,
+        client_port: u16,
+        name: usize,
+        second: bool,
+        isn: u32,
+    },
+    Udp {
+        server: usize,
+        client_port: u16,
+        from_client: bool,
+    },
+    Query {
+        id: u16,
+        name: usize,
+    },
+    Answer {
+        id: u16,
+        name: usize,
+        alias: Option<usize>,
+        server: usize,
+        rcode: u8,
+    },
+    /// An ICMP error quoting the client's SYN.
+    Quote {
+        server: usize,
+        client_port: u16,
+        from_target: bool,
+        seq: u32,
+    },
+    Arp,
+}
+
+fn event() -> impl Strategy<Value = Event> {
+    let server = 0..SERVERS.len();
+    let port = prop::sample::select(vec![40_001u16, 40_002]);
+    let flags = prop::sample::select(vec![0x02u8, 0x02, 0x12, 0x10, 0x10, 0x18, 0x18, 0x11, 0x04, 0x14]);
+    let number = prop::sample::select(vec![1_000u32, 1_001, 5_000, 5_001, 5_101]);
+    let name = 0..NAMES.len();
+    prop_oneof![
+        8 => (server.clone(), port.clone(), any::<bool>(), flags, number.clone(), number.clone(), 0usize..3)
+            .prop_map(|(server, client_port, from_client, flags, seq, ack, payload)| Event::Tcp {
+                server, client_port, from_client, flags, seq, ack, payload: payload * 50,
+            }),
+        2 => (server.clone(), port.clone(), name.clone(), any::<bool>(), prop::sample::select(vec![1_000u32, 5_000]))
+            .prop_map(|(server, client_port, name, second, isn)| Event::Hello { server, client_port, name, second, isn }),
+        2 => (server.clone(), port.clone(), any::<bool>())
+            .prop_map(|(server, client_port, from_client)| Event::Udp { server, client_port, from_client }),
+        2 => (1u16..3, name.clone()).prop_map(|(id, name)| Event::Query { id, name }),
+        3 => (1u16..3, name.clone(), prop::option::of(name), server.clone(), prop::sample::select(vec![0u8, 0, 0, 3, 5]))
+            .prop_map(|(id, name, alias, server, rcode)| Event::Answer { id, name, alias, server, rcode }),
+        1 => (server, port, any::<bool>(), number)
+            .prop_map(|(server, client_port, from_target, seq)| Event::Quote { server, client_port, from_target, seq }),
+        1 => Just(Event::Arp),
+    ]
+}
+
+/// Events with the silence before each: from microseconds to longer than any timeout.
+fn story() -> impl Strategy<Value = Vec<(i64, Event)>> {
+    let gap = prop::sample::select(vec![
+        50_000i64,
+        6_000_000,
+        100_000_000,
+        250_000_000,
+        1_000_000_000,
+        2_999_999_999,
+        3_000_000_001,
+        5_100_000_000,
+        30_000_000_000,
+        119_000_000_000,
+        121_000_000_000,
+    ]);
+    prop::collection::vec((gap, event()), 1..40)
+}
+
+fn client_hello(name: &str) -> Vec<u8> {
+    let host = name.as_bytes();
+    let mut sni = vec![0];
+    sni.extend((host.len() as u16).to_be_bytes());
+    sni.extend(host);
+    let mut extension = vec![0, 0];
+    extension.extend((sni.len() as u16 + 2).to_be_bytes());
+    extension.extend((sni.len() as u16).to_be_bytes());
+    extension.extend(sni);
+    let mut body = vec![3, 3];
+    body.extend([7; 32]);
+    body.extend([0, 0, 2, 0x13, 0x01, 1, 0]);
+    body.extend((extension.len() as u16).to_be_bytes());
+    body.extend(extension);
+    let mut handshake = vec![1, 0];
+    handshake.extend((body.len() as u16).to_be_bytes());
+    handshake.extend(body);
+    let mut record = vec![22, 3, 1];
+    record.extend((handshake.len() as u16).to_be_bytes());
+    record.extend(handshake);
+    record
+}
+
+fn wire_name(name: &str) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for label in name.split('.') {
+        bytes.push(label.len() as u8);
+        bytes.extend(label.as_bytes());
+    }
+    bytes.push(0);
+    bytes
+}
+
+fn dns(id: u16, name: &str, answer: Option<(Option<&str>, [u8; 4], u8)>) -> Vec<u8> {
+    let mut bytes = id.to_be_bytes().to_vec();
+    let (flags, records) = match answer {
+        None => (0x0100u16, 0u16),
+        Some((_, _, rcode)) if rcode > 0 => (0x8180 | u16::from(rcode), 0),
+        Some((alias, ..)) => (0x8180, 1 + u16::from(alias.is_some())),
+    };
+    bytes.extend(flags.to_be_bytes());
+    bytes.extend([0, 1]);
+    bytes.extend(records.to_be_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(wire_name(name));
+    bytes.extend([0, 1, 0, 1]);
+    if let Some((alias, ip, 0)) = answer {
+        let mut owner = wire_name(name);
+        if let Some(alias) = alias {
+            let target = wire_name(alias);
+            bytes.extend(&owner);
+            bytes.extend([0, 5, 0, 1, 0, 0, 0, 60]);
+            bytes.extend((target.len() as u16).to_be_bytes());
+            bytes.extend(&target);
+            owner = target;
+        }
+        bytes.extend(owner);
+        bytes.extend([0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+        bytes.extend(ip);
+    }
+    bytes
+}
+
+/// The bytes of a frame. `id` goes into the IP header, so that no two frames are copies of one packet.
+fn frame(event: &Event, id: u16) -> Vec<u8> {
+    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    let ip = |from: [u8; 4], to: [u8; 4]| {
+        let mut header = etherparse::Ipv4Header::new(0, 64, etherparse::IpNumber::TCP, from, to).unwrap();
+        header.identification = id;
+        etherparse::IpHeaders::Ipv4(header, etherparse::Ipv4Extensions::default())
+    };
+    let mut bytes = Vec::new();
+    match event {
+        Event::Tcp { server, client_port, from_client, flags, seq, ack, payload } => {
+            let (from, to) =
+                if *from_client { (APPLIANCE, SERVERS[*server]) } else { (SERVERS[*server], APPLIANCE) };
+            let (sport, dport) = if *from_client { (*client_port, 443) } else { (443, *client_port) };
+            let syn = flags & 0x02 != 0;
+            let mut header = etherparse::TcpHeader::new(sport, dport, *seq, 1000);
+            header.acknowledgment_number = *ack;
+            (header.fin, header.syn, header.rst) = (flags & 1 != 0, syn, flags & 4 != 0);
+            (header.psh, header.ack) = (flags & 8 != 0, flags & 16 != 0);
+            let payload = vec![b'x'; if syn { 0 } else { *payload }];
+            ethernet.ip(ip(from, to)).tcp_header(header).write(&mut bytes, &payload).unwrap();
+        }
+        Event::Hello { server, client_port, name, second, isn } => {
+            let hello = client_hello(NAMES[*name]);
+            let (half, seq) = if *second { (&hello[40..], isn + 41) } else { (&hello[..40], isn + 1) };
+            let mut header = etherparse::TcpHeader::new(*client_port, 443, seq, 1000);
+            (header.ack, header.acknowledgment_number) = (true, 5_001);
+            ethernet.ip(ip(APPLIANCE, SERVERS[*server])).tcp_header(header).write(&mut bytes, half).unwrap();
+        }
+        Event::Udp { server, client_port, from_client } => {
+            let (from, to) =
+                if *from_client { (APPLIANCE, SERVERS[*server]) } else { (SERVERS[*server], APPLIANCE) };
+            let (sport, dport) = if *from_client { (*client_port, 9000) } else { (9000, *client_port) };
+            ethernet.ip(ip(from, to)).udp(sport, dport).write(&mut bytes, b"ping").unwrap();
+        }
+        Event::Query { id: dns_id, name } => {
+            let message = dns(*dns_id, NAMES[*name], None);
+            ethernet.ip(ip(APPLIANCE, RESOLVER)).udp(50_000, 53).write(&mut bytes, &message).unwrap();
+        }
+        Event::Answer { id: dns_id, name, alias, server, rcode } => {
+            let alias = alias.filter(|alias| alias != name).map(|alias| NAMES[alias]);
+            let message = dns(*dns_id, NAMES[*name], Some((alias, SERVERS[*server], *rcode)));
+            ethernet.ip(ip(RESOLVER, APPLIANCE)).udp(53, 50_000).write(&mut bytes, &message).unwrap();
+        }
+        Event::Quote { server, client_port, from_target, seq } => {
+            let mut quoted = Vec::new();
+            PacketBuilder::ipv4(APPLIANCE, SERVERS[*server], 60)
+                .tcp(*client_port, 443, *seq, 1000)
+                .syn()
+                .write(&mut quoted, &[])
+                .unwrap();
+            let sender = if *from_target { SERVERS[*server] } else { FIREWALL };
+            let kind = Icmpv4Type::DestinationUnreachable(DestUnreachableHeader::FilterProhibited);
+            ethernet.ip(ip(sender, APPLIANCE)).icmpv4(kind).write(&mut bytes, &quoted[..28]).unwrap();
+        }
+        Event::Arp => {
+            bytes.extend([0xff; 6]);
+            bytes.extend([2, 0, 0, 0, 0, 1, 8, 6]);
+            bytes.extend([0, 1, 8, 0, 6, 4, 0, 1]);
+            bytes.extend([0; 20]);
+        }
+    }
+    bytes
+}
+
+type Frames = Vec<(Timestamp, Vec<u8>)>;
+
+fn frames(story: &[(i64, Event)]) -> Frames {
+    let mut time = BEGIN;
+    let mut frames = Vec::new();
+    for (order, (gap, event)) in story.iter().enumerate() {
+        time += gap;
+        frames.push((Timestamp(time), frame(event, order as u16 + 1)));
+    }
+    frames
+}
+
+fn one_capture(name: &str, frames: &[(Timestamp, Vec<u8>)], options: &ExtractOptions) -> Extract {
+    let mut writer = PcapWriter::new(Vec::new(), PcapStyle::ETHERNET).unwrap();
+    for (time, bytes) in frames {
+        writer.frame(*time, bytes, bytes.len() as u32).unwrap();
+    }
+    let reader =
+        CaptureReader::from_read(name, Box::new(Cursor::new(writer.into_inner())), Digest::None).unwrap();
+    extract(name, reader, options)
+}
+
+fn audit(captures: Vec<Extract>) -> Judged {
+    let matrix = Matrix::builtin();
+    let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+    judge(Extracted { captures, unreadable: Vec::new() }, &matrix, &site)
+}
+
+/// Everything that an audit says but its inputs, with frames counted over all captures.
+fn comparable(judged: Judged, first_frame: &BTreeMap<String, u64>) -> String {
+    let mut audit: Audit = judged.audit;
+    audit.inputs = Vec::<CaptureSummary>::new();
+    let whole = |frame: &mut EvidenceFrame| {
+        frame.frame += first_frame[&*frame.capture];
+        frame.capture = "whole".into();
+    };
+    for finding in &mut audit.findings {
+        finding.evidence.iter_mut().for_each(whole);
+    }
+    let mut rows = judged.rows;
+    for row in &mut rows {
+        let begin = first_frame[&*row.flow.capture];
+        row.flow.capture = "whole".into();
+        for proof in &mut row.flow.proof {
+            proof.frame += first_frame[&*proof.capture];
+            proof.capture = "whole".into();
+        }
+        // `frames` lists only those of the capture in which the flow begins.
+        row.flow.frames.iter_mut().for_each(|frame| *frame += begin);
+        row.flow.frames = row.flow.proof.iter().map(|proof| proof.frame).collect();
+        row.flow.frames.dedup();
+    }
+    let rows: Vec<String> = rows.iter().map(|row| serde_json::to_string(row).unwrap()).collect();
+    format!("{}\n{}", serde_json::to_string_pretty(&audit).unwrap(), rows.join("\n"))
+}
+
+fn whole(frames: &Frames, options: &ExtractOptions) -> String {
+    let first = BTreeMap::from([("whole".to_owned(), 0)]);
+    comparable(audit(vec![one_capture("whole", frames, options)]), &first)
+}
+
+/// Cuts at the given places into captures, given in an order that the seed decides.
+fn cut(frames: &Frames, places: &[prop::sample::Index], backwards: bool, options: &ExtractOptions) -> String {
+    let mut places: Vec<usize> = places.iter().map(|place| place.index(frames.len() + 1)).collect();
+    places.extend([0, frames.len()]);
+    places.sort_unstable();
+    places.dedup();
+    let mut captures = Vec::new();
+    let mut first = BTreeMap::new();
+    for (order, ends) in places.windows(2).enumerate() {
+        let name = format!("part-{order:02}.pcap");
+        first.insert(name.clone(), ends[0] as u64);
+        captures.push(one_capture(&name, &frames[ends[0]..ends[1]], options));
+    }
+    if backwards {
+        captures.reverse();
+    }
+    comparable(audit(captures), &first)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn scissors_change_no_byte_of_the_audit(
+        story in story(),
+        places in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        backwards in any::<bool>(),
+    ) {
+        let frames = frames(&story);
+        let options = ExtractOptions::default();
+        prop_assert_eq!(whole(&frames, &options), cut(&frames, &places, backwards, &options));
+    }
+
+    #[test]
+    fn a_flow_table_of_size_one_changes_no_audit(story in story()) {
+        let frames = frames(&story);
+        let tiny = ExtractOptions { table_capacity: 1, ..ExtractOptions::default() };
+        prop_assert_eq!(whole(&frames, &ExtractOptions::default()), whole(&frames, &tiny));
+    }
+
+    #[test]
+    fn stitching_does_not_depend_on_the_order_of_the_stretches(story in story(), seed in any::<prop::sample::Index>()) {
+        let options = ExtractOptions { table_capacity: 1, ..ExtractOptions::default() };
+        let pieces = one_capture("whole", &frames(&story), &options).pieces;
+        let mut turned = pieces.clone();
+        turned.rotate_left(seed.index(pieces.len().max(1)).min(pieces.len()));
+        turned.reverse();
+        prop_assert_eq!(stitch(pieces), stitch(turned));
+    }
+
+    #[test]
+    fn stitching_what_is_stitched_changes_nothing(story in story()) {
+        let flows = stitch(one_capture("whole", &frames(&story), &ExtractOptions::default()).pieces);
+        prop_assert_eq!(stitch(flows.clone()), flows);
+    }
+
+    /// A row goes to the partitions of both its endpoints, and only that of the resolved initiator keeps the flow: all
+    /// partitions together give each flow once.
+    #[test]
+    fn every_flow_is_kept_once_at_its_initiator(story in story(), partitions in 1u8..5) {
+        let pieces = one_capture("whole", &frames(&story), &ExtractOptions::default()).pieces;
+        let partition = |ip: IpAddr| match ip { IpAddr::V4(ip) => ip.octets()[3] % partitions, IpAddr::V6(_) => 0 };
+        let none = |_: portproof::model::Transport, _: u16| false;
+        let began_by = |flow: &PartialFlow| {
+            let (side, _) = portproof::flow::initiator(flow, &none);
+            flow.key.endpoint(side).ip
+        };
+        let mut kept = Vec::new();
+        for number in 0..partitions {
+            let here = |piece: &&PartialFlow| {
+                partition(piece.key.low.ip) == number || partition(piece.key.high.ip) == number
+            };
+            let rows: Vec<PartialFlow> = pieces.iter().filter(here).cloned().collect();
+            kept.extend(stitch(rows).into_iter().filter(|flow| partition(began_by(flow)) == number));
+        }
+        kept.sort_by_key(|flow| (flow.key, flow.begin()));
+        prop_assert_eq!(kept, stitch(pieces));
+    }
+
+    #[test]
+    fn nothing_vanishes(story in story()) {
+        let frames = frames(&story);
+        let extract = one_capture("whole", &frames, &ExtractOptions::default());
+        let summary = &extract.summary;
+        prop_assert_eq!(summary.frames, frames.len() as u64);
+        prop_assert_eq!(summary.frames, summary.packets + summary.skipped.values().sum::<u64>());
+        let in_flows: u64 = extract.pieces.iter().map(|piece| piece.low.packets + piece.high.packets).sum();
+        let quotes = story.iter().filter(|(_, event)| matches!(event, Event::Quote { .. })).count() as u64;
+        prop_assert_eq!(summary.packets, in_flows + quotes);
+    }
+
+    #[test]
+    fn the_same_captures_give_the_same_bytes(story in story()) {
+        let frames = frames(&story);
+        prop_assert_eq!(whole(&frames, &ExtractOptions::default()), whole(&frames, &ExtractOptions::default()));
+    }
+}
