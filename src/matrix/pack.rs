@@ -153,10 +153,11 @@ fn pack_info(mut fields: Fields<'_, '_>, built_in: bool, m: &mut Mistakes<'_>) -
     let page = fields.need_text("page", m).map(|t| t.text.into());
     let product = fields.need_text("product", m).map(|t| t.text.to_owned());
     let url = fields.text("url", m);
-    if let Some(url) = &url {
-        if !url.text.starts_with("https://") && !url.text.starts_with("http://") {
-            m.error(&url.span, "the address of a page begins with https://");
-        }
+    if let Some(url) = &url
+        && !url.text.starts_with("https://")
+        && !url.text.starts_with("http://")
+    {
+        m.error(&url.span, "the address of a page begins with https://");
     }
     let page_date = fields.text("page_date", m).map_or("", |t| t.text);
     let version = fields.text("product_version", m).map_or("", |t| t.text);

@@ -41,10 +41,11 @@ pub(super) fn parse_prefix(text: &str) -> Result<IpNet, String> {
         return single(ip, &text_shown);
     }
     if let Ok(net) = text.parse::<IpNet>() {
-        if let IpNet::V6(v6) = net {
-            if v6.addr().to_ipv4_mapped().is_some() && v6.prefix_len() >= 96 {
-                return Err(format!("`{text_shown}` is IPv4 written as IPv6: write the IPv4 prefix"));
-            }
+        if let IpNet::V6(v6) = net
+            && v6.addr().to_ipv4_mapped().is_some()
+            && v6.prefix_len() >= 96
+        {
+            return Err(format!("`{text_shown}` is IPv4 written as IPv6: write the IPv4 prefix"));
         }
         let clean = net.trunc();
         if clean != net {
@@ -58,16 +59,16 @@ pub(super) fn parse_prefix(text: &str) -> Result<IpNet, String> {
     if let Ok(socket) = text.parse::<SocketAddr>() {
         return Err(format!("`{text_shown}` has a port: write `{}`", socket.ip()));
     }
-    if let Some((address, _)) = text.split_once('%') {
-        if address.parse::<IpAddr>().is_ok() {
-            return Err(format!("`{text_shown}` has a zone: write `{address}`"));
-        }
+    if let Some((address, _)) = text.split_once('%')
+        && address.parse::<IpAddr>().is_ok()
+    {
+        return Err(format!("`{text_shown}` has a zone: write `{address}`"));
     }
-    if let Some((low, high)) = text.split_once('-') {
-        if low.trim().parse::<IpAddr>().is_ok() {
-            let (low, high) = (shown(low.trim()), shown(high.trim()));
-            return Err(format!("`{text_shown}` is a range: write prefixes that cover {low} to {high}"));
-        }
+    if let Some((low, high)) = text.split_once('-')
+        && low.trim().parse::<IpAddr>().is_ok()
+    {
+        let (low, high) = (shown(low.trim()), shown(high.trim()));
+        return Err(format!("`{text_shown}` is a range: write prefixes that cover {low} to {high}"));
     }
     let kind =
         if text.contains('/') { "prefix such as `10.10.2.0/24`" } else { "address such as `10.10.1.4`" };
@@ -75,10 +76,10 @@ pub(super) fn parse_prefix(text: &str) -> Result<IpNet, String> {
 }
 
 fn single(ip: IpAddr, text: &str) -> Result<IpNet, String> {
-    if let IpAddr::V6(v6) = ip {
-        if let Some(v4) = v6.to_ipv4_mapped() {
-            return Err(format!("`{text}` is IPv4 written as IPv6: write `{v4}`"));
-        }
+    if let IpAddr::V6(v6) = ip
+        && let Some(v4) = v6.to_ipv4_mapped()
+    {
+        return Err(format!("`{text}` is IPv4 written as IPv6: write `{v4}`"));
     }
     Ok(IpNet::from(ip))
 }

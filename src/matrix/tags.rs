@@ -119,8 +119,8 @@ impl ServiceTags {
             return Err(problems);
         }
         for (cloud, bundled) in ServiceTags::bundled().into_parts() {
-            if !tags.clouds.contains_key(&cloud) {
-                tags.clouds.insert(cloud, bundled.0);
+            if let std::collections::btree_map::Entry::Vacant(e) = tags.clouds.entry(cloud) {
+                e.insert(bundled.0);
                 tags.sources.extend(bundled.1);
             }
         }
@@ -338,10 +338,10 @@ impl CloudTags {
 
 /// `FILE@DATE` or `FILE`: the path, and the date that the user or the file's name gives.
 fn split_date(given: &str) -> (&str, Option<CalendarDate>) {
-    if let Some((path, date)) = given.rsplit_once('@') {
-        if let Ok(date) = date.parse() {
-            return (path, Some(date));
-        }
+    if let Some((path, date)) = given.rsplit_once('@')
+        && let Ok(date) = date.parse()
+    {
+        return (path, Some(date));
     }
     let name = Path::new(given).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let date = name.rsplit_once('_').filter(|(front, _)| front.starts_with("ServiceTags_"));
