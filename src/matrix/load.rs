@@ -150,6 +150,11 @@ impl Matrix {
         u8::try_from(at).ok().map(RoleIdx)
     }
 
+    /// The role of hosts that relay the traffic of others, if any pack has it (the platform baseline does).
+    pub fn proxy_role(&self) -> Option<RoleIdx> {
+        self.role(super::HTTP_PROXY_ROLE)
+    }
+
     /// What is known of a role.
     pub fn role_def(&self, role: RoleIdx) -> &RoleDef {
         // A RoleIdx comes from this list only, and the list never shrinks.
@@ -568,10 +573,6 @@ date = 2026-01-06
 id = "printer"
 title = "Printer"
 subject = true
-[[role]]
-id = "http-proxy"
-title = "Proxy"
-subject = false
 [[condition]]
 id = "colour"
 title = "Colour is printed"
@@ -604,6 +605,7 @@ purpose = "See whether the other is there."
         let ids: Vec<&str> = matrix.packs().iter().map(|p| p.id.as_str()).collect();
         assert_eq!(ids, ["printers", "azure-platform"], "the given pack takes the vendor page's place");
         assert_eq!(matrix.rules().len(), 2);
+        assert!(matrix.proxy_role().is_some(), "the platform baseline knows proxies, whatever the vendor");
         assert!(matrix.rule("print-2").unwrap().carries(Transport::Icmp, 0));
         assert!(
             lint_text("printers.toml", PRINTERS).is_empty(),
@@ -772,7 +774,7 @@ source = "x"
             Matrix::parse(&[("a.toml", PRINTERS), ("b.toml", &other)], ServiceTags::bundled()).unwrap_err();
         let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
         assert!(
-            told.iter().any(|t| t.starts_with("b.toml:22:6: rule print-1 stands in a.toml already")),
+            told.iter().any(|t| t.starts_with("b.toml:18:6: rule print-1 stands in a.toml already")),
             "{told:#?}"
         );
         assert!(told.iter().any(|t| t.contains("condition `colour` means something else")), "{told:#?}");

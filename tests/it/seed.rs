@@ -3,7 +3,9 @@
 //! The page is nobody's to copy, so it is read where it lies; without it these tests say so and pass, unless
 //! `PORTPROOF_REQUIRE_SHARED=1`.
 
-use portproof::matrix::{Cloud, Destination, Matrix, Requirement, Rule, RuleKind, ServiceTags};
+use portproof::matrix::{
+    Cloud, Destination, Matrix, Requirement, Rule, RuleKind, RuleState, ServiceTags, Site,
+};
 use portproof::model::AppProtocol;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -355,4 +357,31 @@ fn tags_of_azure_government_serve_sites_there_and_the_bundled_ones_stay() {
     let action_group = tags.find(Cloud::UsGov, "ActionGroup").unwrap();
     assert!(tags.contains(action_group, "13.72.19.232".parse().unwrap()));
     assert!(tags.tags_of(Cloud::Public, "13.72.19.232".parse().unwrap()).is_empty());
+}
+
+#[test]
+fn the_site_file_of_the_contract_is_sound() {
+    let Some(text) = shared("../CONTRACT.md") else { return };
+    let (_, example) = text.split_once("## site.toml").unwrap();
+    let example: String = example
+        .lines()
+        .filter_map(|line| line.strip_prefix("    "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let matrix = Matrix::builtin();
+    let site = Site::parse(&example, "site.toml", &matrix).unwrap_or_else(|problems| panic!("{problems:#?}"));
+    assert!(site.warnings().is_empty(), "{:#?}", site.warnings());
+    assert_eq!(
+        (site.name(), site.region(), site.cloud()),
+        ("contoso-weu", Some("westeurope"), Cloud::Public)
+    );
+    // Every rule of the page has its machines there; the private environment is switched off, aliases are.
+    for (rule, here) in matrix.rules().iter().zip(site.rules()) {
+        let applies = here.state.applies();
+        match &here.state {
+            RuleState::Off { condition, .. } => assert_eq!(condition.as_str(), "private-environment"),
+            RuleState::AliasOff | RuleState::OtherCloud(_) => assert!(rule.is_alias(), "{}", rule.id),
+            state => assert!(applies, "{}: {state:?}", rule.id),
+        }
+    }
 }
