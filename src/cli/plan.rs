@@ -2,8 +2,8 @@
 
 use super::Refusal;
 use super::args::{
-    Args, AuditArgs, Color, Command, ExtractArgs, JudgeArgs, OutputArgs, PolicyArgs, ReportArgs, ReportFormat,
-    RulesArgs, RulesCommand, SiteCommand,
+    Args, AuditArgs, Color, Command, ExtractArgs, JudgeArgs, OutputArgs, PolicyArgs, ReportArgs,
+    ReportFormat, RulesArgs, RulesCommand, SiteCommand,
 };
 use super::voice::say;
 use crate::audit::{Audit, Code, FailOn};
@@ -76,19 +76,14 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
     // Digests cost a pass over every byte: only where they are written down.
     let written_down =
         output.out.is_some() || matches!(output.format, ReportFormat::Json | ReportFormat::Jsonl);
-    let options =
-        ExtractOptions { digest: written_down, jobs: jobs(args.jobs), ..ExtractOptions::default() };
+    let options = ExtractOptions { digest: written_down, jobs: jobs(args.jobs), ..ExtractOptions::default() };
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
 }
 
 fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
-    let mut files = ExtractFiles {
-        flows: args.flows,
-        names: args.names,
-        summary: args.summary,
-        partial: args.partial,
-    };
+    let mut files =
+        ExtractFiles { flows: args.flows, names: args.names, summary: args.summary, partial: args.partial };
     if files.flows.is_none() && files.names.is_none() && files.summary.is_none() {
         files.summary = Some("-".into());
     }
@@ -164,7 +159,8 @@ fn plan_report(args: ReportArgs, color: Color) -> Result<Plan, Refusal> {
 /// The rows of flows beside an audit.json.
 fn rows_beside(audit: &Path) -> Result<String, Refusal> {
     let directory = audit.parent().unwrap_or(Path::new(""));
-    let found = ["flows.parquet", "flows.jsonl"].map(|name| directory.join(name)).into_iter().find(|p| p.exists());
+    let found =
+        ["flows.parquet", "flows.jsonl"].map(|name| directory.join(name)).into_iter().find(|p| p.exists());
     let found = found.ok_or_else(|| {
         Refusal::new(format!(
             "{}: no flows.parquet or flows.jsonl beside it, and this format tells flows: use the directory that \
@@ -181,7 +177,8 @@ fn plan_explain(code: Option<String>) -> Result<Plan, Refusal> {
     let Some(word) = code else { return Ok(Plan::Explain(None)) };
     let code = word.parse::<Code>();
     let known = || Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>().join(", ");
-    code.map(|code| Plan::Explain(Some(code))).map_err(|error| Refusal::new(format!("{error}: write one of {}", known())))
+    code.map(|code| Plan::Explain(Some(code)))
+        .map_err(|error| Refusal::new(format!("{error}: write one of {}", known())))
 }
 
 fn output(args: OutputArgs, color: Color) -> Result<Output, Refusal> {

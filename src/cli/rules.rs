@@ -125,13 +125,9 @@ pub(super) fn site(out: &mut dyn Write, policy: &Policy) -> io::Result<()> {
             writeln!(out, "  {:<22} {prefixes} addresses or prefixes, {names} names{audited}", role.id)?;
         }
     }
-    let state = |wanted: fn(&RuleState) -> bool| site.rules().iter().filter(|rule| wanted(&rule.state)).count();
-    writeln!(
-        out,
-        "  {} of {} rules apply here",
-        state(RuleState::applies),
-        matrix.rules().len()
-    )?;
+    let state =
+        |wanted: fn(&RuleState) -> bool| site.rules().iter().filter(|rule| wanted(&rule.state)).count();
+    writeln!(out, "  {} of {} rules apply here", state(RuleState::applies), matrix.rules().len())?;
     for (rule, here) in matrix.rules().iter().zip(site.rules()) {
         if let RuleState::NotApplicable(why) = &here.state {
             writeln!(out, "  {} does not: {}", rule.id, printable(why))?;

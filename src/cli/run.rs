@@ -41,7 +41,9 @@ pub(super) fn run(plan: Plan) -> Result<u8, Refusal> {
             Ok(if problems.iter().any(|problem| problem.is_error()) { REFUSED } else { 0 })
         }
         Plan::SiteCheck(policy) => results(|out| rules::site(out, &policy)).map(|()| 0),
-        Plan::Explain(Some(code)) => results(|out| out.write_all(report::explain(code).as_bytes())).map(|()| 0),
+        Plan::Explain(Some(code)) => {
+            results(|out| out.write_all(report::explain(code).as_bytes())).map(|()| 0)
+        }
         Plan::Explain(None) => results(|out| {
             Code::ALL.iter().try_for_each(|code| {
                 writeln!(out, "{:<20} {:<7} {}", code.as_str(), code.severity().as_str(), code.sentence())
@@ -130,12 +132,15 @@ fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) 
 /// As an audit of the same captures would say (see [`Audit::incomplete`]).
 fn complete(summaries: &[CaptureSummary]) -> bool {
     let undecodable = |summary: &CaptureSummary| -> u64 {
-        let skipped = summary.skipped.iter().filter(|(reason, _)| !matches!(reason.as_str(), "arp" | "not-ip"));
+        let skipped =
+            summary.skipped.iter().filter(|(reason, _)| !matches!(reason.as_str(), "arp" | "not-ip"));
         skipped.map(|(_, count)| count).sum()
     };
     let frames: u64 = summaries.iter().map(|summary| summary.frames).sum();
     let undecodable: u64 = summaries.iter().map(undecodable).sum();
     let ppm = (undecodable * 1_000_000).checked_div(frames).unwrap_or_default();
     ppm <= Audit::UNDECODABLE_LIMIT_PPM
-        && summaries.iter().all(|summary| summary.end == End::Complete && summary.drops.unwrap_or_default() == 0)
+        && summaries
+            .iter()
+            .all(|summary| summary.end == End::Complete && summary.drops.unwrap_or_default() == 0)
 }

@@ -154,7 +154,8 @@ pub(super) fn joined<T: ToString>(items: impl Iterator<Item = T>) -> String {
 
 /// "3 times, first 2026-..., last 2026-..."
 pub(super) fn seen(finding: &Finding) -> String {
-    let times = if finding.count == 1 { "once".into() } else { format!("{} times", thousands(finding.count)) };
+    let times =
+        if finding.count == 1 { "once".into() } else { format!("{} times", thousands(finding.count)) };
     match (finding.first_ts, finding.last_ts) {
         (Some(first), Some(last)) if last > first => {
             format!("{times}, first {}, last {}", moment(first), moment(last))
@@ -226,7 +227,9 @@ pub(super) fn names_quality(audit: &Audit) -> Vec<String> {
         (q.contested, "contested by another answer"),
         (q.salvaged, "readable only in part"),
     ];
-    lines.extend(odd.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "response"))));
+    lines.extend(
+        odd.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "response"))),
+    );
     if !q.grades.is_empty() {
         lines.push(format!("Destinations identified by: {}", word_counts(&q.grades)));
     }
@@ -236,7 +239,9 @@ pub(super) fn names_quality(audit: &Audit) -> Vec<String> {
         (q.late, "named by an answer that came after they began"),
         (q.encrypted_hellos, "with an encrypted ClientHello, whose readable name may be a cover"),
     ];
-    lines.extend(marked.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "flow"))));
+    lines.extend(
+        marked.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "flow"))),
+    );
     lines
 }
 
@@ -298,7 +303,8 @@ pub(super) fn totals(audit: &Audit) -> Vec<String> {
     )];
     lines.push(format!("Flows: {} ({})", thousands(t.flows), verdict_counts(&t.verdicts)));
     if !t.outcomes.is_empty() {
-        let outcomes = t.outcomes.iter().map(|(outcome, &n)| format!("{} {}", thousands(n), outcome.as_str()));
+        let outcomes =
+            t.outcomes.iter().map(|(outcome, &n)| format!("{} {}", thousands(n), outcome.as_str()));
         lines.push(format!("Outcomes: {}", joined(outcomes)));
     }
     let marked = [
@@ -306,7 +312,9 @@ pub(super) fn totals(audit: &Audit) -> Vec<String> {
         (t.supplied_names, "documented by a name that the page does not give"),
         (t.unsolicited_flows, "of nothing but unsolicited DNS answers: evidence, not judged"),
     ];
-    lines.extend(marked.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "flow"))));
+    lines.extend(
+        marked.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "flow"))),
+    );
     for (what, counts) in [("Link upkeep (platform)", &t.upkeep), ("Packets of no flow", &t.without_flow)] {
         if !counts.is_empty() {
             lines.push(format!("{what}: {}", word_counts(counts)));
@@ -520,7 +528,8 @@ impl Page {
             let what = fit(&printable(&what), COLUMNS - (2 + rule_width + 1 + 14 + 1 + 7 + 2));
             self.line(&format!("  {rule:<rule_width$} {state} {:>7}  {what}", thousands(row.flows)));
             if matches!(row.state, CoverageState::Blocked | CoverageState::Intermittent) {
-                let kinds = kinds.get(row.rule.as_str()).into_iter().flatten().map(|outcome| outcome.as_str());
+                let kinds =
+                    kinds.get(row.rule.as_str()).into_iter().flatten().map(|outcome| outcome.as_str());
                 let mut how: Vec<String> = Vec::new();
                 if kinds.clone().next().is_some() {
                     how.push(joined(kinds));
@@ -625,14 +634,14 @@ mod tests {
     fn the_first_line_is_the_answer() {
         let mut audit = sample::audit();
         let first = |audit: &Audit| human(audit, false).lines().next().unwrap_or_default().to_owned();
-        assert_eq!(
-            first(&audit),
-            "2 findings of high severity, 1 of medium; the evidence is incomplete."
-        );
+        assert_eq!(first(&audit), "2 findings of high severity, 1 of medium; the evidence is incomplete.");
         audit.findings.retain(|finding| finding.severity != Severity::High);
         assert_eq!(first(&audit), "1 finding of medium severity; the evidence is incomplete.");
         audit.findings.retain(|finding| finding.severity == Severity::Note);
-        assert_eq!(answer(&audit), "Nothing to report: 80 flows and no finding above a note; the evidence is incomplete.");
+        assert_eq!(
+            answer(&audit),
+            "Nothing to report: 80 flows and no finding above a note; the evidence is incomplete."
+        );
         assert_eq!(first(&sample::quiet()), "Nothing to report: 80 flows and no finding.");
         audit.inputs.clear();
         assert_eq!(first(&audit), "No capture could be read: nothing was audited.");
@@ -651,7 +660,8 @@ mod tests {
     #[test]
     fn nothing_from_the_evidence_steers_the_terminal() {
         let text = human(&sample::audit(), false);
-        let bad: Vec<char> = text.chars().filter(|&c| c != '\n' && (c.is_control() || c == '\u{202e}')).collect();
+        let bad: Vec<char> =
+            text.chars().filter(|&c| c != '\n' && (c.is_control() || c == '\u{202e}')).collect();
         assert!(bad.is_empty(), "{bad:?}");
         assert!(text.contains("\\u{1b}[2J"), "the name is told, escaped");
     }

@@ -85,8 +85,11 @@ mod tests {
         let (audit, rows) = (sample::audit(), [sample::row(), sample::row()]);
         let mut out = Vec::new();
         json_lines(&mut out, &audit, &rows, FailOn::Medium).unwrap();
-        let lines: Vec<serde_json::Value> =
-            out.split(|&b| b == b'\n').filter(|l| !l.is_empty()).map(|l| serde_json::from_slice(l).unwrap()).collect();
+        let lines: Vec<serde_json::Value> = out
+            .split(|&b| b == b'\n')
+            .filter(|l| !l.is_empty())
+            .map(|l| serde_json::from_slice(l).unwrap())
+            .collect();
         let mut kinds: Vec<&str> = lines.iter().map(|line| line["type"].as_str().unwrap()).collect();
         kinds.dedup();
         assert_eq!(kinds, ["capture", "flow", "finding", "coverage", "audit"]);

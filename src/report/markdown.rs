@@ -184,7 +184,9 @@ mod tests {
     fn the_page_begins_with_the_answer_and_has_every_finding() {
         let audit = sample::audit();
         let text = markdown(&audit);
-        assert!(text.contains("\n\n**2 findings of high severity, 1 of medium; the evidence is incomplete.**\n"));
+        assert!(
+            text.contains("\n\n**2 findings of high severity, 1 of medium; the evidence is incomplete.**\n")
+        );
         assert!(text.contains("## high: documented-blocked (1)") && text.contains("vbaz-12 | blocked"));
         assert!(text.contains("    tshark -r site-a.pcapng -Y 'frame.number in {1182, 2210, 9034}'\n"));
         assert!(!text.chars().any(|c| c != '\n' && c.is_control()));

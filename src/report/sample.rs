@@ -90,7 +90,8 @@ fn coverage(rule: &str, state: CoverageState, why: Option<&str>) -> Coverage {
         page: "Veeam Plug-in for Microsoft Azure: used ports".into(),
         row: 12,
         from: "Backup appliance".into(),
-        to: "Azure Resource Manager, and some more words that make this destination longer than a line".into(),
+        to: "Azure Resource Manager, and some more words that make this destination longer than a line"
+            .into(),
         proto: "TCP".into(),
         ports: "443".into(),
         requirement: Requirement::Required,
@@ -149,7 +150,11 @@ pub(super) fn audit() -> Audit {
         coverage: vec![
             coverage("vbaz-01", CoverageState::Observed, None),
             coverage("vbaz-12", CoverageState::Blocked, Some("refused, filtered")),
-            coverage("vbaz-14", CoverageState::NotApplicable, Some("the condition private-environment is off")),
+            coverage(
+                "vbaz-14",
+                CoverageState::NotApplicable,
+                Some("the condition private-environment is off"),
+            ),
             coverage("vbaz-15", CoverageState::NotObserved, None),
             coverage("vbaz-16", CoverageState::NotObserved, Some("met only unanswered")),
         ],
@@ -249,6 +254,8 @@ pub(super) fn row() -> VerdictRow {
             proxy_status: None,
             begin: None,
             named_at: None,
+            telling_bytes: 0,
+            dns_queries: 0,
         },
         initiator_roles: vec!["backup-appliance".into()],
         responder_roles: Vec::new(),

@@ -26,7 +26,9 @@ pub fn printable(text: &str) -> String {
 /// `text` as one word of a POSIX shell's command line; where it has characters that could steer a terminal, in the
 /// `$'...'` form that bash, zsh and ksh know, so that the command still works when it is copied.
 pub fn shell_word(text: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':' | '=' | '@' | '%' | '+' | ',');
+    let plain = |c: char| {
+        c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | ':' | '=' | '@' | '%' | '+' | ',')
+    };
     if !text.is_empty() && text.chars().all(plain) {
         return text.to_owned();
     }

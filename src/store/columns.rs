@@ -139,17 +139,11 @@ fn list<'r, T: 'r>(
     Ok(ListChunked::with_chunk(name.into(), array).into_series())
 }
 
-fn texts<'r, T: AsRef<str> + 'r>(
-    name: &str,
-    lists: impl Iterator<Item = &'r [T]>,
-) -> PolarsResult<Series> {
+fn texts<'r, T: AsRef<str> + 'r>(name: &str, lists: impl Iterator<Item = &'r [T]>) -> PolarsResult<Series> {
     list(name, lists, |all| Ok(words("", all.iter())))
 }
 
-fn shown_list<'r, T: Display + 'r>(
-    name: &str,
-    lists: impl Iterator<Item = &'r [T]>,
-) -> PolarsResult<Series> {
+fn shown_list<'r, T: Display + 'r>(name: &str, lists: impl Iterator<Item = &'r [T]>) -> PolarsResult<Series> {
     list(name, lists, |all| Ok(shown("", all.iter())))
 }
 
@@ -471,21 +465,27 @@ pub(super) fn read_values(
     mut take: impl FnMut(Value) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
     let unreadable = |error: PolarsError| StoreError::io(path, "cannot be read", io_error(error));
-    read_frames(path, format, None, || StoreError::new(path, "has no rows"), |batch| {
-        let columns = batch.columns().iter().map(|column| {
-            let series = column.as_materialized_series();
-            Ok((series.name().to_string(), values(series)?))
-        });
-        let columns: Vec<_> = columns.collect::<PolarsResult<_>>().map_err(unreadable)?;
-        objects(batch.height(), columns).try_for_each(&mut take)
-    })
+    read_frames(
+        path,
+        format,
+        None,
+        || StoreError::new(path, "has no rows"),
+        |batch| {
+            let columns = batch.columns().iter().map(|column| {
+                let series = column.as_materialized_series();
+                Ok((series.name().to_string(), values(series)?))
+            });
+            let columns: Vec<_> = columns.collect::<PolarsResult<_>>().map_err(unreadable)?;
+            objects(batch.height(), columns).try_for_each(&mut take)
+        },
+    )
 }
 
 fn objects(len: usize, columns: Vec<(String, Vec<Value>)>) -> impl Iterator<Item = Value> {
-    let mut columns: Vec<_> =
-        columns.into_iter().map(|(name, values)| (name, values.into_iter())).collect();
+    let mut columns: Vec<_> = columns.into_iter().map(|(name, values)| (name, values.into_iter())).collect();
     (0..len).map(move |_| {
-        let fields = columns.iter_mut().map(|(name, values)| (name.clone(), values.next().unwrap_or_default()));
+        let fields =
+            columns.iter_mut().map(|(name, values)| (name.clone(), values.next().unwrap_or_default()));
         Value::Object(fields.collect::<Map<_, _>>())
     })
 }
@@ -521,6 +521,8 @@ fn values(series: &Series) -> PolarsResult<Vec<Value>> {
                 .map(|(object, absent)| if absent == Some(true) { Value::Null } else { object })
                 .collect()
         }
-        other => polars_bail!(ComputeError: "column `{}` is of type {other}, which no row has", series.name()),
+        other => {
+            polars_bail!(ComputeError: "column `{}` is of type {other}, which no row has", series.name())
+        }
     })
 }

@@ -319,7 +319,9 @@ fn read_carried<T: DeserializeOwned>(
     let whole = || {
         StoreError::new(
             path,
-            format!("has no column `{column}`: these are whole rows; `extract --partial` writes those that `judge` needs"),
+            format!(
+                "has no column `{column}`: these are whole rows; `extract --partial` writes those that `judge` needs"
+            ),
         )
     };
     let mut number = 0u64;
@@ -327,7 +329,10 @@ fn read_carried<T: DeserializeOwned>(
         number += 1;
         let (capture, carried) = capture.zip(carried).ok_or_else(whole)?;
         let value = serde_json::from_str(carried).map_err(|error| {
-            StoreError::new(path, format!("row {number}: `{column}` is not what this version writes: {error}"))
+            StoreError::new(
+                path,
+                format!("row {number}: `{column}` is not what this version writes: {error}"),
+            )
         })?;
         take(capture, value)
     };

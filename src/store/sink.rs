@@ -42,9 +42,8 @@ pub(super) fn write_file(
     path: &str,
     fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), StoreError> {
-    let filled = |result: io::Result<()>| {
-        result.map_err(|error| StoreError::io(path, "cannot be written", error))
-    };
+    let filled =
+        |result: io::Result<()>| result.map_err(|error| StoreError::io(path, "cannot be written", error));
     if path == "-" {
         let mut out = BufWriter::new(io::stdout().lock());
         return filled(fill(&mut out).and_then(|()| out.flush()));
