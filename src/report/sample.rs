@@ -254,6 +254,8 @@ pub(super) fn row() -> VerdictRow {
             proxy_status: None,
             begin: None,
             named_at: None,
+            telling_bytes: 0,
+            dns_queries: 0,
         },
         initiator_roles: vec!["backup-appliance".into()],
         responder_roles: Vec::new(),

@@ -266,3 +266,357 @@ fn read_json_lines<T: DeserializeOwned>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::End;
+    use crate::flow::{FlowKey, QuoteClass, QuoteFact, Reset, Side, Syn, SynAck};
+    use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Timestamp, Transport};
+    use serde_json::{Value, json};
+    use std::collections::BTreeMap;
+    use std::path::PathBuf;
+
+    /// Formats that this build writes to files.
+    const FORMATS: &[&str] =
+        if cfg!(feature = "columnar") { &["jsonl", "parquet", "arrow"] } else { &["jsonl"] };
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new(name: &str) -> Self {
+            let directory =
+                std::env::temp_dir().join(format!("portproof-store-{}-{name}", std::process::id()));
+            std::fs::create_dir_all(&directory).unwrap();
+            Scratch(directory)
+        }
+
+        fn path(&self, name: &str) -> String {
+            self.0.join(name).to_str().unwrap().to_owned()
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn flow_json() -> Value {
+        json!({
+            "flow_id": "1:wCb3OG7yAFWelaUydu0D+125CLM=", "capture": "a \u{1b}.pcap",
+            "initiator_ip": "10.1.0.4", "initiator_port": 51000, "responder_ip": "2001:db8::7", "responder_port": 443,
+            "proto": "tcp", "initiator_by": "syn", "vlan": null, "vni": 7,
+            "first_ts": "2026-01-06T10:22:31.004512001Z", "last_ts": "2026-01-06T10:22:32.000000000Z",
+            "packets_fwd": 4, "packets_rev": 18_446_744_073_709_551_615u64, "bytes_fwd": 1, "bytes_rev": 2,
+            "payload_fwd": 3, "payload_rev": 4, "conn_state": "S1", "outcome": "established",
+            "icmp_type": null, "icmp_code": 13, "syn_count": 1, "handshake_rtt_ns": -5, "app": "tls",
+            "server_name": "example.org", "http_host": null, "tls_version": "1.3", "frames": [1, 2],
+            "proof": [{"what": "syn", "capture": "a.pcap", "frame": 1}, {"what": "name", "capture": "b.pcap", "frame": 9}],
+            "alpn": ["h2", "http/1.1"], "ech": true,
+            "proxy_target": {"name": "nginx.org", "ip": null, "port": 443, "tunnel": true},
+            "reset_ttl_differs": false, "tls_alert": 40, "proxy_status": 403,
+        })
+    }
+
+    /// A row with everything, and one with as little as there can be.
+    fn verdict_rows() -> Vec<VerdictRow> {
+        let with = |flow: Value, more: Value| {
+            let (Value::Object(mut fields), Value::Object(more)) = (flow, more) else { panic!("no objects") };
+            fields.extend(more);
+            serde_json::from_value(Value::Object(fields)).unwrap()
+        };
+        let mut bare = flow_json();
+        for absent in
+            ["vni", "app", "server_name", "tls_version", "proxy_target", "tls_alert", "handshake_rtt_ns"]
+        {
+            bare[absent] = Value::Null;
+        }
+        for empty in ["frames", "proof", "alpn"] {
+            bare[empty] = json!([]);
+        }
+        let judged = json!({
+            "initiator_roles": ["backup-appliance", "worker"], "responder_roles": [],
+            "names": [
+                {"name": "a.example", "chain": ["a.example", "b.example"], "source": "dns", "age_ns": 12, "scope": "host",
+                 "expired": true, "late": false},
+                {"name": "c.example", "chain": [], "source": "proxy", "age_ns": null, "scope": "flow", "expired": false,
+                 "late": true},
+            ],
+            "grade": "dns", "verdict": "undocumented", "rules": ["vbaz-01"], "missing": "name",
+            "nearest": {"rule": "vbaz-12", "differs": "os-noise"}, "findings": ["unexpected-traffic", "name-conflict"],
+        });
+        let nothing = json!({
+            "initiator_roles": [], "responder_roles": [], "names": [], "grade": null, "verdict": "out-of-scope",
+            "rules": [], "missing": null, "nearest": null, "findings": [],
+        });
+        vec![with(flow_json(), judged), with(bare, nothing)]
+    }
+
+    fn names() -> Vec<NameRow> {
+        let row = json!({
+            "source": "dns", "ts": "2026-01-06T10:22:31.004512001Z", "capture": "a.pcap", "client_ip": "10.1.0.4",
+            "client_port": 5353, "resolver_ip": "168.63.129.16", "transport": "udp", "dns_id": 7, "rcode": 0,
+            "qname": "a.example", "qtype": "A", "answered_query": true, "a": ["192.0.2.1", "192.0.2.2"], "aaaa": [],
+            "cname_chain": [{"owner": "a.example", "target": "b.example"}], "ttls": [60, 30], "svcb_hints": [],
+            "truncated": false, "salvaged": false, "frame": 9, "server_ip": null, "server_port": null, "name": null,
+        });
+        vec![serde_json::from_value(row).unwrap()]
+    }
+
+    fn point(frame: u64) -> FramePoint {
+        FramePoint { time: Timestamp(1_767_694_951_000_000_000 + frame as i64), capture: CaptureId(0), frame }
+    }
+
+    fn summary(path: &str) -> CaptureSummary {
+        CaptureSummary {
+            path: path.into(),
+            sha256: Some("ab".repeat(32)),
+            bytes: 1,
+            format: "pcap".into(),
+            link_types: vec!["ETHERNET".into()],
+            frames: 3,
+            packets: 2,
+            skipped: BTreeMap::from([("arp".into(), 1)]),
+            first_ts: Some(Timestamp(1)),
+            last_ts: Some(Timestamp(2)),
+            snaplen_cut: 0,
+            drops: None,
+            duplicates: 0,
+            same_interface_copies: 0,
+            upkeep: BTreeMap::new(),
+            without_flow: BTreeMap::new(),
+            unreadable_quotes: 0,
+            without_time: 0,
+            unknown_blocks: 0,
+            spans: Spans::default(),
+            end: End::Damaged { frame: 4, offset: 100, problem: "cut".into() },
+            flows: 2,
+            names: 1,
+        }
+    }
+
+    /// A capture with a stretch that has every kind of fact, one with next to none, and a DNS message.
+    fn capture(path: &str) -> PartialCapture {
+        let end = |ip: &str, port| Endpoint::new(ip.parse().unwrap(), port);
+        let (key, client) = FlowKey::of(Transport::Tcp, end("10.1.0.4", 51_000), end("10.0.0.9", 443));
+        assert_eq!(client, Side::High);
+        let mut piece = PartialFlow::new(key);
+        piece.vlan = Some(5);
+        let high = &mut piece.high;
+        (high.packets, high.bytes, high.payload) = (3, 300, 100);
+        (high.first, high.last) = (Some(point(1)), Some(point(5).time));
+        high.syn = Some(Syn { isn: 0xffff_fff0, first: point(1), last: point(2), count: 2 });
+        high.head.add(Some(0xffff_fff1), 0xffff_fff1, point(4), b"GET / HTTP/1.1\r\n\0\xff", 4096);
+        let low = &mut piece.low;
+        (low.packets, low.first, low.last) = (2, Some(point(3)), Some(point(6).time));
+        low.syn_ack = Some(SynAck { isn: 9, ack: 0xffff_fff1, first: point(3) });
+        low.reset = Some(Reset { first: point(6), ttl: 64 });
+        low.ttl = Some((63, 64));
+        low.alert = Some((point(5), 40));
+        piece.quotes.push(QuoteFact {
+            quoted: Side::High,
+            class: QuoteClass::Prohibited,
+            point: point(7),
+            kind: 3,
+            code: 13,
+            sender: "192.0.2.1".parse().unwrap(),
+            tcp_seq: Some(1),
+        });
+        piece.quoted_last = Some(point(7).time);
+        let mut bare = PartialFlow::new(
+            FlowKey::of(Transport::Other(47), end("2001:db8::1", 0), end("2001:db8::2", 0)).0,
+        );
+        bare.low.packets = 1;
+        bare.low.first = Some(point(8));
+        bare.low.last = Some(point(8).time);
+        let message = json!({
+            "point": point(9), "client": end("10.1.0.4", 5000), "resolver": end("10.0.0.2", 53), "transport": "udp",
+            "message": serde_json::to_value(dns_message()).unwrap(),
+        });
+        PartialCapture {
+            summary: summary(path),
+            pieces: vec![piece, bare],
+            dns: vec![serde_json::from_value(message).unwrap()],
+        }
+    }
+
+    /// A query for example.org A.
+    fn dns_message() -> crate::names::DnsMessage {
+        let mut bytes = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        bytes.extend(b"\x07example\x03org\0\0\x01\0\x01");
+        crate::names::dns::parse(&bytes).unwrap()
+    }
+
+    fn write_partial(
+        scratch: &Scratch,
+        name: &str,
+        extension: &str,
+        captures: &[PartialCapture],
+    ) -> [Vec<String>; 3] {
+        let [flows, names] =
+            ["flows", "names"].map(|what| scratch.path(&format!("{name}.{what}.{extension}")));
+        let tallies = scratch.path(&format!("{name}.summary.jsonl"));
+        let of = || captures.iter().map(|capture| (&capture.summary.path, capture));
+        write_partial_flows(&flows, of().map(|(path, capture)| (path, &*capture.pieces))).unwrap();
+        write_partial_names(&names, of().map(|(path, capture)| (path, &*capture.dns))).unwrap();
+        let summaries: Vec<CaptureSummary> = captures.iter().map(|capture| capture.summary.clone()).collect();
+        write_summary(&tallies, &summaries).unwrap();
+        [vec![flows], vec![names], vec![tallies]]
+    }
+
+    #[test]
+    fn partial_rows_come_back_as_they_were_in_every_format() {
+        let scratch = Scratch::new("partial");
+        let captures = [capture("a.pcap"), capture("odd \u{1b}\n名.pcap")];
+        for extension in FORMATS {
+            let [flows, names, summaries] = write_partial(&scratch, "both", extension, &captures);
+            assert_eq!(read_partial(&flows, &names, &summaries).unwrap(), captures, "{extension}");
+        }
+    }
+
+    #[test]
+    fn judged_rows_come_back_as_they_were_in_every_format() {
+        let scratch = Scratch::new("judged");
+        let rows = verdict_rows();
+        for extension in FORMATS {
+            let path = scratch.path(&format!("flows.{extension}"));
+            write_verdict_rows(&path, &rows).unwrap();
+            assert_eq!(read_verdict_rows(&path).unwrap(), rows, "{extension}");
+            write_verdict_rows(&path, &[]).unwrap();
+            assert_eq!(read_verdict_rows(&path).unwrap(), [], "{extension}: none");
+        }
+    }
+
+    /// Column names and cells of every kind of row are those of its JSON form, in its order.
+    #[cfg(feature = "columnar")]
+    #[test]
+    fn columns_are_the_fields_of_the_json_form() {
+        fn check<R: Row>(scratch: &Scratch, rows: &[R]) {
+            let refs: Vec<&R> = rows.iter().collect();
+            let columns = R::columns(&refs).unwrap();
+            let names: Vec<&str> = columns.iter().map(|column| column.name().as_str()).collect();
+            let text = serde_json::to_string(&rows[0]).unwrap();
+            let mut from = 0;
+            for name in &names {
+                let at = text[from..].find(&format!("\"{name}\":"));
+                from += at.unwrap_or_else(|| panic!("{name} is not next in {}", &text[from..]));
+            }
+            let Value::Object(fields) = serde_json::to_value(&rows[0]).unwrap() else { panic!("no object") };
+            assert_eq!(fields.len(), names.len(), "{names:?}");
+            for format in [Format::Parquet, Format::Arrow] {
+                let path = scratch.path("rows");
+                columns::write(&path, format, false, rows.iter().map(Cow::Borrowed)).unwrap();
+                let mut back = Vec::new();
+                columns::read_values(&path, format, |value| {
+                    back.push(value);
+                    Ok(())
+                })
+                .unwrap();
+                let wanted: Vec<Value> = rows.iter().map(|row| serde_json::to_value(row).unwrap()).collect();
+                assert_eq!(back, wanted);
+            }
+        }
+        let scratch = Scratch::new("columns");
+        let capture = capture("a.pcap");
+        check(&scratch, &verdict_rows());
+        check(&scratch, &verdict_rows().into_iter().map(|row| row.flow).collect::<Vec<_>>());
+        check(&scratch, &names());
+        check(
+            &scratch,
+            &capture.pieces.iter().map(|p| PartialFlowRow::of(p, &capture.summary.path)).collect::<Vec<_>>(),
+        );
+        check(
+            &scratch,
+            &capture.dns.iter().map(|m| PartialNameRow::of(m, &capture.summary.path)).collect::<Vec<_>>(),
+        );
+    }
+
+    #[cfg(feature = "columnar")]
+    #[test]
+    fn more_rows_than_a_batch_come_back_in_order() {
+        let scratch = Scratch::new("batches");
+        let capture = capture("a.pcap");
+        let mut pieces = Vec::new();
+        for n in 0..(BATCH_ROWS as u64 + 10) {
+            let mut piece = capture.pieces[1].clone();
+            piece.low.bytes = n;
+            pieces.push(piece);
+        }
+        let tallies = scratch.path("summary.jsonl");
+        write_summary(&tallies, &[capture.summary.clone()]).unwrap();
+        for extension in ["parquet", "arrow"] {
+            let path = scratch.path(&format!("flows.{extension}"));
+            write_partial_flows(&path, [(&capture.summary.path, &*pieces)].into_iter()).unwrap();
+            let back = read_partial(&[path], &[], std::slice::from_ref(&tallies)).unwrap();
+            assert!(back[0].pieces == pieces, "{extension}");
+        }
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused_with_its_name() {
+        let scratch = Scratch::new("refused");
+        let one = capture("a.pcap");
+        let mut other = one.clone();
+        other.summary.frames += 1;
+        for extension in FORMATS {
+            let [flows, names, summaries] =
+                write_partial(&scratch, "one", extension, std::slice::from_ref(&one));
+            let [_, _, differing] = write_partial(&scratch, "other", extension, std::slice::from_ref(&other));
+            let whole = scratch.path(&format!("whole.{extension}"));
+            write_flows(&whole, &verdict_rows().into_iter().map(|row| row.flow).collect::<Vec<_>>()).unwrap();
+            let twice = [flows.clone(), flows.clone()].concat();
+            let same = [summaries.clone(), summaries.clone()].concat();
+            let differ = [summaries.clone(), differing].concat();
+            let problem = |result: Result<Vec<PartialCapture>, StoreError>| result.unwrap_err().to_string();
+            assert!(read_partial(&flows, &names, &same).is_ok(), "the same summary twice");
+            for (text, part) in [
+                (
+                    problem(read_partial(std::slice::from_ref(&whole), &names, &summaries)),
+                    "extract --partial",
+                ),
+                (problem(read_partial(&flows, &names, &[])), "capture `a.pcap`, of which no summary"),
+                (problem(read_partial(&twice, &names, &summaries)), "named twice"),
+                (problem(read_partial(&flows, &names, &differ)), "summary of `a.pcap` says something else"),
+                (problem(read_partial(&flows, &flows, &summaries)), "message"),
+                (problem(read_partial(&[scratch.path("none.jsonl")], &[], &[])), "cannot be opened"),
+            ] {
+                assert!(text.contains(part), "{extension}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_damaged_file_is_an_error_that_names_it_and_the_line() {
+        let scratch = Scratch::new("damaged");
+        let tallies = scratch.path("summary.jsonl");
+        write_summary(&tallies, &[summary("a.pcap")]).unwrap();
+        for extension in FORMATS {
+            let path = scratch.path(&format!("flows.{extension}"));
+            std::fs::write(&path, b"{\"capture\":\"a.pcap\",\"partial\":\"{}\"}\nPAR1\0\0").unwrap();
+            let error =
+                read_partial(std::slice::from_ref(&path), &[], std::slice::from_ref(&tallies)).unwrap_err();
+            assert_eq!(error.path, path);
+            if *extension == "jsonl" {
+                assert!(error.problem.contains("row 1"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_format_follows_from_the_extension() {
+        for (path, jsonl) in
+            [("a.jsonl", true), ("A.JSONL", true), ("a.parquet", false), ("a.arrow", false), ("-", false)]
+        {
+            let format = Format::of(path);
+            if jsonl {
+                assert_eq!(format, Ok(Format::JsonLines), "{path}");
+            } else if cfg!(feature = "columnar") {
+                assert!(format.is_ok_and(|format| format != Format::JsonLines), "{path}");
+            } else {
+                assert!(format.unwrap_err().problem.contains("columnar"), "{path}");
+            }
+        }
+        assert!(Format::of("a.csv").is_err() && Format::of("noextension").is_err());
+    }
+}
