@@ -5,6 +5,7 @@
 
 mod csv;
 mod explain;
+mod html;
 mod human;
 mod json;
 mod markdown;
@@ -14,6 +15,7 @@ mod text;
 
 pub use csv::csv;
 pub use explain::explain;
+pub use html::html;
 pub use human::{Human, answer};
 pub use json::{json, json_lines};
 pub use markdown::markdown;
