@@ -55,12 +55,11 @@ impl askama::filters::Escaper for Shown {
     }
 }
 
-/// The audit as one self-contained HTML page.
-///
-/// # Errors
-/// None in practice: the template writes to memory.
-pub fn html(audit: &Audit) -> Result<String, fmt::Error> {
-    Page::of(audit).render().map_err(|_| fmt::Error)
+/// The audit as one self-contained HTML page. What comes from the evidence is escaped: it shows as text and never as
+/// markup.
+pub fn html(audit: &Audit) -> String {
+    // Only a `Display` that fails could make this fail, and none here does.
+    Page::of(audit).render().unwrap_or_default()
 }
 
 #[derive(Template)]
@@ -873,7 +872,7 @@ fn against(audit: &Audit) -> Vec<Used> {
         },
         digest: pack.sha256.clone(),
     });
-    let tags = audit.service_tags.iter().map(|tags| Used {
+    let tags = audit.service_tags.iter().chain(&audit.further_service_tags).map(|tags| Used {
         what: format!("Service tags, {}", tags.cloud),
         which: format!("change {}", tags.change_number),
         state: tags.date.clone().unwrap_or_else(|| "of unknown date".into()),
