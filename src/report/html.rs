@@ -5,7 +5,7 @@
 
 use super::human::{
     answer, by_capture, capture_quality, command, damage, grouped, joined, kinds_of_block, moment, names_quality,
-    party, states, totals, verdict_counts, word_counts,
+    party, totals, verdict_counts, word_counts,
 };
 use super::text::{count, printable, steers, thousands};
 use crate::audit::{
@@ -120,10 +120,11 @@ struct BarPart {
     width: String,
 }
 
-/// A rule's id, and the number of its row on this page.
+/// A rule's id, and where this page has its row: the number and words.
 struct RuleLink {
     id: String,
     number: Option<usize>,
+    told: String,
 }
 
 struct Card {
@@ -285,8 +286,12 @@ impl<'a> Page<'a> {
         let (style, script) = (include_str!("html/style.css"), include_str!("html/script.js"));
         let of = |severity| audit.findings.iter().filter(|f| f.severity == severity).count() as u64;
         let (high, medium, notes) = (of(Severity::High), of(Severity::Medium), of(Severity::Note));
-        let rules: BTreeMap<&str, usize> =
-            audit.coverage.iter().enumerate().map(|(index, row)| (row.rule.as_str(), index + 1)).collect();
+        let rules: Rules<'_> = audit
+            .coverage
+            .iter()
+            .enumerate()
+            .map(|(index, row)| (row.rule.as_str(), (index + 1, row)))
+            .collect();
         let (groups, note_groups) = findings(audit, &rules);
         Page {
             audit,
@@ -316,9 +321,8 @@ impl<'a> Page<'a> {
             groups,
             notes: note_groups,
             coverage_sentence: format!(
-                "{}: {}.",
-                count(audit.coverage.len() as u64, "documented rule"),
-                states(&audit.coverage)
+                "What these captures show of {}.",
+                count(audit.coverage.len() as u64, "documented rule")
             ),
             states: STATES
                 .iter()
@@ -512,32 +516,54 @@ fn stretch(first: Timestamp, last: Timestamp) -> String {
     }
 }
 
+/// As [`stretch`], to the second: enough for an overview.
+fn seconds(first: Timestamp, last: Timestamp) -> String {
+    const SECOND: i64 = 1_000_000_000;
+    let whole = |time: Timestamp| Timestamp(time.0 - time.0.rem_euclid(SECOND));
+    stretch(whole(first), whole(last)).replace(".000000", "")
+}
+
 fn arrows(text: &str) -> String {
     text.replace(" -> ", " → ")
 }
 
-fn links(ids: &[String], rules: &BTreeMap<&str, usize>) -> Vec<RuleLink> {
-    ids.iter().map(|id| RuleLink { id: id.clone(), number: rules.get(id.as_str()).copied() }).collect()
+/// Rows of the matrix by rule, with their numbers on this page.
+type Rules<'a> = BTreeMap<&'a str, (usize, &'a Coverage)>;
+
+fn links(ids: &[String], rules: &Rules<'_>) -> Vec<RuleLink> {
+    let link = |id: &String| {
+        let known = rules.get(id.as_str());
+        let told = known.map(|(_, row)| format!("row {}: {} → {}, {}", row.row, row.from, row.to, ports(row)));
+        RuleLink { id: id.clone(), number: known.map(|(number, _)| *number), told: told.unwrap_or_default() }
+    };
+    ids.iter().map(link).collect()
+}
+
+fn ports(row: &Coverage) -> String {
+    format!("{} {}", row.proto.to_uppercase(), row.ports)
 }
 
 fn some(text: String) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
-fn card(number: usize, finding: &Finding, rules: &BTreeMap<&str, usize>) -> Card {
+fn card(number: usize, finding: &Finding, rules: &Rules<'_>) -> Card {
     let times = match finding.count {
         1 => "once".to_owned(),
         n => format!("{} times", thousands(n)),
     };
     let when = finding.first_ts.map(|first| stretch(first, finding.last_ts.unwrap_or(first)));
     let ended = finding.outcomes.iter().map(|&outcome| format!("{outcome} ({})", outcome_meaning(outcome)));
+    let (from, to) = (party(&finding.from), party(&finding.to));
+    // Most titles are just this.
+    let plain = finding.title == format!("{from} -> {to}");
     Card {
         number,
         severity: finding.severity.as_str(),
         title: arrows(&finding.title),
         remedy: sentence(&finding.remedy),
-        from: some(party(&finding.from)),
-        to: some(party(&finding.to)),
+        from: some(from).filter(|_| !plain),
+        to: some(to).filter(|_| !plain),
         seen: [Some(times), when].into_iter().flatten().collect::<Vec<_>>().join(", "),
         ended: some(ended.collect::<Vec<_>>().join("; ")),
         rules: links(&finding.rules, rules),
@@ -568,7 +594,7 @@ fn sentence(text: &str) -> String {
     sentence
 }
 
-fn findings(audit: &Audit, rules: &BTreeMap<&str, usize>) -> (Vec<Group>, Vec<Notes>) {
+fn findings(audit: &Audit, rules: &Rules<'_>) -> (Vec<Group>, Vec<Notes>) {
     let (mut groups, mut notes) = (Vec::new(), Vec::new());
     let mut number = 0;
     for ((severity, code), findings) in grouped(audit) {
@@ -637,7 +663,7 @@ fn pages(audit: &Audit) -> Vec<MatrixPage<'_>> {
             row: row.row,
             from: &row.from,
             to: &row.to,
-            ports: format!("{} {}", row.proto.to_uppercase(), row.ports),
+            ports: ports(row),
             requirement: row.requirement.to_string(),
             state: row.state.as_str(),
             state_words: row.state.as_str().replace('-', " "),
@@ -647,7 +673,7 @@ fn pages(audit: &Audit) -> Vec<MatrixPage<'_>> {
             flows: thousands(row.flows),
             why: some(why.join("; ")),
             names: known_as(row),
-            seen: row.first_ts.map(|first| stretch(first, row.last_ts.unwrap_or(first))),
+            seen: row.first_ts.map(|first| seconds(first, row.last_ts.unwrap_or(first))),
             like: some(joined(row.indistinguishable_from.iter())).map(|ids| format!("same flows as {ids}")),
             findings: links.remove(row.rule.as_str()).unwrap_or_default(),
         };
@@ -774,7 +800,7 @@ fn picture(timeline: &Timeline) -> Option<Picture> {
             Some(PicturePart { class: verdict_look(*verdict).0, y, height })
         });
         let parts = parts.collect();
-        let mut told = format!("{}: {}", stretch(bucket.ts, bucket.ts), verdict_counts(&bucket.verdicts));
+        let mut told = format!("{}: {}", seconds(bucket.ts, bucket.ts), verdict_counts(&bucket.verdicts));
         if bucket.blocked > 0 {
             told.push_str(&format!("; {} blocked", thousands(bucket.blocked)));
         }
@@ -794,11 +820,11 @@ fn picture(timeline: &Timeline) -> Option<Picture> {
         blocked,
         summary: format!(
             "Flows over time, {}: at most {} in one stretch",
-            stretch(first.ts, last.ts),
+            seconds(first.ts, last.ts),
             count(most, "flow")
         ),
-        first: stretch(first.ts, first.ts),
-        last: stretch(last.ts.plus(length), last.ts.plus(length)),
+        first: seconds(first.ts, first.ts),
+        last: seconds(last.ts.plus(length), last.ts.plus(length)),
         bars: bars.collect(),
     })
 }
