@@ -22,6 +22,8 @@ use std::fmt;
 const OPEN: usize = 25;
 /// Findings of one code that the page tells at all; the JSON audit has all.
 const TOLD: usize = 1000;
+/// Lines about damage and loss that stand open; the next ones are folded.
+const DAMAGE: usize = 10;
 /// From this many findings on the page offers to filter them.
 const MANY: usize = 8;
 /// Columns and rows of the From x To table; the list below it has all pairs.
@@ -78,6 +80,7 @@ struct Page<'a> {
     /// Flows by verdict, rows by state.
     bars: [Bar; 2],
     damage: Vec<String>,
+    more_damage: Vec<String>,
     clean: bool,
     many: bool,
     severities: Vec<(&'static str, String)>,
@@ -293,6 +296,10 @@ impl<'a> Page<'a> {
             .map(|(index, row)| (row.rule.as_str(), (index + 1, row)))
             .collect();
         let (groups, note_groups) = findings(audit, &rules);
+        let mut lost = damage(audit);
+        // What was not read comes before what was lost of what was read.
+        lost.sort_by_key(|line| line.contains(": the capturing machine dropped "));
+        let more_damage = lost.split_off(lost.len().min(DAMAGE));
         Page {
             audit,
             policy: policy(style, script),
@@ -310,7 +317,8 @@ impl<'a> Page<'a> {
             about: about(audit),
             tiles: tiles(audit, [high, medium, notes]),
             bars: [verdict_bar(audit), state_bar(audit)],
-            damage: damage(audit),
+            damage: lost,
+            more_damage,
             clean: (high, medium) == (0, 0) && !audit.inputs.is_empty(),
             many: audit.findings.len() >= MANY,
             severities: [("high", "High", high), ("medium", "Medium", medium), ("note", "Notes", notes)]
@@ -380,7 +388,7 @@ fn about(audit: &Audit) -> Vec<String> {
     }
     let quality = &audit.capture_quality;
     if let Some((first, last)) = quality.first_ts.zip(quality.last_ts) {
-        what.push_str(&format!(", {}", stretch(first, last)));
+        what.push_str(&format!(", {}", seconds(first, last)));
     }
     what.push('.');
     let mut lines = vec![what];
@@ -467,13 +475,16 @@ fn verdict_look(verdict: Verdict) -> (&'static str, &'static str) {
 fn bar(title: &'static str, parts: Vec<(&'static str, &'static str, String, u64)>) -> Bar {
     let all: u64 = parts.iter().map(|(.., n)| n).sum();
     let told = format!("{title}: {}", joined(parts.iter().map(|(.., label, n)| format!("{n} {label}"))));
+    // What is there at all is wide enough to be seen.
+    let share = |n: u64| at(n, all).max(u64::from(n > 0) * 50);
+    let whole: u64 = parts.iter().map(|&(.., n)| share(n)).sum();
     let mut before = 0;
     let parts = parts
         .into_iter()
         .map(|(class, symbol, label, n)| {
-            let from = at(before, all);
-            before += n;
-            let width = tenths(at(before, all) - from);
+            let from = at(before, whole);
+            before += share(n);
+            let width = tenths(at(before, whole) - from);
             BarPart { class, symbol, label, count: thousands(n), x: tenths(from), width }
         })
         .collect();
@@ -939,4 +950,83 @@ fn glossary() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
         ("Outcomes of a flow", Outcome::ALL.iter().map(|o| (o.as_str(), outcome_meaning(*o))).collect()),
         ("Kinds of findings", Code::ALL.iter().map(|code| (code.as_str(), code.sentence())).collect()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    #[test]
+    #[rustfmt::skip]
+    fn base64_is_that_of_rfc_4648() {
+        for (bytes, text) in [
+            ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy"),
+        ] { assert_eq!(base64(bytes.as_bytes()), text); }
+    }
+
+    #[test]
+    fn only_the_pages_own_style_and_script_are_printed_unescaped() {
+        let templates = [include_str!("html/report.html"), include_str!("html/parts.html")].concat();
+        assert_eq!(templates.matches("|safe").count(), 2);
+        assert!(templates.contains("<style>{{ style|safe }}</style>"));
+        assert!(templates.contains("<script>{{ script|safe }}</script>"));
+        assert!(!templates.contains("|escape") && !templates.contains(" style="), "the policy admits no style attribute");
+    }
+
+    #[test]
+    fn the_policy_admits_exactly_the_style_and_the_script_that_stand_in_the_page() {
+        let page = html(&sample::audit());
+        let between = |open: &str, close: &str| {
+            let (_, rest) = page.split_once(open).unwrap();
+            rest.split_once(close).unwrap().0.to_owned()
+        };
+        for (kind, text) in [("style", between("<style>", "</style>")), ("script", between("<script>", "</script>"))] {
+            let digest = base64(&Sha256::digest(text.as_bytes()));
+            assert!(page.contains(&format!("{kind}-src &#39;sha256-{digest}&#39;")), "{kind}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_stretch_of_time_says_the_day_once() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let begin = at("2026-01-06T10:22:31.004512000Z");
+        for (last, told, short) in [
+            ("2026-01-06T10:22:31.004512000Z", "2026-01-06 10:22:31.004512 UTC", "2026-01-06 10:22:31 UTC"),
+            ("2026-01-06T10:22:31.9Z",         "2026-01-06 10:22:31.004512 to 10:22:31.900000 UTC", "2026-01-06 10:22:31 UTC"),
+            ("2026-01-07T00:00:00Z",           "2026-01-06 10:22:31.004512 to 2026-01-07 00:00:00.000000 UTC", "2026-01-06 10:22:31 to 2026-01-07 00:00:00 UTC"),
+        ] {
+            assert_eq!((stretch(begin, at(last)), seconds(begin, at(last))), (told.to_owned(), short.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_bar_fills_its_length_and_hides_nothing() {
+        let bar = bar("x", vec![("a", "", "many".into(), 1_000_000), ("b", "", "one".into(), 1), ("c", "", "none".into(), 0)]);
+        let tenth = |text: &str| text.replace('.', "").parse::<u64>().unwrap();
+        let ends: Vec<u64> = bar.parts.iter().map(|part| tenth(&part.x) + tenth(&part.width)).collect();
+        assert_eq!(ends.last(), Some(&10_000));
+        assert!(tenth(&bar.parts[1].width) >= 40 && tenth(&bar.parts[2].width) == 0);
+    }
+
+    #[test]
+    fn the_answer_is_the_heading_and_damage_comes_before_findings() {
+        let page = html(&sample::audit());
+        assert!(page.contains("<h1>2 findings of high severity, 1 of medium; the evidence is incomplete.</h1>"));
+        let at = |part: &str| page.find(part).unwrap_or_else(|| panic!("lacks {part}"));
+        assert!(at("Damage and loss") < at("id=\"findings\"") && at("id=\"findings\"") < at("id=\"coverage\""));
+        let quiet = html(&sample::quiet());
+        assert!(!quiet.contains("Damage and loss") && quiet.contains("No finding of high or medium severity."));
+    }
+
+    #[test]
+    fn an_audit_of_nothing_is_a_page_too() {
+        let mut audit = sample::audit();
+        (audit.inputs, audit.findings, audit.coverage) = Default::default();
+        (audit.conversations, audit.timeline) = Default::default();
+        audit.rules.clear();
+        let page = html(&audit);
+        assert!(page.contains("<h1>No capture could be read: nothing was audited.</h1>") && page.contains("gone"));
+    }
 }

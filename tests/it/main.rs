@@ -4,6 +4,7 @@ mod capture_damage;
 mod casebook;
 mod laws;
 mod layering;
+mod reports;
 mod scene;
 mod seed;
 mod shared_captures;
