@@ -120,7 +120,12 @@ fn hostile_texts_change_no_tag_of_the_page() {
     assert!(tags(&hostile).len() > 500);
     let bad: BTreeSet<char> = hostile
         .chars()
-        .filter(|&c| c != '\n' && (c.is_control() || ('\u{202a}'..='\u{202e}').contains(&c) || ('\u{2066}'..='\u{2069}').contains(&c)))
+        .filter(|&c| {
+            c != '\n'
+                && (c.is_control()
+                    || ('\u{202a}'..='\u{202e}').contains(&c)
+                    || ('\u{2066}'..='\u{2069}').contains(&c))
+        })
         .collect();
     assert!(bad.is_empty(), "{bad:?}");
     assert!(hostile.contains("&lt;/script&gt;&lt;script&gt;alert(1)") && hostile.contains("\\u{202e}"));
@@ -136,7 +141,9 @@ fn the_page_asks_nobody_for_anything_and_its_links_lead_somewhere() {
         for link in attributes(&page, "href") {
             assert!(link.strip_prefix('#').is_some_and(|id| known.contains(id)), "{link}");
         }
-        for word in [" src=", "url(", "@import", "<link", "<iframe", "<img", "<object", "http://", "https://", " on"] {
+        for word in
+            [" src=", "url(", "@import", "<link", "<iframe", "<img", "<object", "http://", "https://", " on"]
+        {
             let tags = tags(&page).join(">");
             assert!(!tags.contains(word) && !(word.len() > 4 && page.contains(word)), "{word}");
         }
@@ -152,11 +159,20 @@ fn the_page_has_every_row_every_finding_and_every_capture() {
     assert_eq!(page.matches(" id=\"r-").count(), audit.coverage.len());
     assert_eq!(page.matches(" id=\"f-").count(), audit.findings.len());
     for row in &audit.coverage {
-        assert!(page.contains(&format!(">{} <span class=\"small\">row {}</span>", row.rule, row.row)), "{}", row.rule);
+        assert!(
+            page.contains(&format!(">{} <span class=\"small\">row {}</span>", row.rule, row.row)),
+            "{}",
+            row.rule
+        );
     }
     for finding in audit.findings.iter().filter(|finding| finding.severity != Severity::Note) {
         assert!(page.contains(&finding.title.replace(" -> ", " → ")), "{}", finding.title);
-        let filter = finding.display_filter.as_deref().unwrap_or_default().replace('&', "&amp;").replace('"', "&quot;");
+        let filter = finding
+            .display_filter
+            .as_deref()
+            .unwrap_or_default()
+            .replace('&', "&amp;")
+            .replace('"', "&quot;");
         assert!(page.contains(&filter), "{filter}");
     }
     assert!(page.contains("tshark -r ") && page.contains(" -Y &#39;frame.number in {"));
@@ -186,7 +202,10 @@ fn sarif_has_what_the_standard_requires() {
         let artifacts = run["artifacts"].as_array().unwrap();
         for (result, finding) in results.iter().zip(&audit.findings) {
             assert!(ids.contains(result["ruleId"].as_str().unwrap()));
-            assert_eq!(rules[usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap()]["id"], result["ruleId"]);
+            assert_eq!(
+                rules[usize::try_from(result["ruleIndex"].as_u64().unwrap()).unwrap()]["id"],
+                result["ruleId"]
+            );
             let expected = match finding.severity {
                 Severity::High => "error",
                 Severity::Medium => "warning",
@@ -219,7 +238,11 @@ fn sarif_has_what_the_standard_requires() {
         let results = log["runs"][0]["results"].as_array().unwrap().clone();
         results.iter().map(|result| result["partialFingerprints"].to_string()).collect()
     };
-    assert_eq!(fingerprints.len(), judged().audit.findings.len(), "findings of one audit differ in their fingerprints");
+    assert_eq!(
+        fingerprints.len(),
+        judged().audit.findings.len(),
+        "findings of one audit differ in their fingerprints"
+    );
 }
 
 #[test]
@@ -234,7 +257,9 @@ fn junit_has_a_case_for_each_row_and_says_what_became_of_it() {
         assert_eq!(names, ["matrix", "findings", "captures"]);
         for node in suites.iter().chain([&root]) {
             let cases = || node.descendants().filter(|node| node.has_tag_name("testcase"));
-            let with = |name: &str| cases().filter(|case| case.children().any(|child| child.has_tag_name(name))).count();
+            let with = |name: &str| {
+                cases().filter(|case| case.children().any(|child| child.has_tag_name(name))).count()
+            };
             let told = |name: &str| node.attribute(name).unwrap().parse::<usize>().unwrap();
             assert_eq!(told("tests"), cases().count());
             for (count, element) in [("failures", "failure"), ("errors", "error"), ("skipped", "skipped")] {
@@ -252,7 +277,11 @@ fn junit_has_a_case_for_each_row_and_says_what_became_of_it() {
             };
             assert_eq!(fate, expected, "{}", row.rule);
             assert!(case.attribute("name").unwrap().starts_with(&row.rule[..7]), "{}", row.rule);
-            assert!(case.children().filter(|c| c.is_element()).all(|c| !c.attribute("message").unwrap().is_empty()));
+            assert!(
+                case.children()
+                    .filter(|c| c.is_element())
+                    .all(|c| !c.attribute("message").unwrap().is_empty())
+            );
         }
         let counted = audit.findings.iter().filter(|finding| finding.severity != Severity::Note).count();
         assert_eq!(suites[1].attribute("failures"), Some(counted.to_string().as_str()));
@@ -308,7 +337,10 @@ fn csv_reads_back_row_by_row_and_holds_no_formula() {
         assert_eq!(cells[column("responder_port")], row.flow.responder_port.to_string());
         assert_eq!(cells[column("verdict")], row.verdict.as_str());
         assert_eq!(cells[column("rules")], row.rules.join(" "));
-        assert!(!cells.iter().any(|cell| cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\0'])), "{cells:?}");
+        assert!(
+            !cells.iter().any(|cell| cell.starts_with(['=', '+', '-', '@', '\t', '\r', '\0'])),
+            "{cells:?}"
+        );
     }
     assert_eq!(read[1][column("initiator_roles")], HOSTILE);
     assert_eq!(read[2][column("initiator_roles")], "'=1+1,\"2\"");
