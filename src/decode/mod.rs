@@ -24,6 +24,7 @@ pub use packet::{
 use crate::capture::Frame;
 use region::{Region, Walk};
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 /// What a site may set about decoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -68,6 +69,37 @@ pub fn decode_with<'a>(frame: &Frame<'a>, options: &DecodeOptions) -> Decoded<'a
         whole.limit(whole.wire.saturating_sub(usize::from(frame.fcs_bytes)))
     };
     link::link(frame.link_type, region, Walk::new(options))
+}
+
+/// What all fragments of a datagram have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramHead {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Time to live, or hop limit, of the first of them.
+    pub ttl: u8,
+    /// What the datagram carries, by protocol number.
+    pub protocol: u8,
+    /// Innermost VLAN identifier of the first of them.
+    pub vlan: Option<u16>,
+    /// Innermost virtual network identifier of the first of them.
+    pub vni: Option<u32>,
+}
+
+/// Decodes a datagram that was put together again from its fragments (or as far as it is there).
+pub fn decode_datagram<'a>(head: &DatagramHead, bytes: &'a [u8]) -> Decoded<'a> {
+    let walk = Walk { vlan: head.vlan, vni: head.vni, ..Walk::new(&DEFAULT_OPTIONS) };
+    let ip = ip::IpHead {
+        src: head.src,
+        dst: head.dst,
+        ttl: head.ttl,
+        fragment: None,
+        fragment_bytes: &[],
+        ip_bytes: bytes,
+    };
+    ip::datagram(head.protocol, bytes, ip, walk)
 }
 
 #[cfg(test)]

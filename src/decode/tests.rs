@@ -308,7 +308,7 @@ fn a_frame_check_sequence_is_no_payload() {
 
 #[test]
 fn fragments_tell_their_place_and_only_the_first_has_a_transport() {
-    let place = |more: bool, offset: u32| Some(Fragment { id: 0x1234, offset, more });
+    let place = |more: bool, offset: u32| Some(Fragment { id: 0x1234, offset, more, protocol: 6 });
     for (flags, fragment, expected) in [
         (0x4000u16, None, V4_TCP),
         (0x2000, place(true, 0), V4_TCP),

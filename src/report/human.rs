@@ -283,7 +283,7 @@ pub(super) fn measured_against(audit: &Audit) -> Vec<String> {
             format!("Rules {}: {} ({}), version {}", pack.id, pack.page, pack.page_date, pack.product_version)
         })
         .collect();
-    lines.extend(audit.service_tags.iter().map(|tags| {
+    lines.extend(audit.service_tags.iter().chain(&audit.further_service_tags).map(|tags| {
         let date = tags.date.as_deref().unwrap_or("of unknown date");
         format!("Service tags {}: change {}, {date}", tags.cloud, tags.change_number)
     }));

@@ -128,12 +128,13 @@ pub(super) fn audit() -> Audit {
             product_version: "9".into(),
             sha256: "ab".repeat(32),
         }],
-        service_tags: vec![TagsUsed {
+        service_tags: Some(TagsUsed {
             change_number: 363,
             cloud: "Public".into(),
             date: None,
             sha256: "cd".repeat(32),
-        }],
+        }),
+        further_service_tags: Vec::new(),
         site: SiteUsed { name: "contoso\u{7}-weu".into(), sha256: "ef".repeat(32) },
         remarks: vec!["The site lists no resolvers: every resolver's answers count as name evidence.".into()],
         totals: Totals {
