@@ -188,7 +188,7 @@ impl Pcapng {
     }
 
     #[cold]
-    fn stop_in_header(source: &mut Source) -> Stop {
+    fn stop_in_header(source: &Source) -> Stop {
         let have = source.window().len() as u64;
         if have == 0 && source.failure().is_none() {
             return Stop::Complete;
@@ -199,7 +199,7 @@ impl Pcapng {
     /// Sees to it that the window shows a whole block of at least `least` and at most `limit` bytes, whose lengths agree.
     #[inline]
     fn whole(&self, source: &mut Source, length: u32, least: u32, limit: u32) -> Result<(), Stop> {
-        if length % 4 != 0 || length < least {
+        if !length.is_multiple_of(4) || length < least {
             return Err(Stop::Damaged(source.offset(), FrameProblem::BlockLength { length, least }));
         }
         if length > limit {
@@ -301,7 +301,7 @@ impl Pcapng {
     /// Skips a block without holding it in memory; its lengths must agree all the same.
     fn other(&mut self, source: &mut Source, kind: u32, length: u32) -> Result<(), Stop> {
         let offset = source.offset();
-        if length % 4 != 0 || length < 12 {
+        if !length.is_multiple_of(4) || length < 12 {
             return Err(Stop::Damaged(offset, FrameProblem::BlockLength { length, least: 12 }));
         }
         let skipped = source.skip(u64::from(length) - 4);
@@ -330,7 +330,7 @@ impl Pcapng {
 
     fn enhanced(&mut self, source: &mut Source, length: u32) -> Result<Record, Stop> {
         self.packet_whole(source, length, 32)?;
-        let block = source.window();
+        let block = source.window().get(..28).unwrap_or_default();
         let head = PacketHead {
             interface: u32_at(block, 8, self.big),
             units: u64::from(u32_at(block, 12, self.big)) << 32 | u64::from(u32_at(block, 16, self.big)),
