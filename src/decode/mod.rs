@@ -29,9 +29,10 @@ use std::net::IpAddr;
 /// What a site may set about decoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// UDP destination ports of VXLAN. By default 4789 (RFC 7348), 8472 (Linux's own, from before the RFC) and
-    /// 4790 (with the generic protocol extension).
+    /// UDP destination ports of VXLAN. By default 4789 (RFC 7348) and 8472 (Linux's own, from before the RFC).
     pub vxlan_ports: Cow<'static, [u16]>,
+    /// UDP destination ports of VXLAN with the generic protocol extension. By default 4790.
+    pub vxlan_gpe_ports: Cow<'static, [u16]>,
     /// UDP destination ports of Geneve. By default 6081 (RFC 8926).
     pub geneve_ports: Cow<'static, [u16]>,
 }
@@ -39,7 +40,8 @@ pub struct DecodeOptions {
 impl DecodeOptions {
     /// The ports that IANA and Linux give.
     pub const DEFAULT: DecodeOptions = DecodeOptions {
-        vxlan_ports: Cow::Borrowed(&[4789, 8472, 4790]),
+        vxlan_ports: Cow::Borrowed(&[4789, 8472]),
+        vxlan_gpe_ports: Cow::Borrowed(&[4790]),
         geneve_ports: Cow::Borrowed(&[6081]),
     };
 }
