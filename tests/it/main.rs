@@ -1,6 +1,7 @@
 //! All integration tests in one binary, so that the heavy crates link once.
 
 mod capture_damage;
+mod captures;
 mod casebook;
 mod laws;
 mod layering;
