@@ -371,8 +371,10 @@ pub struct Audit {
     pub unreadable: Vec<Unreadable>,
     /// The rules packs.
     pub rules: Vec<PackUsed>,
-    /// The service tags.
-    pub service_tags: Vec<TagsUsed>,
+    /// The service tags of the site's cloud.
+    pub service_tags: Option<TagsUsed>,
+    /// Further service tag files.
+    pub further_service_tags: Vec<TagsUsed>,
     /// The site.
     pub site: SiteUsed,
     /// What the reader must know before the findings.

@@ -17,8 +17,4 @@ pub use reader::{
 };
 
 #[cfg(test)]
-mod robustness;
-#[cfg(test)]
-mod shared_captures;
-#[cfg(test)]
 mod tests;

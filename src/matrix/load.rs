@@ -150,6 +150,11 @@ impl Matrix {
         u8::try_from(at).ok().map(RoleIdx)
     }
 
+    /// The role of hosts that relay the traffic of others, if any pack has it (the platform baseline does).
+    pub fn proxy_role(&self) -> Option<RoleIdx> {
+        self.role(super::HTTP_PROXY_ROLE)
+    }
+
     /// What is known of a role.
     pub fn role_def(&self, role: RoleIdx) -> &RoleDef {
         // A RoleIdx comes from this list only, and the list never shrinks.
@@ -549,5 +554,249 @@ impl Matrix {
     /// A role's place, from a name that this matrix holds.
     pub(super) fn role_of(&self, id: &RoleId) -> Option<RoleIdx> {
         self.role(id.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PRINTERS: &str = r#"
+[pack]
+id = "printers"
+page = "Ports of printers"
+product = "Printers"
+product_version = "1"
+page_date = "6 January 2026"
+date = 2026-01-06
+[[role]]
+id = "printer"
+title = "Printer"
+subject = true
+[[condition]]
+id = "colour"
+title = "Colour is printed"
+unset = "off"
+[[rule]]
+id = "print-1"
+row = 1
+from = "printer"
+to = { names = ["ink.example.net"] }
+to_title = "Ink shop"
+ports = "443"
+app = "tls"
+requirement = "conditional"
+condition = "colour"
+purpose = "Order ink."
+[[rule]]
+id = "print-2"
+row = 2
+from = "printer"
+to = { role = "printer" }
+to_title = "Printer"
+transport = "icmp"
+requirement = "required"
+purpose = "See whether the other is there."
+"#;
+
+    #[test]
+    fn a_second_vendor_is_a_file() {
+        let matrix = Matrix::parse(&[("printers.toml", PRINTERS)], ServiceTags::bundled()).unwrap();
+        let ids: Vec<&str> = matrix.packs().iter().map(|p| p.id.as_str()).collect();
+        assert_eq!(ids, ["printers", "azure-platform"], "the given pack takes the vendor page's place");
+        assert_eq!(matrix.rules().len(), 2);
+        assert!(matrix.proxy_role().is_some(), "the platform baseline knows proxies, whatever the vendor");
+        assert!(matrix.rule("print-2").unwrap().carries(Transport::Icmp, 0));
+        assert!(
+            lint_text("printers.toml", PRINTERS).is_empty(),
+            "{:#?}",
+            lint_text("printers.toml", PRINTERS)
+        );
+    }
+
+    #[test]
+    fn the_built_in_packs_lint_clean_but_for_the_twin_rules() {
+        for (file, text) in BUILT_IN {
+            let told: Vec<String> = lint_text(file, text).iter().map(ToString::to_string).collect();
+            let twins = "`vbaz-01`: the two can only be observed together";
+            assert!(told.iter().all(|t| t.contains(twins)), "{told:#?}");
+        }
+        assert!(Matrix::builtin().warnings().is_empty());
+    }
+
+    #[test]
+    fn an_edited_copy_of_the_page_keeps_what_we_add_to_it() {
+        let (page, overlay) = (BUILT_IN[0].1, BUILT_IN[1].1);
+        let edited = page.replace("vbr.butler.veeam.com", "butler.example.net");
+        let matrix = Matrix::parse(&[("mine.toml", &edited)], ServiceTags::bundled()).unwrap();
+        assert!(matrix.rule("vbaz-07-www").is_some() && matrix.rule("vbaz-25").unwrap().app.is_some());
+        // Without the rule that an alias of ours speaks of, the alias goes quietly ...
+        let shorter = page.replace("id = \"vbaz-07\"", "id = \"vbaz-07x\"");
+        let matrix = Matrix::parse(&[("mine.toml", &shorter)], ServiceTags::bundled()).unwrap();
+        assert!(matrix.rule("vbaz-07-www").is_none() && matrix.rule("vbaz-21-www").is_some());
+        // ... while an overlay that the user gives must be right.
+        let problems =
+            Matrix::parse(&[("mine.toml", &shorter), ("over.toml", overlay)], ServiceTags::bundled());
+        let problems = problems.unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(problems[0].to_string().starts_with("over.toml:"), "{}", problems[0]);
+        assert!(problems[0].to_string().contains("unknown rule `vbaz-07`"), "{}", problems[0]);
+    }
+
+    #[test]
+    fn an_overlay_alone_brings_the_page_that_it_adds_to() {
+        let text = "[pack]\nid = \"ours\"\noverlay_of = \"veeam-vbazure-ports\"\npage = \"p\"\nproduct = \"q\"\n\
+                    [[alias]]\nid = \"more\"\nof = \"vbaz-15\"\nnames = [\"www.nginx.org\"]\nsource = \"seen\"\n";
+        let matrix = Matrix::parse(&[("ours.toml", text)], ServiceTags::bundled()).unwrap();
+        let alias = matrix.rule("more").unwrap();
+        assert!(alias.is_alias() && alias.citation.row == 15 && matrix.rule("vbaz-07-www").is_some());
+    }
+
+    #[test]
+    fn ports_that_rules_or_the_platform_name_are_known() {
+        let matrix = Matrix::builtin();
+        for (transport, port, expected) in [
+            (Transport::Tcp, 443, true),
+            (Transport::Tcp, 11_500, true),
+            (Transport::Tcp, 20_443, true),
+            (Transport::Udp, 443, false),
+            (Transport::Tcp, 32_526, true),
+            (Transport::Udp, 123, true),
+            (Transport::Tcp, 50_000, false),
+            (Transport::Icmp, 8, false),
+        ] {
+            assert_eq!(matrix.names_port(transport, port), expected, "{transport} {port}");
+        }
+    }
+
+    #[test]
+    fn all_mistakes_of_a_rules_file_are_told_at_once_with_their_places() {
+        let text = r#"[pack]
+id = "Printers"
+page = ""
+product = "Printers"
+url = "printers.example"
+date = "2026-02-30"
+verson = 3
+[[role]]
+id = "printer"
+title = "Printer"
+subject = "yes"
+[[role]]
+id = "server"
+title = "Server"
+subject = false
+[[condition]]
+id = "colour"
+title = "Colour"
+unset = "of"
+[[rule]]
+id = "a"
+row = 0
+from = "sever"
+to = { names = [] }
+to_title = "Ink"
+ports = "443,"
+app = "https"
+requirement = "conditional"
+purpose = "x"
+[[rule]]
+id = "a"
+row = 1
+from = "server"
+to = { tag = "Sql.<regoin>", role = "server" }
+to_title = "Sql"
+transport = "icmp"
+ports = 443
+requirement = "required"
+condition = "color"
+purpose = "x"
+[[rule]]
+id = "b"
+row = 1
+from = "server"
+to = { }
+to_title = "Nothing"
+ports = 443
+requirement = "must"
+purpose = "x"
+[[alias]]
+id = "c"
+of = "zz"
+names = ["*"]
+source = "x"
+[[rul]]
+"#;
+        let problems = Matrix::parse(&[("p.toml", text)], ServiceTags::bundled()).unwrap_err();
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let expected = [
+            ("p.toml:2:6:", "`Printers` is no identifier"),
+            ("p.toml:3:8:", "`page` is empty"),
+            ("p.toml:5:7:", "begins with https://"),
+            ("p.toml:6:8:", "`2026-02-30` is no day"),
+            ("p.toml:7:1:", "unknown key in [pack] `verson`"),
+            ("p.toml:11:11:", "`subject` is a string"),
+            (
+                "p.toml:19:9:",
+                "unknown meaning of an unset condition `of`: write one of applies, off (did you mean `off`?)",
+            ),
+            ("p.toml:22:7:", "`row` counts the rows"),
+            ("p.toml:23:8:", "unknown role `sever`: write one of server (did you mean `server`?)"),
+            ("p.toml:24:16:", "`names` is empty"),
+            ("p.toml:26:9:", "is not a port"),
+            ("p.toml:27:7:", "unknown application `https`"),
+            ("p.toml:28:15:", "names its condition"),
+            ("p.toml:31:6:", "rule `a` is defined twice"),
+            ("p.toml:34:14:", "is no service tag"),
+            ("p.toml:37:9:", "icmp has no ports"),
+            ("p.toml:39:13:", "unknown condition `color`"),
+            ("p.toml:39:13:", "a required rule has no condition"),
+            ("p.toml:45:6:", "write exactly one"),
+            ("p.toml:48:15:", "unknown requirement `must`: write one of required, optional, conditional"),
+            ("p.toml:53:10:", "no literal label"),
+            ("p.toml:55:3:", "unknown key in the rules file `rul`"),
+        ];
+        for (place, what) in expected {
+            assert!(
+                told.iter().any(|t| t.starts_with(place) && t.contains(what)),
+                "{place} {what} is not in\n{}",
+                told.join("\n")
+            );
+        }
+        assert_eq!(told.len(), expected.len(), "\n{}", told.join("\n"));
+    }
+
+    #[test]
+    fn packs_that_contradict_each_other_are_refused() {
+        let other =
+            PRINTERS.replace("id = \"printers\"", "id = \"others\"").replace("\"off\"", "\"applies\"");
+        let problems =
+            Matrix::parse(&[("a.toml", PRINTERS), ("b.toml", &other)], ServiceTags::bundled()).unwrap_err();
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert!(
+            told.iter().any(|t| t.starts_with("b.toml:18:6: rule print-1 stands in a.toml already")),
+            "{told:#?}"
+        );
+        assert!(told.iter().any(|t| t.contains("condition `colour` means something else")), "{told:#?}");
+        let problems = Matrix::parse(&[("a.toml", PRINTERS), ("b.toml", PRINTERS)], ServiceTags::bundled());
+        assert!(problems.unwrap_err()[0].to_string().contains("pack `printers` is a.toml already"));
+    }
+
+    #[test]
+    fn a_condition_that_needs_itself_is_refused() {
+        let circle = PRINTERS.replace("unset = \"off\"", "unset = \"off\"\nneeds = \"colour\"");
+        let problems = Matrix::parse(&[("a.toml", &circle)], ServiceTags::bundled()).unwrap_err();
+        assert!(problems[0].to_string().contains("condition `colour` needs itself"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_and_a_broken_one_are_both_told() {
+        let missing = PathBuf::from("/nonexistent/x.toml");
+        let problems = Matrix::load(&[missing], &["/nonexistent/tags.json".into()]).unwrap_err();
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        assert_eq!(told.len(), 2, "{told:#?}");
+        assert!(told.iter().all(|t| t.contains("cannot be read")), "{told:#?}");
+        let built_in = Matrix::load(&[PathBuf::from("veeam-vbazure-ports")], &[]).unwrap();
+        assert_eq!(built_in.rules().len(), Matrix::builtin().rules().len());
     }
 }

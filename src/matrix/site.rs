@@ -964,11 +964,381 @@ fn warn(site: &Site, matrix: &Matrix, m: &mut Mistakes<'_>) {
             m.warning(&(0..0), message);
         }
     }
-    for rule in &site.rules {
-        if let (DestinationHere::Tag { tag: TagHere::Unknown { why, .. }, .. }, true) =
-            (&rule.to, rule.state.applies())
-        {
-            m.warning(&(0..0), format!("rule {} cannot be decided: {why}", rule.id));
+    let mut undecidable: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for rule in site.rules.iter().filter(|rule| rule.state.applies()) {
+        if let DestinationHere::Tag { tag: TagHere::Unknown { why, .. }, .. } = &rule.to {
+            undecidable.entry(why).or_default().push(rule.id.as_str());
         }
+    }
+    for (why, rules) in undecidable {
+        m.warning(&(0..0), format!("the addresses of {} cannot be told: {why}", rules.join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::{BaselineLine, Contact, Direction};
+
+    /// The site file of the contract, as far as it matters here.
+    const CONTOSO: &str = r#"
+[site]
+name = "contoso-weu"
+cloud = "public"
+region = "westeurope"
+storage_accounts = ["contosobackup01"]
+resolvers = ["168.63.129.16"]
+virtual_network = ["10.10.0.0/16"]
+time_servers = ["10.10.0.123", "time.contoso.example"]
+aliases = false
+[names]
+veeam-update-repository = ["repository.veeam.com"]
+sql-managed-instance = ["mi1.abc123.database.windows.net"]
+[mirrors]
+"archive.ubuntu.com" = ["10.10.9.0/24"]
+[conditions]
+private-environment = false
+vss = true
+[roles]
+backup-appliance = [["10.10.1.4", "fd10::1:4"]]
+worker           = ["10.10.2.0/24", ["10.10.3.4", "fd10::3:4"]]
+backup-server    = ["10.20.0.10"]
+azure-vm         = ["10.30.0.0/16"]
+web-browser      = ["10.40.0.0/16"]
+console          = ["10.20.0.10", "10.20.0.30"]
+smtp-server      = ["mail.contoso.example", "10.20.0.25"]
+http-proxy       = []
+sql-managed-instance = []
+[[accept]]
+from = "backup-appliance"
+to = "*.contoso.example"
+port = 8443
+proto = "tcp"
+reason = "the monitoring agent"
+until = 2026-12-31
+[[accept]]
+from = "10.10.2.0/24"
+to = "192.0.2.0/24"
+reason = "a migration"
+"#;
+
+    fn contoso() -> (Matrix, Site) {
+        let matrix = Matrix::builtin();
+        let site = Site::parse(CONTOSO, "site.toml", &matrix).unwrap_or_else(|p| panic!("{p:#?}"));
+        (matrix, site)
+    }
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn an_address_holds_the_roles_of_all_prefixes_that_cover_it() {
+        let (matrix, site) = contoso();
+        for (address, expected) in [
+            ("10.10.1.4",  "backup-appliance"),
+            ("fd10::1:4",  "backup-appliance"),
+            ("10.10.2.77", "worker"),
+            ("10.20.0.10", "backup-server console"),
+            ("10.10.3.5",  ""),
+            ("8.8.8.8",    ""),
+        ] {
+            let roles: Vec<&str> = site.roles_of(ip(address)).iter().map(|r| matrix.role_def(r).id.as_str()).collect();
+            assert_eq!(roles.join(" "), expected, "{address}");
+        }
+        let nested = "[roles]\nworker = [\"10.0.0.0/8\"]\nconsole = [\"10.1.0.0/16\"]\nazure-vm = [\"10.1.1.0/24\"]";
+        let site = Site::parse(nested, "n", &matrix).unwrap();
+        assert_eq!(site.roles_of(ip("10.1.1.1")).iter().count(), 3);
+        assert_eq!(site.roles_of(ip("10.1.2.1")).iter().count(), 2);
+    }
+
+    #[test]
+    fn an_inner_list_is_one_host() {
+        let (_, site) = contoso();
+        assert_eq!(site.host_of(ip("fd10::1:4")), ip("10.10.1.4"));
+        assert_eq!(site.host_of(ip("10.10.1.4")), ip("10.10.1.4"));
+        assert_eq!(site.host_of(ip("10.10.2.9")), ip("10.10.2.9"));
+    }
+
+    #[test]
+    fn what_the_site_says_is_answered_as_said() {
+        let (matrix, site) = contoso();
+        assert!(
+            site.is_resolver(ip("168.63.129.16"))
+                && !site.is_resolver(ip("8.8.8.8"))
+                && site.resolvers_listed()
+        );
+        let silent = Site::parse("", "s", &matrix).unwrap();
+        assert!(silent.is_resolver(ip("8.8.8.8")) && !silent.resolvers_listed());
+        assert_eq!(site.owns_account("contosobackup01"), Some(true));
+        assert_eq!(site.owns_account("other"), Some(false));
+        assert_eq!(silent.owns_account("other"), None);
+        let name = |text: &str| text.parse::<DomainName>().unwrap();
+        assert!(site.mirror_allows(&name("archive.ubuntu.com"), ip("10.10.9.9")));
+        assert!(!site.mirror_allows(&name("archive.ubuntu.com"), ip("10.10.8.9")));
+        assert!(!site.mirror_allows(&name("security.ubuntu.com"), ip("10.10.9.9")));
+        assert_eq!(site.condition("private-environment"), ConditionState { on: false, by: SwitchedBy::Site });
+        assert_eq!(site.condition("vss"), ConditionState { on: true, by: SwitchedBy::Site });
+        assert_eq!(site.condition("cosmos-mongodb"), ConditionState { on: true, by: SwitchedBy::Pack });
+        assert_eq!(
+            silent.condition("private-environment"),
+            ConditionState { on: false, by: SwitchedBy::Pack }
+        );
+        let subjects: Vec<&str> = site.subjects().iter().map(|r| matrix.role_def(r).id.as_str()).collect();
+        assert_eq!(subjects, ["backup-appliance", "worker", "backup-server"]);
+        let others = "[site]\nsubjects = [\"azure-vm\"]\n[roles]\nazure-vm = [\"10.0.0.1\"]";
+        let others = Site::parse(others, "o", &matrix).unwrap();
+        assert!(
+            others.subject(matrix.role("azure-vm").unwrap())
+                && !others.subject(matrix.role("worker").unwrap())
+        );
+        assert_eq!(site.role_names(matrix.role("smtp-server").unwrap()), [name("mail.contoso.example")]);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_rule_applies_as_roles_conditions_and_clouds_have_it() {
+        let matrix = Matrix::builtin();
+        let state = |site: &str, rule: &str| {
+            let site = Site::parse(site, "s", &matrix).unwrap_or_else(|p| panic!("{p:#?}"));
+            match &site.rules().iter().find(|here| here.id.as_str() == rule).unwrap().state {
+                RuleState::Applies => "applies".to_owned(),
+                RuleState::AppliesUnset(condition) => format!("unset {condition}"),
+                RuleState::Off { condition, by } => format!("off {condition} {by:?}"),
+                RuleState::AliasOff => "alias off".to_owned(),
+                RuleState::OtherCloud(cloud) => format!("cloud {cloud}"),
+                RuleState::NotApplicable(why) => format!("n/a {why}"),
+            }
+        };
+        let all = "[roles]\nbackup-appliance=[\"10.0.0.1\"]\nworker=[\"10.0.0.2\"]\nbackup-server=[\"10.0.0.3\"]";
+        for (site, rule, expected) in [
+            (all.to_owned(), "vbaz-05a", "applies"),
+            (all.to_owned(), "vbaz-26", "unset cosmos-mongodb"),
+            (all.to_owned(), "vbaz-14", "off private-environment Pack"),
+            (format!("{all}\n[conditions]\nprivate-environment=true"), "vbaz-14", "n/a the site lists no virtual_network"),
+            (format!("{all}\n[conditions]\nprivate-environment=true\n[site]\nvirtual_network=[\"10.0.0.0/8\"]"), "vbaz-14", "applies"),
+            (format!("{all}\n[conditions]\nsql-protection=false"), "vbaz-22b", "off sql-protection Site"),
+            (format!("{all}\n[conditions]\nsql-redirect=false"), "vbaz-22a", "unset sql-protection"),
+            (all.to_owned(), "vbaz-09a", "n/a the site lists no smtp-server, neither under [roles] nor under [names]"),
+            (format!("{all}\n[names]\nsmtp-server=[\"mail.example.net\"]"), "vbaz-09a", "unset email-plain"),
+            (format!("{all}\n[names]\nveeam-update-repository=[]"), "vbaz-04", "n/a nothing names veeam-update-repository: list its names under [names]"),
+            (all.to_owned(), "vbaz-04", "applies"),
+            (all.to_owned(), "vbaz-01", "n/a the site lists no address of web-browser"),
+            (all.to_owned(), "vbaz-07-www", "alias off"),
+            (format!("{all}\n[site]\naliases=true"), "vbaz-07-www", "applies"),
+            (format!("{all}\n[site]\naliases=true"), "vbaz-29-usgov", "cloud usgov"),
+            (format!("{all}\n[site]\naliases=true\ncloud=\"usgov\""), "vbaz-29-usgov", "applies"),
+        ] {
+            // Keys of [site] must come before other tables only in our own eyes: TOML takes any order.
+            assert_eq!(state(&site, rule), expected, "{rule} with {site}");
+        }
+    }
+
+    #[test]
+    fn tags_are_resolved_for_the_region_and_cloud_of_the_site() {
+        let (matrix, site) = contoso();
+        let tag = |site: &Site, rule: &str| match &site
+            .rules()
+            .iter()
+            .find(|h| h.id.as_str() == rule)
+            .unwrap()
+            .to
+        {
+            DestinationHere::Tag { tag: TagHere::Known(id), .. } => matrix.tags().name(*id).to_owned(),
+            DestinationHere::Tag { tag: TagHere::Unknown { why, within }, .. } => {
+                format!("{why} / {:?}", within.map(|id| matrix.tags().name(id)))
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(tag(&site, "vbaz-22a"), "Sql.WestEurope");
+        assert_eq!(tag(&site, "vbaz-12"), "Storage");
+        let north = Site::parse("[site]\nregion = \"northeurope\"", "s", &matrix).unwrap();
+        assert!(tag(&north, "vbaz-22a").contains("for region northeurope"));
+        assert!(tag(&north, "vbaz-22a").ends_with("Some(\"Sql\")"));
+        let told: Vec<String> = north.warnings().iter().map(ToString::to_string).collect();
+        assert!(told.iter().any(|t| t.contains("know no region `northeurope`")), "{told:?}");
+        let gov = Site::parse("[site]\ncloud = \"usgov\"", "s", &matrix).unwrap();
+        assert!(tag(&gov, "vbaz-12").starts_with("no service tags of the usgov cloud"));
+        let names = |site: &Site, rule: &str| match &site
+            .rules()
+            .iter()
+            .find(|h| h.id.as_str() == rule)
+            .unwrap()
+            .to
+        {
+            DestinationHere::Tag { names, zones, accounts, .. }
+            | DestinationHere::Names { names, zones, accounts } => {
+                let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+                let zones: Vec<String> = zones.iter().map(ToString::to_string).collect();
+                (names.join(" "), zones.join(" "), *accounts)
+            }
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(
+            names(&site, "vbaz-27b"),
+            ("<account>.file.core.windows.net".into(), "privatelink.file.core.windows.net".into(), true)
+        );
+        assert_eq!(
+            names(&site, "vbaz-26"),
+            ("*.mongo.cosmos.azure.com".into(), "privatelink.mongo.cosmos.azure.com".into(), false)
+        );
+        assert_eq!(names(&gov, "vbaz-10").0, "login.microsoftonline.us pasff.usgovcloudapi.net");
+        // The page names these two itself; their private endpoints are those of the services behind the tags.
+        assert_eq!(names(&site, "vbaz-29").1, "privatelink.azure.com");
+        assert_eq!(names(&site, "vbaz-33").1, "privatelink.blob.core.windows.net");
+        assert!(names(&site, "vbaz-33").2);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn platform_traffic_is_known_by_direction_peer_port_and_name() {
+        let (matrix, site) = contoso();
+        let gov = Site::parse("[site]\ncloud = \"usgov\"\nresolvers = [\"10.0.0.53\"]", "s", &matrix).unwrap();
+        let line = |id: &str| -> BaselineLine { matrix.baseline().iter().find(|l| l.id == id).unwrap().clone() };
+        for (id, site, direction, peer, transport, port, name, expected) in [
+            ("plat-wire-80",   &site, Direction::Out, "168.63.129.16",   Transport::Tcp, 80,    "", true),
+            ("plat-wire-80",   &site, Direction::In,  "168.63.129.16",   Transport::Tcp, 80,    "", false),
+            ("plat-probe",     &site, Direction::In,  "168.63.129.16",   Transport::Tcp, 8080,  "", true),
+            ("plat-probe",     &site, Direction::In,  "168.63.129.17",   Transport::Tcp, 8080,  "", false),
+            ("plat-dns",       &site, Direction::Out, "168.63.129.16",   Transport::Udp, 53,    "", true),
+            ("plat-dns",       &site, Direction::Out, "168.63.129.16",   Transport::Udp, 5353,  "", false),
+            ("plat-dns",       &site, Direction::Out, "8.8.8.8",         Transport::Udp, 53,    "", false),
+            ("plat-dns",       &gov,  Direction::Out, "10.0.0.53",       Transport::Tcp, 53,    "", true),
+            ("plat-time",      &site, Direction::Out, "10.10.0.123",     Transport::Udp, 123,   "", true),
+            ("plat-time",      &site, Direction::Out, "192.0.2.1",       Transport::Udp, 123,   "", false),
+            ("plat-time",      &site, Direction::Out, "192.0.2.1",       Transport::Udp, 123,   "time.contoso.example", true),
+            ("plat-ntp",       &site, Direction::Out, "192.0.2.1",       Transport::Udp, 123,   "", true),
+            ("plat-imds",      &site, Direction::Out, "169.254.169.254", Transport::Tcp, 80,    "", true),
+            ("plat-imds",      &site, Direction::Out, "169.254.169.254", Transport::Tcp, 443,   "", false),
+            ("plat-kms",       &site, Direction::Out, "20.118.99.224",   Transport::Tcp, 1688,  "", true),
+            ("plat-kms",       &site, Direction::Out, "192.0.2.1",       Transport::Tcp, 1688,  "azkms.core.windows.net", true),
+            ("plat-kms",       &gov,  Direction::Out, "20.118.99.224",   Transport::Tcp, 1688,  "", false),
+            ("plat-kms-gov",   &gov,  Direction::Out, "23.97.0.13",      Transport::Tcp, 1688,  "", true),
+            ("plat-agent-ext", &site, Direction::Out, "20.60.0.1",       Transport::Tcp, 443,   "umsa1234.blob.core.windows.net", true),
+            ("plat-agent-ext", &site, Direction::Out, "20.60.0.1",       Transport::Tcp, 443,   "acct.blob.core.windows.net", false),
+            ("net-snat-scan",  &site, Direction::In,  "203.0.113.5",     Transport::Tcp, 22,    "", true),
+            ("net-snat-scan",  &site, Direction::In,  "10.10.200.1",     Transport::Tcp, 22,    "", false),
+        ] {
+            let parsed: Option<DomainName> = name.parse().ok();
+            let names: Vec<&DomainName> = parsed.iter().collect();
+            let contact = Contact { direction, peer: ip(peer), transport, port, names: &names };
+            assert_eq!(line(id).fits(site, contact), expected, "{id} {peer}:{port} {name}");
+        }
+    }
+
+    #[test]
+    fn an_exception_fits_only_what_it_says() {
+        let (_, site) = contoso();
+        let [agent, migration] = site.accepts() else { panic!("{:?}", site.accepts()) };
+        assert_eq!(
+            (agent.until.unwrap().to_string(), agent.line, migration.until),
+            ("2026-12-31".into(), 29, None)
+        );
+        let name: DomainName = "agent.contoso.example".parse().unwrap();
+        let fits = |names: &[&DomainName], from: &str, transport, port| {
+            agent.fits(&site, ip(from), ip("192.0.2.9"), names, transport, port)
+        };
+        assert!(fits(&[&name], "10.10.1.4", Transport::Tcp, 8443));
+        assert!(!fits(&[], "10.10.1.4", Transport::Tcp, 8443));
+        assert!(!fits(&[&name], "10.10.1.5", Transport::Tcp, 8443));
+        assert!(!fits(&[&name], "10.10.1.4", Transport::Udp, 8443));
+        assert!(!fits(&[&name], "10.10.1.4", Transport::Tcp, 8444));
+        assert!(migration.fits(&site, ip("10.10.2.1"), ip("192.0.2.9"), &[], Transport::Udp, 9));
+        assert!(!migration.fits(&site, ip("10.10.2.1"), ip("192.0.3.9"), &[], Transport::Udp, 9));
+    }
+
+    #[test]
+    fn all_mistakes_of_a_site_file_are_told_at_once_with_their_places() {
+        let text = r#"[site]
+nam = "x"
+cloud = "azure"
+region = "West Europe"
+storage_accounts = ["Contoso.blob.core.windows.net", "ok1"]
+resolvers = ["168.63.129.16", "10.0.0.0.1"]
+virtual_network = "10.0.0.0/8"
+aliases = "yes"
+subjects = ["wroker"]
+[names]
+update-repository = ["repository.veeam.com"]
+sql-managed-instance = ["10.0.0.9", "a..b"]
+[mirrors]
+"archive.ubunto.com" = ["10.0.0.1"]
+[conditions]
+private-enviroment = true
+vss = "on"
+[roles]
+bakup-appliance = ["10.10.1.4/24"]
+worker = ["10.0.0.1", ["10.0.0.2", "10.0.0.3"], "10.0.0.1"]
+console = [["10.0.0.3", "10.0.0.4"], "10.0.0.0/33"]
+azure-vm = "10.0.0.0/8"
+[[accept]]
+from = "worker"
+port = 70000
+proto = "tpc"
+until = 2026-02-30T10:00:00Z
+[rolls]
+"#;
+        // The last two lines are mistakes of TOML itself: told alone.
+        let matrix = Matrix::builtin();
+        let problems = Site::parse(text, "site.toml", &matrix).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:#?}");
+        assert!(problems[0].to_string().starts_with("site.toml:27:9: not TOML here"), "{}", problems[0]);
+
+        let text = text.replace("2026-02-30T10:00:00Z", "2026-02-03T10:00:00Z");
+        let problems = Site::parse(&text, "site.toml", &matrix).unwrap_err();
+        let told: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        let expected = [
+            ("site.toml:2:1:", "unknown key in [site] `nam`", "(did you mean `name`?)"),
+            ("site.toml:3:9:", "unknown cloud `azure`", "write one of public, usgov, china"),
+            ("site.toml:4:10:", "`West Europe`", "write `westeurope`"),
+            ("site.toml:5:21:", "no storage account", "write `contoso`"),
+            ("site.toml:6:31:", "`10.0.0.0.1` is no address", ""),
+            ("site.toml:7:19:", "`virtual_network` is a string", "write a list"),
+            ("site.toml:8:11:", "`aliases` is a string", "write true or false"),
+            ("site.toml:9:12:", "no role is left to audit", ""),
+            ("site.toml:9:13:", "unknown role `wroker`", "(did you mean `worker`?)"),
+            ("site.toml:11:1:", "unknown key in [names] `update-repository`", "veeam-update-repository"),
+            ("site.toml:12:25:", "`10.0.0.9` is an address", "under [roles]"),
+            ("site.toml:12:37:", "`a..b` is no domain name pattern", ""),
+            ("site.toml:14:1:", "no rule names `archive.ubunto.com`", "(did you mean `archive.ubuntu.com`?)"),
+            (
+                "site.toml:16:1:",
+                "unknown condition `private-enviroment`",
+                "(did you mean `private-environment`?)",
+            ),
+            ("site.toml:17:7:", "a condition holds or not", "write true or false"),
+            ("site.toml:19:1:", "unknown role `bakup-appliance`", "(did you mean `backup-appliance`?)"),
+            (
+                "site.toml:19:20:",
+                "bits set beyond",
+                "write `10.10.1.0/24` for the network or `10.10.1.4` for the host",
+            ),
+            ("site.toml:20:49:", "`10.0.0.1` stands twice in role `worker`", ""),
+            ("site.toml:21:12:", "`10.0.0.3` is in another host's list", ""),
+            ("site.toml:21:38:", "`10.0.0.0/33` is no prefix", ""),
+            ("site.toml:22:12:", "role `azure-vm` is a string", "write a list"),
+            ("site.toml:23:", "[[accept]] has no `reason`", ""),
+            ("site.toml:23:", "[[accept]] has no `to`", ""),
+            ("site.toml:25:8:", "`70000` is not a port", ""),
+            ("site.toml:26:9:", "`tpc` is no transport", ""),
+            ("site.toml:27:9:", "`until` is no day", ""),
+            ("site.toml:28:2:", "unknown key in the site file `rolls`", "(did you mean `roles`?)"),
+        ];
+        for (place, what, remedy) in expected {
+            let hit = told.iter().any(|t| t.starts_with(place) && t.contains(what) && t.contains(remedy));
+            assert!(hit, "{place} {what} {remedy} is not in\n{}", told.join("\n"));
+        }
+        assert_eq!(told.len(), expected.len(), "\n{}", told.join("\n"));
+    }
+
+    #[test]
+    fn a_site_that_would_audit_nothing_is_warned_of() {
+        let matrix = Matrix::builtin();
+        let site = Site::parse("[roles]\nconsole = [\"0.0.0.0/0\"]", "s", &matrix).unwrap();
+        let told: Vec<String> = site.warnings().iter().map(ToString::to_string).collect();
+        assert!(told.iter().any(|t| t.contains("every flow would be out of scope")), "{told:?}");
+        assert!(told.iter().any(|t| t.contains("every address holds role `console`")), "{told:?}");
+        assert!(Site::parse(CONTOSO, "s", &matrix).unwrap().warnings().is_empty());
     }
 }

@@ -385,7 +385,11 @@ pub(super) fn of_captures(findings: &mut Findings<'_>, inputs: &[CaptureSummary]
             findings.add(note(
                 Code::CaptureDamaged,
                 format!("{}: frame {frame}, at byte {offset}: {problem}", input.path.escape_debug()),
-                vec![EvidenceFrame { capture: input.path.clone(), frame: *frame }],
+                // The last frame that is whole: the damaged one has no bytes that a stranger could look at.
+                (*frame > 1)
+                    .then(|| EvidenceFrame { capture: input.path.clone(), frame: frame - 1 })
+                    .into_iter()
+                    .collect(),
             ));
         }
         if let Some(drops) = input.drops.filter(|&drops| drops > 0) {

@@ -186,7 +186,8 @@ impl<'a> Fits<'a> {
             }
             To::Role(role) => !site.role_names(*role).is_empty(),
             To::SiteDefined { role, names } => !site.role_names(*role).is_empty() || !names.is_empty(),
-            To::Tag { names, .. } => (self.proxied || in_network) && !names.is_empty(),
+            // Outside its prefixes is no; through a proxy the address is not seen.
+            To::Tag { names, .. } => self.proxied && !names.is_empty(),
             To::VirtualNetwork => false,
         };
         self.rules.iter().copied().filter(could).collect()

@@ -104,7 +104,8 @@ pub fn judge(case: Case<'_>, flows: Vec<FlowRecord>) -> (Audit, Vec<VerdictRow>)
         tool: Tool::this(),
         unreadable: case.unreadable.clone(),
         rules: packs_used(case.matrix),
-        service_tags: tags_used(case.matrix),
+        service_tags: tags_used(&case, true).into_iter().next(),
+        further_service_tags: further_tags(&case),
         site: SiteUsed { name: case.site.name().to_owned(), sha256: case.site.sha256().to_owned() },
         remarks: remarks(&case, &totals),
         totals,
@@ -553,11 +554,11 @@ fn packs_used(matrix: &Matrix) -> Vec<PackUsed> {
         .collect()
 }
 
-fn tags_used(matrix: &Matrix) -> Vec<TagsUsed> {
-    matrix
-        .tags()
-        .sources()
-        .iter()
+/// The service tag files of the site's cloud (or of the others), as loaded.
+fn tags_used(case: &Case<'_>, own_cloud: bool) -> Vec<TagsUsed> {
+    let sources = case.matrix.tags().sources().iter();
+    sources
+        .filter(|source| (source.cloud == case.site.cloud()) == own_cloud)
         .map(|source| TagsUsed {
             change_number: source.change_number,
             cloud: source.cloud.as_str().to_owned(),
@@ -565,6 +566,12 @@ fn tags_used(matrix: &Matrix) -> Vec<TagsUsed> {
             sha256: source.sha256.clone(),
         })
         .collect()
+}
+
+fn further_tags(case: &Case<'_>) -> Vec<TagsUsed> {
+    let mut further: Vec<TagsUsed> = tags_used(case, true).into_iter().skip(1).collect();
+    further.extend(tags_used(case, false));
+    further
 }
 
 /// What the reader must know before the findings.

@@ -1,6 +1,9 @@
 //! All integration tests in one binary, so that the heavy crates link once.
 
+mod capture_damage;
 mod casebook;
 mod laws;
 mod layering;
 mod scene;
+mod seed;
+mod shared_captures;

@@ -24,15 +24,15 @@ scenes! {
     fn nxdomain_for_a_documented_name_is_name_blocked(s) {
         asked_in_vain(s, APPLIANCE, "nginx.org", 3);
         s.findings(&["name-blocked"]);
-        s.expect_finding(finding("name-blocked").from(APPLIANCE).to_name("nginx.org").severity("medium").count(1));
+        s.expect_finding(finding("name-blocked").from(APPLIANCE).about("nginx.org").severity("medium").count(1));
     }
 
     fn refused_and_servfail_are_name_blocked_too(s) {
         asked_in_vain(s, APPLIANCE, "nginx.org", 5);
         s.at(3.0).dns(APPLIANCE, RESOLVER).query("packages.microsoft.com", A).rcode(2);
         s.findings(&["name-blocked"]);
-        s.expect_finding(finding("name-blocked").to_name("nginx.org"));
-        s.expect_finding(finding("name-blocked").to_name("packages.microsoft.com"));
+        s.expect_finding(finding("name-blocked").about("nginx.org"));
+        s.expect_finding(finding("name-blocked").about("packages.microsoft.com"));
     }
 
     fn a_query_without_any_answer_for_5_s_is_name_blocked(s) {
@@ -40,7 +40,7 @@ scenes! {
         s.at(1.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).wait(1.0).query("nginx.org", A);
         s.at(9.0).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
         s.findings(&["name-blocked"]);
-        s.expect_finding(finding("name-blocked").from(APPLIANCE).to_name("nginx.org"));
+        s.expect_finding(finding("name-blocked").from(APPLIANCE).about("nginx.org"));
     }
 
     fn a_query_answered_at_another_try_is_not(s) {
@@ -88,8 +88,8 @@ scenes! {
         s.at(4.0).dns(APPLIANCE, RESOLVER).query("archive.ubuntu.com", AAAA).rcode(3);
         s.at(5.0).dns(WORKER, RESOLVER).query("archive.ubuntu.com", A).rcode(3);
         s.findings(&["name-blocked"]);
-        s.expect_finding(finding("name-blocked").from(APPLIANCE).to_name("archive.ubuntu.com").count(2));
-        s.expect_finding(finding("name-blocked").from(WORKER).to_name("archive.ubuntu.com").count(1));
+        s.expect_finding(finding("name-blocked").from(APPLIANCE).about("archive.ubuntu.com").count(2));
+        s.expect_finding(finding("name-blocked").from(WORKER).about("archive.ubuntu.com").count(1));
         s.expect_finding(finding("name-blocked").times(2));
     }
 
@@ -133,7 +133,7 @@ scenes! {
         }
         s.expect(flow(APPLIANCE, WEB, 443).rows(30).undocumented());
         s.findings(&["unexpected-traffic"]);
-        s.expect_finding(finding("unexpected-traffic").from(APPLIANCE).to_name("exfil.example").count(30));
+        s.expect_finding(finding("unexpected-traffic").from(APPLIANCE).about("exfil.example").count(30));
     }
 
     fn other_ports_and_other_hosts_are_findings_of_their_own(s) {

@@ -24,8 +24,8 @@ scenes! {
 
     fn another_initial_sequence_number_on_the_same_ports_is_a_new_flow(s) {
         nginx_is_known(s);
-        s.tcp(APPLIANCE, WEB, 443).from_port(50_001).handshake().tls("nginx.org");
-        s.at(3.0).tcp(APPLIANCE, WEB, 443).from_port(50_001).handshake().tls("nginx.org").fin();
+        s.tcp(APPLIANCE, WEB, 443).client_port(50_001).handshake().tls("nginx.org");
+        s.at(3.0).tcp(APPLIANCE, WEB, 443).client_port(50_001).handshake().tls("nginx.org").fin();
         s.expect(nginx().rows(2).outcome("established").initiator_by("syn"));
         s.expect(nginx().row(0, 2).packets(5, 3)).expect(nginx().row(1, 2).packets(7, 4));
         s.findings(&[]);
@@ -41,8 +41,8 @@ scenes! {
 
     fn the_same_syn_after_both_sides_closed_is_a_new_flow(s) {
         nginx_is_known(s);
-        s.tcp(APPLIANCE, WEB, 443).from_port(50_001).isn(77).handshake().tls("nginx.org").fin();
-        s.at(4.0).tcp(APPLIANCE, WEB, 443).from_port(50_001).isn(77).handshake().tls("nginx.org").fin();
+        s.tcp(APPLIANCE, WEB, 443).client_port(50_001).isn(77).handshake().tls("nginx.org").fin();
+        s.at(4.0).tcp(APPLIANCE, WEB, 443).client_port(50_001).isn(77).handshake().tls("nginx.org").fin();
         s.expect(nginx().rows(2).outcome("established").packets(7, 4));
         s.findings(&[]);
     }
@@ -136,20 +136,20 @@ scenes! {
     }
 
     fn between_two_high_ports_the_first_packet_tells(s) {
-        let talk = s.at(1.0).tcp(APPLIANCE, WEB, 8443).from_port(50_001).missed(|t| t.handshake());
+        let talk = s.at(1.0).tcp(APPLIANCE, WEB, 8443).client_port(50_001).missed(|t| t.handshake());
         talk.server(b"news").client(b"thanks").server(b"more news").client_ack();
         s.expect(flow(WEB, APPLIANCE, 50_001).undocumented().outcome("midstream").initiator_by("first-packet"));
         s.findings(&["unexpected-traffic"]);
     }
 
     fn a_syn_outweighs_any_port(s) {
-        s.at(1.0).tcp(APPLIANCE, WEB, 50_001).from_port(443).handshake().exchange(b"one", b"two").fin();
+        s.at(1.0).tcp(APPLIANCE, WEB, 50_001).client_port(443).handshake().exchange(b"one", b"two").fin();
         s.expect(flow(APPLIANCE, WEB, 50_001).undocumented().initiator_by("syn").is("initiator_port", 443));
         s.findings(&["unexpected-traffic"]);
     }
 
     fn a_syn_ack_outweighs_any_port(s) {
-        let talk = s.at(1.0).tcp(APPLIANCE, WEB, 50_001).from_port(443).missed(|t| t.syn());
+        let talk = s.at(1.0).tcp(APPLIANCE, WEB, 50_001).client_port(443).missed(|t| t.syn());
         talk.synack().client_ack().exchange(b"one", b"two").fin();
         s.expect(flow(APPLIANCE, WEB, 50_001).undocumented().initiator_by("syn-ack").is("initiator_port", 443));
         s.findings(&["unexpected-traffic"]);
@@ -160,7 +160,7 @@ scenes! {
     fn link_upkeep_is_tallied_not_judged(s) {
         nginx_is_known(s);
         s.web(APPLIANCE, WEB, "nginx.org").at(2.0).arp().at(2.1).arp().at(2.2).neighbour_solicitation(APPLIANCE6);
-        s.at(2.3).udp("0.0.0.0", "255.255.255.255", 67).from_port(68).request(&dhcp_discover());
+        s.at(2.3).udp("0.0.0.0", "255.255.255.255", 67).client_port(68).request(&dhcp_discover());
         s.expect(nginx().outcome("established"));
         s.expect(flow("0.0.0.0", "255.255.255.255", 67).udp().rows(0));
         s.expect(flow(APPLIANCE6, "ff02::1:ff01:1", 0).icmp().rows(0));

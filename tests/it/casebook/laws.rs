@@ -6,7 +6,7 @@ use std::process::Command;
 
 #[test]
 fn the_casebook_is_large_and_its_names_are_unique() {
-    let mut names: Vec<_> = super::all().iter().map(|scene| scene.1).collect();
+    let mut names: Vec<_> = super::all().iter().map(|(_, scene)| scene.0).collect();
     let scenes = names.len();
     names.sort_unstable();
     names.dedup();
@@ -16,7 +16,7 @@ fn the_casebook_is_large_and_its_names_are_unique() {
 
 #[test]
 fn a_scene_gives_the_same_bytes_each_time() {
-    for (module, name, build) in super::all() {
+    for (module, (name, build)) in super::all() {
         let bytes = || {
             let mut scene = Scene::new();
             build(&mut scene);
@@ -33,8 +33,8 @@ fn a_bit_of_everything() -> Scene {
     let s = &mut scene;
     s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(0.1).resolve(APPLIANCE, "exfil.example", WEB2);
     s.at(1.0).web(APPLIANCE, WEB, "nginx.org");
-    s.at(2.0).tcp(APPLIANCE, WEB, 443).from_port(50_001).handshake().tls("nginx.org");
-    s.at(2.5).tcp(APPLIANCE, WEB, 443).from_port(50_001).handshake().tls("nginx.org").fin();
+    s.at(2.0).tcp(APPLIANCE, WEB, 443).client_port(50_001).handshake().tls("nginx.org");
+    s.at(2.5).tcp(APPLIANCE, WEB, 443).client_port(50_001).handshake().tls("nginx.org").fin();
     s.at(3.0).web(APPLIANCE, WEB2, "exfil.example");
     let hello = client_hello(Some("nginx.org"));
     s.at(4.0).tcp(APPLIANCE, WEB, 443).handshake().client(&hello[..80]).client(&hello[80..]).server_rst();
@@ -169,7 +169,7 @@ fn every_scene_reads_well_in_tshark() {
     let keep = std::env::var_os("PORTPROOF_SCENES").map(std::path::PathBuf::from);
     let dir = keep.unwrap_or_else(|| workshop("tshark"));
     let mut complaints = String::new();
-    for (module, name, build) in super::all() {
+    for (module, (name, build)) in super::all() {
         let mut scene = Scene::new();
         build(&mut scene);
         if scene.tolerates_damage() {
@@ -196,8 +196,9 @@ pub fn tshark_complains(path: &std::path::Path) -> String {
     let mut command = Command::new("tshark");
     command.arg("-r").arg(path).args(["-n", "-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE"]);
     command.args(["-o", "udp.check_checksum:TRUE", "-Y"]);
+    // An ICMPv6 error quotes a TCP checksum over payload that it cuts off: tshark takes that for a wrong one.
     command.arg(
-        "_ws.malformed || _ws.short || ip.checksum.status == 0 || tcp.checksum.status == 0 || \
+        "_ws.malformed || _ws.short || ip.checksum.status == 0 || (tcp.checksum.status == 0 && !icmpv6) || \
          udp.checksum.status == 0 || icmp.checksum.status == 0 || icmpv6.checksum.status == 0",
     );
     let output = command.output().expect("tshark starts");

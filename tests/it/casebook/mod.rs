@@ -13,11 +13,11 @@ mod outcome;
 mod quality;
 mod verdict;
 
-use crate::scene::Scene;
+use crate::scene::Builder;
 
-/// Every scene: module, name, and what builds it.
-pub fn all() -> Vec<(&'static str, &'static str, fn(&mut Scene))> {
-    let modules: [(_, &[(_, fn(&mut Scene))]); 6] = [
+/// Every scene with its module.
+pub fn all() -> Vec<(&'static str, Builder)> {
+    let modules: [(_, &[Builder]); 6] = [
         ("findings", findings::SCENES),
         ("flows", flows::SCENES),
         ("names", names::SCENES),
@@ -25,7 +25,8 @@ pub fn all() -> Vec<(&'static str, &'static str, fn(&mut Scene))> {
         ("quality", quality::SCENES),
         ("verdict", verdict::SCENES),
     ];
-    let scenes =
-        modules.into_iter().flat_map(|(module, scenes)| scenes.iter().map(move |s| (module, s.0, s.1)));
-    scenes.collect()
+    modules
+        .into_iter()
+        .flat_map(|(module, scenes)| scenes.iter().map(move |&scene| (module, scene)))
+        .collect()
 }

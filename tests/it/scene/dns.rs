@@ -147,7 +147,7 @@ impl Dns<'_> {
     fn send(&mut self, packet: impl FnOnce(Udp<'_>)) {
         self.scene.clock = self.at;
         let port = self.port;
-        packet(self.scene.udp(&self.client, &self.resolver, self.server_port).from_port(port));
+        packet(self.scene.udp(&self.client, &self.resolver, self.server_port).client_port(port));
         self.at += nanos(0.005);
         self.scene.clock = self.at;
     }

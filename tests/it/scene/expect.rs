@@ -1,7 +1,7 @@
 //! What an audit ought to say of a scene, and how what it said differs.
 
 use super::Scene;
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
@@ -121,7 +121,7 @@ impl FlowExpect {
     }
 
     /// `field` does not have this value.
-    pub fn is_not(self, field: &str, value: impl Into<Value>) -> Self {
+    pub fn never(self, field: &str, value: impl Into<Value>) -> Self {
         self.check(field, Check::IsNot(value.into()))
     }
 
@@ -254,7 +254,7 @@ impl FindingExpect {
     }
 
     /// Only those about this destination name.
-    pub fn to_name(mut self, name: &str) -> Self {
+    pub fn about(mut self, name: &str) -> Self {
         self.keys.push(("to/name", name.into()));
         self
     }
@@ -414,9 +414,9 @@ impl Scene {
 
         for (rule, state) in &expect.coverage {
             let came = coverage.iter().find(|item| item["rule"] == rule.as_str());
-            let came = came.map_or("no line".to_string(), |item| item["state"].to_string());
-            if came != json!(state).to_string() {
-                problems.push(format!("coverage of {rule}: expected {state:?}, came {came}"));
+            let came = came.and_then(|item| item["state"].as_str()).unwrap_or("no line");
+            if came != state {
+                problems.push(format!("coverage of {rule}: expected {state:?}, came {came:?}"));
             }
         }
         for (rule, text) in &expect.coverage_why {

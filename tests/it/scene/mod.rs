@@ -77,6 +77,9 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap_or_else(|_| panic!("`{text}` is no address"))
 }
 
+/// What makes a scene, under its name.
+pub type Builder = (&'static str, fn(&mut Scene));
+
 /// Conversations, the site that they happen at, and what the audit ought to say of them.
 pub struct Scene {
     clock: i64,
@@ -419,7 +422,7 @@ macro_rules! scenes {
         $($(#[$meta])* fn $name($scene: &mut $crate::scene::Scene) $body)*
 
         /// Every scene of this module.
-        pub const SCENES: &[(&str, fn(&mut $crate::scene::Scene))] = &[$((stringify!($name), $name)),*];
+        pub const SCENES: &[$crate::scene::Builder] = &[$((stringify!($name), $name)),*];
 
         mod plays {
             $(#[test] fn $name() { $crate::scene::play(stringify!($name), super::$name); })*

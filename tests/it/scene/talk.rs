@@ -109,12 +109,18 @@ impl<'s, Over> Talk<'s, Over> {
     /// An ICMP or ICMPv6 error from `from` to the client about the client's last packet.
     fn icmp_error(&mut self, from: &str, kind: u8, code: u8) {
         let (from, to) = (address(from), self.client.ip);
-        let (protocol, most, four) = match (from, kind, code) {
-            (IpAddr::V4(_), 3, 4) => (wire::ICMP, 28, [0, 0, 0x05, 0x14]), // next-hop MTU 1300
-            (IpAddr::V4(_), 5, _) => (wire::ICMP, 28, [192, 0, 2, 254]),   // a better gateway
-            (IpAddr::V4(_), ..) => (wire::ICMP, 28, [0; 4]),
-            (IpAddr::V6(_), 2, _) => (wire::ICMP6, 60, [0, 0, 0x05, 0x14]),
-            (IpAddr::V6(_), ..) => (wire::ICMP6, 60, [0; 4]),
+        let (protocol, four) = match (from, kind, code) {
+            (IpAddr::V4(_), 3, 4) => (wire::ICMP, [0, 0, 0x05, 0x14]), // next-hop MTU 1300
+            (IpAddr::V4(_), 5, _) => (wire::ICMP, [192, 0, 2, 254]),   // a better gateway
+            (IpAddr::V4(_), ..) => (wire::ICMP, [0; 4]),
+            (IpAddr::V6(_), 2, _) => (wire::ICMP6, [0, 0, 0x05, 0x14]),
+            (IpAddr::V6(_), ..) => (wire::ICMP6, [0; 4]),
+        };
+        // IPv4: the header and 8 bytes (RFC 792). IPv6 quotes more (RFC 4443): here, all of the TCP header.
+        let most = match from {
+            IpAddr::V4(_) => 28,
+            IpAddr::V6(_) if self.quotable[6] == wire::TCP => 40 + usize::from(self.quotable[52] >> 4) * 4,
+            IpAddr::V6(_) => 1232,
         };
         let quote = &self.quotable[..self.quotable.len().min(most)];
         let body = wire::icmp(from, to, kind, code, four, quote);
@@ -135,7 +141,7 @@ impl<Over> Talk<'_, Over> {
     }
 
     /// The client uses this port.
-    pub fn from_port(mut self, port: u16) -> Self {
+    pub fn client_port(mut self, port: u16) -> Self {
         self.client.port = port;
         self
     }

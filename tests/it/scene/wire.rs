@@ -78,7 +78,7 @@ impl Ip {
                 let total = if self.length_zero { 0 } else { 20 + self.body.len() as u16 };
                 let fragment = match self.piece {
                     None => 0x4000, // don't fragment
-                    Some(piece) => piece.offset / 8 | if piece.more { 0x2000 } else { 0 },
+                    Some(piece) => (piece.offset / 8) | (u16::from(piece.more) << 13),
                 };
                 out.extend([0x45, 0]);
                 out.extend(total.to_be_bytes());

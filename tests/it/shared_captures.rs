@@ -3,7 +3,7 @@
 //! The collection lies beside the repository, in `../shared/captures`; without it the test says so and passes, unless
 //! PORTPROOF_REQUIRE_SHARED=1.
 
-use super::*;
+use portproof::capture::*;
 use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,9 +1,9 @@
 //! Damage at every byte: never a panic, never an endless walk, what was good before it counts.
 
-use super::write::{PcapStyle, PcapWriter};
-use super::*;
-use crate::decode::decode;
-use crate::model::Timestamp;
+use portproof::capture::write::{PcapStyle, PcapWriter};
+use portproof::capture::*;
+use portproof::decode::decode;
+use portproof::model::Timestamp;
 use std::io::{Cursor, Read, Write};
 
 const FRAMES: u32 = 4;
@@ -63,8 +63,11 @@ fn pcapng(big: bool) -> Vec<u8> {
     out
 }
 
-/// Reads a capture through, decoding each frame; hands back the frames' (offset, bytes) and how it ended.
-fn read(bytes: &[u8]) -> Option<(Vec<(u64, Vec<u8>)>, CaptureEnd)> {
+/// The frames' (offset, bytes), and how the capture ended.
+type WalkedThrough = (Vec<(u64, Vec<u8>)>, CaptureEnd);
+
+/// Reads a capture through, decoding each frame.
+fn read(bytes: &[u8]) -> Option<WalkedThrough> {
     let mut reader =
         CaptureReader::from_read("memory", Box::new(Cursor::new(bytes.to_vec())), Digest::None).ok()?;
     let mut frames = Vec::new();
