@@ -128,12 +128,13 @@ pub(super) fn audit() -> Audit {
             product_version: "9".into(),
             sha256: "ab".repeat(32),
         }],
-        service_tags: vec![TagsUsed {
+        service_tags: Some(TagsUsed {
             change_number: 363,
             cloud: "Public".into(),
             date: None,
             sha256: "cd".repeat(32),
-        }],
+        }),
+        further_service_tags: Vec::new(),
         site: SiteUsed { name: "contoso\u{7}-weu".into(), sha256: "ef".repeat(32) },
         remarks: vec!["The site lists no resolvers: every resolver's answers count as name evidence.".into()],
         totals: Totals {
@@ -161,7 +162,7 @@ pub(super) fn audit() -> Audit {
         findings: vec![
             finding(
                 Code::UnexpectedTraffic,
-                "backup-appliance 10.1.0.4 -> 203.0.113.7 TCP 8443\u{1b}]0;x\u{7}, 3 connections established",
+                "an unknown service\u{1b}]0;x\u{7} is reached, 3 connections established",
             ),
             blocked,
             finding(Code::UnexpectedResolver, "backup-appliance 10.1.0.4 asks 8.8.8.8"),
