@@ -63,19 +63,11 @@ fn pcapng(big: bool) -> Vec<u8> {
     out
 }
 
-<<<<<<< HEAD:tests/it/capture_damage.rs
-/// The frames' (offset, bytes), and how the capture ended.
-type WalkedThrough = (Vec<(u64, Vec<u8>)>, CaptureEnd);
-
-/// Reads a capture through, decoding each frame.
-fn read(bytes: &[u8]) -> Option<WalkedThrough> {
-=======
 /// A frame's offset and bytes.
 type Seen = (u64, Vec<u8>);
 
 /// Reads a capture through, decoding each frame; hands back the frames and how it ended.
 fn read(bytes: &[u8]) -> Option<(Vec<Seen>, CaptureEnd)> {
->>>>>>> dbb1afa620800dfcfa5c27bdeb9d8929f23070ee:src/capture/robustness.rs
     let mut reader =
         CaptureReader::from_read("memory", Box::new(Cursor::new(bytes.to_vec())), Digest::None).ok()?;
     let mut frames = Vec::new();
