@@ -554,7 +554,7 @@ mod tests {
             pieces.push(piece);
         }
         let tallies = scratch.path("summary.jsonl");
-        write_summary(&tallies, &[capture.summary.clone()]).unwrap();
+        write_summary(&tallies, std::slice::from_ref(&capture.summary)).unwrap();
         for extension in ["parquet", "arrow"] {
             let path = scratch.path(&format!("flows.{extension}"));
             write_partial_flows(&path, [(&capture.summary.path, &*pieces)].into_iter()).unwrap();
