@@ -3,6 +3,7 @@
 mod capture_damage;
 mod captures;
 mod casebook;
+mod golden;
 mod laws;
 mod layering;
 mod scene;
