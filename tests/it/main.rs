@@ -1,3 +1,4 @@
 //! All integration tests in one binary, so that the heavy crates link once.
 
+mod glossary;
 mod layering;
