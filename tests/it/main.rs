@@ -5,6 +5,7 @@ mod captures;
 mod casebook;
 mod golden;
 mod laws;
+mod glossary;
 mod layering;
 mod scene;
 mod seed;
