@@ -149,10 +149,15 @@ impl Pcap {
             return Err(self.stop_in_header(source));
         }
         let offset = source.offset();
-        let header = source.window();
-        let seconds = u32_at(header, 0, self.big);
-        let fraction = u32_at(header, 4, self.big);
-        let (first, second) = (u32_at(header, 8, self.big), u32_at(header, 12, self.big));
+        let Some(header) = source.window().first_chunk::<16>() else {
+            return Err(self.stop_in_header(source));
+        };
+        let header = u128::from_le_bytes(*header);
+        let word = |at: u32| {
+            let word = (header >> at) as u32;
+            if self.big { word.swap_bytes() } else { word }
+        };
+        let (seconds, fraction, first, second) = (word(0), word(32), word(64), word(96));
         let (captured, original) = match self.lengths {
             Lengths::CapturedFirst => (first, second),
             Lengths::OriginalFirst => (second, first),
@@ -184,7 +189,7 @@ impl Pcap {
     }
 
     #[cold]
-    fn stop_in_header(&self, source: &mut Source) -> Stop {
+    fn stop_in_header(&self, source: &Source) -> Stop {
         let have = source.window().len() as u64;
         if have == 0 && source.failure().is_none() {
             return Stop::Complete;

@@ -188,7 +188,7 @@ impl Pcapng {
     }
 
     #[cold]
-    fn stop_in_header(source: &mut Source) -> Stop {
+    fn stop_in_header(source: &Source) -> Stop {
         let have = source.window().len() as u64;
         if have == 0 && source.failure().is_none() {
             return Stop::Complete;
@@ -330,7 +330,7 @@ impl Pcapng {
 
     fn enhanced(&mut self, source: &mut Source, length: u32) -> Result<Record, Stop> {
         self.packet_whole(source, length, 32)?;
-        let block = source.window();
+        let block = source.window().get(..28).unwrap_or_default();
         let head = PacketHead {
             interface: u32_at(block, 8, self.big),
             units: u64::from(u32_at(block, 12, self.big)) << 32 | u64::from(u32_at(block, 16, self.big)),

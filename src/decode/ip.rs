@@ -14,6 +14,7 @@ pub(super) struct IpHead<'a> {
     pub(super) dst: IpAddr,
     pub(super) ttl: u8,
     pub(super) fragment: Option<Fragment>,
+    pub(super) fragment_bytes: &'a [u8],
     pub(super) ip_bytes: &'a [u8],
 }
 
@@ -36,6 +37,7 @@ impl<'a> IpHead<'a> {
             vni: walk.vni,
             link_interface: walk.link_interface,
             fragment: self.fragment,
+            fragment_bytes: self.fragment_bytes,
             payload,
             ip_bytes: self.ip_bytes,
             shortfall,
@@ -79,15 +81,17 @@ pub(super) fn ipv4<'a>(region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
         id: header.identification().into(),
         offset: u32::from(header.fragments_offset().value()) * 8,
         more: header.more_fragments(),
+        protocol: header.protocol().0,
     });
+    let payload = packet.after(header_bytes);
     let head = IpHead {
         src: IpAddr::V4(header.source_addr()),
         dst: IpAddr::V4(header.destination_addr()),
         ttl: header.ttl(),
         fragment,
+        fragment_bytes: if fragment.is_some() { payload.bytes } else { &[] },
         ip_bytes: packet.bytes,
     };
-    let payload = packet.after(header_bytes);
     match header.protocol().0 {
         protocol @ (6 | 17 | 1) if fragment.is_none() => transport::transport(protocol, payload, head, walk),
         51 => extensions(51, payload, head, walk),
@@ -115,14 +119,16 @@ fn ipv4_irregular<'a>(region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
     let more = flags & 0x2000 != 0;
     let id = u16::from_be_bytes([fixed[4], fixed[5]]).into();
     let packet = region.limit(length);
+    let protocol = fixed[9];
     let head = IpHead {
         src: IpAddr::from([fixed[12], fixed[13], fixed[14], fixed[15]]),
         dst: IpAddr::from([fixed[16], fixed[17], fixed[18], fixed[19]]),
         ttl: fixed[8],
-        fragment: (more || offset > 0).then_some(Fragment { id, offset, more }),
+        fragment: (more || offset > 0).then_some(Fragment { id, offset, more, protocol }),
+        fragment_bytes: &[],
         ip_bytes: packet.bytes,
     };
-    unless_later_fragment(fixed[9], packet.after(header_bytes), head, walk)
+    unless_later_fragment(protocol, packet.after(header_bytes), head, walk)
 }
 
 /// An IPv6 packet (RFC 8200).
@@ -148,6 +154,7 @@ pub(super) fn ipv6<'a>(region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
         dst: IpAddr::V6(header.destination_addr()),
         ttl: header.hop_limit(),
         fragment: None,
+        fragment_bytes: &[],
         ip_bytes: packet.bytes,
     };
     let payload = packet.after(40);
@@ -185,6 +192,7 @@ pub(super) fn extension(protocol: u8, bytes: &[u8]) -> Extension {
                 id: u32::from_be_bytes(id),
                 offset: (place & 0xFFF8).into(),
                 more: place & 1 != 0,
+                protocol: next,
             };
             return Extension::Fragment(next, fragment);
         }
@@ -208,11 +216,13 @@ fn extensions<'a>(protocol: u8, region: Region<'a>, head: IpHead<'a>, walk: Walk
             Extension::None => return unless_later_fragment(protocol, region, head, walk),
             Extension::Fragment(next, fragment) => {
                 // A fragment that is the whole datagram (RFC 6946) is none.
-                if fragment.offset > 0 || fragment.more {
-                    head.fragment = Some(fragment);
-                }
+                let whole = fragment.offset == 0 && !fragment.more;
                 protocol = next;
                 region = region.after(8);
+                if !whole {
+                    head.fragment = Some(fragment);
+                    head.fragment_bytes = region.bytes;
+                }
             }
             Extension::Whole(next, size) if size <= region.wire => {
                 protocol = next;
@@ -238,4 +248,13 @@ fn unless_later_fragment<'a>(
         return head.packet(transport, Payload::None, Some(Shortfall::LaterFragment), walk);
     }
     transport::transport(protocol, region, head, walk)
+}
+
+/// A datagram put together again from its fragments: what its protocol carries.
+pub(super) fn datagram<'a>(protocol: u8, bytes: &'a [u8], head: IpHead<'a>, walk: Walk<'_>) -> Decoded<'a> {
+    let region = Region::new(bytes, bytes.len());
+    match extension(protocol, bytes) {
+        Extension::None => transport::transport(protocol, region, head, walk),
+        _ => extensions(protocol, region, head, walk),
+    }
 }

@@ -24,13 +24,15 @@ pub use packet::{
 use crate::capture::Frame;
 use region::{Region, Walk};
 use std::borrow::Cow;
+use std::net::IpAddr;
 
 /// What a site may set about decoding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DecodeOptions {
-    /// UDP destination ports of VXLAN. By default 4789 (RFC 7348), 8472 (Linux's own, from before the RFC) and
-    /// 4790 (with the generic protocol extension).
+    /// UDP destination ports of VXLAN. By default 4789 (RFC 7348) and 8472 (Linux's own, from before the RFC).
     pub vxlan_ports: Cow<'static, [u16]>,
+    /// UDP destination ports of VXLAN with the generic protocol extension. By default 4790.
+    pub vxlan_gpe_ports: Cow<'static, [u16]>,
     /// UDP destination ports of Geneve. By default 6081 (RFC 8926).
     pub geneve_ports: Cow<'static, [u16]>,
 }
@@ -38,7 +40,8 @@ pub struct DecodeOptions {
 impl DecodeOptions {
     /// The ports that IANA and Linux give.
     pub const DEFAULT: DecodeOptions = DecodeOptions {
-        vxlan_ports: Cow::Borrowed(&[4789, 8472, 4790]),
+        vxlan_ports: Cow::Borrowed(&[4789, 8472]),
+        vxlan_gpe_ports: Cow::Borrowed(&[4790]),
         geneve_ports: Cow::Borrowed(&[6081]),
     };
 }
@@ -68,6 +71,37 @@ pub fn decode_with<'a>(frame: &Frame<'a>, options: &DecodeOptions) -> Decoded<'a
         whole.limit(whole.wire.saturating_sub(usize::from(frame.fcs_bytes)))
     };
     link::link(frame.link_type, region, Walk::new(options))
+}
+
+/// What all fragments of a datagram have in common.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatagramHead {
+    /// Source address.
+    pub src: IpAddr,
+    /// Destination address.
+    pub dst: IpAddr,
+    /// Time to live, or hop limit, of the first of them.
+    pub ttl: u8,
+    /// What the datagram carries, by protocol number.
+    pub protocol: u8,
+    /// Innermost VLAN identifier of the first of them.
+    pub vlan: Option<u16>,
+    /// Innermost virtual network identifier of the first of them.
+    pub vni: Option<u32>,
+}
+
+/// Decodes a datagram that was put together again from its fragments (or as far as it is there).
+pub fn decode_datagram<'a>(head: &DatagramHead, bytes: &'a [u8]) -> Decoded<'a> {
+    let walk = Walk { vlan: head.vlan, vni: head.vni, ..Walk::new(&DEFAULT_OPTIONS) };
+    let ip = ip::IpHead {
+        src: head.src,
+        dst: head.dst,
+        ttl: head.ttl,
+        fragment: None,
+        fragment_bytes: &[],
+        ip_bytes: bytes,
+    };
+    ip::datagram(head.protocol, bytes, ip, walk)
 }
 
 #[cfg(test)]

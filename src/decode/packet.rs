@@ -76,6 +76,8 @@ pub struct Packet<'a> {
     pub link_interface: Option<u32>,
     /// Set where the packet is a fragment of a datagram.
     pub fragment: Option<Fragment>,
+    /// What was captured of a fragment's part of the datagram; empty where the packet is no fragment.
+    pub fragment_bytes: &'a [u8],
     /// The transport's part.
     pub payload: Payload<'a>,
     /// Captured bytes from the innermost IP header on, link padding and trailers left out.
@@ -93,6 +95,8 @@ pub struct Fragment {
     pub offset: u32,
     /// Whether more fragments follow.
     pub more: bool,
+    /// What the datagram carries, by protocol number.
+    pub protocol: u8,
 }
 
 /// Why a packet was understood only in part. It still counts as a packet.

@@ -308,7 +308,7 @@ fn a_frame_check_sequence_is_no_payload() {
 
 #[test]
 fn fragments_tell_their_place_and_only_the_first_has_a_transport() {
-    let place = |more: bool, offset: u32| Some(Fragment { id: 0x1234, offset, more });
+    let place = |more: bool, offset: u32| Some(Fragment { id: 0x1234, offset, more, protocol: 6 });
     for (flags, fragment, expected) in [
         (0x4000u16, None, V4_TCP),
         (0x2000, place(true, 0), V4_TCP),
@@ -400,6 +400,7 @@ fn of_a_tunnel_the_innermost_conversation_is_the_packet() {
         ("VXLAN",               v4(17, &udp(4789, &vxlan(0x123456, &inner))), FOUR, Some(0x123456)),
         ("VXLAN, Linux's port", v6(17, &udp(8472, &vxlan(7, &inner))), FOUR, Some(7)),
         ("VXLAN, IPv4 inside",  v4(17, &udp(4790, &stack(&[&[0x0C, 0, 0, 1, 0, 0, 7, 0], &four]))), FOUR, Some(7)),
+        ("VXLAN, reserved bits", v4(17, &udp(4789, &stack(&[&[0xFF, 9, 9, 1, 0, 0, 7, 9], &inner]))), FOUR, Some(7)),
         ("VXLAN in VXLAN",      v4(17, &udp(4789, &vxlan(7, &stack(&[&eth(0x0800), &v4(17, &udp(4789, &vxlan(8, &inner)))])))), FOUR, Some(8)),
         ("Geneve, Ethernet",    v4(17, &udp(6081, &stack(&[&[0, 0, 0x65, 0x58, 0, 0, 9, 0], &inner]))), FOUR, Some(9)),
         ("Geneve with options", v4(17, &udp(6081, &stack(&[&[1, 0, 0x86, 0xDD, 0, 0, 9, 0, 0, 0, 0, 0], &six]))), V6_TCP, Some(9)),

@@ -85,7 +85,9 @@ pub(super) fn by_port<'a>(
     walk: Walk<'_>,
 ) -> Option<Packet<'a>> {
     if walk.options.vxlan_ports.contains(&port) {
-        vxlan(data, head, walk)
+        vxlan(data, head, walk, false)
+    } else if walk.options.vxlan_gpe_ports.contains(&port) {
+        vxlan(data, head, walk, true)
     } else if walk.options.geneve_ports.contains(&port) {
         geneve(data, head, walk)
     } else {
@@ -98,18 +100,18 @@ fn inside<'o>(head: IpHead<'_>, walk: Walk<'o>, vni: u32) -> Option<Walk<'o>> {
     Some(Walk { strict, vni: Some(vni), ..walk.deeper()? })
 }
 
-/// RFC 7348: flags with the I bit, 24 reserved bits (some carry a group policy), the network identifier, 8 reserved. With
-/// the P bit of the generic protocol extension (draft-ietf-nvo3-vxlan-gpe) the last reserved octet before the identifier
-/// tells what is inside.
+/// RFC 7348: flags with the I bit, 24 reserved bits (some carry a group policy), the network identifier, 8 reserved. In the
+/// generic protocol extension (draft-ietf-nvo3-vxlan-gpe) the P bit says that the last reserved octet before the
+/// identifier tells what is inside; elsewhere reserved bits carry no meaning, set or not.
 #[cold]
 #[inline(never)]
-fn vxlan<'a>(data: Region<'a>, head: IpHead<'a>, walk: Walk<'_>) -> Option<Packet<'a>> {
+fn vxlan<'a>(data: Region<'a>, head: IpHead<'a>, walk: Walk<'_>, generic: bool) -> Option<Packet<'a>> {
     let (flags, vni) = (data.u32_at(0)?, data.u32_at(4)?);
     if flags & 0x0800_0000 == 0 {
         return None;
     }
     let (inner, walk) = (data.after(8), inside(head, walk, vni >> 8)?);
-    match (flags & 0x0400_0000 != 0, flags & 0xFF) {
+    match (generic && flags & 0x0400_0000 != 0, flags & 0xFF) {
         (false, _) | (true, 3) => packet(link::ethernet(inner, walk)),
         (true, 1) => packet(super::ip::ipv4(inner, walk)),
         (true, 2) => packet(super::ip::ipv6(inner, walk)),

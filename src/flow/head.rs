@@ -29,14 +29,14 @@ pub struct Segment {
     pub bytes: Box<[u8]>,
 }
 
-fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     let digits = b"0123456789abcdef";
     let text: Vec<u8> =
         bytes.iter().flat_map(|b| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]]).collect();
     serializer.serialize_str(&String::from_utf8_lossy(&text))
 }
 
-fn unhex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u8]>, D::Error> {
+pub(super) fn unhex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u8]>, D::Error> {
     let text = String::deserialize(deserializer)?;
     let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
     let pairs = text.as_bytes().chunks(2);

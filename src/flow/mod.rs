@@ -2,6 +2,7 @@
 
 mod community_id;
 mod finish;
+mod fragments;
 mod head;
 mod key;
 mod outcome;
@@ -11,6 +12,9 @@ mod stitch;
 mod table;
 
 pub use finish::{Finisher, HostSight, tcp_stream};
+pub use fragments::{
+    Datagram, FRAGMENT_MEMORY_BYTES, FRAGMENT_WAIT_NANOS, FragmentPiece, Reassembly, by_datagram, datagram,
+};
 pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Segment, Stream};
 pub use key::{FlowKey, Side};
 pub use outcome::{ConnState, Outcome};

@@ -3,9 +3,10 @@
 //! Every fact is a sum, a minimum, a maximum or a set, so that it carries no trace of where the capture was cut.
 //! What the facts mean is decided after stitching (`outcome`), never here.
 
+use super::fragments::FragmentPiece;
 use super::head::Head;
 use super::key::{FlowKey, Side};
-use crate::model::{CaptureId, FramePoint, Timestamp};
+use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
@@ -171,6 +172,9 @@ pub struct PartialFlow {
     pub quotes: Vec<QuoteFact>,
     /// The latest ICMP error about it.
     pub quoted_last: Option<Timestamp>,
+    /// Fragments whose rest is in no frame of this stretch. Such a stretch has nothing else: its ports are not known.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fragments: Vec<FragmentPiece>,
 }
 
 fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
@@ -262,7 +266,16 @@ impl PartialFlow {
             high: SideFacts::default(),
             quotes: Vec::new(),
             quoted_last: None,
+            fragments: Vec::new(),
         }
+    }
+
+    /// Fragments between two addresses that wait for their rest.
+    pub fn of_fragments(pieces: Vec<FragmentPiece>) -> Option<Self> {
+        let first = pieces.first()?;
+        let ends = [Endpoint::new(first.src, 0), Endpoint::new(first.dst, 0)];
+        let (key, _) = FlowKey::of(Transport::from_number(first.protocol), ends[0], ends[1]);
+        Some(PartialFlow { vlan: first.vlan, vni: first.vni, fragments: pieces, ..PartialFlow::new(key) })
     }
 
     /// What a side sent.
@@ -293,7 +306,9 @@ impl PartialFlow {
 
     /// Where it begins in the evidence: its first frame, or the first ICMP error about it.
     pub fn begin(&self) -> Option<FramePoint> {
-        earlier(self.first(), self.quotes.iter().map(|quote| quote.point).min())
+        let quoted = self.quotes.iter().map(|quote| quote.point).min();
+        let fragment = self.fragments.iter().map(|piece| piece.point).min();
+        earlier(earlier(self.first(), quoted), fragment)
     }
 
     /// The latest time at which anything was seen of it.
@@ -352,12 +367,14 @@ impl PartialFlow {
         self.quoted_last = quoted_last;
         self.low.merge(other.low, duplicate_nanos);
         self.high.merge(other.high, duplicate_nanos);
+        self.fragments.extend(other.fragments);
     }
 
     /// Translates the capture numbers of all points.
     pub fn renumber(&mut self, number: impl Fn(CaptureId) -> CaptureId) {
         let quotes = self.quotes.iter_mut().map(|quote| &mut quote.point);
-        for point in self.low.points_mut().chain(self.high.points_mut()).chain(quotes) {
+        let fragments = self.fragments.iter_mut().map(|piece| &mut piece.point);
+        for point in self.low.points_mut().chain(self.high.points_mut()).chain(quotes).chain(fragments) {
             point.capture = number(point.capture);
         }
     }

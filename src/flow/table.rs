@@ -109,6 +109,31 @@ impl FlowTable {
         }
     }
 
+    /// Counts a datagram that came in several frames: `packet` at the last of them, the others with its flow.
+    pub fn observe_datagram(
+        &mut self,
+        packet: &Packet<'_>,
+        frames: &[(FramePoint, u32)],
+        dns: Option<bool>,
+    ) -> Observed {
+        let Some((&(point, wire_len), earlier)) = frames.split_last() else { return Observed::NoTransport };
+        let observed = self.observe(packet, point, wire_len, dns);
+        let (src_port, dst_port) = match packet.payload {
+            Payload::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
+            Payload::Udp(udp) => (udp.src_port, udp.dst_port),
+            Payload::Ports(src, dst) => (src, dst),
+            Payload::Icmp(icmp) => icmp_ports(packet.transport == Transport::Icmp6, icmp.kind, icmp.code),
+            Payload::None => (0, 0),
+        };
+        if observed == Observed::Flow {
+            let (key, side) = key_of(packet, src_port, dst_port);
+            for &(point, wire_len) in earlier {
+                count(self.flow(key, point, false), side, packet, point, wire_len);
+            }
+        }
+        observed
+    }
+
     fn observe_icmp(
         &mut self,
         packet: &Packet<'_>,

@@ -6,8 +6,8 @@ use crate::capture::{
     ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Compression, Digest, FileFormat, Input, InputProblem,
     discover,
 };
-use crate::decode::{Decoded, Packet, Payload, Shortfall, SkipReason, decode};
-use crate::flow::{FlowTable, Observed, PartialFlow};
+use crate::decode::{Decoded, Packet, Payload, Shortfall, SkipReason, decode, decode_datagram};
+use crate::flow::{Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Reassembly};
 use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Transport};
 use crate::names::{DnsObservation, dns};
 use std::collections::BTreeMap;
@@ -143,6 +143,7 @@ struct Mapper {
     without_flow: BTreeMap<String, u64>,
     spans: Spans,
     dns: Vec<DnsObservation>,
+    reassembly: Reassembly,
 }
 
 fn count(map: &mut BTreeMap<String, u64>, word: &str) {
@@ -170,6 +171,7 @@ impl Mapper {
             without_flow: BTreeMap::new(),
             spans: Spans::default(),
             dns: Vec::new(),
+            reassembly: Reassembly::default(),
         }
     }
 
@@ -196,8 +198,36 @@ impl Mapper {
         if let Some(kind) = upkeep(packet) {
             return count(&mut self.upkeep, kind);
         }
-        let message = self.dns_message(packet, point);
-        match self.table.observe(packet, point, wire_len, message) {
+        if let Some(piece) = FragmentPiece::of(packet, point, wire_len) {
+            if let Some(datagram) = self.reassembly.add(piece) {
+                self.datagram(&datagram);
+            }
+            return;
+        }
+        let message = dns_message(packet, point).map(|message| self.keep(message));
+        let observed = self.table.observe(packet, point, wire_len, message);
+        self.tally(packet, observed);
+    }
+
+    /// A datagram that was put together again.
+    fn datagram(&mut self, datagram: &Datagram) {
+        let Decoded::Packet(packet) = decode_datagram(&datagram.head, &datagram.bytes) else {
+            return count(&mut self.without_flow, "transport-header-malformed");
+        };
+        let Some(&(point, _)) = datagram.frames.last() else { return };
+        let message = dns_message(&packet, point).map(|message| self.keep(message));
+        let observed = self.table.observe_datagram(&packet, &datagram.frames, message);
+        self.tally(&packet, observed);
+    }
+
+    fn keep(&mut self, observation: DnsObservation) -> bool {
+        let response = observation.message.response;
+        self.dns.push(observation);
+        response
+    }
+
+    fn tally(&mut self, packet: &Packet<'_>, observed: Observed) {
+        match observed {
             Observed::Flow | Observed::Quote => {}
             Observed::UnreadableQuote => {
                 self.unreadable_quotes += 1;
@@ -214,26 +244,11 @@ impl Mapper {
         }
     }
 
-    /// Keeps a DNS message over UDP; tells whether it is a response.
-    fn dns_message(&mut self, packet: &Packet<'_>, point: FramePoint) -> Option<bool> {
-        let Payload::Udp(udp) = packet.payload else { return None };
-        if udp.src_port != dns::PORT && udp.dst_port != dns::PORT {
-            return None;
-        }
-        let message = dns::parse(udp.payload)?;
-        let src = Endpoint::new(packet.src, udp.src_port);
-        let dst = Endpoint::new(packet.dst, udp.dst_port);
-        let response = message.response;
-        let (client, resolver) = if response { (dst, src) } else { (src, dst) };
-        if resolver.port != dns::PORT {
-            return None;
-        }
-        self.dns.push(DnsObservation { point, client, resolver, transport: Transport::Udp, message });
-        Some(response)
-    }
-
     fn finish(self, name: &str, reader: CaptureReader) -> Extract {
-        let pieces = self.table.finish();
+        let mut pieces = self.table.finish();
+        for piece in self.reassembly.finish() {
+            pieces.extend(PartialFlow::of_fragments(vec![piece]));
+        }
         let facts = reader.facts();
         let end = match reader.end() {
             None | Some(CaptureEnd::Complete) => End::Complete,
@@ -277,6 +292,25 @@ impl Mapper {
         };
         Extract { summary, pieces, dns: self.dns }
     }
+}
+
+/// The DNS message that a UDP packet is.
+pub(super) fn dns_message(packet: &Packet<'_>, point: FramePoint) -> Option<DnsObservation> {
+    let Payload::Udp(udp) = packet.payload else { return None };
+    if udp.src_port != dns::PORT && udp.dst_port != dns::PORT {
+        return None;
+    }
+    let message = dns::parse(udp.payload)?;
+    let src = Endpoint::new(packet.src, udp.src_port);
+    let dst = Endpoint::new(packet.dst, udp.dst_port);
+    let (client, resolver) = if message.response { (dst, src) } else { (src, dst) };
+    (resolver.port == dns::PORT).then_some(DnsObservation {
+        point,
+        client,
+        resolver,
+        transport: Transport::Udp,
+        message,
+    })
 }
 
 /// Format, resolution, byte order, compression, in words.

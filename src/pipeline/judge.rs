@@ -1,12 +1,17 @@
 //! The reduce step: all rows of all captures to flows, names and judgement.
 
-use super::extract::Extracted;
+use super::extract::{ExtractOptions, Extracted, dns_message};
 use crate::audit::{Audit, CaptureSummary};
-use crate::flow::{Finisher, FlowRecord, HostSight, PartialFlow, Side, stitch, tcp_stream};
+use crate::decode::{Decoded, decode_datagram};
+use crate::flow::{
+    Datagram, Finisher, FlowRecord, FlowTable, FragmentPiece, HostSight, Observed, PartialFlow, Reassembly,
+    Side, by_datagram, datagram, stitch, tcp_stream,
+};
 use crate::matrix::{Matrix, Site};
 use crate::model::{CaptureId, Endpoint, Spans, Transport};
 use crate::names::{DnsObservation, Ledger, NameRow, NameSource, ServerEnds, dns};
 use crate::verdict::{self, Case, VerdictRow};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -28,6 +33,7 @@ struct Joined {
     spans: Spans,
     flows: Vec<PartialFlow>,
     dns: Vec<DnsObservation>,
+    without_flow: BTreeMap<String, u64>,
 }
 
 /// Ranks the captures by (time of first frame, name), numbers all points by rank, and stitches.
@@ -46,6 +52,7 @@ fn join(extracted: Extracted) -> Joined {
         spans: Spans::default(),
         flows: Vec::new(),
         dns: Vec::new(),
+        without_flow: BTreeMap::new(),
     };
     let mut pieces = Vec::with_capacity(captures.iter().map(|capture| capture.pieces.len()).sum());
     for (rank, mut capture) in captures.into_iter().enumerate() {
@@ -60,11 +67,54 @@ fn join(extracted: Extracted) -> Joined {
         joined.captures.push(capture.summary.path.clone());
         joined.inputs.push(capture.summary);
     }
+    let (fragments, mut pieces): (Vec<_>, Vec<_>) =
+        pieces.into_iter().partition(|piece| !piece.fragments.is_empty());
+    let over = reassemble(fragments, &mut joined.dns, &mut pieces);
+    if over > 0 {
+        joined.without_flow.insert("fragment-without-first".to_owned(), over);
+    }
     joined.flows = stitch(pieces);
     let over_tcp: Vec<DnsObservation> = joined.flows.iter().flat_map(dns_over_tcp).collect();
     joined.dns.extend(over_tcp);
     joined.dns.sort_by_key(|observation| observation.point);
     joined
+}
+
+/// Puts fragments together that are spread over captures. Where some are missing, what is there of a datagram counts with
+/// the flow that its first fragment tells. Hands back how many belong to no flow, since their first is nowhere.
+fn reassemble(
+    fragments: Vec<PartialFlow>,
+    dns: &mut Vec<DnsObservation>,
+    pieces: &mut Vec<PartialFlow>,
+) -> u64 {
+    let mut waiting: Vec<FragmentPiece> = fragments.into_iter().flat_map(|piece| piece.fragments).collect();
+    waiting.sort_by_key(|piece| piece.point);
+    let mut table = FlowTable::new(ExtractOptions::TABLE_CAPACITY);
+    let mut reassembly = Reassembly::default();
+    let mut observe = |datagram: &Datagram| -> bool {
+        let (Decoded::Packet(packet), Some(&(point, _))) =
+            (decode_datagram(&datagram.head, &datagram.bytes), datagram.frames.last())
+        else {
+            return false;
+        };
+        let message = if datagram.whole { dns_message(&packet, point) } else { None };
+        let response = message.as_ref().map(|message| message.message.response);
+        dns.extend(message);
+        table.observe_datagram(&packet, &datagram.frames, response) == Observed::Flow
+    };
+    for piece in waiting {
+        if let Some(datagram) = reassembly.add(piece) {
+            observe(&datagram);
+        }
+    }
+    let mut over = 0;
+    for group in by_datagram(reassembly.finish()) {
+        if !datagram(&group).is_some_and(|datagram| observe(&datagram)) {
+            over += group.len() as u64;
+        }
+    }
+    pieces.extend(table.finish());
+    over
 }
 
 /// DNS messages on TCP port 53: both directions reassembled, each message dated by the frame that completed it.
@@ -170,6 +220,7 @@ pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> Judged {
         unreadable,
         captures: &joined.captures,
         spans: &joined.spans,
+        without_flow: joined.without_flow,
     };
     let (audit, rows) = verdict::judge(case, records);
     Judged { audit, rows, names }

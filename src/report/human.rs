@@ -18,6 +18,8 @@ const TOLD_PER_CODE: usize = 20;
 const TOLD_CONVERSATIONS: usize = 12;
 /// Captures of one finding for which a command is printed.
 const COMMANDS: usize = 3;
+/// Width of the column of transports and ports.
+const PORT: usize = 12;
 /// Width of the labels before a finding's facts.
 const LABEL: usize = 10;
 
@@ -280,7 +282,14 @@ pub(super) fn measured_against(audit: &Audit) -> Vec<String> {
         .rules
         .iter()
         .map(|pack| {
-            format!("Rules {}: {} ({}), version {}", pack.id, pack.page, pack.page_date, pack.product_version)
+            let mut line = format!("Rules {}: {}", pack.id, pack.page);
+            if !pack.page_date.is_empty() {
+                line.push_str(&format!(" ({})", pack.page_date));
+            }
+            if !pack.product_version.is_empty() {
+                line.push_str(&format!(", version {}", pack.product_version));
+            }
+            line
         })
         .collect();
     lines.extend(audit.service_tags.iter().chain(&audit.further_service_tags).map(|tags| {
@@ -473,7 +482,8 @@ impl Page {
         self.hang("  * ", &finding.title);
         for (label, side) in [("from", &finding.from), ("to", &finding.to)] {
             let side = party(side);
-            if !side.is_empty() {
+            // Most titles say it already.
+            if !side.is_empty() && !finding.title.contains(&side) {
                 self.fact(label, &side);
             }
         }
@@ -513,7 +523,12 @@ impl Page {
         ));
         let kinds = kinds_of_block(audit);
         let rule_width = audit.coverage.iter().map(|row| width(&row.rule)).max().unwrap_or(0).min(16);
+        let mut from = "";
         for row in &audit.coverage {
+            if row.from != from {
+                from = &row.from;
+                self.hang("  ", &format!("{from} ->"));
+            }
             let state = format!("{:<14}", row.state.as_str().replace('-', " "));
             let state = match row.state {
                 CoverageState::Observed => state,
@@ -524,9 +539,10 @@ impl Page {
                 }
             };
             let rule = fit(&printable(&row.rule), rule_width);
-            let what = format!("{} -> {} {} {}", row.from, row.to, row.proto.to_uppercase(), row.ports);
-            let what = fit(&printable(&what), COLUMNS - (2 + rule_width + 1 + 14 + 1 + 7 + 2));
-            self.line(&format!("  {rule:<rule_width$} {state} {:>7}  {what}", thousands(row.flows)));
+            let port = fit(&printable(&format!("{} {}", row.proto.to_uppercase(), row.ports)), PORT);
+            let to = fit(&printable(&row.to), COLUMNS - (4 + rule_width + 1 + 14 + 1 + 6 + 2 + PORT + 2));
+            let flows = thousands(row.flows);
+            self.line(&format!("    {rule:<rule_width$} {state} {flows:>6}  {port:<PORT$}  {to}"));
             if matches!(row.state, CoverageState::Blocked | CoverageState::Intermittent) {
                 let kinds =
                     kinds.get(row.rule.as_str()).into_iter().flatten().map(|outcome| outcome.as_str());
@@ -536,7 +552,7 @@ impl Page {
                 }
                 how.extend(row.why.clone());
                 how.dedup();
-                self.hang(&format!("  {:rule_width$} ", ""), &how.join("; "));
+                self.hang(&format!("    {:rule_width$} ", ""), &how.join("; "));
             }
         }
         for ((state, why), rules) in reasons(&audit.coverage) {
@@ -704,6 +720,8 @@ mod tests {
         ] {
             assert!(text.contains(part), "lacks {part:?}:\n{text}");
         }
+        let froms = text.lines().filter(|line| line.starts_with("    from ")).count();
+        assert_eq!(froms, 1, "only where the title does not say it:\n{text}");
     }
 
     #[test]

@@ -92,13 +92,16 @@ impl Page {
             _ = writeln!(self.text, "- {label}: {}", escaped(fact));
         }
         self.text.push('\n');
-        // An indented block cannot be ended by what stands in it.
-        for (capture, frames) in &captures {
-            _ = writeln!(self.text, "    {}", command(capture, frames));
+        let mut shown: Vec<String> =
+            captures.iter().map(|(capture, frames)| command(capture, frames)).collect();
+        shown.extend(finding.display_filter.iter().map(|filter| printable(filter)));
+        if shown.is_empty() {
+            return;
         }
-        if let Some(filter) = &finding.display_filter {
-            _ = writeln!(self.text, "    {}", printable(filter));
-        }
+        // A fence that is longer than any run of backticks inside cannot be ended by what stands in it.
+        let run = shown.iter().flat_map(|line| line.split(|c| c != '`')).map(str::len).max().unwrap_or(0);
+        let fence = "`".repeat((run + 1).max(3));
+        _ = writeln!(self.text, "{fence}text\n{}\n{fence}", shown.join("\n"));
         self.text.push('\n');
     }
 
@@ -181,6 +184,15 @@ mod tests {
     }
 
     #[test]
+    fn a_command_block_is_not_ended_by_the_command() {
+        let mut audit = sample::quiet();
+        let mut finding = sample::finding(crate::audit::Code::UnexpectedTraffic, "x");
+        finding.evidence[0].capture = "a```b.pcap".into();
+        audit.findings = vec![finding];
+        assert!(markdown(&audit).contains("\n````text\ntshark -r 'a```b.pcap'"), "{}", markdown(&audit));
+    }
+
+    #[test]
     fn the_page_begins_with_the_answer_and_has_every_finding() {
         let audit = sample::audit();
         let text = markdown(&audit);
@@ -188,7 +200,7 @@ mod tests {
             text.contains("\n\n**2 findings of high severity, 1 of medium; the evidence is incomplete.**\n")
         );
         assert!(text.contains("## high: documented-blocked (1)") && text.contains("vbaz-12 | blocked"));
-        assert!(text.contains("    tshark -r site-a.pcapng -Y 'frame.number in {1182, 2210, 9034}'\n"));
+        assert!(text.contains("```text\ntshark -r site-a.pcapng -Y 'frame.number in {1182, 2210, 9034}'\n"));
         assert!(!text.chars().any(|c| c != '\n' && c.is_control()));
     }
 }

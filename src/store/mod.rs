@@ -31,7 +31,7 @@ pub const ROWS_SCHEMA: u32 = 1;
 ///
 /// Fewer make larger files that are slower to read; more cost memory, about half a kilobyte a row.
 #[cfg(feature = "columnar")]
-const BATCH_ROWS: usize = 1 << 16;
+const BATCH_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
 
 /// Format of a file of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -484,6 +484,16 @@ mod tests {
     }
 
     #[test]
+    fn name_rows_are_lines_with_every_field_and_null_where_nothing_is_known() {
+        let scratch = Scratch::new("names");
+        let path = scratch.path("names.jsonl");
+        write_names(&path, &names()).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), serde_json::to_value(&names()[0]).unwrap());
+        assert!(text.ends_with("\"server_ip\":null,\"server_port\":null,\"name\":null}\n"), "{text}");
+    }
+
+    #[test]
     fn judged_rows_come_back_as_they_were_in_every_format() {
         let scratch = Scratch::new("judged");
         let rows = verdict_rows();
@@ -552,7 +562,7 @@ mod tests {
             pieces.push(piece);
         }
         let tallies = scratch.path("summary.jsonl");
-        write_summary(&tallies, &[capture.summary.clone()]).unwrap();
+        write_summary(&tallies, std::slice::from_ref(&capture.summary)).unwrap();
         for extension in ["parquet", "arrow"] {
             let path = scratch.path(&format!("flows.{extension}"));
             write_partial_flows(&path, [(&capture.summary.path, &*pieces)].into_iter()).unwrap();

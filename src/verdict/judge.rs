@@ -33,6 +33,8 @@ pub struct Case<'a> {
     pub captures: &'a [Arc<str>],
     /// When frames came.
     pub spans: &'a Spans,
+    /// Packets that belong to no flow of any capture, by reason.
+    pub without_flow: BTreeMap<String, u64>,
 }
 
 /// DNS responses that stop a name (RFC 1035, RFC 8499): SERVFAIL, NXDOMAIN, REFUSED.
@@ -88,6 +90,7 @@ pub fn judge(case: Case<'_>, flows: Vec<FlowRecord>) -> (Audit, Vec<VerdictRow>)
         add(&mut upkeep, &input.upkeep);
         add(&mut totals.without_flow, &input.without_flow);
     }
+    add(&mut totals.without_flow, &case.without_flow);
     totals.upkeep = upkeep;
     totals.flows = judged.len() as u64;
     for one in &judged {

@@ -1,8 +1,11 @@
 //! All integration tests in one binary, so that the heavy crates link once.
 
 mod capture_damage;
+mod captures;
 mod casebook;
+mod golden;
 mod laws;
+mod glossary;
 mod layering;
 mod reports;
 mod scene;

@@ -13,6 +13,8 @@ mod outcome;
 mod quality;
 mod verdict;
 
+pub use laws::{tshark_complains, tshark_is_there};
+
 use crate::scene::Builder;
 
 /// Every scene with its module.
