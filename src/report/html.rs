@@ -227,8 +227,14 @@ struct CrossRow<'a> {
 struct Cell {
     heat: &'static str,
     flows: String,
-    /// Class and words.
-    notes: Vec<(&'static str, String)>,
+    notes: Vec<CellNote>,
+}
+
+struct CellNote {
+    class: &'static str,
+    symbol: &'static str,
+    count: String,
+    word: &'static str,
 }
 
 struct Pair<'a> {
@@ -347,7 +353,7 @@ impl<'a> Page<'a> {
                 .filter(|line| !line.starts_with("Destinations"))
                 .collect(),
             grades: grades(audit),
-            captures: capture_quality(audit),
+            captures: captures(audit),
             inputs: audit.inputs.iter().map(input).collect(),
             against: against(audit),
             totals: totals(audit),
@@ -750,9 +756,9 @@ fn cross(audit: &Audit) -> Option<Cross<'_>> {
                 .map(|&(from, _)| {
                     let pair = pairs.get(&(from, to))?;
                     let mut notes = Vec::new();
-                    let mut note = |n: u64, class, symbol: &str, word: &str| {
+                    let mut note = |n: u64, class, symbol, word| {
                         if n > 0 {
-                            notes.push((class, format!("{symbol} {} {word}", thousands(n))));
+                            notes.push(CellNote { class, symbol, count: thousands(n), word });
                         }
                     };
                     let of = |verdict| pair.verdicts.get(&verdict).copied().unwrap_or_default();
@@ -870,6 +876,16 @@ fn grades(audit: &Audit) -> Vec<(&str, &'static str, String)> {
     let mut grades: Vec<_> = audit.names_quality.grades.iter().collect();
     grades.sort_by_key(|(word, _)| best.iter().position(|grade| grade == word).unwrap_or(best.len()));
     grades.into_iter().map(|(word, &n)| (word.as_str(), grade_meaning(word), thousands(n))).collect()
+}
+
+/// As the other reports tell it, the time as this page does.
+fn captures(audit: &Audit) -> Vec<String> {
+    let quality = &audit.capture_quality;
+    let mut lines = capture_quality(audit);
+    if let (Some((first, last)), Some(line)) = (quality.first_ts.zip(quality.last_ts), lines.first_mut()) {
+        *line = format!("{}, frames in {}", stretch(first, last), count(quality.intervals, "interval"));
+    }
+    lines
 }
 
 fn input(input: &CaptureSummary) -> Input<'_> {
