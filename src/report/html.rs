@@ -32,7 +32,7 @@ const CROSS_TO: usize = 60;
 /// Names of a coverage row that are told.
 const NAMES: usize = 6;
 /// Time stretches that the picture has room for.
-const STRETCHES: i64 = 400;
+const STRETCHES: u64 = 400;
 
 /// Escapes whatever a template prints: markup as character references, and what could steer, hide or turn text (control
 /// and format characters, bidirectional overrides among them) as `\u{202e}`.
@@ -249,6 +249,7 @@ struct Pair<'a> {
 struct Picture {
     bucket: &'static str,
     most: String,
+    shortened: bool,
     blocked: usize,
     summary: String,
     first: String,
@@ -806,12 +807,26 @@ fn pairs(audit: &Audit) -> Vec<Pair<'_>> {
 fn picture(timeline: &Timeline) -> Option<Picture> {
     let (first, last) = timeline.buckets.first().zip(timeline.buckets.last())?;
     let length = timeline.bucket_ns.max(1);
-    let place = |ts: Timestamp| (ts.since(first.ts) / length).clamp(0, STRETCHES - 1);
-    let stretches = u64::try_from(place(last.ts) + 1).unwrap_or(1);
+    let whole = timeline.buckets.len() as u64;
+    let place = |ts: Timestamp| u64::try_from(ts.since(first.ts) / length).unwrap_or(0);
+    let shortened = place(last.ts) / 3 > whole;
+    // Where most stretches are quiet, a run of quiet ones takes the room of one.
+    let mut places: Vec<u64> = Vec::with_capacity(timeline.buckets.len());
+    let mut before = None;
+    for bucket in &timeline.buckets {
+        let here = place(bucket.ts);
+        places.push(match (places.last(), before) {
+            (Some(&shown), Some(before)) if shortened => shown + here.saturating_sub(before).clamp(1, 2),
+            (None, _) if shortened => 0,
+            _ => here.min(STRETCHES - 1),
+        });
+        before = Some(here);
+    }
+    let stretches = places.last().map_or(1, |last| last + 1);
     let sum = |verdicts: &BTreeMap<Verdict, u64>| verdicts.values().sum::<u64>();
     let most = timeline.buckets.iter().map(|bucket| sum(&bucket.verdicts)).max().unwrap_or(0);
-    let bars = timeline.buckets.iter().map(|bucket| {
-        let x = at(u64::try_from(place(bucket.ts)).unwrap_or(0), stretches);
+    let bars = timeline.buckets.iter().zip(&places).map(|(bucket, &place)| {
+        let x = at(place, stretches);
         let wide = 10_000 / stretches;
         let mut below = 0;
         let parts = Verdict::ALL.iter().filter_map(|verdict| {
@@ -831,7 +846,7 @@ fn picture(timeline: &Timeline) -> Option<Picture> {
         PictureBar {
             told,
             x: tenths(x),
-            width: tenths((wide * 9 / 10).clamp(1, 400)),
+            width: tenths((wide * 9 / 10).clamp(1, 1_200)),
             parts,
             blocked: bucket.blocked > 0,
         }
@@ -847,6 +862,7 @@ fn picture(timeline: &Timeline) -> Option<Picture> {
             _ => "day",
         },
         most: count(most, "flow"),
+        shortened,
         blocked,
         summary: format!(
             "Flows over time, {}: at most {} in one stretch",
