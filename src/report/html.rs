@@ -1073,6 +1073,25 @@ mod tests {
     }
 
     #[test]
+    fn a_long_quiet_time_does_not_squeeze_the_picture() {
+        let bucket = |n: i64| crate::audit::TimeBucket {
+            ts: sample::BEGIN.plus(n * 1_000_000_000),
+            verdicts: BTreeMap::from([(Verdict::Documented, 1)]),
+            blocked: 0,
+        };
+        let places = |stretches: &[i64]| {
+            let buckets = stretches.iter().map(|&n| bucket(n)).collect();
+            let picture = picture(&Timeline { bucket_ns: 1_000_000_000, buckets }).unwrap();
+            (picture.shortened, picture.bars.into_iter().map(|bar| bar.x).collect::<Vec<_>>())
+        };
+        let expected =
+            |shortened, xs: &[&str]| (shortened, xs.iter().map(|x| (*x).to_owned()).collect::<Vec<_>>());
+        assert_eq!(places(&[0, 1, 3]), expected(false, &["0.0", "250.0", "750.0"]));
+        assert_eq!(places(&[0, 1, 1000]), expected(true, &["0.0", "250.0", "750.0"]));
+        assert_eq!(places(&[7]), expected(false, &["0.0"]));
+    }
+
+    #[test]
     fn the_answer_is_the_heading_and_damage_comes_before_findings() {
         let page = html(&sample::audit());
         assert!(
