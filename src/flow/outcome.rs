@@ -203,10 +203,9 @@ pub(super) fn decide(
     if let Some(syn) = own.syn
         && peer.packets == 0
         && around.sees_initiator
+        && (syn.count > 1 || goes_on(around.spans, syn.first.time))
     {
-        if syn.count > 1 || goes_on(around.spans, syn.first.time) {
-            return plain(Outcome::Filtered);
-        }
+        return plain(Outcome::Filtered);
     }
     plain(Outcome::Undetermined)
 }
