@@ -81,7 +81,7 @@ pub(super) struct RulesArgs {
 /// What becomes of an audit.
 #[derive(Debug, Group)]
 pub(super) struct OutputArgs {
-    /// Directory for audit.json and the rows of flows and names; made if it is missing
+    /// Directory for audit.json, report.html and the rows of flows and names; made if it is missing
     #[arg(long, value_name = "DIR")]
     pub(super) out: Option<String>,
     /// Format of the report on standard output
@@ -205,11 +205,11 @@ pub(super) enum ReportFormat {
     Markdown,
     /// Rows of flows for spreadsheets
     Csv,
-    #[value(hide = true)]
+    /// One self-contained page for people
     Html,
-    #[value(hide = true)]
+    /// SARIF 2.1.0: findings, for code hosts and security tools
     Sarif,
-    #[value(hide = true)]
+    /// JUnit: a test case for each row of the matrix, for build servers
     Junit,
 }
 

@@ -71,11 +71,14 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
 }
 
 fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
-    let output = output(args.output, color)?;
+    let output = output(args.output, color);
     let policy = Box::new(policy(args.policy)?);
     // Digests cost a pass over every byte: only where they are written down.
-    let written_down =
-        output.out.is_some() || matches!(output.format, ReportFormat::Json | ReportFormat::Jsonl);
+    let written_down = output.out.is_some()
+        || matches!(
+            output.format,
+            ReportFormat::Json | ReportFormat::Jsonl | ReportFormat::Html | ReportFormat::Sarif
+        );
     let options = ExtractOptions { digest: written_down, jobs: jobs(args.jobs), ..ExtractOptions::default() };
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
@@ -112,7 +115,7 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
 }
 
 fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
-    let output = output(args.output, color)?;
+    let output = output(args.output, color);
     let policy = Box::new(policy(args.policy)?);
     let captures = store::read_partial(&args.flows, &args.names, &args.summary)?;
     let captures: Vec<Extract> = captures
@@ -137,7 +140,7 @@ fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {
 }
 
 fn plan_report(args: ReportArgs, color: Color) -> Result<Plan, Refusal> {
-    let format = can_render(args.format)?;
+    let format = args.format;
     let file = if args.audit.is_dir() { args.audit.join("audit.json") } else { args.audit };
     let audit: Audit = store::read_json(&file.to_string_lossy())?;
     if audit.schema != crate::audit::SCHEMA {
@@ -181,22 +184,8 @@ fn plan_explain(code: Option<String>) -> Result<Plan, Refusal> {
         .map_err(|error| Refusal::new(format!("{error}: write one of {}", known())))
 }
 
-fn output(args: OutputArgs, color: Color) -> Result<Output, Refusal> {
-    let format = can_render(args.format)?;
-    Ok(Output { out: args.out, format, fail_on: args.fail_on.into(), color })
-}
-
-fn can_render(format: ReportFormat) -> Result<ReportFormat, Refusal> {
-    match format {
-        ReportFormat::Human
-        | ReportFormat::Json
-        | ReportFormat::Jsonl
-        | ReportFormat::Markdown
-        | ReportFormat::Csv => Ok(format),
-        ReportFormat::Html | ReportFormat::Sarif | ReportFormat::Junit => Err(Refusal::new(
-            "this version writes the formats human, json, jsonl, markdown and csv; html, sarif and junit are to come",
-        )),
-    }
+fn output(args: OutputArgs, color: Color) -> Output {
+    Output { out: args.out, format: args.format, fail_on: args.fail_on.into(), color }
 }
 
 fn make_directory(output: &Output) -> Result<(), Refusal> {
@@ -257,7 +246,6 @@ mod tests {
             (&["extract", "x", "--flows", "-", "--summary", "-"][..], "only one of"),
             (&["extract", "x", "--flows", "rows.csv"], ".jsonl, .parquet or .arrow"),
             (&["explain", "nonsense"], "write one of unexpected-traffic"),
-            (&["audit", "x", "--site", "s", "--format", "sarif"], "to come"),
             (&["rules", "show", "nonsense"], "rules list"),
             (&["report", "no/such.json"], "no/such.json: cannot be opened"),
             (&["audit", "x", "--site", "no/such.toml"], "no/such.toml"),

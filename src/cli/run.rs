@@ -75,6 +75,7 @@ fn audit(extracted: Extracted, policy: &Policy, output: &Output) -> Result<u8, R
         let rows = Format::best_extension();
         store::write_verdict_rows(&path(&format!("flows.{rows}")), &judged.rows)?;
         store::write_names(&path(&format!("names.{rows}")), &judged.names)?;
+        store::write_text(&path("report.html"), &report::html(&judged.audit))?;
         // Last, so that an audit.json always stands beside its rows.
         store::write_json(&path("audit.json"), &judged.audit)?;
     }
@@ -90,8 +91,9 @@ fn render(audit: &Audit, rows: &[VerdictRow], output: &Output) -> Result<(), Ref
         ReportFormat::Jsonl => report::json_lines(out, audit, rows, output.fail_on),
         ReportFormat::Markdown => out.write_all(report::markdown(audit).as_bytes()),
         ReportFormat::Csv => report::csv(out, rows),
-        // The plan refuses these.
-        ReportFormat::Html | ReportFormat::Sarif | ReportFormat::Junit => Ok(()),
+        ReportFormat::Html => out.write_all(report::html(audit).as_bytes()),
+        ReportFormat::Sarif => report::sarif(out, audit),
+        ReportFormat::Junit => out.write_all(report::junit(audit).as_bytes()),
     })
 }
 

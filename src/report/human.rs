@@ -523,7 +523,12 @@ impl Page {
         ));
         let kinds = kinds_of_block(audit);
         let rule_width = audit.coverage.iter().map(|row| width(&row.rule)).max().unwrap_or(0).min(16);
+        let mut from = "";
         for row in &audit.coverage {
+            if row.from != from {
+                from = &row.from;
+                self.hang("  ", &format!("{from} ->"));
+            }
             let state = format!("{:<14}", row.state.as_str().replace('-', " "));
             let state = match row.state {
                 CoverageState::Observed => state,
@@ -535,10 +540,9 @@ impl Page {
             };
             let rule = fit(&printable(&row.rule), rule_width);
             let port = fit(&printable(&format!("{} {}", row.proto.to_uppercase(), row.ports)), PORT);
-            let what = printable(&format!("{} -> {}", row.from, row.to));
-            let what = fit(&what, COLUMNS - (2 + rule_width + 1 + 14 + 1 + 6 + 2 + PORT + 2));
+            let to = fit(&printable(&row.to), COLUMNS - (4 + rule_width + 1 + 14 + 1 + 6 + 2 + PORT + 2));
             let flows = thousands(row.flows);
-            self.line(&format!("  {rule:<rule_width$} {state} {flows:>6}  {port:<PORT$}  {what}"));
+            self.line(&format!("    {rule:<rule_width$} {state} {flows:>6}  {port:<PORT$}  {to}"));
             if matches!(row.state, CoverageState::Blocked | CoverageState::Intermittent) {
                 let kinds =
                     kinds.get(row.rule.as_str()).into_iter().flatten().map(|outcome| outcome.as_str());
@@ -548,7 +552,7 @@ impl Page {
                 }
                 how.extend(row.why.clone());
                 how.dedup();
-                self.hang(&format!("  {:rule_width$} ", ""), &how.join("; "));
+                self.hang(&format!("    {:rule_width$} ", ""), &how.join("; "));
             }
         }
         for ((state, why), rules) in reasons(&audit.coverage) {

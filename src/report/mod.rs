@@ -5,16 +5,22 @@
 
 mod csv;
 mod explain;
+mod html;
 mod human;
 mod json;
+mod junit;
 mod markdown;
 #[cfg(test)]
 mod sample;
+mod sarif;
 mod text;
 
 pub use csv::csv;
 pub use explain::explain;
+pub use html::html;
 pub use human::{Human, answer};
 pub use json::{json, json_lines};
+pub use junit::junit;
 pub use markdown::markdown;
+pub use sarif::sarif;
 pub use text::{printable, shell_word};

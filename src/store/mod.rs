@@ -195,6 +195,14 @@ pub fn write_json(path: &str, value: &impl Serialize) -> Result<(), StoreError> 
     })
 }
 
+/// Writes a text, such as a page for people.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write_text(path: &str, text: &str) -> Result<(), StoreError> {
+    write_file(path, |out| out.write_all(text.as_bytes()))
+}
+
 /// Reads the tallies of captures.
 ///
 /// # Errors

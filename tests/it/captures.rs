@@ -314,8 +314,10 @@ fn the_index_gives_their_digests() {
 }
 
 #[test]
-#[ignore = "needs tshark"]
 fn they_read_well_in_tshark() {
+    if !crate::casebook::tshark_is_there() {
+        return;
+    }
     for &(name, build) in SCENES {
         let complaints = crate::casebook::tshark_complains(&folder().join(written(name, build).0));
         assert!(complaints.is_empty(), "{complaints}");

@@ -227,7 +227,7 @@ me=10.10.1.4
     attempt "instance-metadata,$me,40014,$imds,80,tcp,,plat-imds,accept,answers,established" 0 \
         $(web "$appliance" 40014 http://$imds/InRelease)
     sleep 0.5
-    attempt "time,$me,40015,$ntp,123,udp,ntp.ubuntu.com,,drop,never reached,unanswered" 0 \
+    attempt "time,$me,40015,$ntp,123,udp,ntp.ubuntu.com,plat-time,drop,never reached,unanswered" 0 \
         ip netns exec "$appliance" python3 -c 'import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(("", 40015)); s.sendto(b"\x23" + bytes(47), ("ntp.ubuntu.com", 123))'
     sleep 0.5
     attempt "browser,$browser,40101,$me,443,tcp,appliance.contoso.example,vbaz-01 vbaz-02,accept,answers,established" 0 \

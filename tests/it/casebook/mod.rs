@@ -14,7 +14,7 @@ mod outcome;
 mod quality;
 mod verdict;
 
-pub use laws::tshark_complains;
+pub use laws::{tshark_complains, tshark_is_there};
 
 use crate::scene::Builder;
 

@@ -1,0 +1,105 @@
+//! Whole audits of the captures in `captures/`, held against files: what a person reads and what a machine reads.
+//!
+//! `PORTPROOF_BLESS=1` writes the files anew; look at the difference before you commit it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+const CAPTURES: [&str; 5] = ["matrix.pcap", "violations.pcap", "blocked.pcap", "mixed.pcapng", "lab.pcap"];
+
+fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// What the program prints for a capture, run from the project's root so that paths are the same everywhere.
+fn audit(capture: &str, format: &str) -> String {
+    let output = Command::new(env!("CARGO_BIN_EXE_portproof"))
+        .current_dir(project())
+        .args(["audit", &format!("captures/{capture}"), "--site", "captures/site.toml", "--format", format])
+        .env("NO_COLOR", "1")
+        .env_remove("COLUMNS")
+        .output()
+        .expect("the program starts");
+    assert!(output.stderr.is_empty(), "{capture}: {}", String::from_utf8_lossy(&output.stderr));
+    let code = output.status.code();
+    assert!(matches!(code, Some(0 | 1)), "{capture}: exit code {code:?}");
+    String::from_utf8(output.stdout).expect("UTF-8")
+}
+
+fn hold(file: &str, came: &str) {
+    let path: PathBuf = project().join("tests/golden").join(file);
+    if std::env::var_os("PORTPROOF_BLESS").is_some() {
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
+        std::fs::write(&path, came).expect("the file can be written");
+        return;
+    }
+    let golden = std::fs::read_to_string(&path).unwrap_or_default();
+    let line = golden.lines().zip(came.lines()).position(|(golden, came)| golden != came);
+    let line = line.unwrap_or_else(|| golden.lines().count().min(came.lines().count()));
+    assert!(
+        golden == came,
+        "tests/golden/{file}, line {}:\n  golden: {:?}\n  came:   {:?}\n(PORTPROOF_BLESS=1 writes it anew)",
+        line + 1,
+        golden.lines().nth(line),
+        came.lines().nth(line),
+    );
+}
+
+#[test]
+fn audits_read_as_they_did() {
+    for capture in CAPTURES {
+        hold(&format!("{capture}.txt"), &audit(capture, "human"));
+    }
+}
+
+#[test]
+fn audits_say_what_they_said() {
+    for capture in CAPTURES {
+        hold(&format!("{capture}.json"), &audit(capture, "json"));
+    }
+}
+
+#[test]
+fn a_report_fits_eighty_columns_but_for_commands_to_copy() {
+    for capture in CAPTURES {
+        for line in audit(capture, "human").lines() {
+            let command = ["look ", "filter "].iter().any(|word| line.trim_start().starts_with(word));
+            assert!(command || line.chars().count() <= 80, "{capture}: {line:?}");
+        }
+    }
+}
+
+/// What the recording's own makers know: clients, firewall and servers of `tests/lab/record.sh`.
+#[test]
+fn the_lab_recording_is_judged_as_its_firewall_and_clients_know() {
+    let truth = std::fs::read_to_string(project().join("captures/lab-truth.csv")).expect("lab-truth.csv");
+    let rows: Vec<serde_json::Value> = audit("lab.pcap", "jsonl")
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("JSON"))
+        .filter(|row: &serde_json::Value| row["type"] == "flow")
+        .collect();
+    let mut lines = truth.lines();
+    let columns: Vec<&str> = lines.next().expect("a header").split(',').collect();
+    let column = |name: &str| columns.iter().position(|column| *column == name).expect("the column");
+    let mut held = 0;
+    for line in lines {
+        let fields: Vec<&str> = line.split(',').collect();
+        let field = |name: &str| fields[column(name)];
+        if field("initiator_port").is_empty() {
+            continue;
+        }
+        let port: u64 = field("initiator_port").parse().expect("a port");
+        let row = rows
+            .iter()
+            .find(|row| row["initiator_ip"] == field("initiator_ip") && row["initiator_port"] == port)
+            .unwrap_or_else(|| panic!("{}: no row", field("attempt")));
+        assert_eq!(row["responder_ip"], field("responder_ip"), "{}", field("attempt"));
+        assert_eq!(row["outcome"], field("outcome"), "{}", field("attempt"));
+        let rules: Vec<&str> =
+            row["rules"].as_array().expect("a list").iter().filter_map(|r| r.as_str()).collect();
+        let page: Vec<&str> = field("page").split_whitespace().collect();
+        assert_eq!(rules, page, "{}", field("attempt"));
+        held += 1;
+    }
+    assert!(held >= 19, "{held} attempts");
+}
