@@ -100,8 +100,8 @@ pub struct CaptureSummary {
     pub spans: Spans,
     /// How reading it ended.
     pub end: End,
-    /// Flows (partial ones with `--partial`) that begin in it.
+    /// Rows of flows that begin in it: whole ones, or stretches with `--partial`.
     pub flows: u64,
-    /// DNS messages in it.
+    /// Rows of names from it: with `--partial` one a DNS message over UDP.
     pub names: u64,
 }

@@ -62,6 +62,7 @@ struct FirstBytes {
     version: Option<u16>,
     host: Option<String>,
     proxy: Option<ConnectTarget>,
+    further: Vec<ConnectTarget>,
     alert: Option<u8>,
     status: Option<u16>,
     signs: PayloadSigns,
@@ -141,6 +142,7 @@ impl Finisher<'_> {
             alpn: bytes.hello.as_ref().map(|hello| hello.alpn.clone()).unwrap_or_default(),
             ech: bytes.hello.as_ref().is_some_and(|hello| hello.ech),
             proxy_target: bytes.proxy,
+            further_targets: bytes.further,
             reset_ttl_differs: peer
                 .reset
                 .zip(peer.ttl)
@@ -233,15 +235,27 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
 
 /// What a client asked a proxy, and whether the proxy refused.
 fn proxy_talk(found: &mut FirstBytes, requests: &[http::Request], client: &Stream, server: &Stream) {
-    let Some(request) = requests.iter().find(|request| request.is_for_proxy()) else { return };
-    let Some(target) = request.destination() else { return };
-    let tunnel = request.is_connect();
-    let (name, ip) = match &target.name {
-        HostName::Name(name) => (Some(name.clone()), None),
-        HostName::Ip(ip) => (None, Some(*ip)),
-    };
-    let port = target.port.unwrap_or(if tunnel { 443 } else { 80 });
-    found.proxy = Some(ConnectTarget { name, ip, port, tunnel });
+    let mut targets: Vec<ConnectTarget> = Vec::new();
+    for request in requests.iter().filter(|request| request.is_for_proxy()) {
+        let Some(target) = request.destination() else { continue };
+        let tunnel = request.is_connect();
+        let (name, ip) = match &target.name {
+            HostName::Name(name) => (Some(name.clone()), None),
+            HostName::Ip(ip) => (None, Some(*ip)),
+        };
+        let port = target.port.unwrap_or(if tunnel { 443 } else { 80 });
+        let target = ConnectTarget { name, ip, port, tunnel };
+        if !targets.contains(&target) {
+            targets.push(target);
+        }
+    }
+    if targets.is_empty() {
+        return;
+    }
+    let tunnel = targets.iter().any(|target| target.tunnel);
+    let mut targets = targets.into_iter();
+    found.proxy = targets.next();
+    found.further = targets.collect();
     if !tunnel {
         return;
     }

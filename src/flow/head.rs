@@ -63,13 +63,12 @@ impl Head {
         if bytes.is_empty() {
             return;
         }
-        let base = match start.or_else(|| self.lowest()) {
+        let base = match start.or_else(|| lowest(self.segments.iter())) {
             None => seq,
-            Some(base) => {
-                let below = base.wrapping_sub(seq);
-                if start.is_none() && below != 0 && below <= REORDERING_BYTES { seq } else { base }
-            }
+            Some(base) if start.is_none() && base.wrapping_sub(seq) <= REORDERING_BYTES => seq,
+            Some(base) => base,
         };
+        let Some((seq, bytes)) = from_base(base, seq, bytes) else { return };
         let offset = seq.wrapping_sub(base);
         if offset >= limit || self.covers(seq, bytes.len()) || self.stored() > 2 * limit as usize {
             return;
@@ -89,22 +88,16 @@ impl Head {
         }
     }
 
-    /// Whether the last piece kept already holds these bytes (the usual retransmission).
+    /// Whether a piece already kept holds these bytes (the usual retransmission).
     fn covers(&self, seq: u32, len: usize) -> bool {
-        self.segments.last().is_some_and(|last| {
-            let offset = seq.wrapping_sub(last.seq) as usize;
-            offset < last.bytes.len() && offset + len <= last.bytes.len()
+        self.segments.iter().any(|have| {
+            let offset = seq.wrapping_sub(have.seq) as usize;
+            offset < have.bytes.len() && offset + len <= have.bytes.len()
         })
     }
 
     fn stored(&self) -> usize {
         self.segments.iter().map(|segment| segment.bytes.len()).sum()
-    }
-
-    fn lowest(&self) -> Option<u32> {
-        let first = self.segments.first()?.seq;
-        let below = |segment: &Segment| segment.seq.wrapping_sub(first) as i32;
-        self.segments.iter().min_by_key(|segment| below(segment)).map(|segment| segment.seq)
     }
 
     /// Adds the pieces of a later part of the same direction.
@@ -127,24 +120,27 @@ impl Head {
     pub fn assemble(&self, start: Option<u32>, limit: u32) -> Stream {
         let mut ordered: Vec<&Segment> = self.segments.iter().collect();
         ordered.sort_by_key(|segment| segment.point);
-        let Some(base) = start.or_else(|| self.lowest()) else { return Stream::default() };
-        let mut by_offset: Vec<(u32, usize)> = ordered
+        let Some(base) = start.or_else(|| lowest(ordered.iter().copied())) else { return Stream::default() };
+        let mut by_offset: Vec<(u32, usize, &[u8])> = ordered
             .iter()
             .enumerate()
-            .map(|(order, segment)| (segment.seq.wrapping_sub(base), order))
-            .filter(|&(offset, _)| offset < limit)
+            .filter_map(|(order, segment)| {
+                let (seq, bytes) = from_base(base, segment.seq, &segment.bytes)?;
+                Some((seq.wrapping_sub(base), order, bytes))
+            })
+            .filter(|&(offset, ..)| offset < limit)
             .collect();
-        by_offset.sort_unstable();
+        by_offset.sort_unstable_by_key(|&(offset, order, _)| (offset, order));
         let mut stream = Stream::default();
-        for (offset, order) in by_offset {
+        for (offset, order, bytes) in by_offset {
             let (offset, segment) = (offset as usize, ordered[order]);
             let have = stream.bytes.len();
             if offset > have {
                 break;
             }
-            let end = (offset + segment.bytes.len()).min(limit as usize);
+            let end = (offset + bytes.len()).min(limit as usize);
             if end > have {
-                stream.bytes.extend_from_slice(&segment.bytes[have - offset..end - offset]);
+                stream.bytes.extend_from_slice(&bytes[have - offset..end - offset]);
                 stream.ends.push((end, segment.point));
             }
         }
@@ -157,6 +153,24 @@ impl Head {
         ordered.sort_by_key(|segment| segment.point);
         ordered.into_iter().map(|segment| &*segment.bytes).collect()
     }
+}
+
+/// What of a piece does not lie before `base`, and its sequence number: none where all of it does.
+fn from_base(base: u32, seq: u32, bytes: &[u8]) -> Option<(u32, &[u8])> {
+    let before = base.wrapping_sub(seq);
+    if before > REORDERING_BYTES {
+        return Some((seq, bytes));
+    }
+    bytes.get(before as usize..).filter(|rest| !rest.is_empty()).map(|rest| (base, rest))
+}
+
+/// Where a stream begins that no SYN told: at the first piece taken, or below it by no more than reordering explains. What
+/// a long transfer carries after two gigabytes lies below it, too, and is not its beginning.
+fn lowest<'s>(mut segments: impl Iterator<Item = &'s Segment>) -> Option<u32> {
+    let first = segments.next()?.seq;
+    Some(segments.fold(first, |base, segment| {
+        if base.wrapping_sub(segment.seq) <= REORDERING_BYTES { segment.seq } else { base }
+    }))
 }
 
 /// Contiguous bytes from the start of one direction, and which frames they came in.
@@ -212,6 +226,37 @@ mod tests {
             assert_eq!(whole.point_at(10).map(|p| p.frame), Some(2));
             assert_eq!(whole.complete_at(130).map(|p| p.frame), Some(3));
         }
+    }
+
+    #[test]
+    fn a_start_told_late_gives_the_same_stream_as_one_told_early() {
+        // One piece begins before the start and reaches over it, another lies within the first.
+        let pieces: [(u32, &[u8]); 2] = [(5000, &[1; 50]), (5001, &[2; 40])];
+        let (mut late, mut early, mut cut) = (Head::default(), Head::default(), Head::default());
+        for (frame, (seq, bytes)) in pieces.into_iter().enumerate() {
+            let point = point(frame as u64 + 1);
+            late.add(None, seq, point, bytes, HEAD_BYTES);
+            early.add(Some(5001), seq, point, bytes, HEAD_BYTES);
+            let mut alone = Head::default();
+            alone.add(None, seq, point, bytes, HEAD_BYTES);
+            cut.append(alone);
+        }
+        for head in [late, early, cut] {
+            assert_eq!(head.assemble(Some(5001), HEAD_BYTES).bytes, [1; 49]);
+        }
+    }
+
+    #[test]
+    fn a_transfer_cut_after_three_gigabytes_begins_where_it_began() {
+        let (mut whole, mut rest) = (Head::default(), Head::default());
+        whole.add(None, 1000, point(1), &[1; 10], HEAD_BYTES);
+        let mut cut = whole.clone();
+        for head in [&mut whole, &mut rest] {
+            head.add(None, 3_000_001_000, point(2), &[2; 10], HEAD_BYTES);
+        }
+        cut.append(rest);
+        assert_eq!(whole.assemble(None, HEAD_BYTES).bytes, [1; 10]);
+        assert_eq!(cut.assemble(None, HEAD_BYTES).bytes, [1; 10]);
     }
 
     #[test]

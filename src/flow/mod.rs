@@ -17,7 +17,7 @@ pub use fragments::{
 };
 pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Segment, Stream};
 pub use key::{FlowKey, Side};
-pub use outcome::{ConnState, Outcome};
+pub use outcome::{ConnState, GOES_ON_NANOS, Outcome};
 pub use partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
 pub use record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 pub use stitch::{SYN_DUPLICATE_NANOS, UDP_IDLE_NANOS, initiator, stitch};

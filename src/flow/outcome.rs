@@ -2,7 +2,7 @@
 
 use super::key::Side;
 use super::partial::{Acks, PartialFlow, QuoteClass, QuoteFact};
-use crate::model::{FramePoint, NANOS_PER_SECOND, Spans, Transport};
+use crate::model::{FramePoint, NANOS_PER_SECOND, Spans, Timestamp, Transport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -203,12 +203,9 @@ pub(super) fn decide(
     if let Some(syn) = own.syn
         && peer.packets == 0
         && around.sees_initiator
+        && (syn.count > 1 || goes_on(around.spans, syn.first.time))
     {
-        let from = syn.first.time.plus(3 * NANOS_PER_SECOND);
-        let to = syn.first.time.plus(60 * NANOS_PER_SECOND);
-        if syn.count > 1 || around.spans.any_within(from, to) {
-            return plain(Outcome::Filtered);
-        }
+        return plain(Outcome::Filtered);
     }
     plain(Outcome::Undetermined)
 }
@@ -221,8 +218,17 @@ fn is_cut(flow: &PartialFlow, initiator: Side, spans: &Spans) -> bool {
     let reset = peer.reset.is_some_and(|reset| reset.first > data);
     // The SYN-ACK's own acknowledgement is the first value; any other acknowledges more than the SYN.
     let acknowledged = peer.acks == Acks::Many;
-    let goes_on = spans.range().is_some_and(|(_, end)| end.since(data.time) >= 3 * NANOS_PER_SECOND);
-    reset || (!acknowledged && goes_on)
+    reset || (!acknowledged && goes_on(spans, data.time))
+}
+
+/// How long after an attempt frames still tell that the capture went on: 60 s. What comes later may be another capture,
+/// made when nothing of this attempt was left to see.
+pub const GOES_ON_NANOS: i64 = 60 * NANOS_PER_SECOND;
+
+/// Whether the captures go on long enough after `time` that what did not come by then was not sent: a frame 3 to 60 s
+/// later.
+fn goes_on(spans: &Spans, time: Timestamp) -> bool {
+    spans.any_within(time.plus(3 * NANOS_PER_SECOND), time.plus(GOES_ON_NANOS))
 }
 
 /// Zeek's connection states (<https://docs.zeek.org/en/master/scripts/base/protocols/conn/main.zeek.html>).

@@ -163,6 +163,9 @@ pub struct FlowRecord {
     pub ech: bool,
     /// Where the client asked a proxy to connect it to.
     pub proxy_target: Option<ConnectTarget>,
+    /// What else the client asked on the same connection, in order, each once.
+    #[serde(skip)]
+    pub further_targets: Vec<ConnectTarget>,
     /// Whether a reset came with another time to live than the responder's other packets: a hint at a device on the way.
     pub reset_ttl_differs: bool,
     /// Description of the fatal TLS alert that decided the outcome.

@@ -173,8 +173,10 @@ impl FlowTable {
     fn flow(&mut self, key: FlowKey, point: FramePoint, starts: bool) -> &mut PartialFlow {
         if let Some(&slot) = self.index.get(&key) {
             let open = &self.open[slot];
-            let idle = key.transport != Transport::Tcp
-                && open.latest().is_some_and(|latest| point.time.since(latest) > UDP_IDLE_NANOS);
+            // Times may run backwards: a packet long before the stretch is as far from it as one long after.
+            let after = open.latest().is_some_and(|latest| point.time.since(latest) > UDP_IDLE_NANOS);
+            let before = open.begin().is_some_and(|begin| begin.time.since(point.time) > UDP_IDLE_NANOS);
+            let idle = key.transport != Transport::Tcp && (after || before);
             if starts || idle {
                 let cut = std::mem::replace(&mut self.open[slot], PartialFlow::new(key));
                 self.done.push(cut);
@@ -261,7 +263,9 @@ fn count_tcp(flow: &mut PartialFlow, side: Side, tcp: &Tcp<'_>, ttl: u8, point: 
     let limit =
         if flow.key.low.port == DNS || flow.key.high.port == DNS { DNS_HEAD_BYTES } else { HEAD_BYTES };
     let start = flow.stream_start(side);
-    flow.side_mut(side).head.add(start, tcp.seq, point, tcp.payload, limit);
+    // A SYN takes a sequence number of its own, before its payload (RFC 9293 section 3.4, TCP Fast Open).
+    let seq = tcp.seq.wrapping_add(u32::from(flags.syn()));
+    flow.side_mut(side).head.add(start, seq, point, tcp.payload, limit);
 }
 
 /// ICMP messages that quote the packet they are about (RFC 792, RFC 4443 section 2.1).

@@ -203,27 +203,28 @@ pub struct Accept {
 }
 
 impl Accept {
-    /// Whether a flow is the one meant, its time aside. `names` are those of the destination, by accepted evidence.
+    /// Whether a flow is the one meant, its time aside. `to` is none where a proxy was asked for a name; `names` are those
+    /// of the destination, by accepted evidence.
     pub fn fits(
         &self,
         site: &Site,
         from: IpAddr,
-        to: IpAddr,
+        to: Option<IpAddr>,
         names: &[&DomainName],
         transport: Transport,
         port: u16,
     ) -> bool {
-        let side = |peer: &AcceptPeer, ip: IpAddr, names: &[&DomainName]| match peer {
+        let side = |peer: &AcceptPeer, ip: Option<IpAddr>, names: &[&DomainName]| match peer {
             AcceptPeer::Role(role) => {
-                site.roles_of(ip).contains(*role)
+                ip.is_some_and(|ip| site.roles_of(ip).contains(*role))
                     || names.iter().any(|name| site.role_names(*role).contains(name))
             }
-            AcceptPeer::Prefix(net) => net.contains(&ip),
+            AcceptPeer::Prefix(net) => ip.is_some_and(|ip| net.contains(&ip)),
             AcceptPeer::Name(pattern) => names.iter().any(|name| pattern.matches(name)),
         };
         let ports = !transport.has_ports() || self.ports.as_ref().is_none_or(|ports| ports.contains(port));
         let transport = self.transport.is_none_or(|t| t == transport);
-        ports && transport && side(&self.from, from, &[]) && side(&self.to, to, names)
+        ports && transport && side(&self.from, Some(from), &[]) && side(&self.to, to, names)
     }
 }
 
@@ -310,7 +311,10 @@ impl Site {
     /// Whether the storage account is its own; `None` if it lists none.
     pub fn owns_account(&self, account: &str) -> Option<bool> {
         let listed = !self.storage_accounts.is_empty();
-        listed.then(|| self.storage_accounts.contains(&account.to_ascii_lowercase()))
+        let account = account.to_ascii_lowercase();
+        // The readable copy in the paired region. No account has a hyphen in its name.
+        let account = account.strip_suffix("-secondary").unwrap_or(&account);
+        listed.then(|| self.storage_accounts.contains(account))
     }
 
     /// Whether the site lists resolvers. If not, every resolver counts, and the report says so.
@@ -1237,15 +1241,15 @@ reason = "a migration"
         );
         let name: DomainName = "agent.contoso.example".parse().unwrap();
         let fits = |names: &[&DomainName], from: &str, transport, port| {
-            agent.fits(&site, ip(from), ip("192.0.2.9"), names, transport, port)
+            agent.fits(&site, ip(from), Some(ip("192.0.2.9")), names, transport, port)
         };
         assert!(fits(&[&name], "10.10.1.4", Transport::Tcp, 8443));
         assert!(!fits(&[], "10.10.1.4", Transport::Tcp, 8443));
         assert!(!fits(&[&name], "10.10.1.5", Transport::Tcp, 8443));
         assert!(!fits(&[&name], "10.10.1.4", Transport::Udp, 8443));
         assert!(!fits(&[&name], "10.10.1.4", Transport::Tcp, 8444));
-        assert!(migration.fits(&site, ip("10.10.2.1"), ip("192.0.2.9"), &[], Transport::Udp, 9));
-        assert!(!migration.fits(&site, ip("10.10.2.1"), ip("192.0.3.9"), &[], Transport::Udp, 9));
+        assert!(migration.fits(&site, ip("10.10.2.1"), Some(ip("192.0.2.9")), &[], Transport::Udp, 9));
+        assert!(!migration.fits(&site, ip("10.10.2.1"), Some(ip("192.0.3.9")), &[], Transport::Udp, 9));
     }
 
     #[test]

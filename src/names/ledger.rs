@@ -83,7 +83,7 @@ pub struct Reading {
     pub expired: bool,
     /// Whether it came after the flow began.
     pub late: bool,
-    /// Whether the query of that answer is contested.
+    /// Whether the query of every answer that gives this chain is contested.
     pub contested: bool,
     /// Whether its message was salvaged.
     pub salvaged: bool,
@@ -104,7 +104,7 @@ pub struct Ledger {
     asking: BTreeSet<IpAddr>,
     /// Hosts that got matched answers.
     told: BTreeMap<IpAddr, u64>,
-    /// Clients and resolvers between which all answers are unmatched.
+    /// Clients and resolvers between which no answer is matched, and some are unsolicited.
     forged: BTreeSet<(Endpoint, IpAddr)>,
     begin: Option<Timestamp>,
 }
@@ -207,8 +207,8 @@ impl Ledger {
     fn index(&mut self) {
         let pair = |answer: &Answer| (answer.client, answer.resolver);
         let matched: BTreeSet<_> = self.answers.iter().filter(|answer| answer.matched).map(pair).collect();
-        let unmatched = self.answers.iter().filter(|answer| self.asking.contains(&answer.host)).map(pair);
-        self.forged = unmatched.filter(|pair| !matched.contains(pair)).collect();
+        let forged = self.answers.iter().filter(|answer| self.is_unsolicited(answer)).map(pair);
+        self.forged = forged.filter(|pair| !matched.contains(pair)).collect();
         for (index, answer) in self.answers.iter().enumerate() {
             for &(ip, _) in &answer.addresses {
                 let list = self.by_address.entry((answer.host, ip)).or_default();
@@ -258,12 +258,16 @@ impl Ledger {
             early = naming().filter(|answer| answer.point.time.since(time) <= LATE_ANSWER_NANOS).collect();
         }
         let mut readings: Vec<Reading> = Vec::new();
-        let mut known: BTreeSet<Vec<DomainName>> = BTreeSet::new();
+        let mut known: BTreeMap<Vec<DomainName>, usize> = BTreeMap::new();
         for answer in early.into_iter().rev() {
             let ttl = answer.addresses.iter().find(|(address, _)| *address == ip).map_or(0, |(_, ttl)| *ttl);
             let expired = time.since(answer.point.time) > i64::from(ttl) * NANOS_PER_SECOND;
             for names in self.joined(answer) {
-                if known.insert(names.clone()) {
+                if let Some(&index) = known.get(&names) {
+                    // An uncontested answer of before is not touched by a newer contest.
+                    readings[index].contested &= answer.contested;
+                } else {
+                    known.insert(names.clone(), readings.len());
                     readings.push(Reading {
                         names,
                         point: answer.point,

@@ -193,22 +193,38 @@ fn name_rows(joined: &Joined, records: &[FlowRecord], host_of: &dyn Fn(IpAddr) -
     rows
 }
 
+/// Counts the rows of each capture: what the mapper counted are stretches and messages.
+fn recount(inputs: &mut [CaptureSummary], records: &[FlowRecord], names: &[NameRow]) {
+    let mut counts: BTreeMap<Arc<str>, (u64, u64)> = BTreeMap::new();
+    for record in records {
+        counts.entry(record.capture.clone()).or_default().0 += 1;
+    }
+    for name in names {
+        counts.entry(name.capture.clone()).or_default().1 += 1;
+    }
+    for input in inputs {
+        (input.flows, input.names) = counts.get(&input.path).copied().unwrap_or_default();
+    }
+}
+
 /// Whole flows and names for people and tools: no site, no rules.
 pub fn whole(extracted: Extracted) -> (Vec<FlowRecord>, Vec<NameRow>, Vec<CaptureSummary>) {
-    let joined = join(extracted);
+    let mut joined = join(extracted);
     let records = records(&joined, &|ip| ip, &|_, _| false);
     let names = name_rows(&joined, &records, &|ip| ip);
+    recount(&mut joined.inputs, &records, &names);
     (records, names, joined.inputs)
 }
 
 /// Holds everything against the rules of a site.
 pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> Judged {
     let unreadable = extracted.unreadable.clone();
-    let joined = join(extracted);
+    let mut joined = join(extracted);
     let host_of = |ip: IpAddr| site.host_of(ip);
     let is_service = |transport: Transport, port: u16| matrix.names_port(transport, port);
     let records = records(&joined, &host_of, &is_service);
     let names = name_rows(&joined, &records, &host_of);
+    recount(&mut joined.inputs, &records, &names);
     let begin = joined.spans.range().map(|(first, _)| first);
     let trusted = |ip: IpAddr| site.is_resolver(ip);
     let ledger = Ledger::new(&joined.dns, &host_of, &trusted, begin);

@@ -250,6 +250,7 @@ pub(super) fn row() -> VerdictRow {
             alpn: vec!["h2".into()],
             ech: false,
             proxy_target: None,
+            further_targets: Vec::new(),
             reset_ttl_differs: false,
             tls_alert: None,
             proxy_status: None,

@@ -49,6 +49,8 @@ pub struct Judged {
     pub by_default: bool,
     /// Whether it rests on names that the page does not give.
     pub supplied: bool,
+    /// Whether it goes through a proxy that the site lists, to what the client asked of it.
+    pub proxied: bool,
     /// Whether a subject takes part.
     pub subject: bool,
     /// The rules that would fit if what is missing were known.
@@ -108,7 +110,47 @@ impl<'a> Classifier<'a> {
     }
 
     /// The verdict of one flow.
-    pub fn classify(&self, flow: FlowRecord) -> Judged {
+    pub fn classify(&self, mut flow: FlowRecord) -> Judged {
+        let further = std::mem::take(&mut flow.further_targets);
+        if further.is_empty() || !self.is_proxy(self.site.roles_of(flow.responder_ip)) {
+            return self.classify_one(flow);
+        }
+        // Several destinations on one connection to a proxy: what is worst about one is said of the flow.
+        let targets = flow.proxy_target.clone().into_iter().chain(further);
+        let each = targets
+            .map(|target| self.classify_one(FlowRecord { proxy_target: Some(target), ..flow.clone() }));
+        let each: Vec<Judged> = each.collect();
+        let badness = |one: &Judged| match one.row.verdict {
+            Verdict::Undocumented => 0,
+            Verdict::Undetermined => 1,
+            Verdict::Documented | Verdict::Platform | Verdict::OutOfScope => 2,
+        };
+        let Some(mut worst) = each.iter().min_by_key(|one| badness(one)).cloned() else {
+            return self.classify_one(flow);
+        };
+        for one in each {
+            worst.by_default |= one.by_default;
+            worst.supplied |= one.supplied;
+            for name in one.row.names {
+                if !worst.row.names.contains(&name) {
+                    worst.row.names.push(name);
+                }
+            }
+            for rule in one.row.rules {
+                if worst.row.verdict == one.row.verdict && !worst.row.rules.contains(&rule) {
+                    worst.row.rules.push(rule);
+                }
+            }
+            for issue in one.issues {
+                if !worst.issues.contains(&issue) {
+                    worst.issues.push(issue);
+                }
+            }
+        }
+        worst
+    }
+
+    fn classify_one(&self, flow: FlowRecord) -> Judged {
         let from_roles = self.site.roles_of(flow.initiator_ip);
         let to_roles = self.site.roles_of(flow.responder_ip);
         let subject = self.is_subject(from_roles.union(to_roles));
@@ -130,6 +172,7 @@ impl<'a> Classifier<'a> {
             name_points: evidence.readings.iter().map(|reading| reading.point).collect(),
             by_default: false,
             supplied: false,
+            proxied: evidence.proxied,
             subject,
             possible: Vec::new(),
         };
@@ -192,23 +235,25 @@ impl<'a> Classifier<'a> {
     }
 
     fn evidence(&self, flow: &FlowRecord, to_roles: RoleSet) -> Evidence {
-        if self.is_proxy(to_roles) {
-            let mut dest =
-                Destination { ip: None, port: flow.responder_port, roles: RoleSet::default(), proxied: true };
-            let mut readings = Vec::new();
-            if let Some(target) = &flow.proxy_target {
-                dest.port = target.port;
-                dest.ip = target.ip;
-                dest.roles = target.ip.map(|ip| self.site.roles_of(ip)).unwrap_or_default();
-                readings.extend(target.name.clone().map(|name| Reading {
-                    names: vec![name],
-                    point: flow.named_at.or(flow.begin).unwrap_or_default(),
-                    expired: false,
-                    late: false,
-                    contested: false,
-                    salvaged: false,
-                }));
-            }
+        // A proxy may hold other roles, too: where it was asked for nothing, it is the destination.
+        if self.is_proxy(to_roles)
+            && let Some(target) = &flow.proxy_target
+        {
+            let dest = Destination {
+                ip: target.ip,
+                port: target.port,
+                roles: target.ip.map(|ip| self.site.roles_of(ip)).unwrap_or_default(),
+                proxied: true,
+            };
+            let reading = target.name.clone().map(|name| Reading {
+                names: vec![name],
+                point: flow.named_at.or(flow.begin).unwrap_or_default(),
+                expired: false,
+                late: false,
+                contested: false,
+                salvaged: false,
+            });
+            let readings = reading.into_iter().collect();
             return Evidence { dest, readings, written: None, corroborated: false, proxied: true };
         }
         let dest = Destination {
@@ -342,7 +387,7 @@ impl<'a> Classifier<'a> {
         fits: &Fits<'a>,
         documented: &Documented<'_>,
     ) -> Option<String> {
-        if evidence.proxied {
+        if self.is_proxy(to_roles) {
             return None;
         }
         let (host, ip) = (self.site.host_of(flow.initiator_ip), flow.responder_ip);
@@ -410,16 +455,22 @@ impl<'a> Classifier<'a> {
         } else {
             evidence.readings.iter().map(|reading| &*reading.names).collect()
         };
-        let foreign: Vec<Option<String>> = chains
-            .iter()
-            .map(|chain| {
-                if chain.iter().any(|name| self.is_platform_storage_name(name)) {
-                    return None;
-                }
-                let account = documented.rules.iter().find_map(|ready| ready.account_in(chain))?;
-                (self.site.owns_account(&account) == Some(false)).then_some(account)
-            })
-            .collect();
+        let foreign_in = |chain: &[DomainName]| {
+            if chain.iter().any(|name| self.is_platform_storage_name(name)) {
+                return None;
+            }
+            let account = documented.rules.iter().find_map(|ready| ready.account_in(chain))?;
+            (self.site.owns_account(&account) == Some(false)).then_some(account)
+        };
+        // One address serves many accounts: that DNS gave it for the site's own does not speak for another one that the
+        // client itself names.
+        if let Some(name) = &evidence.written
+            && !evidence.corroborated
+            && let Some(account) = foreign_in(std::slice::from_ref(name))
+        {
+            return Account::Foreign(account);
+        }
+        let foreign: Vec<Option<String>> = chains.iter().map(|chain| foreign_in(chain)).collect();
         match foreign.iter().flatten().next() {
             None => Account::Own,
             Some(account) if foreign.iter().all(Option::is_some) => Account::Foreign(account.clone()),
@@ -612,7 +663,7 @@ fn is_loopback(ip: IpAddr) -> bool {
 
 /// Private, loopback, link-local or unspecified space. Documentation and benchmarking ranges are ordinary public
 /// addresses here (SEMANTICS section 3).
-fn is_private(ip: IpAddr) -> bool {
+pub(super) fn is_private(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
         IpAddr::V6(ip) => {

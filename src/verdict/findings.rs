@@ -24,7 +24,8 @@ pub(super) struct Key {
 /// A finding while it grows.
 pub(super) struct Draft {
     pub finding: Finding,
-    evidence: BTreeMap<(Timestamp, EvidenceFrame), ()>,
+    /// The first ones, each once; what is counted comes in order of time.
+    evidence: Vec<EvidenceFrame>,
     hosts: BTreeMap<IpAddr, ()>,
 }
 
@@ -43,7 +44,7 @@ impl<'a> Findings<'a> {
     pub(super) fn draft(&mut self, key: Key, make: impl FnOnce() -> Finding) -> &mut Draft {
         self.drafts.entry(key).or_insert_with(|| Draft {
             finding: make(),
-            evidence: BTreeMap::new(),
+            evidence: Vec::new(),
             hosts: BTreeMap::new(),
         })
     }
@@ -66,9 +67,7 @@ impl<'a> Findings<'a> {
         };
         let frames = finding.evidence.clone();
         let draft = self.draft(key, || finding);
-        for (order, frame) in frames.into_iter().enumerate() {
-            draft.evidence.insert((Timestamp(order as i64), frame), ());
-        }
+        draft.cite(frames);
     }
 
     /// All findings, most severe first, then by code, initiator, destination, port and transport.
@@ -78,9 +77,7 @@ impl<'a> Findings<'a> {
             .into_values()
             .map(|draft| {
                 let mut finding = draft.finding;
-                finding.evidence = draft.evidence.into_keys().map(|(_, frame)| frame).collect();
-                finding.evidence.dedup();
-                finding.evidence.truncate(Finding::MOST_EVIDENCE);
+                finding.evidence = draft.evidence;
                 let addresses: Vec<String> = draft.hosts.keys().map(ToString::to_string).collect();
                 if addresses.len() > 1 {
                     let (shown, more) = addresses.split_at(addresses.len().min(8));
@@ -104,22 +101,20 @@ impl<'a> Findings<'a> {
 
 impl Draft {
     /// Counts one more observation.
-    pub(super) fn count(
-        &mut self,
-        first: Timestamp,
-        last: Timestamp,
-        frames: Vec<(Timestamp, EvidenceFrame)>,
-    ) {
+    pub(super) fn count(&mut self, first: Timestamp, last: Timestamp, frames: Vec<EvidenceFrame>) {
         let finding = &mut self.finding;
         finding.count += 1;
         finding.first_ts = Some(finding.first_ts.map_or(first, |have| have.min(first)));
         finding.last_ts = Some(finding.last_ts.map_or(last, |have| have.max(last)));
+        self.cite(frames);
+    }
+
+    /// The first ones stay: the bound is on what is kept while there may be millions of flows.
+    fn cite(&mut self, frames: Vec<EvidenceFrame>) {
         for frame in frames {
-            self.evidence.insert(frame, ());
-        }
-        // The first ones stay: the bound is on what is kept while there may be millions of flows.
-        while self.evidence.len() > Finding::MOST_EVIDENCE {
-            self.evidence.pop_last();
+            if self.evidence.len() < Finding::MOST_EVIDENCE && !self.evidence.contains(&frame) {
+                self.evidence.push(frame);
+            }
         }
     }
 
@@ -130,15 +125,18 @@ impl Draft {
     }
 }
 
-/// Frames that prove something about a flow, with the time by which the first ones are chosen.
-fn frames_of(judged: &Judged, findings: &Findings<'_>) -> Vec<(Timestamp, EvidenceFrame)> {
-    let flow = &judged.row.flow;
-    let own = flow
-        .proof
-        .iter()
-        .map(|proof| (flow.first_ts, EvidenceFrame { capture: proof.capture.clone(), frame: proof.frame }));
-    let names = judged.name_points.iter().map(|point| (flow.first_ts, findings.frame(*point)));
-    own.chain(names).collect()
+/// Frames cited for the names of one flow, so that its own are not crowded out.
+const MOST_NAME_FRAMES: usize = 5;
+
+/// Frames that prove something about a flow: where its names were learnt, then its own, each in the order in which they
+/// were taken.
+fn frames_of(judged: &Judged, findings: &Findings<'_>) -> Vec<EvidenceFrame> {
+    let own = judged.row.flow.proof.iter();
+    let own = own.map(|proof| EvidenceFrame { capture: proof.capture.clone(), frame: proof.frame });
+    let mut names = judged.name_points.clone();
+    names.sort_unstable();
+    names.truncate(MOST_NAME_FRAMES);
+    names.iter().map(|point| findings.frame(*point)).chain(own).collect()
 }
 
 /// The findings of one flow; tells the codes that its row carries.
@@ -181,7 +179,7 @@ pub(super) fn of_flow(
             code => code.severity(),
         };
         let name = destination_name(judged);
-        let to = name.as_ref().map_or_else(|| row.flow.responder_ip.to_string(), ToString::to_string);
+        let to = name.as_ref().map_or_else(|| destination(judged).0.to_string(), ToString::to_string);
         // Undetermined flows fold into one finding per (role, server name or address, rule).
         let folded = code == Code::Undetermined;
         let rules = if row.rules.is_empty() { judged.possible.clone() } else { row.rules.clone() };
@@ -190,7 +188,7 @@ pub(super) fn of_flow(
             severity,
             host: if folded && !row.initiator_roles.is_empty() { None } else { Some(host) },
             to: if folded { format!("{} {to} {:?}", row.initiator_roles.join("+"), row.missing) } else { to },
-            port: (!folded).then_some(row.flow.responder_port),
+            port: (!folded).then_some(destination(judged).1),
             proto: Some(row.flow.proto),
             rules: if folded { rules.clone() } else { Vec::new() },
         };
@@ -216,6 +214,15 @@ pub(super) struct Accepted {
     pub expired: bool,
 }
 
+/// Where a flow goes: its responder, or what the client asked its proxy for (by name: the proxy's address stands for it).
+fn destination(judged: &Judged) -> (IpAddr, u16) {
+    let flow = &judged.row.flow;
+    match &flow.proxy_target {
+        Some(target) if judged.proxied => (target.ip.unwrap_or(flow.responder_ip), target.port),
+        _ => (flow.responder_ip, flow.responder_port),
+    }
+}
+
 fn destination_name(judged: &Judged) -> Option<DomainName> {
     judged.row.names.first().map(|name| name.name.clone())
 }
@@ -235,12 +242,15 @@ fn new_finding(
     let row = &judged.row;
     let flow = &row.flow;
     let from = who(&row.initiator_roles, Some(flow.initiator_ip));
+    let (ip, port_number) = destination(judged);
     let to = match &name {
+        Some(name) if judged.proxied => format!("{name} (through {})", flow.responder_ip),
+        None if judged.proxied => format!("{ip} (through {})", flow.responder_ip),
         Some(name) => format!("{name} ({})", flow.responder_ip),
         None => who(&row.responder_roles, Some(flow.responder_ip)),
     };
     let port = if flow.proto.has_ports() {
-        format!("{} {}", flow.proto.to_string().to_uppercase(), flow.responder_port)
+        format!("{} {}", flow.proto.to_string().to_uppercase(), port_number)
     } else {
         flow.proto.to_string().to_uppercase()
     };
@@ -251,9 +261,9 @@ fn new_finding(
         from: Party { roles: row.initiator_roles.clone(), ip: Some(flow.initiator_ip), ..Party::default() },
         to: Party {
             roles: row.responder_roles.clone(),
-            ip: Some(flow.responder_ip),
+            ip: Some(ip),
             name,
-            port: flow.proto.has_ports().then_some(flow.responder_port),
+            port: flow.proto.has_ports().then_some(port_number),
             proto: Some(flow.proto),
         },
         rules,

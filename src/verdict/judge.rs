@@ -1,6 +1,6 @@
 //! All flows of a site to verdict rows, findings, coverage and totals.
 
-use super::classify::{Classifier, Judged};
+use super::classify::{Classifier, Judged, is_private};
 use super::coverage::CoverageTally;
 use super::findings::{self, Accepted, Findings, Key};
 use super::row::{NameEvidenceSource, VerdictRow};
@@ -9,8 +9,8 @@ use crate::audit::{
     Finding, Grade, NamesQuality, PackUsed, Party, SCHEMA, SiteUsed, TagsUsed, TimeBucket, Timeline, Tool,
     Totals, Unreadable, Verdict,
 };
-use crate::flow::FlowRecord;
-use crate::matrix::{Accept, Matrix, Site};
+use crate::flow::{FlowRecord, GOES_ON_NANOS};
+use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site};
 use crate::model::{DomainName, Endpoint, NANOS_PER_SECOND, Spans, Timestamp, Transport};
 use crate::names::{Answer, DNS_PATIENCE_NANOS, Ledger};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,11 +40,23 @@ pub struct Case<'a> {
 /// DNS responses that stop a name (RFC 1035, RFC 8499): SERVFAIL, NXDOMAIN, REFUSED.
 const BLOCKING_RCODES: [(u16, &str); 3] = [(2, "SERVFAIL"), (3, "NXDOMAIN"), (5, "REFUSED")];
 
-/// DHCP and DHCPv6: link upkeep, tallied (SEMANTICS section 1).
-fn is_dhcp(flow: &FlowRecord) -> bool {
+/// DHCP and DHCPv6: link upkeep, tallied (SEMANTICS section 1). The link's and the site's own addresses only: what goes
+/// to the Internet between these ports is judged.
+fn is_dhcp(case: &Case<'_>, flow: &FlowRecord) -> bool {
     let pair = [flow.initiator_port, flow.responder_port];
+    let own = |ip: IpAddr| {
+        let broadcast = matches!(ip, IpAddr::V4(ip) if ip.is_broadcast());
+        broadcast
+            || ip.is_multicast()
+            || ip == PLATFORM_ADDRESS
+            || is_private(ip)
+            || case.site.in_virtual_network(ip)
+            || !case.site.roles_of(ip).is_empty()
+    };
     flow.proto == Transport::Udp
         && (pair.iter().all(|p| matches!(p, 67 | 68)) || pair.iter().all(|p| matches!(p, 546 | 547)))
+        && own(flow.initiator_ip)
+        && own(flow.responder_ip)
 }
 
 /// Judges all flows.
@@ -54,7 +66,7 @@ pub fn judge(case: Case<'_>, flows: Vec<FlowRecord>) -> (Audit, Vec<VerdictRow>)
     let mut upkeep: BTreeMap<String, u64> = BTreeMap::new();
     let mut judged: Vec<Judged> = Vec::with_capacity(flows.len());
     for flow in flows {
-        if is_dhcp(&flow) {
+        if is_dhcp(&case, &flow) {
             *upkeep.entry("dhcp".into()).or_default() += flow.packets_fwd + flow.packets_rev;
         } else if is_forged_answer(&case, &flow) {
             totals.unsolicited_flows += 1;
@@ -138,11 +150,15 @@ fn add(to: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
 
 /// A flow that is nothing but answers that nobody asked for: evidence of a finding, not a flow of its own.
 fn is_forged_answer(case: &Case<'_>, flow: &FlowRecord) -> bool {
+    let initiator = Endpoint::new(flow.initiator_ip, flow.initiator_port);
+    let responder = Endpoint::new(flow.responder_ip, flow.responder_port);
+    // A host at whose closed port it arrives says so by ICMP, and the sender counts as the initiator of what is quoted.
+    let sides = [(initiator, responder, flow.packets_fwd), (responder, initiator, flow.packets_rev)];
     flow.proto == Transport::Udp
-        && flow.responder_port == 53
-        && flow.packets_fwd == 0
         && flow.dns_queries == 0
-        && case.ledger.only_forged(Endpoint::new(flow.initiator_ip, flow.initiator_port), flow.responder_ip)
+        && sides.into_iter().any(|(client, resolver, sent)| {
+            sent == 0 && resolver.port == 53 && case.ledger.only_forged(client, resolver.ip)
+        })
 }
 
 struct Work<'a, 'c> {
@@ -165,11 +181,15 @@ impl Work<'_, '_> {
     fn accepted(&mut self, one: &Judged) -> Option<Accepted> {
         let flow = &one.row.flow;
         let site = self.case.site;
-        let dns = one.row.names.iter().filter(|name| name.source == NameEvidenceSource::Dns);
-        let names: Vec<&DomainName> = dns.flat_map(|name| &name.chain).collect();
-        let fits = |entry: &Accept| {
-            entry.fits(site, flow.initiator_ip, flow.responder_ip, &names, flow.proto, flow.responder_port)
+        let accepted = [NameEvidenceSource::Dns, NameEvidenceSource::Proxy];
+        let names = one.row.names.iter().filter(|name| accepted.contains(&name.source));
+        let names: Vec<&DomainName> = names.flat_map(|name| &name.chain).collect();
+        // What the client asked its proxy for replaces the destination.
+        let (to, port) = match &flow.proxy_target {
+            Some(target) if one.proxied => (target.ip, target.port),
+            _ => (Some(flow.responder_ip), flow.responder_port),
         };
+        let fits = |entry: &Accept| entry.fits(site, flow.initiator_ip, to, &names, flow.proto, port);
         let expired = |entry: &Accept| entry.until.is_some_and(|until| flow.first_ts >= until.end());
         let all = || site.accepts().iter().enumerate().filter(|(_, entry)| fits(entry));
         let (index, entry) = all().find(|(_, entry)| !expired(entry)).or_else(|| all().next())?;
@@ -202,12 +222,22 @@ impl Work<'_, '_> {
 
     /// For one rule and host, attempts both worked and were blocked.
     fn intermittent(&mut self, judged: &[Judged]) {
-        let mut groups: BTreeMap<(&[String], IpAddr), Vec<&Judged>> = BTreeMap::new();
-        for one in judged.iter().filter(|one| one.row.verdict == Verdict::Documented) {
-            let host = self.case.site.host_of(one.row.flow.initiator_ip);
-            groups.entry((&one.row.rules, host)).or_default().push(one);
+        let mut by_rule: BTreeMap<(IpAddr, &str), Vec<usize>> = BTreeMap::new();
+        for (index, one) in judged.iter().enumerate() {
+            if one.row.verdict == Verdict::Documented {
+                let host = self.case.site.host_of(one.row.flow.initiator_ip);
+                for rule in &one.row.rules {
+                    by_rule.entry((host, rule)).or_default().push(index);
+                }
+            }
         }
-        for ((rules, host), flows) in groups {
+        // Rules that the very same flows fit are told in one finding.
+        let mut groups: BTreeMap<(IpAddr, Vec<usize>), Vec<String>> = BTreeMap::new();
+        for ((host, rule), flows) in by_rule {
+            groups.entry((host, flows)).or_default().push(rule.to_owned());
+        }
+        for ((host, flows), rules) in groups {
+            let flows: Vec<&Judged> = flows.into_iter().filter_map(|index| judged.get(index)).collect();
             let worked: Vec<_> = flows.iter().filter(|one| one.row.flow.outcome.worked()).collect();
             let blocked: Vec<_> = flows.iter().filter(|one| one.row.flow.outcome.is_blocked()).collect();
             let (Some(first_worked), Some(first_blocked)) = (worked.first(), blocked.first()) else {
@@ -232,7 +262,7 @@ impl Work<'_, '_> {
                 proto: Some(row.flow.proto),
                 ..Party::default()
             };
-            finding.rules = rules.to_vec();
+            finding.rules = rules;
             finding.count = blocked.len() as u64;
             finding.first_ts = flows.iter().map(|one| one.row.flow.first_ts).min();
             finding.last_ts = flows.iter().map(|one| one.row.flow.last_ts).max();
@@ -342,7 +372,7 @@ impl Work<'_, '_> {
                 ));
                 finding
             });
-            draft.count(answer.point.time, answer.point.time, vec![(answer.point.time, frame)]);
+            draft.count(answer.point.time, answer.point.time, vec![frame]);
         }
     }
 
@@ -350,7 +380,7 @@ impl Work<'_, '_> {
     fn blocked_names(&mut self) {
         let ledger = self.case.ledger;
         let site = self.case.site;
-        let end = self.case.spans.range().map(|(_, end)| end);
+        let spans = self.case.spans;
         let mut lookups: BTreeMap<(IpAddr, &DomainName), Lookup<'_>> = BTreeMap::new();
         for query in ledger.queries() {
             let lookup = lookups.entry((query.host, &query.name)).or_default();
@@ -377,7 +407,7 @@ impl Work<'_, '_> {
             }
             let silent = !lookup.any_answered
                 && ledger.told(host) > 0
-                && end.is_some_and(|end| end.since(*first) >= DNS_PATIENCE_NANOS);
+                && spans.any_within(first.plus(DNS_PATIENCE_NANOS), first.plus(GOES_ON_NANOS));
             let why = match lookup.refusals.first() {
                 Some((word, _)) => (*word).to_owned(),
                 None if silent => "no answer".to_owned(),

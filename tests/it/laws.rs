@@ -409,3 +409,17 @@ proptest! {
         prop_assert_eq!(whole(&frames, &ExtractOptions::default()), whole(&frames, &ExtractOptions::default()));
     }
 }
+
+/// Times that run backwards by more than the silence that ends a flow: files written one after the other into one.
+#[test]
+fn a_udp_silence_ends_a_flow_in_whatever_order_its_sides_were_written() {
+    let udp = |id| frame(&Event::Udp { server: 0, client_port: 40_001, from_client: true }, id);
+    let at = |seconds: i64| Timestamp(BEGIN + seconds * 1_000_000_000);
+    let frames = vec![(at(300), udp(1)), (at(0), udp(2)), (at(10), udp(3))];
+    let options = ExtractOptions::default();
+    let flows = |captures: Vec<Extract>| audit(captures).rows.len();
+    let parts =
+        [0..1, 1..3].map(|part| one_capture(&format!("part-{}", part.start), &frames[part], &options));
+    assert_eq!(flows(vec![one_capture("whole", &frames, &options)]), 2);
+    assert_eq!(flows(parts.into()), 2);
+}

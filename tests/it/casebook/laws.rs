@@ -146,6 +146,23 @@ fn out_writes_an_audit_that_says_the_same() {
 }
 
 #[test]
+fn a_summary_counts_the_rows_that_are_written() {
+    let mut scene = a_bit_of_everything();
+    scene.cut_after(&[20, 41]);
+    let dir = workshop("counts");
+    let came = run(&scene, &dir, &["--out", "report"]);
+    for (file, field) in [("flows.jsonl", "flows"), ("names.jsonl", "names")] {
+        let Ok(rows) = std::fs::read_to_string(dir.join("report").join(file)) else { continue };
+        for capture in came.lines.iter().filter(|line| line["type"] == "capture") {
+            let of_it = |row: &&str| {
+                serde_json::from_str::<Value>(row).unwrap_or_default()["capture"] == capture["path"]
+            };
+            assert_eq!(capture[field], rows.lines().filter(of_it).count(), "{field} of {}", capture["path"]);
+        }
+    }
+}
+
+#[test]
 fn a_directory_is_read_with_all_captures_below_it() {
     let mut scene = a_bit_of_everything();
     let dir = workshop("directory");

@@ -9,6 +9,7 @@ mod findings;
 mod flows;
 mod laws;
 mod names;
+mod near_misses;
 mod outcome;
 mod quality;
 mod verdict;
@@ -19,10 +20,11 @@ use crate::scene::Builder;
 
 /// Every scene with its module.
 pub fn all() -> Vec<(&'static str, Builder)> {
-    let modules: [(_, &[Builder]); 6] = [
+    let modules: [(_, &[Builder]); 7] = [
         ("findings", findings::SCENES),
         ("flows", flows::SCENES),
         ("names", names::SCENES),
+        ("near_misses", near_misses::SCENES),
         ("outcome", outcome::SCENES),
         ("quality", quality::SCENES),
         ("verdict", verdict::SCENES),

@@ -190,6 +190,17 @@ impl Dns<'_> {
         self
     }
 
+    /// Any message comes to a port on which nobody listens: the client's host says so (ICMP 3/3).
+    pub fn closed_port(mut self, reply: Reply) -> Self {
+        let payload = self.response(&reply);
+        let (client, resolver, port) = (self.client.clone(), self.resolver.clone(), self.port);
+        let talk = self.scene.udp(&resolver, &client, port).client_port(53);
+        talk.request(&payload).icmp(&client, 3, 3);
+        self.at += nanos(0.02);
+        self.scene.clock = self.at;
+        self
+    }
+
     /// The answer comes in two IP fragments, cut after `cut` bytes of the datagram.
     pub fn answer_in_fragments(mut self, answers: &[Record], cut: usize) -> Self {
         let payload = self.response(&Reply { answers: answers.to_vec(), ..Reply::default() });

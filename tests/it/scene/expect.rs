@@ -238,12 +238,13 @@ pub struct FindingExpect {
     code: String,
     keys: Vec<(&'static str, Value)>,
     times: usize,
+    frames: Option<usize>,
     checks: Vec<(&'static str, Value)>,
 }
 
 /// There is one finding with this code (and the keys that follow).
 pub fn finding(code: &str) -> FindingExpect {
-    FindingExpect { code: code.to_string(), keys: Vec::new(), times: 1, checks: Vec::new() }
+    FindingExpect { code: code.to_string(), keys: Vec::new(), times: 1, frames: None, checks: Vec::new() }
 }
 
 impl FindingExpect {
@@ -276,6 +277,12 @@ impl FindingExpect {
         self
     }
 
+    /// It cites so many frames, each once.
+    pub fn evidence(mut self, frames: usize) -> Self {
+        self.frames = Some(frames);
+        self
+    }
+
     fn compare(&self, findings: &[Value], problems: &mut Vec<String>) {
         let at = |item: &Value, path: &str| item.pointer(&format!("/{path}")).cloned().unwrap_or_default();
         let these: Vec<&Value> = findings
@@ -293,6 +300,14 @@ impl FindingExpect {
             ));
         }
         for item in these {
+            let cited = item["evidence"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let frames: BTreeSet<String> = cited.iter().map(Value::to_string).collect();
+            if self.frames.is_some_and(|frames| frames != cited.len()) || frames.len() != cited.len() {
+                problems.push(format!(
+                    "finding {}{keys}: evidence: expected {:?} frames, each once, came {cited:?}",
+                    self.code, self.frames
+                ));
+            }
             for (path, value) in &self.checks {
                 let came = at(item, path);
                 if came != *value {

@@ -277,6 +277,13 @@ impl Tcp<'_> {
         self.segment(Client, SYN, isn, 0, &[])
     }
 
+    /// The client's SYN with its first payload (TCP Fast Open, RFC 7413).
+    pub fn syn_with(mut self, payload: &[u8]) -> Self {
+        let isn = self.client.isn;
+        self.client.next = isn.wrapping_add(1 + payload.len() as u32);
+        self.segment(Client, SYN, isn, 0, payload)
+    }
+
     /// The server's SYN-ACK; said again, the same.
     pub fn synack(mut self) -> Self {
         let (isn, ack) = (self.server.isn, self.client.isn.wrapping_add(1));
