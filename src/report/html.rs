@@ -4,8 +4,8 @@
 //! are admitted by their digests in its Content-Security-Policy, nothing else is.
 
 use super::human::{
-    answer, by_capture, capture_quality, command, damage, grouped, joined, kinds_of_block, moment, names_quality,
-    party, totals, verdict_counts, word_counts,
+    answer, by_capture, capture_quality, command, damage, grouped, joined, kinds_of_block, moment,
+    names_quality, party, totals, verdict_counts, word_counts,
 };
 use super::text::{count, printable, steers, thousands};
 use crate::audit::{
@@ -334,7 +334,10 @@ impl<'a> Page<'a> {
             cross: cross(audit),
             pairs: pairs(audit),
             timeline: picture(&audit.timeline),
-            names: names_quality(audit).into_iter().filter(|line| !line.starts_with("Destinations")).collect(),
+            names: names_quality(audit)
+                .into_iter()
+                .filter(|line| !line.starts_with("Destinations"))
+                .collect(),
             grades: grades(audit),
             captures: capture_quality(audit),
             inputs: audit.inputs.iter().map(input).collect(),
@@ -360,7 +363,8 @@ fn base64(bytes: &[u8]) -> String {
     const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let mut text = String::new();
     for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0_u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
+        let word =
+            chunk.iter().fold(0_u32, |word, &byte| word << 8 | u32::from(byte)) << (8 * (3 - chunk.len()));
         for place in 0..4 {
             let letter = LETTERS[(word >> (18 - 6 * place) & 63) as usize];
             text.push(if place <= chunk.len() { char::from(letter) } else { '=' });
@@ -404,7 +408,8 @@ fn about(audit: &Audit) -> Vec<String> {
 
 fn tiles(audit: &Audit, [high, medium, notes]: [u64; 3]) -> Vec<Tile> {
     let alarm = |n: u64, tone: &'static str| if n > 0 { tone } else { "good" };
-    let of = |states: &[CoverageState]| audit.coverage.iter().filter(|row| states.contains(&row.state)).count();
+    let of =
+        |states: &[CoverageState]| audit.coverage.iter().filter(|row| states.contains(&row.state)).count();
     let blocked = of(&[CoverageState::Blocked, CoverageState::Intermittent]) as u64;
     let applicable = audit.coverage.len() - of(&[CoverageState::NotApplicable]);
     let tile = |value: String, label: &str, tone, link| Tile { value, label: label.into(), tone, link };
@@ -533,7 +538,8 @@ type Rules<'a> = BTreeMap<&'a str, (usize, &'a Coverage)>;
 fn links(ids: &[String], rules: &Rules<'_>) -> Vec<RuleLink> {
     let link = |id: &String| {
         let known = rules.get(id.as_str());
-        let told = known.map(|(_, row)| format!("row {}: {} → {}, {}", row.row, row.from, row.to, ports(row)));
+        let told =
+            known.map(|(_, row)| format!("row {}: {} → {}, {}", row.row, row.from, row.to, ports(row)));
         RuleLink { id: id.clone(), number: known.map(|(number, _)| *number), told: told.unwrap_or_default() }
     };
     ids.iter().map(link).collect()
@@ -600,7 +606,8 @@ fn findings(audit: &Audit, rules: &Rules<'_>) -> (Vec<Group>, Vec<Notes>) {
     for ((severity, code), findings) in grouped(audit) {
         let count = thousands(findings.len() as u64);
         let more = findings.len().saturating_sub(TOLD);
-        let rest = (more > 0).then(|| format!("... and {} more of this kind: audit.json has all.", thousands(more as u64)));
+        let rest = (more > 0)
+            .then(|| format!("... and {} more of this kind: audit.json has all.", thousands(more as u64)));
         let mut cards = Vec::new();
         let mut lines = Vec::new();
         for finding in findings.into_iter().take(TOLD) {
@@ -804,7 +811,13 @@ fn picture(timeline: &Timeline) -> Option<Picture> {
         if bucket.blocked > 0 {
             told.push_str(&format!("; {} blocked", thousands(bucket.blocked)));
         }
-        PictureBar { told, x: tenths(x), width: tenths((wide * 9 / 10).clamp(1, 400)), parts, blocked: bucket.blocked > 0 }
+        PictureBar {
+            told,
+            x: tenths(x),
+            width: tenths((wide * 9 / 10).clamp(1, 400)),
+            parts,
+            blocked: bucket.blocked > 0,
+        }
     });
     let blocked = timeline.buckets.iter().filter(|bucket| bucket.blocked > 0).count();
     Some(Picture {
@@ -873,7 +886,12 @@ fn input(input: &CaptureSummary) -> Input<'_> {
     Input {
         path: &input.path,
         digest: input.sha256.as_deref(),
-        format: format!("{}; {}; {} bytes", input.format, input.link_types.join(", "), thousands(input.bytes)),
+        format: format!(
+            "{}; {}; {} bytes",
+            input.format,
+            input.link_types.join(", "),
+            thousands(input.bytes)
+        ),
         frames: thousands(input.frames),
         packets: thousands(input.packets),
         skipped: some(word_counts(&input.skipped)).unwrap_or_else(|| "none".into()),

@@ -29,10 +29,19 @@ pub fn junit(audit: &Audit) -> String {
 
 enum Fate {
     Passed,
-    Skipped { message: String },
+    Skipped {
+        message: String,
+    },
     /// `body` is a line each.
-    Failed { kind: String, message: String, body: Vec<String> },
-    Error { kind: &'static str, message: String },
+    Failed {
+        kind: String,
+        message: String,
+        body: Vec<String>,
+    },
+    Error {
+        kind: &'static str,
+        message: String,
+    },
 }
 
 struct Case {
@@ -54,7 +63,10 @@ impl Case {
             Fate::Failed { kind, message, body } => {
                 let (kind, message) = (escaped(kind), escaped(message));
                 let body = body.iter().map(|line| escaped(line)).collect::<Vec<_>>().join("\n");
-                _ = writeln!(out, "><failure type=\"{kind}\" message=\"{message}\">{body}</failure></testcase>");
+                _ = writeln!(
+                    out,
+                    "><failure type=\"{kind}\" message=\"{message}\">{body}</failure></testcase>"
+                );
             }
             Fate::Error { kind, message } => {
                 let message = escaped(message);
@@ -94,7 +106,11 @@ fn matrix(audit: &Audit) -> Vec<Case> {
                 let how = if how.is_empty() || row.why.is_some() { because } else { format!(": {how}") };
                 Fate::Failed {
                     kind: row.state.as_str().into(),
-                    message: format!("{word}{how} ({} {})", row.flows, if row.flows == 1 { "flow" } else { "flows" }),
+                    message: format!(
+                        "{word}{how} ({} {})",
+                        row.flows,
+                        if row.flows == 1 { "flow" } else { "flows" }
+                    ),
                     body: about.flat_map(told).collect(),
                 }
             }
@@ -124,7 +140,11 @@ fn findings(audit: &Audit) -> Vec<Case> {
         .collect();
     if cases.is_empty() {
         let fate = Fate::Passed;
-        cases.push(Case { class: "findings".into(), name: "no finding of medium or high severity".into(), fate });
+        cases.push(Case {
+            class: "findings".into(),
+            name: "no finding of medium or high severity".into(),
+            fate,
+        });
     }
     cases
 }
@@ -133,7 +153,9 @@ fn findings(audit: &Audit) -> Vec<Case> {
 fn told(finding: &Finding) -> Vec<String> {
     let mut lines = vec![finding.title.clone()];
     let facts = [("from", party(&finding.from)), ("to", party(&finding.to)), ("seen", seen(finding))];
-    lines.extend(facts.iter().filter(|(_, fact)| !fact.is_empty()).map(|(label, fact)| format!("{label}: {fact}")));
+    lines.extend(
+        facts.iter().filter(|(_, fact)| !fact.is_empty()).map(|(label, fact)| format!("{label}: {fact}")),
+    );
     if !finding.outcomes.is_empty() {
         lines.push(format!("ended: {}", joined(finding.outcomes.iter())));
     }

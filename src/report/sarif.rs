@@ -79,13 +79,17 @@ fn rule(code: Code) -> Value {
 fn pascal(word: &str) -> String {
     let capital = |part: &str| {
         let mut letters = part.chars();
-        letters.next().map(|first| first.to_ascii_uppercase().to_string() + letters.as_str()).unwrap_or_default()
+        letters
+            .next()
+            .map(|first| first.to_ascii_uppercase().to_string() + letters.as_str())
+            .unwrap_or_default()
     };
     word.split('-').map(capital).collect()
 }
 
 fn artifact(input: &crate::audit::CaptureSummary) -> Value {
-    let mut properties = json!({ "path": printable(&input.path), "format": input.format, "frames": input.frames });
+    let mut properties =
+        json!({ "path": printable(&input.path), "format": input.format, "frames": input.frames });
     if let End::Damaged { frame, offset, .. } = input.end {
         properties["damagedAt"] = json!({ "frame": frame, "offset": offset });
     }
@@ -118,11 +122,8 @@ fn result(finding: &Finding, index: &BTreeMap<&str, usize>) -> Value {
             })
         })
         .collect();
-    let rules: Vec<Value> = finding
-        .rules
-        .iter()
-        .map(|rule| json!({ "name": printable(rule), "kind": "matrix-rule" }))
-        .collect();
+    let rules: Vec<Value> =
+        finding.rules.iter().map(|rule| json!({ "name": printable(rule), "kind": "matrix-rule" })).collect();
     if !rules.is_empty() {
         match locations.first_mut() {
             Some(first) => first["logicalLocations"] = Value::Array(rules),
@@ -207,7 +208,9 @@ fn uri(path: &str) -> String {
     let mut uri = String::from(if path.starts_with('/') { "file://" } else { "" });
     for byte in path.bytes() {
         match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => uri.push(char::from(byte)),
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' | b'/' => {
+                uri.push(char::from(byte))
+            }
             byte => uri.push_str(&format!("%{byte:02X}")),
         }
     }

@@ -3,9 +3,9 @@
 mod capture_damage;
 mod captures;
 mod casebook;
+mod glossary;
 mod golden;
 mod laws;
-mod glossary;
 mod layering;
 mod scene;
 mod seed;
