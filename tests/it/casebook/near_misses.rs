@@ -182,4 +182,122 @@ scenes! {
         s.findings(&["unexpected-attempt"]);
         s.expect_finding(finding("unexpected-attempt").count(5).evidence(11));
     }
+
+    // IPv6, several files, strangers, exceptions
+
+    fn an_icmpv6_error_blocks_what_an_answer_over_ipv4_named(s) {
+        s.at(0.5).resolve(APPLIANCE, "nginx.org", "2001:db8::9");
+        s.at(1.0).tcp(APPLIANCE6, "2001:db8::9", 443).syn().icmp("2001:db8:ffff::1", 1, 1);
+        s.expect(flow(APPLIANCE6, "2001:db8::9", 443).documented(&["vbaz-15"]).outcome("prohibited"));
+        s.findings(&["documented-blocked"]);
+    }
+
+    fn both_addresses_of_one_host_are_one_finding(s) {
+        s.at(0.5).resolve(APPLIANCE, "exfil.example", WEB).resolve(APPLIANCE, "exfil.example", "2001:db8::9");
+        s.at(1.0).web(APPLIANCE, WEB, "exfil.example").at(2.0).web(APPLIANCE6, "2001:db8::9", "exfil.example");
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").count(2));
+    }
+
+    fn a_documented_name_at_a_private_address_is_a_conflict_at_a_site_that_lists_nothing(s) {
+        s.site("site.resolvers", "[]").site("site.virtual_network", "[]").site("site.storage_accounts", "[]");
+        s.at(0.5).dns(APPLIANCE, "8.8.8.8").query("nginx.org", A).answer(&[a("nginx.org", "10.10.5.5")]);
+        s.at(1.0).web(APPLIANCE, "10.10.5.5", "nginx.org");
+        s.expect(flow(APPLIANCE, "10.10.5.5", 443).undetermined("conflict"));
+        s.findings(&["name-conflict", "undetermined"]);
+    }
+
+    fn files_that_overlap_in_time_show_one_connection(s) {
+        // the same frames in two files, a little later in the second
+        s.at(0.5).resolve(APPLIANCE, "nginx.org", WEB).at(1.0).web(APPLIANCE, WEB, "nginx.org");
+        let mut other = Scene::new();
+        other.at(0.5003).resolve(APPLIANCE, "nginx.org", WEB).at(1.0003).web(APPLIANCE, WEB, "nginx.org");
+        let bytes = other.files().remove(0).bytes.unwrap_or_default();
+        s.and_the_file("other.pcap", Some(&bytes));
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).outcome("established").is("syn_count", 1));
+        s.findings(&[]);
+    }
+
+    fn a_refusal_seen_in_two_files_that_overlap_is_one(s) {
+        s.at(0.5).resolve(APPLIANCE, "nginx.org", WEB).at(1.0).tcp(APPLIANCE, WEB, 443).syn().server_rst();
+        let mut other = Scene::new();
+        other.at(0.5003).resolve(APPLIANCE, "nginx.org", WEB).at(1.0003).tcp(APPLIANCE, WEB, 443).syn().server_rst();
+        let bytes = other.files().remove(0).bytes.unwrap_or_default();
+        s.and_the_file("other.pcap", Some(&bytes));
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).outcome("refused"));
+        s.findings(&["documented-blocked"]).expect_finding(finding("documented-blocked").count(1));
+    }
+
+    fn an_icmp_error_captured_before_the_syn_that_it_quotes_is_about_that_syn(s) {
+        s.at(0.5).resolve(APPLIANCE, "nginx.org", WEB).in_the_order_written();
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).syn().later(-0.001).icmp(ROUTER, 3, 13);
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).outcome("prohibited").packets(1, 0));
+        s.findings(&["documented-blocked"]);
+    }
+
+    fn a_half_open_scan_of_the_appliance_is_unexpected_traffic(s) {
+        s.at(1.0).tcp("203.0.113.77", APPLIANCE, 22).syn().synack();
+        s.expect(flow("203.0.113.77", APPLIANCE, 22).undocumented().outcome("half-open"));
+        s.findings(&["unexpected-traffic"]);
+    }
+
+    fn an_undocumented_datagram_that_is_refused_is_an_attempt(s) {
+        s.at(1.0).udp(APPLIANCE, WEB, 443).request(b"x").icmp(WEB, 3, 3);
+        s.expect(flow(APPLIANCE, WEB, 443).udp().undocumented().outcome("refused"));
+        s.findings(&["unexpected-attempt"]);
+    }
+
+    fn a_connect_to_an_address_misses_a_name(s) {
+        with_proxy(s);
+        connect(s, 1.0, "203.0.113.9:443");
+        connect(s, 2.0, "198.51.100.66:443");
+        s.expect(flow(APPLIANCE, PROXY, 3128).rows(2).never("verdict", "documented"));
+        s.findings(&["undetermined"]).expect_finding(finding("undetermined").times(2));
+    }
+
+    fn a_server_name_corroborates_letter_case_and_last_dot_aside(s) {
+        s.at(0.5).resolve(APPLIANCE, "nginx.org", WEB).at(1.0).web(APPLIANCE, WEB, "NGINX.org.");
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).grade("corroborated"));
+        s.findings(&[]);
+    }
+
+    fn a_resolver_that_refuses_tcp_is_platform_blocked(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 15.0).at(0.5).resolve(APPLIANCE, "time.contoso.example", WEB2);
+        s.at(1.0).tcp(APPLIANCE, RESOLVER, 53).syn().server_rst();
+        s.expect(flow(APPLIANCE, RESOLVER, 53).platform().outcome("refused").carries("platform-blocked"));
+        s.findings(&["platform-blocked"]);
+    }
+
+    fn an_appliance_that_the_site_takes_for_no_subject_is_a_peer(s) {
+        s.site("site.subjects", r#"["worker"]"#).at(0.5).resolve(APPLIANCE, "exfil.example", WEB);
+        s.at(1.0).web(APPLIANCE, WEB, "exfil.example").at(2.0).web(WORKER, APPLIANCE, "x.example");
+        s.expect(flow(APPLIANCE, WEB, 443).out_of_scope()).expect(flow(WORKER, APPLIANCE, 443).undocumented());
+        s.findings(&["unexpected-traffic"]);
+    }
+
+    fn an_exception_may_name_a_prefix_and_a_range_of_ports(s) {
+        s.accept("from = \"10.10.2.0/24\"\nto = \"exfil.example\"\nport = \"8000-9000\"\nproto = \"tcp\"\nreason = \"x\"");
+        s.at(0.5).resolve(WORKER, "exfil.example", WEB).at(1.0).tcp(WORKER, WEB, 8443).handshake().tls("exfil.example").fin();
+        s.expect(flow(WORKER, WEB, 8443).carries("accepted"));
+        s.findings(&[]);
+    }
+
+    fn an_exception_by_name_does_not_believe_the_client(s) {
+        s.accept("from = \"backup-appliance\"\nto = \"staging.example\"\nport = 8443\nproto = \"tcp\"\nreason = \"x\"");
+        s.at(1.0).tcp(APPLIANCE, WEB, 8443).handshake().tls("staging.example").fin();
+        s.findings(&["unexpected-traffic"]);
+    }
+
+    fn a_reset_seconds_after_an_acknowledged_first_payload_is_a_cut(s) {
+        s.at(0.5).resolve(APPLIANCE, "nginx.org", WEB).at(1.0).tcp(APPLIANCE, WEB, 443).handshake().client(&client_hello(Some("nginx.org"))).server_ack().later(4.0).server_rst();
+        s.expect(flow(APPLIANCE, WEB, 443).outcome("cut"));
+        s.findings(&["documented-blocked"]);
+    }
+
+    fn a_copy_after_exactly_5_ms_is_a_copy(s) {
+        s.as_pcapng().at(0.5);
+        s.resolve(APPLIANCE, "nginx.org", WEB);
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).copied_to(1, 0.005).handshake().tls("nginx.org").fin();
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).packets(7, 4));
+        s.findings(&[]);
+    }
 }
