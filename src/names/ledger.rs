@@ -14,6 +14,9 @@ pub const LATE_ANSWER_NANOS: i64 = 5 * NANOS_PER_SECOND;
 /// answers whose queries it missed: 5 s.
 pub const DNS_PATIENCE_NANOS: i64 = 5 * NANOS_PER_SECOND;
 
+/// Most aliases remembered for one name and host: beyond, a capture is made to be expensive.
+const MOST_ALIASES: usize = 64;
+
 /// Most chains that are joined for one answer. Resolver caches give one or two; the bound keeps hostile captures linear.
 const MOST_JOINED: usize = 16;
 
@@ -96,8 +99,10 @@ pub struct Ledger {
     queries: Vec<Query>,
     /// (host, address) to answers that hold it, ascending by point; of any standing.
     by_address: BTreeMap<(IpAddr, IpAddr), Vec<usize>>,
-    /// (host, target) to answers whose chain reaches the target as an alias.
-    by_alias: BTreeMap<(IpAddr, DomainName), Vec<usize>>,
+    /// (host, address) to the chains that answers which may name something gave it.
+    by_chain: BTreeMap<(IpAddr, IpAddr), BTreeMap<Vec<DomainName>, Told>>,
+    /// (host, target) to the names before the target in chains that reach it as an alias, and since when.
+    by_alias: BTreeMap<(IpAddr, DomainName), BTreeMap<Vec<DomainName>, FramePoint>>,
     /// (host, name) to answers that asked for the name or reached it.
     by_name: BTreeMap<(IpAddr, DomainName), Vec<usize>>,
     /// Hosts of which queries are seen.
@@ -107,6 +112,15 @@ pub struct Ledger {
     /// Clients and resolvers between which no answer is matched, and some are unsolicited.
     forged: BTreeSet<(Endpoint, IpAddr)>,
     begin: Option<Timestamp>,
+}
+
+/// The answers that gave one address under one chain: a host asks the same thing thousands of times.
+#[derive(Debug, Default)]
+struct Told {
+    /// Ascending by point.
+    answers: Vec<usize>,
+    /// The first whose query is not contested.
+    uncontested: Option<Timestamp>,
 }
 
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
@@ -212,8 +226,17 @@ impl Ledger {
         for (index, answer) in self.answers.iter().enumerate() {
             for &(ip, _) in &answer.addresses {
                 let list = self.by_address.entry((answer.host, ip)).or_default();
-                if list.last() != Some(&index) {
-                    list.push(index);
+                if list.last() == Some(&index) {
+                    continue;
+                }
+                list.push(index);
+                if answer.names_something() && !answer.names.is_empty() {
+                    let chains = self.by_chain.entry((answer.host, ip)).or_default();
+                    let told = chains.entry(answer.names.clone()).or_default();
+                    told.answers.push(index);
+                    if !answer.contested {
+                        told.uncontested.get_or_insert(answer.point.time);
+                    }
                 }
             }
             if answer.matched {
@@ -222,7 +245,10 @@ impl Ledger {
             for (place, name) in answer.names.iter().enumerate() {
                 self.by_name.entry((answer.host, name.clone())).or_default().push(index);
                 if place > 0 && answer.names_something() {
-                    self.by_alias.entry((answer.host, name.clone())).or_default().push(index);
+                    let before = self.by_alias.entry((answer.host, name.clone())).or_default();
+                    if before.len() < MOST_ALIASES {
+                        before.entry(answer.names[..place].to_vec()).or_insert(answer.point);
+                    }
                 }
             }
         }
@@ -250,32 +276,37 @@ impl Ledger {
     /// The chains by which `host` knew `ip` when a flow began at `time`, newest first, each once. Answers that came
     /// within [`LATE_ANSWER_NANOS`] afterwards count only where none came before.
     pub fn readings(&self, host: IpAddr, ip: IpAddr, time: Timestamp) -> Vec<Reading> {
-        let naming =
-            || self.at(host, ip).filter(|answer| answer.names_something() && !answer.names.is_empty());
-        let mut early: Vec<&Answer> = naming().filter(|answer| answer.point.time <= time).collect();
-        let late = early.is_empty();
-        if late {
-            early = naming().filter(|answer| answer.point.time.since(time) <= LATE_ANSWER_NANOS).collect();
+        let Some(chains) = self.by_chain.get(&(host, ip)) else { return Vec::new() };
+        let until = |told: &Told, end: Timestamp| {
+            told.answers.partition_point(|&index| self.answers[index].point.time <= end)
+        };
+        let late = chains.values().all(|told| until(told, time) == 0);
+        let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
+        // Of each chain the newest answer counts, and the oldest: an alias told in between gives it further names.
+        let mut answers: Vec<(usize, &Told)> = Vec::new();
+        for told in chains.values() {
+            let count = until(told, end);
+            answers.extend(told.answers[..count].last().map(|&index| (index, told)));
+            answers.extend(
+                told.answers[..count.min(1)].first().filter(|_| count > 1).map(|&index| (index, told)),
+            );
         }
+        answers.sort_unstable_by_key(|&(index, _)| std::cmp::Reverse(index));
         let mut readings: Vec<Reading> = Vec::new();
         let mut known: BTreeMap<Vec<DomainName>, usize> = BTreeMap::new();
-        for answer in early.into_iter().rev() {
+        for (index, told) in answers {
+            let answer = &self.answers[index];
             let ttl = answer.addresses.iter().find(|(address, _)| *address == ip).map_or(0, |(_, ttl)| *ttl);
             let expired = time.since(answer.point.time) > i64::from(ttl) * NANOS_PER_SECOND;
+            // An uncontested answer of before is not touched by a newer contest.
+            let contested = told.uncontested.is_none_or(|first| first > end);
             for names in self.joined(answer) {
                 if let Some(&index) = known.get(&names) {
-                    // An uncontested answer of before is not touched by a newer contest.
-                    readings[index].contested &= answer.contested;
+                    readings[index].contested &= contested;
                 } else {
                     known.insert(names.clone(), readings.len());
-                    readings.push(Reading {
-                        names,
-                        point: answer.point,
-                        expired,
-                        late,
-                        contested: answer.contested,
-                        salvaged: answer.salvaged,
-                    });
+                    let salvaged = answer.salvaged;
+                    readings.push(Reading { names, point: answer.point, expired, late, contested, salvaged });
                 }
             }
         }
@@ -292,14 +323,9 @@ impl Ledger {
             let Some(first) = chain.first() else { continue };
             let before = self.by_alias.get(&(answer.host, first.clone()));
             let mut extended = false;
-            for &index in before.into_iter().flatten() {
-                let earlier = &self.answers[index];
-                if earlier.point >= answer.point || steps >= MOST_JOINED {
-                    continue;
-                }
-                let Some(place) = earlier.names.iter().position(|name| name == first) else { continue };
-                let prefix = &earlier.names[..place];
-                if prefix.is_empty() || prefix.iter().any(|name| chain.contains(name)) {
+            for (prefix, since) in before.into_iter().flatten() {
+                let apart = !prefix.iter().any(|name| chain.contains(name));
+                if *since >= answer.point || steps >= MOST_JOINED || !apart {
                     continue;
                 }
                 let longer: Vec<DomainName> = prefix.iter().chain(&chain).cloned().collect();
@@ -323,9 +349,10 @@ impl Ledger {
 
     /// Whether `host` was ever told `ip` for `name` by a trusted, matched answer.
     pub fn ever_named(&self, host: IpAddr, name: &DomainName, ip: IpAddr) -> bool {
-        self.at(host, ip)
-            .filter(|answer| answer.names_something())
-            .any(|answer| self.joined(answer).iter().any(|chain| chain.contains(name)))
+        let chains = self.by_chain.get(&(host, ip)).into_iter().flat_map(BTreeMap::values);
+        let ends = chains.flat_map(|told| told.answers.first().into_iter().chain(told.answers.last()));
+        let mut joined = ends.flat_map(|&index| self.joined(&self.answers[index]));
+        joined.any(|chain| chain.contains(name))
     }
 
     /// Whether, at `time`, an answer for `name` within its time to live gave `host` addresses of `ip`'s family.
