@@ -12,6 +12,10 @@ pub const HEAD_BYTES: u32 = 4096;
 /// The same for TCP port 53, whose messages are names: 64 KiB holds hundreds of answers on one connection.
 pub const DNS_HEAD_BYTES: u32 = 65_538;
 
+/// Pieces kept of one direction, at most: 4096 bytes in pieces of one byte each. A stream cut finer than its head is long
+/// is made to be expensive.
+const MOST_SEGMENTS: usize = 4096;
+
 /// How far below the lowest byte seen a segment may lie and still be taken for the start of the stream, when no SYN told
 /// where that is: 1 MiB, more than any reordering and far less than half the sequence space, so that a long
 /// transfer that wraps is not taken for its own beginning.
@@ -75,6 +79,9 @@ impl Head {
             offset if offset < limit => limit - offset,
             _ => return,
         };
+        if self.segments.len() >= MOST_SEGMENTS {
+            return;
+        }
         if self.covers(seq, bytes.len()) || self.stored() > 2 * limit as usize {
             return;
         }

@@ -22,6 +22,8 @@ use std::fmt;
 const OPEN: usize = 25;
 /// Findings of one code that the page tells at all; the JSON audit has all.
 const TOLD: usize = 1000;
+/// Lines about damage and loss that stand open; the next ones are folded.
+const DAMAGE: usize = 10;
 /// From this many findings on the page offers to filter them.
 const MANY: usize = 8;
 /// Columns and rows of the From x To table; the list below it has all pairs.
@@ -30,7 +32,7 @@ const CROSS_TO: usize = 60;
 /// Names of a coverage row that are told.
 const NAMES: usize = 6;
 /// Time stretches that the picture has room for.
-const STRETCHES: i64 = 400;
+const STRETCHES: u64 = 400;
 
 /// Escapes whatever a template prints: markup as character references, and what could steer, hide or turn text (control
 /// and format characters, bidirectional overrides among them) as `\u{202e}`.
@@ -78,6 +80,7 @@ struct Page<'a> {
     /// Flows by verdict, rows by state.
     bars: [Bar; 2],
     damage: Vec<String>,
+    more_damage: Vec<String>,
     clean: bool,
     many: bool,
     severities: Vec<(&'static str, String)>,
@@ -224,8 +227,14 @@ struct CrossRow<'a> {
 struct Cell {
     heat: &'static str,
     flows: String,
-    /// Class and words.
-    notes: Vec<(&'static str, String)>,
+    notes: Vec<CellNote>,
+}
+
+struct CellNote {
+    class: &'static str,
+    symbol: &'static str,
+    count: String,
+    word: &'static str,
 }
 
 struct Pair<'a> {
@@ -240,6 +249,7 @@ struct Pair<'a> {
 struct Picture {
     bucket: &'static str,
     most: String,
+    shortened: bool,
     blocked: usize,
     summary: String,
     first: String,
@@ -293,6 +303,10 @@ impl<'a> Page<'a> {
             .map(|(index, row)| (row.rule.as_str(), (index + 1, row)))
             .collect();
         let (groups, note_groups) = findings(audit, &rules);
+        let mut lost = damage(audit);
+        // What was not read comes before what was lost of what was read.
+        lost.sort_by_key(|line| line.contains(": the capturing machine dropped "));
+        let more_damage = lost.split_off(lost.len().min(DAMAGE));
         Page {
             audit,
             policy: policy(style, script),
@@ -310,7 +324,8 @@ impl<'a> Page<'a> {
             about: about(audit),
             tiles: tiles(audit, [high, medium, notes]),
             bars: [verdict_bar(audit), state_bar(audit)],
-            damage: damage(audit),
+            damage: lost,
+            more_damage,
             clean: (high, medium) == (0, 0) && !audit.inputs.is_empty(),
             many: audit.findings.len() >= MANY,
             severities: [("high", "High", high), ("medium", "Medium", medium), ("note", "Notes", notes)]
@@ -339,7 +354,7 @@ impl<'a> Page<'a> {
                 .filter(|line| !line.starts_with("Destinations"))
                 .collect(),
             grades: grades(audit),
-            captures: capture_quality(audit),
+            captures: captures(audit),
             inputs: audit.inputs.iter().map(input).collect(),
             against: against(audit),
             totals: totals(audit),
@@ -384,7 +399,7 @@ fn about(audit: &Audit) -> Vec<String> {
     }
     let quality = &audit.capture_quality;
     if let Some((first, last)) = quality.first_ts.zip(quality.last_ts) {
-        what.push_str(&format!(", {}", stretch(first, last)));
+        what.push_str(&format!(", {}", seconds(first, last)));
     }
     what.push('.');
     let mut lines = vec![what];
@@ -472,13 +487,16 @@ fn verdict_look(verdict: Verdict) -> (&'static str, &'static str) {
 fn bar(title: &'static str, parts: Vec<(&'static str, &'static str, String, u64)>) -> Bar {
     let all: u64 = parts.iter().map(|(.., n)| n).sum();
     let told = format!("{title}: {}", joined(parts.iter().map(|(.., label, n)| format!("{n} {label}"))));
+    // What is there at all is wide enough to be seen.
+    let share = |n: u64| at(n, all).max(u64::from(n > 0) * 50);
+    let whole: u64 = parts.iter().map(|&(.., n)| share(n)).sum();
     let mut before = 0;
     let parts = parts
         .into_iter()
         .map(|(class, symbol, label, n)| {
-            let from = at(before, all);
-            before += n;
-            let width = tenths(at(before, all) - from);
+            let from = at(before, whole);
+            before += share(n);
+            let width = tenths(at(before, whole) - from);
             BarPart { class, symbol, label, count: thousands(n), x: tenths(from), width }
         })
         .collect();
@@ -739,9 +757,9 @@ fn cross(audit: &Audit) -> Option<Cross<'_>> {
                 .map(|&(from, _)| {
                     let pair = pairs.get(&(from, to))?;
                     let mut notes = Vec::new();
-                    let mut note = |n: u64, class, symbol: &str, word: &str| {
+                    let mut note = |n: u64, class, symbol, word| {
                         if n > 0 {
-                            notes.push((class, format!("{symbol} {} {word}", thousands(n))));
+                            notes.push(CellNote { class, symbol, count: thousands(n), word });
                         }
                     };
                     let of = |verdict| pair.verdicts.get(&verdict).copied().unwrap_or_default();
@@ -789,12 +807,26 @@ fn pairs(audit: &Audit) -> Vec<Pair<'_>> {
 fn picture(timeline: &Timeline) -> Option<Picture> {
     let (first, last) = timeline.buckets.first().zip(timeline.buckets.last())?;
     let length = timeline.bucket_ns.max(1);
-    let place = |ts: Timestamp| (ts.since(first.ts) / length).clamp(0, STRETCHES - 1);
-    let stretches = u64::try_from(place(last.ts) + 1).unwrap_or(1);
+    let whole = timeline.buckets.len() as u64;
+    let place = |ts: Timestamp| u64::try_from(ts.since(first.ts) / length).unwrap_or(0);
+    let shortened = place(last.ts) / 3 > whole;
+    // Where most stretches are quiet, a run of quiet ones takes the room of one.
+    let mut places: Vec<u64> = Vec::with_capacity(timeline.buckets.len());
+    let mut before = None;
+    for bucket in &timeline.buckets {
+        let here = place(bucket.ts);
+        places.push(match (places.last(), before) {
+            (Some(&shown), Some(before)) if shortened => shown + here.saturating_sub(before).clamp(1, 2),
+            (None, _) if shortened => 0,
+            _ => here.min(STRETCHES - 1),
+        });
+        before = Some(here);
+    }
+    let stretches = places.last().map_or(1, |last| last + 1);
     let sum = |verdicts: &BTreeMap<Verdict, u64>| verdicts.values().sum::<u64>();
     let most = timeline.buckets.iter().map(|bucket| sum(&bucket.verdicts)).max().unwrap_or(0);
-    let bars = timeline.buckets.iter().map(|bucket| {
-        let x = at(u64::try_from(place(bucket.ts)).unwrap_or(0), stretches);
+    let bars = timeline.buckets.iter().zip(&places).map(|(bucket, &place)| {
+        let x = at(place, stretches);
         let wide = 10_000 / stretches;
         let mut below = 0;
         let parts = Verdict::ALL.iter().filter_map(|verdict| {
@@ -814,7 +846,7 @@ fn picture(timeline: &Timeline) -> Option<Picture> {
         PictureBar {
             told,
             x: tenths(x),
-            width: tenths((wide * 9 / 10).clamp(1, 400)),
+            width: tenths((wide * 9 / 10).clamp(1, 1_200)),
             parts,
             blocked: bucket.blocked > 0,
         }
@@ -830,6 +862,7 @@ fn picture(timeline: &Timeline) -> Option<Picture> {
             _ => "day",
         },
         most: count(most, "flow"),
+        shortened,
         blocked,
         summary: format!(
             "Flows over time, {}: at most {} in one stretch",
@@ -859,6 +892,16 @@ fn grades(audit: &Audit) -> Vec<(&str, &'static str, String)> {
     let mut grades: Vec<_> = audit.names_quality.grades.iter().collect();
     grades.sort_by_key(|(word, _)| best.iter().position(|grade| grade == word).unwrap_or(best.len()));
     grades.into_iter().map(|(word, &n)| (word.as_str(), grade_meaning(word), thousands(n))).collect()
+}
+
+/// As the other reports tell it, the time as this page does.
+fn captures(audit: &Audit) -> Vec<String> {
+    let quality = &audit.capture_quality;
+    let mut lines = capture_quality(audit);
+    if let (Some((first, last)), Some(line)) = (quality.first_ts.zip(quality.last_ts), lines.first_mut()) {
+        *line = format!("{}, frames in {}", stretch(first, last), count(quality.intervals, "interval"));
+    }
+    lines
 }
 
 fn input(input: &CaptureSummary) -> Input<'_> {
@@ -957,4 +1000,122 @@ fn glossary() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
         ("Outcomes of a flow", Outcome::ALL.iter().map(|o| (o.as_str(), outcome_meaning(*o))).collect()),
         ("Kinds of findings", Code::ALL.iter().map(|code| (code.as_str(), code.sentence())).collect()),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::sample;
+    use super::*;
+
+    #[test]
+    #[rustfmt::skip]
+    fn base64_is_that_of_rfc_4648() {
+        for (bytes, text) in [
+            ("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foob", "Zm9vYg=="), ("foobar", "Zm9vYmFy"),
+        ] { assert_eq!(base64(bytes.as_bytes()), text); }
+    }
+
+    #[test]
+    fn only_the_pages_own_style_and_script_are_printed_unescaped() {
+        let templates = [include_str!("html/report.html"), include_str!("html/parts.html")].concat();
+        assert_eq!(templates.matches("|safe").count(), 2);
+        assert!(templates.contains("<style>{{ style|safe }}</style>"));
+        assert!(templates.contains("<script>{{ script|safe }}</script>"));
+        assert!(
+            !templates.contains("|escape") && !templates.contains(" style="),
+            "the policy admits no style attribute"
+        );
+    }
+
+    #[test]
+    fn the_policy_admits_exactly_the_style_and_the_script_that_stand_in_the_page() {
+        let page = html(&sample::audit());
+        let between = |open: &str, close: &str| {
+            let (_, rest) = page.split_once(open).unwrap();
+            rest.split_once(close).unwrap().0.to_owned()
+        };
+        for (kind, text) in
+            [("style", between("<style>", "</style>")), ("script", between("<script>", "</script>"))]
+        {
+            let digest = base64(&Sha256::digest(text.as_bytes()));
+            assert!(page.contains(&format!("{kind}-src &#39;sha256-{digest}&#39;")), "{kind}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_stretch_of_time_says_the_day_once() {
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        let begin = at("2026-01-06T10:22:31.004512000Z");
+        for (last, told, short) in [
+            ("2026-01-06T10:22:31.004512000Z", "2026-01-06 10:22:31.004512 UTC", "2026-01-06 10:22:31 UTC"),
+            ("2026-01-06T10:22:31.9Z",         "2026-01-06 10:22:31.004512 to 10:22:31.900000 UTC", "2026-01-06 10:22:31 UTC"),
+            ("2026-01-07T00:00:00Z",           "2026-01-06 10:22:31.004512 to 2026-01-07 00:00:00.000000 UTC", "2026-01-06 10:22:31 to 2026-01-07 00:00:00 UTC"),
+        ] {
+            assert_eq!((stretch(begin, at(last)), seconds(begin, at(last))), (told.to_owned(), short.to_owned()));
+        }
+    }
+
+    #[test]
+    fn a_bar_fills_its_length_and_hides_nothing() {
+        let bar = bar(
+            "x",
+            vec![
+                ("a", "", "many".into(), 1_000_000),
+                ("b", "", "one".into(), 1),
+                ("c", "", "none".into(), 0),
+            ],
+        );
+        let tenth = |text: &str| text.replace('.', "").parse::<u64>().unwrap();
+        let ends: Vec<u64> = bar.parts.iter().map(|part| tenth(&part.x) + tenth(&part.width)).collect();
+        assert_eq!(ends.last(), Some(&10_000));
+        assert!(tenth(&bar.parts[1].width) >= 40 && tenth(&bar.parts[2].width) == 0);
+    }
+
+    #[test]
+    fn a_long_quiet_time_does_not_squeeze_the_picture() {
+        let bucket = |n: i64| crate::audit::TimeBucket {
+            ts: sample::BEGIN.plus(n * 1_000_000_000),
+            verdicts: BTreeMap::from([(Verdict::Documented, 1)]),
+            blocked: 0,
+        };
+        let places = |stretches: &[i64]| {
+            let buckets = stretches.iter().map(|&n| bucket(n)).collect();
+            let picture = picture(&Timeline { bucket_ns: 1_000_000_000, buckets }).unwrap();
+            (picture.shortened, picture.bars.into_iter().map(|bar| bar.x).collect::<Vec<_>>())
+        };
+        let expected =
+            |shortened, xs: &[&str]| (shortened, xs.iter().map(|x| (*x).to_owned()).collect::<Vec<_>>());
+        assert_eq!(places(&[0, 1, 3]), expected(false, &["0.0", "250.0", "750.0"]));
+        assert_eq!(places(&[0, 1, 1000]), expected(true, &["0.0", "250.0", "750.0"]));
+        assert_eq!(places(&[7]), expected(false, &["0.0"]));
+    }
+
+    #[test]
+    fn the_answer_is_the_heading_and_damage_comes_before_findings() {
+        let page = html(&sample::audit());
+        assert!(
+            page.contains("<h1>2 findings of high severity, 1 of medium; the evidence is incomplete.</h1>")
+        );
+        let at = |part: &str| page.find(part).unwrap_or_else(|| panic!("lacks {part}"));
+        assert!(
+            at("Damage and loss") < at("id=\"findings\"") && at("id=\"findings\"") < at("id=\"coverage\"")
+        );
+        let quiet = html(&sample::quiet());
+        assert!(
+            !quiet.contains("Damage and loss") && quiet.contains("No finding of high or medium severity.")
+        );
+    }
+
+    #[test]
+    fn an_audit_of_nothing_is_a_page_too() {
+        let mut audit = sample::audit();
+        (audit.inputs, audit.findings, audit.coverage) = Default::default();
+        (audit.conversations, audit.timeline) = Default::default();
+        audit.rules.clear();
+        let page = html(&audit);
+        assert!(
+            page.contains("<h1>No capture could be read: nothing was audited.</h1>") && page.contains("gone")
+        );
+    }
 }

@@ -7,6 +7,7 @@ mod glossary;
 mod golden;
 mod laws;
 mod layering;
+mod reports;
 mod scene;
 mod seed;
 mod shared_captures;
