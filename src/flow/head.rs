@@ -72,17 +72,22 @@ impl Head {
             Some(base) if start.is_none() && base.wrapping_sub(seq) <= REORDERING_BYTES => seq,
             Some(base) => base,
         };
-        let Some((seq, bytes)) = from_base(base, seq, bytes) else { return };
-        let offset = seq.wrapping_sub(base);
-        if offset >= limit || self.segments.len() >= MOST_SEGMENTS {
+        // What lies a little before a told start is kept as well: another stretch of the flow may tell another start.
+        let (offset, before) = (seq.wrapping_sub(base), base.wrapping_sub(seq));
+        let room = match offset {
+            _ if start.is_some() && (1..=limit).contains(&before) => before + limit,
+            offset if offset < limit => limit - offset,
+            _ => return,
+        };
+        if self.segments.len() >= MOST_SEGMENTS {
             return;
         }
         if self.covers(seq, bytes.len()) || self.stored() > 2 * limit as usize {
             return;
         }
-        let take = bytes.len().min((limit - offset) as usize);
+        let take = bytes.len().min(room as usize);
         self.segments.push(Segment { seq, point, bytes: bytes[..take].into() });
-        if base == seq {
+        if start.is_none() && base == seq {
             // The start moved down: what is now too far from it goes.
             self.segments.retain(|segment| segment.seq.wrapping_sub(base) < limit);
         }

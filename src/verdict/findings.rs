@@ -72,12 +72,15 @@ impl<'a> Findings<'a> {
 
     /// All findings, most severe first, then by code, initiator, destination, port and transport.
     pub(super) fn finish(self) -> Vec<Finding> {
+        let rank: BTreeMap<&str, usize> =
+            self.captures.iter().enumerate().map(|(rank, name)| (&**name, rank)).collect();
         let mut findings: Vec<Finding> = self
             .drafts
             .into_values()
             .map(|draft| {
                 let mut finding = draft.finding;
                 finding.evidence = draft.evidence;
+                finding.evidence.sort_by_key(|at| (rank.get(&*at.capture).copied(), at.frame));
                 let addresses: Vec<String> = draft.hosts.keys().map(ToString::to_string).collect();
                 if addresses.len() > 1 {
                     let (shown, more) = addresses.split_at(addresses.len().min(8));

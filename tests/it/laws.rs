@@ -85,14 +85,15 @@ fn event() -> impl Strategy<Value = Event> {
     let server = 0..SERVERS.len();
     let port = prop::sample::select(vec![40_001u16, 40_002]);
     let flags = prop::sample::select(vec![0x02u8, 0x02, 0x12, 0x10, 0x10, 0x18, 0x18, 0x11, 0x04, 0x14]);
-    let number = prop::sample::select(vec![1_000u32, 1_001, 5_000, 5_001, 5_101]);
+    // Within one window of first bytes: a host that tells starts farther apart than that is beyond the law.
+    let number = prop::sample::select(vec![4_000u32, 4_001, 5_000, 5_001, 5_101]);
     let name = 0..NAMES.len();
     prop_oneof![
         8 => (server.clone(), port.clone(), any::<bool>(), flags, number.clone(), number.clone(), 0usize..3)
             .prop_map(|(server, client_port, from_client, flags, seq, ack, payload)| Event::Tcp {
                 server, client_port, from_client, flags, seq, ack, payload: payload * 50,
             }),
-        2 => (server.clone(), port.clone(), name.clone(), any::<bool>(), prop::sample::select(vec![1_000u32, 5_000]))
+        2 => (server.clone(), port.clone(), name.clone(), any::<bool>(), prop::sample::select(vec![4_000u32, 5_000]))
             .prop_map(|(server, client_port, name, second, isn)| Event::Hello { server, client_port, name, second, isn }),
         2 => (server.clone(), port.clone(), any::<bool>())
             .prop_map(|(server, client_port, from_client)| Event::Udp { server, client_port, from_client }),

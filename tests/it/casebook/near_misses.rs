@@ -121,7 +121,7 @@ scenes! {
     // link upkeep
 
     fn dhcp_ports_to_a_stranger_are_no_link_upkeep(s) {
-        s.at(1.0).udp(APPLIANCE, WEB, 67).client_port(68).request(b"exfiltrated").reply(b"thanks");
+        s.damaged_on_purpose().at(1.0).udp(APPLIANCE, WEB, 67).client_port(68).request(b"exfiltrated").reply(b"thanks");
         s.expect(flow(APPLIANCE, WEB, 67).udp().undocumented());
         s.findings(&["unexpected-traffic"]);
     }
