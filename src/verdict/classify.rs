@@ -5,8 +5,8 @@ use super::row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow}
 use crate::audit::{Grade, Missing, Verdict};
 use crate::flow::FlowRecord;
 use crate::matrix::{
-    BaselineClass, Contact, DestinationHere, Direction, HTTP_PROXY_ROLE, Matrix, RoleIdx, RoleSet, RuleState,
-    Site,
+    BaselineClass, BaselineLine, Contact, DestinationHere, Direction, HTTP_PROXY_ROLE, Matrix, RoleIdx,
+    RoleSet, RuleState, Site,
 };
 use crate::model::{AppProtocol, DomainName};
 use crate::names::{Ledger, Reading, app};
@@ -72,6 +72,8 @@ struct Evidence {
     readings: Vec<Reading>,
     /// The server name or HTTP host that the client wrote.
     written: Option<DomainName>,
+    /// The server name inside a proxy's tunnel.
+    inner: Option<DomainName>,
     corroborated: bool,
     proxied: bool,
 }
@@ -185,6 +187,14 @@ impl<'a> Classifier<'a> {
         judged.row.grade = grade(&evidence, to_roles, &documented);
         let mut verdict = documented.verdict;
         let mut missing = documented.missing;
+        // To a proxy, and what was asked of it is not in the captures: only that would tell.
+        if verdict == Verdict::Undocumented
+            && self.is_proxy(to_roles)
+            && flow.proxy_target.is_none()
+            && flow.telling_bytes == 0
+        {
+            (verdict, missing) = (Verdict::Undetermined, Some(Missing::Name));
+        }
 
         let conflict = self.conflict(flow, from_roles, to_roles, &evidence, &fits, &documented);
         if let Some(why) = conflict {
@@ -254,7 +264,9 @@ impl<'a> Classifier<'a> {
                 salvaged: false,
             });
             let readings = reading.into_iter().collect();
-            return Evidence { dest, readings, written: None, corroborated: false, proxied: true };
+            // What the client names inside its tunnel may be another account than the one it asked the proxy for.
+            let inner = flow.server_name.clone().filter(|_| target.tunnel);
+            return Evidence { dest, readings, written: None, inner, corroborated: false, proxied: true };
         }
         let dest = Destination {
             ip: Some(flow.responder_ip),
@@ -276,7 +288,7 @@ impl<'a> Classifier<'a> {
             readings.retain(|reading| reading.names.contains(name));
             corroborated = true;
         }
-        Evidence { dest, readings, written, corroborated, proxied: false }
+        Evidence { dest, readings, written, inner: None, corroborated, proxied: false }
     }
 
     fn names_of(&self, flow: &FlowRecord, evidence: &Evidence) -> Vec<NameEvidence> {
@@ -464,7 +476,7 @@ impl<'a> Classifier<'a> {
         };
         // One address serves many accounts: that DNS gave it for the site's own does not speak for another one that the
         // client itself names.
-        if let Some(name) = &evidence.written
+        if let Some(name) = evidence.written.as_ref().or(evidence.inner.as_ref())
             && !evidence.corroborated
             && let Some(account) = foreign_in(std::slice::from_ref(name))
         {
@@ -533,12 +545,22 @@ impl<'a> Classifier<'a> {
             port: flow.responder_port,
             names: &[],
         };
-        let fits = |line: &&crate::matrix::BaselineLine| {
+        // Anybody may register a name that a wildcard fits: it is the platform's only at an address of the service.
+        let storage = self.matrix.tags().find(self.site.cloud(), "Storage");
+        let at_storage = storage.is_some_and(|tag| self.matrix.tags().contains(tag, flow.responder_ip));
+        let owned = |line: &BaselineLine, name: &DomainName| {
+            line.class != BaselineClass::Platform
+                || at_storage
+                || line.names.iter().any(|pattern| pattern.is_exact() && pattern.matches(name))
+        };
+        let fits = |line: &&BaselineLine| {
             line.fits(self.site, contact(Direction::In, flow.initiator_ip))
                 || line.fits(self.site, contact(Direction::Out, flow.responder_ip))
                 || (!evidence.readings.is_empty()
+                    && !Ledger::contested(&evidence.readings)
                     && evidence.readings.iter().all(|reading| {
-                        let names: Vec<&DomainName> = reading.names.iter().collect();
+                        let names: Vec<&DomainName> =
+                            reading.names.iter().filter(|name| owned(line, name)).collect();
                         line.fits(
                             self.site,
                             Contact { names: &names, ..contact(Direction::Out, flow.responder_ip) },

@@ -44,7 +44,32 @@ scenes! {
         s.findings(&["foreign-account", "undetermined"]);
     }
 
+    fn another_account_named_inside_the_tunnel_is_foreign(s) {
+        with_proxy(s);
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
+        let target = format!("{OWN}:443");
+        talk.exchange(&http_connect(&target), &http_status(200)).tls("exfil01.blob.core.windows.net").fin();
+        s.expect(flow(APPLIANCE, PROXY, 3128).undetermined("account").carries("foreign-account"));
+        s.findings(&["foreign-account", "undetermined"]);
+    }
+
+    fn a_name_that_fits_a_wildcard_of_the_platform_is_the_platforms_only_at_its_addresses(s) {
+        let name = "umsaexfil.blob.core.windows.net";
+        s.at(0.0).resolve(APPLIANCE, name, "203.0.113.9").at(1.0).web(APPLIANCE, "203.0.113.9", name);
+        s.expect(flow(APPLIANCE, "203.0.113.9", 443).undocumented());
+        s.findings(&["unexpected-traffic"]);
+    }
+
     // proxies
+
+    fn what_was_asked_of_a_proxy_before_the_capture_began_is_missing(s) {
+        with_proxy(s);
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128);
+        talk.missed(|talk| talk.handshake().exchange(&http_connect("nginx.org:443"), &http_status(200)))
+            .exchange(&app_data(50), &app_data(50));
+        s.expect(flow(APPLIANCE, PROXY, 3128).undetermined("name"));
+        s.findings(&["undetermined"]);
+    }
 
     fn a_second_destination_on_one_proxy_connection_is_not_hidden_by_the_first(s) {
         with_proxy(s);
