@@ -1,8 +1,8 @@
 //! Judged flows, DNS evidence and captures to findings. SEMANTICS section 5.
 
 use super::classify::{Issue, Judged};
-use super::row::Differs;
-use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Party, Severity, Verdict};
+use super::row::{Differs, NameEvidenceSource};
+use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Grade, Party, Severity, Verdict};
 use crate::flow::{FlowRecord, Outcome};
 use crate::model::{DomainName, FramePoint, Timestamp, Transport};
 use std::collections::BTreeMap;
@@ -343,9 +343,64 @@ fn remedy(code: Code, judged: &Judged) -> String {
     }
 }
 
+/// By what name the destination was known, and how that is known.
+fn how_named(judged: &Judged) -> String {
+    let row = &judged.row;
+    let by_role = row.grade == Some(Grade::Site);
+    let Some(best) = row.names.first().filter(|_| !by_role) else {
+        if by_role {
+            return format!(
+                "name: none needed, the site file gives this address the role {}",
+                row.responder_roles.join("+")
+            );
+        }
+        return format!(
+            "name: none, no DNS answer to {} in these captures holds {}",
+            row.flow.initiator_ip, row.flow.responder_ip
+        );
+    };
+    let chain: Vec<&str> = best.chain.iter().skip(1).map(DomainName::as_str).collect();
+    let via = if chain.is_empty() { String::new() } else { format!(" (leads to {})", chain.join(", ")) };
+    match best.source {
+        NameEvidenceSource::Dns => {
+            let others = row.names.iter().filter(|name| name.source == NameEvidenceSource::Dns).count() - 1;
+            let mut how = format!("name: {} by a DNS answer{via}", best.name);
+            for (said, words) in [
+                (row.grade == Some(Grade::Corroborated), ", and other evidence agrees"),
+                (best.expired, ", past its time to live"),
+                (best.late, ", which came after the flow began"),
+            ] {
+                how.push_str(if said { words } else { "" });
+            }
+            if others > 0 {
+                how.push_str(&format!("; {others} more names share the address"));
+            }
+            how
+        }
+        NameEvidenceSource::Proxy => format!("name: {} as the proxy was asked for", best.name),
+        NameEvidenceSource::Tls | NameEvidenceSource::Http => {
+            format!(
+                "name: {} by what the client itself wrote alone, and a client can write anything",
+                best.name
+            )
+        }
+    }
+}
+
 fn details(code: Code, judged: &Judged, accepted: Option<&Accepted>) -> Vec<String> {
     let row = &judged.row;
     let mut lines = Vec::new();
+    if matches!(
+        code,
+        Code::UnexpectedTraffic
+            | Code::UnexpectedAttempt
+            | Code::DocumentedBlocked
+            | Code::Undetermined
+            | Code::Accepted
+    ) && row.flow.proto.has_ports()
+    {
+        lines.push(how_named(judged));
+    }
     for issue in &judged.issues {
         match (code, issue) {
             (Code::ProtocolMismatch, Issue::ProtocolMismatch { expected, seen }) => lines.push(match seen {
