@@ -105,3 +105,18 @@ pub struct CaptureSummary {
     /// Rows of names from it: with `--partial` one a DNS message over UDP.
     pub names: u64,
 }
+
+impl CaptureSummary {
+    /// Frames skipped for other reasons than being known not to be IP: what is not IP says nothing about the evidence.
+    pub fn undecodable(&self) -> u64 {
+        let skipped = self.skipped.iter().filter(|(reason, _)| !matches!(reason.as_str(), "arp" | "not-ip"));
+        skipped.map(|(_, count)| count).sum()
+    }
+
+    /// Share of undecodable frames over several captures, in millionths.
+    pub fn undecodable_ppm(captures: &[CaptureSummary]) -> u64 {
+        let frames: u64 = captures.iter().map(|capture| capture.frames).sum();
+        let undecodable: u64 = captures.iter().map(CaptureSummary::undecodable).sum();
+        (undecodable * 1_000_000).checked_div(frames).unwrap_or_default()
+    }
+}

@@ -133,15 +133,7 @@ fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) 
 
 /// As an audit of the same captures would say (see [`Audit::incomplete`]).
 fn complete(summaries: &[CaptureSummary]) -> bool {
-    let undecodable = |summary: &CaptureSummary| -> u64 {
-        let skipped =
-            summary.skipped.iter().filter(|(reason, _)| !matches!(reason.as_str(), "arp" | "not-ip"));
-        skipped.map(|(_, count)| count).sum()
-    };
-    let frames: u64 = summaries.iter().map(|summary| summary.frames).sum();
-    let undecodable: u64 = summaries.iter().map(undecodable).sum();
-    let ppm = (undecodable * 1_000_000).checked_div(frames).unwrap_or_default();
-    ppm <= Audit::UNDECODABLE_LIMIT_PPM
+    CaptureSummary::undecodable_ppm(summaries) <= Audit::UNDECODABLE_LIMIT_PPM
         && summaries
             .iter()
             .all(|summary| summary.end == End::Complete && summary.drops.unwrap_or_default() == 0)

@@ -520,15 +520,6 @@ fn filter_text(name: &DomainName) -> String {
 fn quality(case: &Case<'_>, judged: &[Judged]) -> CaptureQuality {
     use crate::audit::End;
     let sum = |of: fn(&CaptureSummary) -> u64| case.inputs.iter().map(of).sum::<u64>();
-    let frames = sum(|input| input.frames);
-    // What is known not to be IP says nothing about the evidence.
-    let undecodable: u64 = case
-        .inputs
-        .iter()
-        .flat_map(|input| &input.skipped)
-        .filter(|(reason, _)| !matches!(reason.as_str(), "arp" | "not-ip"))
-        .map(|(_, count)| count)
-        .sum();
     let tcp = || judged.iter().map(|one| &one.row.flow).filter(|flow| flow.proto == Transport::Tcp);
     let range = case.spans.range();
     CaptureQuality {
@@ -536,7 +527,7 @@ fn quality(case: &Case<'_>, judged: &[Judged]) -> CaptureQuality {
         drops: sum(|input| input.drops.unwrap_or_default()),
         snaplen_cut: sum(|input| input.snaplen_cut),
         duplicates: sum(|input| input.duplicates),
-        undecodable_ppm: (undecodable * 1_000_000).checked_div(frames).unwrap_or_default(),
+        undecodable_ppm: CaptureSummary::undecodable_ppm(&case.inputs),
         one_sided: tcp().filter(|flow| flow.outcome == crate::flow::Outcome::OneSided).count() as u64,
         midstream: tcp().filter(|flow| flow.outcome == crate::flow::Outcome::Midstream).count() as u64,
         intervals: case.spans.as_slice().len() as u64,
