@@ -11,3 +11,4 @@ mod reports;
 mod scene;
 mod seed;
 mod shared_captures;
+mod two_steps;
