@@ -109,6 +109,7 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
         keep_duplicates: args.keep_duplicates,
         digest: files.summary.is_some(),
         jobs: jobs(args.jobs),
+        keep_bytes: files.partial,
         ..ExtractOptions::default()
     };
     Ok(Plan::Extract { captures: args.captures, options, files })
@@ -120,7 +121,11 @@ fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
     let captures = store::read_partial(&args.flows, &args.names, &args.summary)?;
     let captures: Vec<Extract> = captures
         .into_iter()
-        .map(|capture| Extract { summary: capture.summary, pieces: capture.pieces, dns: capture.dns })
+        .map(|capture| Extract {
+            summary: capture.summary,
+            pieces: capture.pieces.into_iter().collect(),
+            dns: capture.dns,
+        })
         .collect();
     if captures.is_empty() {
         return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));

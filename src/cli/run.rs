@@ -69,7 +69,7 @@ fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
 }
 
 fn audit(extracted: Extracted, policy: &Policy, output: &Output) -> Result<u8, Refusal> {
-    let judged = judge(extracted, &policy.matrix, &policy.site);
+    let judged = judge(extracted, &policy.matrix, &policy.site).map_err(put_aside)?;
     if let Some(out) = &output.out {
         let path = |name: &str| Path::new(out).join(name).to_string_lossy().into_owned();
         let rows = Format::best_extension();
@@ -104,14 +104,14 @@ fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) 
     let summaries = if files.partial {
         let captures = || extracted.captures.iter().map(|capture| (&capture.summary.path, capture));
         if let Some(path) = &files.flows {
-            store::write_partial_flows(path, captures().map(|(name, capture)| (name, &*capture.pieces)))?;
+            store::write_partial_flows(path, captures().map(|(name, capture)| (name, &capture.pieces)))?;
         }
         if let Some(path) = &files.names {
             store::write_partial_names(path, captures().map(|(name, capture)| (name, &*capture.dns)))?;
         }
         extracted.captures.into_iter().map(|capture| capture.summary).collect()
     } else {
-        let (flows, names, summaries) = whole(extracted);
+        let (flows, names, summaries) = whole(extracted).map_err(put_aside)?;
         if let Some(path) = &files.flows {
             store::write_flows(path, &flows)?;
         }
@@ -129,6 +129,11 @@ fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) 
         }
     }
     Ok(if all_read && complete(&summaries) { 0 } else { INCOMPLETE })
+}
+
+/// What was put aside on disk is needed, and cannot be had back.
+fn put_aside(error: std::io::Error) -> Refusal {
+    Refusal::new(format!("what was put aside in a temporary file cannot be read again: {error}"))
 }
 
 /// As an audit of the same captures would say (see [`Audit::incomplete`]).

@@ -1,6 +1,6 @@
 //! From stitched stretches to the record of a whole flow: who began, how far it got, what its first bytes say.
 
-use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Stream};
+use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Hello, Stream};
 use super::key::Side;
 use super::outcome::{PayloadSigns, Surroundings, conn_state, decide};
 use super::partial::PartialFlow;
@@ -19,17 +19,9 @@ pub struct HostSight {
 }
 
 impl HostSight {
-    /// From all stitched flows; `host_of` gives the one address that stands for a host of several.
-    pub fn of(flows: &[PartialFlow], host_of: &dyn Fn(IpAddr) -> IpAddr) -> Self {
-        let mut seen = BTreeMap::new();
-        for flow in flows {
-            for side in [Side::Low, Side::High] {
-                if flow.side(side.other()).packets > 0 {
-                    seen.insert(host_of(flow.key.endpoint(side).ip), ());
-                }
-            }
-        }
-        HostSight { seen }
+    /// From the addresses to which packets were seen.
+    pub fn of_reached(reached: impl Iterator<Item = IpAddr>, host_of: &dyn Fn(IpAddr) -> IpAddr) -> Self {
+        HostSight { seen: reached.map(|ip| (host_of(ip), ())).collect() }
     }
 
     /// Whether packets to `host` are seen. Asked only for hosts whose own flow got no packet, so that a yes comes from
@@ -176,11 +168,11 @@ fn handshake_rtt(flow: &PartialFlow, initiator: Side) -> Option<i64> {
     (syn.count == 1 && ordered).then(|| ack.time.since(syn.first.time))
 }
 
-/// The contiguous first bytes that a side sent.
+/// The contiguous first bytes that a side sent; of a TLS stream that was read as it arrived, those that were not.
 pub fn tcp_stream(flow: &PartialFlow, side: Side) -> Stream {
     let dns = flow.key.low.port == 53 || flow.key.high.port == 53;
     let limit = if dns { DNS_HEAD_BYTES } else { HEAD_BYTES };
-    flow.side(side).head.assemble(flow.stream_start(side), limit)
+    flow.side(side).head.rest(flow.stream_start(side), limit)
 }
 
 fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
@@ -206,19 +198,30 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
         return found;
     }
     let (client, server) = (tcp_stream(flow, initiator), tcp_stream(flow, initiator.other()));
-    found.app = app::recognise(&client.bytes, &server.bytes);
+    let (own_told, peer_told) = (own.head.told(), peer.head.told());
+    let silent = client.bytes.is_empty() && own_told.is_none();
+    let tls_read = if silent { peer_told.is_some() } else { own_told.is_some() };
+    found.app = if tls_read { Some(AppProtocol::Tls) } else { app::recognise(&client.bytes, &server.bytes) };
     if own.syn.is_some() || peer.syn_ack.is_some() {
-        let silent = client.bytes.is_empty();
-        found.telling_bytes = if silent { server.bytes.len() } else { client.bytes.len() };
+        found.telling_bytes = match (tls_read, silent) {
+            (true, _) => FlowRecord::TELLING_BYTES,
+            (false, true) => server.bytes.len(),
+            (false, false) => client.bytes.len(),
+        };
     }
-    let hello = match found.app {
-        Some(AppProtocol::Tls) => tls::client_hello(&client.bytes),
-        Some(app) => app::inner_client_hello(app, &client.bytes),
-        None => None,
+    let hello = match (found.app, own_told.map(|told| &told.hello)) {
+        (_, Some(Hello::Client(hello))) => Some(tls::ClientHello::clone(hello)),
+        (Some(AppProtocol::Tls), _) => tls::client_hello(&client.bytes),
+        (Some(app), _) => app::inner_client_hello(app, &client.bytes),
+        (None, _) => None,
     };
     if let Some(hello) = hello {
-        found.named_at = client.point_at(0);
-        found.version = tls::server_version(&server.bytes).or_else(|| hello.versions.iter().copied().max());
+        found.named_at = own_told.map(|told| told.begin).or_else(|| client.point_at(0));
+        let chosen = match peer_told.map(|told| &told.hello) {
+            Some(Hello::Server(version)) => Some(*version),
+            Some(Hello::Client(_)) | None => tls::server_version(&server.bytes),
+        };
+        found.version = chosen.or_else(|| hello.versions.iter().copied().max());
         found.hello = Some(hello);
     }
     if found.app == Some(AppProtocol::Http) {
@@ -296,6 +299,10 @@ fn tls_alert(
         let in_head = tls::fatal_alert(&stream.bytes);
         alerts.extend(in_head.and_then(|(offset, what)| Some((stream.point_at(offset)?, what))));
         alerts.extend(side.alert);
+        if let Some(told) = side.head.told() {
+            alerts.extend(told.alert);
+            data.extend(told.data);
+        }
         data.extend(tls::first_application_data(&stream.bytes).and_then(|offset| stream.point_at(offset)));
         data.extend(side.tls_data);
     }

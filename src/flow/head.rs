@@ -1,7 +1,9 @@
 //! The first bytes of one direction of a flow, kept as the pieces in which they came.
 
 use crate::model::FramePoint;
+use crate::names::tls;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::Arc;
 
 /// How many bytes from the start of a TCP direction are kept: enough for a ClientHello with post-quantum key shares
 /// (about 1.8 KiB), a CONNECT exchange with its refusal, a server's first flight up to its alert.
@@ -15,6 +17,9 @@ pub const DNS_HEAD_BYTES: u32 = 65_538;
 /// Pieces kept of one direction, at most: 4096 bytes in pieces of one byte each. A stream cut finer than its head is long
 /// is made to be expensive.
 const MOST_SEGMENTS: usize = 4096;
+
+/// Pieces of a direction that are put together to see whether they make a hello: one of 4 KiB comes in three.
+const MOST_PIECES_OF_A_HELLO: usize = 8;
 
 /// How far below the lowest byte seen a segment may lie and still be taken for the start of the stream, when no SYN told
 /// where that is: 1 MiB, more than any reordering and far less than half the sequence space, so that a long
@@ -53,14 +58,207 @@ pub(super) fn unhex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u
         .ok_or_else(|| serde::de::Error::custom("payload bytes are not pairs of hexadecimal digits"))
 }
 
-/// The kept pieces of one direction, in the order in which they came.
+/// The kept pieces of one direction, in the order in which they came; of a TLS stream what its records said, in their
+/// place.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Head {
     segments: Vec<Segment>,
+    /// What the bytes before the pieces said. Rows for `judge` never have it: they carry the bytes.
+    #[serde(skip)]
+    told: Option<Told>,
+}
+
+/// The hello with which a TLS direction begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Hello {
+    /// A whole ClientHello.
+    Client(Arc<tls::ClientHello>),
+    /// A whole ServerHello: the version that it chose.
+    Server(u16),
+}
+
+/// What the records of a TLS direction said, from the start of the stream that a SYN told up to `read_to`. It stands in
+/// place of their bytes, of which nothing else is asked: hellos, the first fatal alert, the first application data.
+///
+/// Kilobytes of certificates and random numbers become a hundred bytes, so that an audit of many connections fits in
+/// memory; whether they are read where they arrive or from kept bytes changes no audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// Offset in the stream of the first record that was not read; [`Told::CLOSED`] when nothing further matters.
+    pub read_to: u32,
+    /// The frame that carried the first byte.
+    pub begin: FramePoint,
+    /// The hello.
+    pub hello: Hello,
+    /// The first fatal alert in the clear, and its description.
+    pub alert: Option<(FramePoint, u8)>,
+    /// The first application-data record.
+    pub data: Option<FramePoint>,
+}
+
+impl Told {
+    /// Nothing after this matters: application data or a fatal alert came, the kept part is full, or what follows is no
+    /// TLS record.
+    pub const CLOSED: u32 = u32::MAX;
+
+    /// What contiguous bytes from the start of a stream say, if they begin with a whole hello.
+    fn of(stream: &[u8], begin: FramePoint) -> Option<Told> {
+        let (hello, read_to) = match stream.get(5) {
+            Some(1) => {
+                let (hello, end) = tls::whole_client_hello(stream)?;
+                (Hello::Client(Arc::new(hello)), end)
+            }
+            Some(2) => {
+                let (version, end) = tls::whole_server_hello(stream)?;
+                (Hello::Server(version), end)
+            }
+            _ => return None,
+        };
+        let read_to = u32::try_from(read_to).ok()?;
+        Some(Told { read_to, begin, hello, alert: None, data: None })
+    }
+
+    /// Reads on: `bytes` begin at offset `at` of the stream, at or before `read_to`. Hands back how many bytes at their
+    /// end are the beginning of a record header that the next piece completes.
+    fn read(&mut self, at: u32, bytes: &[u8], point: impl Fn(u32) -> Option<FramePoint>) -> usize {
+        loop {
+            if self.read_to >= HEAD_BYTES {
+                self.read_to = Self::CLOSED;
+                return 0;
+            }
+            let Some(rest) = bytes.get((self.read_to - at) as usize..) else { return 0 };
+            let [kind, version, _, high, low, body @ ..] = rest else { return rest.len() };
+            let length = u16::from_be_bytes([*high, *low]);
+            if !tls::is_record(*kind, *version, length) {
+                self.read_to = Self::CLOSED;
+                return 0;
+            }
+            match (*kind, length, body) {
+                (tls::APPLICATION_DATA, ..) => {
+                    self.data = point(self.read_to);
+                    self.read_to = Self::CLOSED;
+                    return 0;
+                }
+                (tls::ALERT, 2, [] | [_]) => return rest.len(),
+                (tls::ALERT, 2, [2, description, ..]) => {
+                    self.alert = point(self.read_to).map(|point| (point, *description));
+                    self.read_to = Self::CLOSED;
+                    return 0;
+                }
+                _ => self.read_to += 5 + u32::from(length),
+            }
+        }
+    }
 }
 
 impl Head {
+    /// What the first bytes said, where they are not kept.
+    pub fn told(&self) -> Option<&Told> {
+        self.told.as_ref()
+    }
+
+    /// A head of its parts.
+    pub(super) fn of_parts(told: Option<Told>, segments: Vec<Segment>) -> Self {
+        Head { segments, told }
+    }
+
+    /// Whether nothing was kept.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty() && self.told.is_none()
+    }
+
+    /// As [`Head::add`] for a direction whose start a SYN told, but a TLS hello is read as soon as it is there, and its
+    /// bytes are dropped.
+    pub(super) fn read(&mut self, start: u32, seq: u32, point: FramePoint, bytes: &[u8]) {
+        if let Some(told) = &mut self.told {
+            if told.read_to == Told::CLOSED {
+                return;
+            }
+            let at = seq.wrapping_sub(start);
+            if self.segments.is_empty() && at <= told.read_to {
+                let over = told.read(at, bytes, |_| Some(point));
+                if over == 0 {
+                    return;
+                }
+            }
+            let read_to = told.read_to;
+            if at < HEAD_BYTES && at.saturating_add(bytes.len() as u32) > read_to {
+                self.keep(start, at.max(read_to), at, point, bytes);
+                self.read_kept(start);
+            }
+            return;
+        }
+        if self.segments.is_empty() && seq == start {
+            self.told = Told::of(bytes, point);
+            if let Some(told) = &mut self.told {
+                if told.read(0, bytes, |_| Some(point)) > 0 {
+                    let read_to = told.read_to;
+                    self.keep(start, read_to, 0, point, bytes);
+                }
+                return;
+            }
+        }
+        self.add(Some(start), seq, point, bytes, HEAD_BYTES);
+        // A hello in several pieces is read when its last one came; streams that are no TLS are not looked at again.
+        let tls = self
+            .segments
+            .iter()
+            .any(|segment| segment.seq == start && segment.bytes.first() == Some(&tls::HANDSHAKE));
+        if tls && self.segments.len() <= MOST_PIECES_OF_A_HELLO {
+            let stream = self.assemble(Some(start), HEAD_BYTES);
+            let begin = stream.point_at(0);
+            if let Some(mut told) = begin.and_then(|begin| Told::of(&stream.bytes, begin)) {
+                told.read(0, &stream.bytes, |offset| stream.point_at(offset as usize));
+                self.told = Some(told);
+                self.forget(start);
+            }
+        }
+    }
+
+    /// Keeps what of a segment at offset `at` lies from offset `from` on.
+    fn keep(&mut self, start: u32, from: u32, at: u32, point: FramePoint, bytes: &[u8]) {
+        let Some(rest) = bytes.get((from - at) as usize..) else { return };
+        self.add(Some(start), start.wrapping_add(from), point, rest, HEAD_BYTES);
+    }
+
+    /// Reads on in what was kept since it came out of order or broke a record header in two.
+    fn read_kept(&mut self, start: u32) {
+        let Some(read_to) = self.told.as_ref().map(|told| told.read_to) else { return };
+        if read_to < HEAD_BYTES {
+            let from = start.wrapping_add(read_to);
+            let stream = self.assemble_from(from, HEAD_BYTES - read_to);
+            if let Some(told) = &mut self.told {
+                told.read(read_to, &stream.bytes, |offset| stream.point_at((offset - read_to) as usize));
+            }
+        }
+        self.forget(start);
+    }
+
+    /// Drops the pieces that were read.
+    fn forget(&mut self, start: u32) {
+        let Some(told) = &self.told else { return };
+        let read_to = told.read_to;
+        if read_to == Told::CLOSED {
+            self.segments = Vec::new();
+        } else {
+            self.segments.retain(|piece| {
+                piece.seq.wrapping_sub(start).wrapping_add(piece.bytes.len() as u32) > read_to
+            });
+        }
+    }
+
+    /// The contiguous bytes after those that [`Head::told`] stands for: none where nothing further matters.
+    pub fn rest(&self, start: Option<u32>, limit: u32) -> Stream {
+        match (&self.told, start) {
+            (None, _) => self.assemble(start, limit),
+            (Some(told), Some(start)) if told.read_to < limit => {
+                self.assemble_from(start.wrapping_add(told.read_to), limit - told.read_to)
+            }
+            (Some(_), _) => Stream::default(),
+        }
+    }
+
     /// Keeps what of a TCP segment lies within `limit` bytes of the stream's start. `start` is the sequence number
     /// of its first byte where a SYN told it; else the lowest sequence number seen counts.
     pub fn add(&mut self, start: Option<u32>, seq: u32, point: FramePoint, bytes: &[u8], limit: u32) {
@@ -115,6 +313,9 @@ impl Head {
     /// Adds the pieces of a later part of the same direction.
     pub fn append(&mut self, later: Head) {
         self.segments.extend(later.segments);
+        if self.told.is_none() {
+            self.told = later.told;
+        }
     }
 
     /// The pieces.
@@ -124,15 +325,28 @@ impl Head {
 
     /// Where its points stand, for translation of capture numbers.
     pub(super) fn points_mut(&mut self) -> impl Iterator<Item = &mut FramePoint> {
-        self.segments.iter_mut().map(|segment| &mut segment.point)
+        let told = self.told.iter_mut().flat_map(|told| {
+            [Some(&mut told.begin), told.alert.as_mut().map(|alert| &mut alert.0), told.data.as_mut()]
+        });
+        self.segments.iter_mut().map(|segment| &mut segment.point).chain(told.flatten())
     }
 
     /// The contiguous bytes from the start of the stream, at most `limit`. Where two pieces overlap, the one that
     /// came first counts.
     pub fn assemble(&self, start: Option<u32>, limit: u32) -> Stream {
+        let Some(base) = start.or_else(|| {
+            let mut ordered: Vec<&Segment> = self.segments.iter().collect();
+            ordered.sort_by_key(|segment| segment.point);
+            lowest(ordered.into_iter())
+        }) else {
+            return Stream::default();
+        };
+        self.assemble_from(base, limit)
+    }
+
+    fn assemble_from(&self, base: u32, limit: u32) -> Stream {
         let mut ordered: Vec<&Segment> = self.segments.iter().collect();
         ordered.sort_by_key(|segment| segment.point);
-        let Some(base) = start.or_else(|| lowest(ordered.iter().copied())) else { return Stream::default() };
         let mut by_offset: Vec<(u32, usize, &[u8])> = ordered
             .iter()
             .enumerate()

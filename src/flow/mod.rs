@@ -5,8 +5,11 @@ mod finish;
 mod fragments;
 mod head;
 mod key;
+mod open;
 mod outcome;
+mod packed;
 mod partial;
+mod pieces;
 mod record;
 mod stitch;
 mod table;
@@ -15,10 +18,11 @@ pub use finish::{Finisher, HostSight, tcp_stream};
 pub use fragments::{
     Datagram, FRAGMENT_MEMORY_BYTES, FRAGMENT_WAIT_NANOS, FragmentPiece, Reassembly, by_datagram, datagram,
 };
-pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Segment, Stream};
+pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Hello, Segment, Stream, Told};
 pub use key::{FlowKey, Side};
 pub use outcome::{ConnState, GOES_ON_NANOS, Outcome};
 pub use partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
+pub use pieces::{Pieces, PiecesReader};
 pub use record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 pub use stitch::{SYN_DUPLICATE_NANOS, UDP_IDLE_NANOS, initiator, stitch};
-pub use table::{FlowTable, Observed};
+pub use table::{FlowTable, Observed, TableOptions};

@@ -118,7 +118,7 @@ pub struct SideFacts {
 }
 
 fn head_is_empty(head: &Head) -> bool {
-    head.segments().is_empty()
+    head.is_empty()
 }
 
 /// What an ICMP error says about the packet that it quotes.
@@ -233,11 +233,6 @@ impl SideFacts {
         self.head.append(other.head);
     }
 
-    /// Counts an acknowledgement number.
-    pub(super) fn acknowledge(&mut self, ack: u32) {
-        self.acks = self.acks.merge(Acks::One(ack));
-    }
-
     fn points_mut(&mut self) -> impl Iterator<Item = &mut FramePoint> {
         let syn = self.syn.iter_mut().flat_map(|syn| [&mut syn.first, &mut syn.last]);
         let fixed = [
@@ -286,13 +281,6 @@ impl PartialFlow {
         }
     }
 
-    pub(super) fn side_mut(&mut self, side: Side) -> &mut SideFacts {
-        match side {
-            Side::Low => &mut self.low,
-            Side::High => &mut self.high,
-        }
-    }
-
     /// The side that sent a SYN without ACK, and that SYN.
     pub fn syn(&self) -> Option<(Side, Syn)> {
         let of = |side: Side| self.side(side).syn.map(|syn| (side, syn));
@@ -309,6 +297,11 @@ impl PartialFlow {
         let quoted = self.quotes.iter().map(|quote| quote.point).min();
         let fragment = self.fragments.iter().map(|piece| piece.point).min();
         earlier(earlier(self.first(), quoted), fragment)
+    }
+
+    /// The time by which rows are ordered: that of its first frame, else of the first ICMP error about it.
+    pub fn order_time(&self) -> Option<Timestamp> {
+        self.first().or_else(|| self.quotes.first().map(|quote| quote.point)).map(|point| point.time)
     }
 
     /// The latest time at which anything was seen of it.

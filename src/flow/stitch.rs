@@ -25,16 +25,25 @@ pub fn stitch(mut pieces: Vec<PartialFlow>) -> Vec<PartialFlow> {
     let mut flows: Vec<PartialFlow> = Vec::new();
     for piece in pieces {
         match flows.last_mut() {
-            Some(flow) if flow.key == piece.key && continues(flow, &piece) => {
-                flow.merge(piece, SYN_DUPLICATE_NANOS);
-            }
+            Some(flow) if flow.key == piece.key && flow.is_continued_by(&piece) => flow.join(piece),
             _ => flows.push(piece),
         }
     }
     flows
 }
 
-/// Whether `piece` is a further stretch of `flow`, which began before it.
+impl PartialFlow {
+    /// Whether `piece`, of the same conversation and begun later, is a further stretch of this flow.
+    pub fn is_continued_by(&self, piece: &PartialFlow) -> bool {
+        continues(self, piece)
+    }
+
+    /// Joins a further stretch, as [`PartialFlow::is_continued_by`] tells.
+    pub fn join(&mut self, piece: PartialFlow) {
+        self.merge(piece, SYN_DUPLICATE_NANOS);
+    }
+}
+
 fn continues(flow: &PartialFlow, piece: &PartialFlow) -> bool {
     if flow.key.transport != Transport::Tcp {
         let gap = piece.begin().zip(flow.latest()).map(|(begin, latest)| begin.time.since(latest));

@@ -1,17 +1,15 @@
 //! The mapper: packets to partial flows. It only cuts (at every SYN, at every idle gap, when it is full); it never
 //! decides that two stretches are one connection. `stitch` does.
 
-use super::head::{DNS_HEAD_BYTES, HEAD_BYTES};
 use super::key::{FlowKey, Side};
-use super::partial::{PartialFlow, QuoteClass, QuoteFact, Reset, Syn, SynAck};
+use super::open::{At, Open};
+use super::partial::{QuoteClass, QuoteFact};
+use super::pieces::{Pieces, hash_of};
 use super::stitch::UDP_IDLE_NANOS;
-use crate::decode::{Icmp, Packet, Payload, Quote, Tcp, icmp_ports};
-use crate::model::{Endpoint, FramePoint, Transport};
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
-
-/// The DNS port (RFC 1035).
-const DNS: u16 = 53;
+use crate::decode::{Icmp, Packet, Payload, Quote, icmp_ports};
+use crate::model::{CaptureId, Endpoint, FramePoint, NANOS_PER_SECOND, Transport};
+use hashbrown::HashTable;
+use std::collections::VecDeque;
 
 /// What the table made of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,25 +24,63 @@ pub enum Observed {
     NoTransport,
 }
 
+/// What a table may take, and what it keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TableOptions {
+    /// Conversations kept open at the same time, at most. Changes no audit.
+    pub capacity: usize,
+    /// Bytes of stretches already cut that stay in memory; the rest waits in a temporary file. Changes no audit.
+    pub budget: usize,
+    /// Whether the first payload bytes are kept whatever they say: rows for `judge` carry them. Else TLS is read as it
+    /// arrives.
+    pub keep_bytes: bool,
+}
+
+/// How long after FIN both ways or RST a TCP conversation stays open, in capture time: 5 s. What comes late (the last
+/// acknowledgement, a repeat) mostly comes within a round trip; what comes later still is joined by `stitch`, which
+/// costs time only.
+const LINGER_NANOS: i64 = 5 * NANOS_PER_SECOND;
+
+/// Silence after which an open TCP conversation is put aside: 5 minutes. It goes on where it was cut when it is heard
+/// again.
+const TCP_QUIET_NANOS: i64 = 300 * NANOS_PER_SECOND;
+
+/// Open conversations looked at for each new one, to see whether they are over: with two the table holds about twice
+/// those that are not.
+const LOOKS_PER_NEW: usize = 2;
+
 /// Open conversations of one capture, bounded, and those already cut off.
 #[derive(Debug)]
 pub struct FlowTable {
-    index: HashMap<FlowKey, usize, RandomState>,
-    open: Vec<PartialFlow>,
-    done: Vec<PartialFlow>,
-    capacity: usize,
+    index: HashTable<u32>,
+    open: Vec<Option<Open>>,
+    free: Vec<u32>,
+    /// TCP conversations that closed, in order: when, and where they stand.
+    closed: VecDeque<(i64, u32, u64)>,
+    /// Where the next look goes.
+    hand: usize,
+    done: Pieces,
+    options: TableOptions,
+    capture: CaptureId,
+    /// Frame numbers in `open` are above this.
+    base: u64,
     evicted: u64,
 }
 
 impl FlowTable {
-    /// A table that keeps at most `capacity` conversations open. When it is full all of them are cut, which
-    /// changes no audit: the cuts are joined again by `stitch`.
-    pub fn new(capacity: usize) -> Self {
+    /// A table for frames of one capture. When it is full the conversation open for longest is cut, which changes no
+    /// audit: the cuts are joined again by `stitch`.
+    pub fn new(options: TableOptions, capture: CaptureId) -> Self {
         FlowTable {
-            index: HashMap::default(),
+            index: HashTable::new(),
             open: Vec::new(),
-            done: Vec::new(),
-            capacity: capacity.max(1),
+            free: Vec::new(),
+            closed: VecDeque::new(),
+            hand: 0,
+            done: Pieces::new(options.budget),
+            options: TableOptions { capacity: options.capacity.clamp(1, u32::MAX as usize), ..options },
+            capture,
+            base: 0,
             evicted: 0,
         }
     }
@@ -66,26 +102,32 @@ impl FlowTable {
             Payload::Tcp(tcp) => {
                 let (key, side) = key_of(packet, tcp.src_port, tcp.dst_port);
                 let starts = tcp.flags.syn() && !tcp.flags.ack();
-                let flow = self.flow(key, point, starts);
-                count(flow, side, packet, point, wire_len);
-                count_tcp(flow, side, &tcp, packet.ttl, point);
+                let read_tls = !self.options.keep_bytes;
+                let (slot, at) = self.flow(key, side, point, starts, (wire_len, tcp.payload_len));
+                let Some(flow) = self.open.get_mut(slot as usize).and_then(Option::as_mut) else {
+                    return Observed::NoTransport;
+                };
+                flow.count(side, packet, at, wire_len);
+                let was_closing = flow.closing;
+                flow.count_tcp(side, &tcp, packet.ttl, at, point, read_tls);
+                if flow.closing && !was_closing {
+                    self.closed.push_back((at.time, slot, flow.hash));
+                }
                 Observed::Flow
             }
             Payload::Udp(udp) => {
                 let (key, side) = key_of(packet, udp.src_port, udp.dst_port);
-                let flow = self.flow(key, point, false);
-                count(flow, side, packet, point, wire_len);
-                let own = flow.side_mut(side);
-                own.payload += u64::from(udp.payload_len);
-                if udp.payload_len > 0 {
-                    own.data = Some(own.data.map_or(point, |first| first.min(point)));
-                }
+                let (slot, at) = self.flow(key, side, point, false, (wire_len, udp.payload_len));
+                let Some(flow) = self.open.get_mut(slot as usize).and_then(Option::as_mut) else {
+                    return Observed::NoTransport;
+                };
+                flow.count(side, packet, at, wire_len);
+                flow.count_payload(side, at, udp.payload_len);
                 match dns {
-                    Some(true) => own.dns.responses += 1,
-                    Some(false) => own.dns.queries += 1,
+                    Some(response) => flow.count_dns(side, response),
                     // QUIC long headers (RFC 9000 section 17.2) carry the ClientHello.
                     None if udp.payload.first().is_some_and(|first| first & 0xc0 == 0xc0) => {
-                        own.head.add_datagram(point, udp.payload, HEAD_BYTES);
+                        flow.keep_datagram(side, point, udp.payload);
                     }
                     None => {}
                 }
@@ -93,7 +135,7 @@ impl FlowTable {
             }
             Payload::Ports(src, dst) => {
                 let (key, side) = key_of(packet, src, dst);
-                count(self.flow(key, point, false), side, packet, point, wire_len);
+                self.count(key, side, packet, point, wire_len);
                 Observed::Flow
             }
             Payload::Icmp(icmp) => self.observe_icmp(packet, &icmp, point, wire_len),
@@ -103,10 +145,31 @@ impl FlowTable {
             Payload::None if packet.transport.has_ports() => Observed::NoTransport,
             Payload::None => {
                 let (key, side) = key_of(packet, 0, 0);
-                count(self.flow(key, point, false), side, packet, point, wire_len);
+                self.count(key, side, packet, point, wire_len);
                 Observed::Flow
             }
         }
+    }
+
+    /// Counts a packet of a conversation, and nothing that it says.
+    fn count(&mut self, key: FlowKey, side: Side, packet: &Packet<'_>, point: FramePoint, wire_len: u32) {
+        let (slot, at) = self.flow(key, side, point, false, (wire_len, 0));
+        if let Some(flow) = self.open.get_mut(slot as usize).and_then(Option::as_mut) {
+            flow.count(side, packet, at, wire_len);
+        }
+    }
+
+    /// Counts a frame that carried an earlier part of a datagram of which `packet` was read.
+    pub fn count_earlier_fragment(&mut self, packet: &Packet<'_>, point: FramePoint, wire_len: u32) {
+        let (src_port, dst_port) = match packet.payload {
+            Payload::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
+            Payload::Udp(udp) => (udp.src_port, udp.dst_port),
+            Payload::Ports(src, dst) => (src, dst),
+            Payload::Icmp(icmp) => icmp_ports(packet.transport == Transport::Icmp6, icmp.kind, icmp.code),
+            Payload::None => (0, 0),
+        };
+        let (key, side) = key_of(packet, src_port, dst_port);
+        self.count(key, side, packet, point, wire_len);
     }
 
     /// Counts a datagram that came in several frames: `packet` at the last of them, the others with its flow.
@@ -118,17 +181,9 @@ impl FlowTable {
     ) -> Observed {
         let Some((&(point, wire_len), earlier)) = frames.split_last() else { return Observed::NoTransport };
         let observed = self.observe(packet, point, wire_len, dns);
-        let (src_port, dst_port) = match packet.payload {
-            Payload::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
-            Payload::Udp(udp) => (udp.src_port, udp.dst_port),
-            Payload::Ports(src, dst) => (src, dst),
-            Payload::Icmp(icmp) => icmp_ports(packet.transport == Transport::Icmp6, icmp.kind, icmp.code),
-            Payload::None => (0, 0),
-        };
         if observed == Observed::Flow {
-            let (key, side) = key_of(packet, src_port, dst_port);
             for &(point, wire_len) in earlier {
-                count(self.flow(key, point, false), side, packet, point, wire_len);
+                self.count_earlier_fragment(packet, point, wire_len);
             }
         }
         observed
@@ -156,116 +211,175 @@ impl FlowTable {
                 sender: packet.src,
                 tcp_seq: quote.tcp_seq,
             };
-            let flow = self.flow(key, point, false);
-            if flow.begin().is_none() {
-                (flow.vlan, flow.vni) = (packet.vlan, packet.vni);
+            let (slot, _) = self.flow(key, quoted, point, false, (0, 0));
+            let Some(flow) = self.open.get_mut(slot as usize).and_then(Option::as_mut) else {
+                return Observed::NoTransport;
+            };
+            if flow.is_bare() {
+                flow.tag(packet);
             }
             flow.add_quote(fact);
             return Observed::Quote;
         }
         let (src, dst) = icmp_ports(v6, icmp.kind, icmp.code);
         let (key, side) = key_of(packet, src, dst);
-        count(self.flow(key, point, false), side, packet, point, wire_len);
+        self.count(key, side, packet, point, wire_len);
         Observed::Flow
     }
 
-    /// The open stretch of a conversation, cut first where the mapper has to.
-    fn flow(&mut self, key: FlowKey, point: FramePoint, starts: bool) -> &mut PartialFlow {
-        if let Some(&slot) = self.index.get(&key) {
-            let open = &self.open[slot];
-            // Times may run backwards: a packet long before the stretch is as far from it as one long after.
-            let after = open.latest().is_some_and(|latest| point.time.since(latest) > UDP_IDLE_NANOS);
-            let before = open.begin().is_some_and(|begin| begin.time.since(point.time) > UDP_IDLE_NANOS);
-            let idle = key.transport != Transport::Tcp && (after || before);
-            if starts || idle {
-                let cut = std::mem::replace(&mut self.open[slot], PartialFlow::new(key));
-                self.done.push(cut);
+    /// Where the open stretch of a conversation stands, cut first where the mapper has to; and the frame as it is told
+    /// there. `more` is what will be counted: bytes on the wire and of payload.
+    #[inline]
+    fn flow(
+        &mut self,
+        key: FlowKey,
+        side: Side,
+        point: FramePoint,
+        starts: bool,
+        more: (u32, u32),
+    ) -> (u32, At) {
+        self.close_until(point.time.0);
+        if point.frame.wrapping_sub(self.base).wrapping_sub(1) >= u64::from(u32::MAX) {
+            // The distance does not fit: everything is cut here, and told from here.
+            self.cut_all();
+            self.base = point.frame.saturating_sub(1);
+        }
+        let at = At { time: point.time.0, frame: (point.frame - self.base) as u32 };
+        let hash = hash_of(&key);
+        let open = &self.open;
+        let found = self.index.find(hash, |&slot| {
+            open.get(slot as usize).and_then(Option::as_ref).is_some_and(|flow| flow.key == key)
+        });
+        if let Some(&slot) = found {
+            let flow = self.open.get_mut(slot as usize).and_then(Option::as_mut);
+            if let Some(flow) = flow
+                && (starts
+                    || flow.is_full(side, more.0, more.1)
+                    || (key.transport != Transport::Tcp && is_idle(flow, at.time)))
+            {
+                let cut = std::mem::replace(flow, Open::new(key, hash));
+                self.put_aside(cut);
             }
-            return &mut self.open[slot];
+            return (slot, at);
         }
-        if self.open.len() >= self.capacity {
-            self.evicted += self.open.len() as u64;
-            self.index.clear();
-            self.done.append(&mut self.open);
-        }
-        let slot = self.open.len();
-        self.index.insert(key, slot);
-        self.open.push(PartialFlow::new(key));
-        &mut self.open[slot]
+        (self.open_slot(key, hash, at.time), at)
     }
 
-    /// All stretches, cut ones first; the order is that of the frames, never that of a hash.
-    pub fn finish(mut self) -> Vec<PartialFlow> {
-        self.done.append(&mut self.open);
+    fn open_slot(&mut self, key: FlowKey, hash: u64, now: i64) -> u32 {
+        for _ in 0..LOOKS_PER_NEW {
+            self.look(now);
+        }
+        if self.free.is_empty() && self.open.len() >= self.options.capacity {
+            self.evict();
+        }
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None => {
+                self.open.push(None);
+                (self.open.len() - 1) as u32
+            }
+        };
+        if let Some(place) = self.open.get_mut(slot as usize) {
+            *place = Some(Open::new(key, hash));
+        }
+        let open = &self.open;
+        self.index.insert_unique(hash, slot, |&slot| hash_at(open, slot));
+        slot
+    }
+
+    /// Puts aside TCP conversations that closed a while ago.
+    #[inline]
+    fn close_until(&mut self, now: i64) {
+        while let Some(&(time, slot, hash)) = self.closed.front()
+            && now.saturating_sub(time) > LINGER_NANOS
+        {
+            self.closed.pop_front();
+            let flow = self.open.get(slot as usize).and_then(Option::as_ref);
+            // The place may have been taken by another conversation since.
+            if flow.is_some_and(|flow| flow.closing && flow.hash == hash) {
+                self.remove(slot);
+            }
+        }
+    }
+
+    /// Looks at one open conversation, and puts it aside if it is over by its silence.
+    fn look(&mut self, now: i64) {
+        if self.hand >= self.open.len() {
+            self.hand = 0;
+        }
+        let slot = self.hand as u32;
+        let Some(Some(flow)) = self.open.get(self.hand) else {
+            self.hand += 1;
+            return;
+        };
+        self.hand += 1;
+        let quiet = if flow.key.transport == Transport::Tcp { TCP_QUIET_NANOS } else { UDP_IDLE_NANOS };
+        if flow.latest().is_some_and(|latest| now.saturating_sub(latest) > quiet) {
+            self.remove(slot);
+        }
+    }
+
+    /// Cuts the conversation at the hand, since all places are taken.
+    fn evict(&mut self) {
+        for _ in 0..self.open.len() {
+            if self.hand >= self.open.len() {
+                self.hand = 0;
+            }
+            let slot = self.hand as u32;
+            self.hand += 1;
+            if self.open.get(slot as usize).is_some_and(Option::is_some) {
+                self.evicted += 1;
+                self.remove(slot);
+                return;
+            }
+        }
+    }
+
+    /// Ends an open stretch; its place is free again.
+    fn remove(&mut self, slot: u32) {
+        let Some(flow) = self.open.get_mut(slot as usize).and_then(Option::take) else { return };
+        if let Ok(entry) = self.index.find_entry(flow.hash, |&other| other == slot) {
+            entry.remove();
+        }
+        self.free.push(slot);
+        self.put_aside(flow);
+    }
+
+    fn put_aside(&mut self, flow: Open) {
+        let hash = flow.hash;
+        self.done.push_hashed(flow.finish(self.base, self.capture), hash);
+    }
+
+    /// Cuts all open stretches.
+    fn cut_all(&mut self) {
+        self.index.clear();
+        self.free.clear();
+        self.closed.clear();
+        self.hand = 0;
+        for flow in std::mem::take(&mut self.open).into_iter().flatten() {
+            self.put_aside(flow);
+        }
+    }
+
+    /// All stretches, in the order in which they were cut; it depends on the frames alone, never on a hash.
+    pub fn finish(mut self) -> Pieces {
+        self.cut_all();
         self.done
     }
 }
 
+fn hash_at(open: &[Option<Open>], slot: u32) -> u64 {
+    open.get(slot as usize).and_then(Option::as_ref).map_or(0, |flow| flow.hash)
+}
+
+/// Times may run backwards: a packet long before the stretch is as far from it as one long after.
+fn is_idle(flow: &Open, time: i64) -> bool {
+    flow.latest().is_some_and(|latest| time.saturating_sub(latest) > UDP_IDLE_NANOS)
+        || flow.begin().is_some_and(|begin| begin.saturating_sub(time) > UDP_IDLE_NANOS)
+}
+
 fn key_of(packet: &Packet<'_>, src_port: u16, dst_port: u16) -> (FlowKey, Side) {
     FlowKey::of(packet.transport, Endpoint::new(packet.src, src_port), Endpoint::new(packet.dst, dst_port))
-}
-
-fn count(flow: &mut PartialFlow, side: Side, packet: &Packet<'_>, point: FramePoint, wire_len: u32) {
-    if flow.first().is_none_or(|first| point < first) {
-        (flow.vlan, flow.vni) = (packet.vlan, packet.vni);
-    }
-    let own = flow.side_mut(side);
-    own.packets += 1;
-    own.bytes += u64::from(wire_len);
-    own.first = Some(own.first.map_or(point, |first| first.min(point)));
-    own.last = own.last.max(Some(point.time));
-}
-
-fn count_tcp(flow: &mut PartialFlow, side: Side, tcp: &Tcp<'_>, ttl: u8, point: FramePoint) {
-    let flags = tcp.flags;
-    let own = flow.side_mut(side);
-    own.payload += u64::from(tcp.payload_len);
-    let first = |have: Option<FramePoint>| Some(have.map_or(point, |have| have.min(point)));
-    if flags.syn() && !flags.ack() {
-        own.syn.get_or_insert(Syn { isn: tcp.seq, first: point, last: point, count: 1 });
-    } else {
-        own.beyond_syn = first(own.beyond_syn);
-        own.beyond_syn_last = own.beyond_syn_last.max(Some(point));
-    }
-    if flags.syn() && flags.ack() && own.syn_ack.is_none_or(|have| point < have.first) {
-        own.syn_ack = Some(SynAck { isn: tcp.seq, ack: tcp.ack, first: point });
-    }
-    if flags.fin() {
-        own.fin = first(own.fin);
-    }
-    if flags.rst() {
-        if own.reset.is_none_or(|have| point < have.first) {
-            own.reset = Some(Reset { first: point, ttl });
-        }
-        // What follows a reset's header explains it (RFC 9293 section 3.5.3): no payload, no acknowledgement.
-        return;
-    }
-    own.ttl = Some(own.ttl.map_or((ttl, ttl), |(low, high)| (low.min(ttl), high.max(ttl))));
-    if flags.ack() {
-        own.acknowledge(tcp.ack);
-    }
-    if tcp.payload_len == 0 {
-        return;
-    }
-    own.data = first(own.data);
-    if let [kind, 3, _, high, low, rest @ ..] = tcp.payload {
-        match (kind, rest) {
-            // A record that is nothing but a fatal alert (RFC 8446 section 6): type 21, two bytes, level 2.
-            (21, [2, description])
-                if (*high, *low) == (0, 2) && own.alert.is_none_or(|have| point < have.0) =>
-            {
-                own.alert = Some((point, *description));
-            }
-            (23, _) => own.tls_data = first(own.tls_data),
-            _ => {}
-        }
-    }
-    let limit =
-        if flow.key.low.port == DNS || flow.key.high.port == DNS { DNS_HEAD_BYTES } else { HEAD_BYTES };
-    let start = flow.stream_start(side);
-    // A SYN takes a sequence number of its own, before its payload (RFC 9293 section 3.4, TCP Fast Open).
-    let seq = tcp.seq.wrapping_add(u32::from(flags.syn()));
-    flow.side_mut(side).head.add(start, seq, point, tcp.payload, limit);
 }
 
 /// ICMP messages that quote the packet they are about (RFC 792, RFC 4443 section 2.1).

@@ -84,7 +84,7 @@ impl<'a> Bytes<'a> {
 }
 
 /// What a client's hello says, as far as it was seen.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClientHello {
     /// The hello was there to its end and well formed. If not, an absent field says nothing.
     pub complete: bool,
@@ -118,6 +118,42 @@ pub fn client_hello_handshake(bytes: &[u8]) -> Option<ClientHello> {
     }
     hello.complete = whole && read.is_some();
     Some(hello)
+}
+
+/// The whole ClientHello at the start of a client's direction, and the offset of the record after it. `None` unless
+/// it is there to its end and well formed.
+pub fn whole_client_hello(stream: &[u8]) -> Option<(ClientHello, usize)> {
+    let hello = client_hello(stream).filter(|hello| hello.complete && looks_like_client(stream))?;
+    Some((hello, end_of_first_message(stream, CLIENT_HELLO)?))
+}
+
+/// The version that the server chose, where its ServerHello is there to its end, and the offset of the record after it.
+pub fn whole_server_hello(stream: &[u8]) -> Option<(u16, usize)> {
+    let end = end_of_first_message(stream, SERVER_HELLO)?;
+    Some((server_version(stream)?, end))
+}
+
+/// Where the record ends in which the first handshake message ends, by its header; `None` unless the message is whole.
+fn end_of_first_message(stream: &[u8], wanted: u8) -> Option<usize> {
+    let (_, whole) = message(&handshake_bytes(stream, wanted)?, wanted)?;
+    let (mut have, mut need) = (0, None);
+    for record in records(stream).take_while(|record| whole && record.content_type == HANDSHAKE) {
+        if need.is_none() {
+            let mut head = Bytes(record.body);
+            head.u8()?;
+            need = Some(4 + head.u24()?);
+        }
+        have += usize::from(record.length);
+        if need.is_some_and(|need| have >= need) {
+            return Some(record.offset + 5 + usize::from(record.length));
+        }
+    }
+    None
+}
+
+/// Whether these are kind, version (its high byte) and length of a record.
+pub fn is_record(content_type: u8, version_high: u8, length: u16) -> bool {
+    (CHANGE_CIPHER_SPEC..=24).contains(&content_type) && version_high == 3 && length <= MAX_RECORD
 }
 
 impl ClientHello {
@@ -220,7 +256,7 @@ impl<'a> Iterator for Records<'a> {
         let content_type = rest.u8()?;
         let version = rest.u16()?;
         let length = rest.u16()?;
-        if !(CHANGE_CIPHER_SPEC..=24).contains(&content_type) || version >> 8 != 3 || length > MAX_RECORD {
+        if !is_record(content_type, (version >> 8) as u8, length) {
             self.at = self.stream.len();
             return None;
         }

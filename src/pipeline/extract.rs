@@ -7,7 +7,9 @@ use crate::capture::{
     discover,
 };
 use crate::decode::{Decoded, Packet, Payload, Shortfall, SkipReason, decode, decode_datagram};
-use crate::flow::{Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Reassembly};
+use crate::flow::{
+    Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, Reassembly, TableOptions,
+};
 use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Transport};
 use crate::names::{DnsObservation, dns};
 use std::collections::BTreeMap;
@@ -25,12 +27,17 @@ pub struct ExtractOptions {
     pub jobs: usize,
     /// Conversations kept open at the same time, per capture. Changes no audit.
     pub table_capacity: usize,
+    /// Bytes of stretches already cut that stay in memory, per capture; the rest waits in a temporary file. Changes no
+    /// audit.
+    pub pieces_budget: usize,
+    /// Keep the first payload bytes of every conversation, as rows for `judge` carry them.
+    pub keep_bytes: bool,
 }
 
 impl ExtractOptions {
-    /// Conversations kept open unless told otherwise: a million, some hundreds of megabytes. Fewer would cut long
-    /// conversations more often, which costs time only.
-    pub const TABLE_CAPACITY: usize = 1 << 20;
+    /// Conversations kept open unless told otherwise: 131,072, some 64 MiB. Fewer would cut long conversations more
+    /// often, which costs time only; more would keep a flood of lone SYNs in memory that no cache holds.
+    pub const TABLE_CAPACITY: usize = 1 << 17;
 }
 
 impl Default for ExtractOptions {
@@ -40,23 +47,35 @@ impl Default for ExtractOptions {
             digest: false,
             jobs: 1,
             table_capacity: Self::TABLE_CAPACITY,
+            pieces_budget: usize::MAX,
+            keep_bytes: false,
+        }
+    }
+}
+
+impl ExtractOptions {
+    pub(super) fn table(&self) -> TableOptions {
+        TableOptions {
+            capacity: self.table_capacity,
+            budget: self.pieces_budget,
+            keep_bytes: self.keep_bytes,
         }
     }
 }
 
 /// What one capture gave. All its points carry capture number 0 until captures are ranked.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct Extract {
     /// The tally.
     pub summary: CaptureSummary,
     /// Stretches of conversations.
-    pub pieces: Vec<PartialFlow>,
+    pub pieces: Pieces,
     /// DNS messages over UDP.
     pub dns: Vec<DnsObservation>,
 }
 
 /// What all captures gave.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Debug, Default, PartialEq)]
 pub struct Extracted {
     /// Each capture that could be opened.
     pub captures: Vec<Extract>,
@@ -158,7 +177,7 @@ fn count(map: &mut BTreeMap<String, u64>, word: &str) {
 impl Mapper {
     fn new(options: &ExtractOptions) -> Self {
         Mapper {
-            table: FlowTable::new(options.table_capacity),
+            table: FlowTable::new(options.table(), CaptureId(0)),
             copies: Copies::default(),
             keep_duplicates: options.keep_duplicates,
             frames: 0,
@@ -247,7 +266,9 @@ impl Mapper {
     fn finish(self, name: &str, reader: CaptureReader) -> Extract {
         let mut pieces = self.table.finish();
         for piece in self.reassembly.finish() {
-            pieces.extend(PartialFlow::of_fragments(vec![piece]));
+            if let Some(waiting) = PartialFlow::of_fragments(vec![piece]) {
+                pieces.push(waiting);
+            }
         }
         let facts = reader.facts();
         let end = match reader.end() {

@@ -1,17 +1,15 @@
 //! The reduce step: all rows of all captures to flows, names and judgement.
 
-use super::extract::{ExtractOptions, Extracted, dns_message};
+use super::extract::Extracted;
+use super::join::{FlowReader, Joined, join};
 use crate::audit::{Audit, CaptureSummary};
-use crate::decode::{Decoded, decode_datagram};
-use crate::flow::{
-    Datagram, Finisher, FlowRecord, FlowTable, FragmentPiece, HostSight, Observed, PartialFlow, Reassembly,
-    Side, by_datagram, datagram, stitch, tcp_stream,
-};
+use crate::flow::{Finisher, FlowRecord, HostSight};
 use crate::matrix::{Matrix, Site};
-use crate::model::{CaptureId, Endpoint, Spans, Transport};
-use crate::names::{DnsObservation, Ledger, NameRow, NameSource, ServerEnds, dns};
+use crate::model::{CaptureId, Endpoint, Transport};
+use crate::names::{Ledger, NameRow, NameSource, ServerEnds};
 use crate::verdict::{self, Case, VerdictRow};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -26,134 +24,17 @@ pub struct Judged {
     pub names: Vec<NameRow>,
 }
 
-/// All captures' rows, joined: what does not depend on site or rules.
-struct Joined {
-    inputs: Vec<CaptureSummary>,
-    captures: Vec<Arc<str>>,
-    spans: Spans,
-    flows: Vec<PartialFlow>,
-    dns: Vec<DnsObservation>,
-    without_flow: BTreeMap<String, u64>,
-}
-
-/// Ranks the captures by (time of first frame, name), numbers all points by rank, and stitches.
-fn join(extracted: Extracted) -> Joined {
-    let mut captures = extracted.captures;
-    captures.sort_by(|a, b| {
-        // A capture without frames has no first time: it comes last and adds nothing.
-        let key = |time: Option<_>| (time.is_none(), time);
-        key(a.summary.first_ts)
-            .cmp(&key(b.summary.first_ts))
-            .then_with(|| a.summary.path.cmp(&b.summary.path))
-    });
-    let mut joined = Joined {
-        inputs: Vec::new(),
-        captures: Vec::new(),
-        spans: Spans::default(),
-        flows: Vec::new(),
-        dns: Vec::new(),
-        without_flow: BTreeMap::new(),
-    };
-    let mut pieces = Vec::with_capacity(captures.iter().map(|capture| capture.pieces.len()).sum());
-    for (rank, mut capture) in captures.into_iter().enumerate() {
-        let id = CaptureId(rank as u32);
-        if rank > 0 {
-            capture.pieces.iter_mut().for_each(|piece| piece.renumber(|_| id));
-            capture.dns.iter_mut().for_each(|observation| observation.point.capture = id);
-        }
-        pieces.append(&mut capture.pieces);
-        joined.dns.append(&mut capture.dns);
-        joined.spans.merge(&capture.summary.spans);
-        joined.captures.push(capture.summary.path.clone());
-        joined.inputs.push(capture.summary);
-    }
-    let (fragments, mut pieces): (Vec<_>, Vec<_>) =
-        pieces.into_iter().partition(|piece| !piece.fragments.is_empty());
-    let over = reassemble(fragments, &mut joined.dns, &mut pieces);
-    if over > 0 {
-        joined.without_flow.insert("fragment-without-first".to_owned(), over);
-    }
-    joined.flows = stitch(pieces);
-    let over_tcp: Vec<DnsObservation> = joined.flows.iter().flat_map(dns_over_tcp).collect();
-    joined.dns.extend(over_tcp);
-    joined.dns.sort_by_key(|observation| observation.point);
-    joined
-}
-
-/// Puts fragments together that are spread over captures. Where some are missing, what is there of a datagram counts with
-/// the flow that its first fragment tells. Hands back how many belong to no flow, since their first is nowhere.
-fn reassemble(
-    fragments: Vec<PartialFlow>,
-    dns: &mut Vec<DnsObservation>,
-    pieces: &mut Vec<PartialFlow>,
-) -> u64 {
-    let mut waiting: Vec<FragmentPiece> = fragments.into_iter().flat_map(|piece| piece.fragments).collect();
-    waiting.sort_by_key(|piece| piece.point);
-    let mut table = FlowTable::new(ExtractOptions::TABLE_CAPACITY);
-    let mut reassembly = Reassembly::default();
-    let mut observe = |datagram: &Datagram| -> bool {
-        let (Decoded::Packet(packet), Some(&(point, _))) =
-            (decode_datagram(&datagram.head, &datagram.bytes), datagram.frames.last())
-        else {
-            return false;
-        };
-        let message = if datagram.whole { dns_message(&packet, point) } else { None };
-        let response = message.as_ref().map(|message| message.message.response);
-        dns.extend(message);
-        table.observe_datagram(&packet, &datagram.frames, response) == Observed::Flow
-    };
-    for piece in waiting {
-        if let Some(datagram) = reassembly.add(piece) {
-            observe(&datagram);
-        }
-    }
-    let mut over = 0;
-    for group in by_datagram(reassembly.finish()) {
-        if !datagram(&group).is_some_and(|datagram| observe(&datagram)) {
-            over += group.len() as u64;
-        }
-    }
-    pieces.extend(table.finish());
-    over
-}
-
-/// DNS messages on TCP port 53: both directions reassembled, each message dated by the frame that completed it.
-fn dns_over_tcp(flow: &PartialFlow) -> Vec<DnsObservation> {
-    let mut found = Vec::new();
-    let ports = [flow.key.low.port, flow.key.high.port];
-    if flow.key.transport != Transport::Tcp || !ports.contains(&dns::PORT) {
-        return found;
-    }
-    for side in [Side::Low, Side::High] {
-        let stream = tcp_stream(flow, side);
-        let (messages, _) = dns::tcp_messages(&stream.bytes);
-        for (offset, bytes) in messages {
-            let Some(message) = dns::parse(bytes) else { continue };
-            let Some(point) = stream.complete_at(offset + bytes.len()) else { continue };
-            let (src, dst) = (flow.key.endpoint(side), flow.key.endpoint(side.other()));
-            let (client, resolver) = if message.response { (dst, src) } else { (src, dst) };
-            if resolver.port == dns::PORT {
-                found.push(DnsObservation { point, client, resolver, transport: Transport::Tcp, message });
-            }
-        }
-    }
-    found
-}
-
 fn records(
     joined: &Joined,
     host_of: &dyn Fn(IpAddr) -> IpAddr,
     is_service: &dyn Fn(Transport, u16) -> bool,
-) -> Vec<FlowRecord> {
-    let sight = HostSight::of(&joined.flows, host_of);
+) -> io::Result<Vec<FlowRecord>> {
+    let sight = HostSight::of_reached(joined.reached.iter().copied(), host_of);
     let finisher =
         Finisher { spans: &joined.spans, sight: &sight, host_of, is_service, captures: &joined.captures };
-    let mut records: Vec<FlowRecord> = joined.flows.iter().map(|flow| finisher.finish(flow)).collect();
-    records.sort_by(|a, b| {
-        (a.first_ts, &a.flow_id, a.vlan, a.vni, &a.capture, a.begin)
-            .cmp(&(b.first_ts, &b.flow_id, b.vlan, b.vni, &b.capture, b.begin))
-    });
-    records
+    let reader = FlowReader::new(joined);
+    let order = joined.order(is_service)?;
+    order.into_iter().map(|flow| Ok(finisher.finish(&reader.get(flow)?))).collect()
 }
 
 /// Rows of the names table: each response, each query that nobody answered, each server name.
@@ -208,21 +89,27 @@ fn recount(inputs: &mut [CaptureSummary], records: &[FlowRecord], names: &[NameR
 }
 
 /// Whole flows and names for people and tools: no site, no rules.
-pub fn whole(extracted: Extracted) -> (Vec<FlowRecord>, Vec<NameRow>, Vec<CaptureSummary>) {
-    let mut joined = join(extracted);
-    let records = records(&joined, &|ip| ip, &|_, _| false);
+///
+/// # Errors
+/// Stretches that were put aside in a temporary file cannot be read.
+pub fn whole(extracted: Extracted) -> io::Result<(Vec<FlowRecord>, Vec<NameRow>, Vec<CaptureSummary>)> {
+    let mut joined = join(extracted)?;
+    let records = records(&joined, &|ip| ip, &|_, _| false)?;
     let names = name_rows(&joined, &records, &|ip| ip);
     recount(&mut joined.inputs, &records, &names);
-    (records, names, joined.inputs)
+    Ok((records, names, joined.inputs))
 }
 
 /// Holds everything against the rules of a site.
-pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> Judged {
+///
+/// # Errors
+/// As for [`whole`].
+pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> io::Result<Judged> {
     let unreadable = extracted.unreadable.clone();
-    let mut joined = join(extracted);
+    let mut joined = join(extracted)?;
     let host_of = |ip: IpAddr| site.host_of(ip);
     let is_service = |transport: Transport, port: u16| matrix.names_port(transport, port);
-    let records = records(&joined, &host_of, &is_service);
+    let records = records(&joined, &host_of, &is_service)?;
     let names = name_rows(&joined, &records, &host_of);
     recount(&mut joined.inputs, &records, &names);
     let begin = joined.spans.range().map(|(first, _)| first);
@@ -239,5 +126,5 @@ pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> Judged {
         without_flow: joined.without_flow,
     };
     let (audit, rows) = verdict::judge(case, records);
-    Judged { audit, rows, names }
+    Ok(Judged { audit, rows, names })
 }

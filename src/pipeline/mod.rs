@@ -3,6 +3,7 @@
 
 mod copies;
 mod extract;
+mod join;
 mod judge;
 
 pub use extract::{Extract, ExtractOptions, Extracted, extract, extract_all};

@@ -12,7 +12,7 @@ pub use partial::{PartialCapture, PartialFlowRow, PartialNameRow, read_partial};
 pub use sink::StoreError;
 
 use crate::audit::CaptureSummary;
-use crate::flow::{FlowRecord, PartialFlow};
+use crate::flow::{FlowRecord, Pieces};
 use crate::names::{DnsObservation, NameRow};
 use crate::verdict::VerdictRow;
 use serde::Serialize;
@@ -156,11 +156,19 @@ pub fn write_names(path: &str, rows: &[NameRow]) -> Result<(), StoreError> {
 /// If the format is unknown or the file cannot be written.
 pub fn write_partial_flows<'a>(
     path: &str,
-    captures: impl Iterator<Item = (&'a Arc<str>, &'a [PartialFlow])>,
+    captures: impl Iterator<Item = (&'a Arc<str>, &'a Pieces)>,
 ) -> Result<(), StoreError> {
+    let mut failed = None;
     let rows = captures
-        .flat_map(|(capture, pieces)| pieces.iter().map(move |piece| PartialFlowRow::of(piece, capture)));
-    write_rows(path, true, rows.map(Cow::<PartialFlowRow>::Owned))
+        .flat_map(|(capture, pieces)| {
+            pieces.iter().map(move |piece| Ok(PartialFlowRow::of(&piece?, capture)))
+        })
+        .map_while(|row: std::io::Result<PartialFlowRow>| row.map_err(|error| failed = Some(error)).ok());
+    write_rows(path, true, rows.map(Cow::<PartialFlowRow>::Owned))?;
+    match failed {
+        None => Ok(()),
+        Some(error) => Err(StoreError::io(path, "is not whole: stretches put aside cannot be read", error)),
+    }
 }
 
 /// Writes partial name rows: of each capture its name and DNS messages.
@@ -279,6 +287,7 @@ fn read_json_lines<T: DeserializeOwned>(
 mod tests {
     use super::*;
     use crate::audit::End;
+    use crate::flow::PartialFlow;
     use crate::flow::{FlowKey, QuoteClass, QuoteFact, Reset, Side, Syn, SynAck};
     use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Timestamp, Transport};
     use serde_json::{Value, json};
@@ -466,7 +475,9 @@ mod tests {
             ["flows", "names"].map(|what| scratch.path(&format!("{name}.{what}.{extension}")));
         let tallies = scratch.path(&format!("{name}.summary.jsonl"));
         let of = || captures.iter().map(|capture| (&capture.summary.path, capture));
-        write_partial_flows(&flows, of().map(|(path, capture)| (path, &*capture.pieces))).unwrap();
+        let packed: Vec<(Arc<str>, Pieces)> =
+            of().map(|(path, capture)| (path.clone(), capture.pieces.iter().cloned().collect())).collect();
+        write_partial_flows(&flows, packed.iter().map(|(path, pieces)| (path, pieces))).unwrap();
         write_partial_names(&names, of().map(|(path, capture)| (path, &*capture.dns))).unwrap();
         let summaries: Vec<CaptureSummary> = captures.iter().map(|capture| capture.summary.clone()).collect();
         write_summary(&tallies, &summaries).unwrap();
@@ -565,7 +576,8 @@ mod tests {
         write_summary(&tallies, std::slice::from_ref(&capture.summary)).unwrap();
         for extension in ["parquet", "arrow"] {
             let path = scratch.path(&format!("flows.{extension}"));
-            write_partial_flows(&path, [(&capture.summary.path, &*pieces)].into_iter()).unwrap();
+            let packed: Pieces = pieces.iter().cloned().collect();
+            write_partial_flows(&path, [(&capture.summary.path, &packed)].into_iter()).unwrap();
             let back = read_partial(&[path], &[], std::slice::from_ref(&tallies)).unwrap();
             assert!(back[0].pieces == pieces, "{extension}");
         }

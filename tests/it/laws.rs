@@ -277,7 +277,7 @@ fn one_capture(name: &str, frames: &[(Timestamp, Vec<u8>)], options: &ExtractOpt
 fn audit(captures: Vec<Extract>) -> Judged {
     let matrix = Matrix::builtin();
     let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
-    judge(Extracted { captures, unreadable: Vec::new() }, &matrix, &site)
+    judge(Extracted { captures, unreadable: Vec::new() }, &matrix, &site).unwrap()
 }
 
 /// Everything that an audit says but its inputs, with frames counted over all captures.
@@ -332,6 +332,10 @@ fn cut(frames: &Frames, places: &[prop::sample::Index], backwards: bool, options
     comparable(audit(captures), &first)
 }
 
+fn stretches(extract: &Extract) -> Vec<PartialFlow> {
+    extract.pieces.iter().collect::<Result<_, _>>().unwrap()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 300, failure_persistence: None, ..ProptestConfig::default() })]
 
@@ -356,7 +360,7 @@ proptest! {
     #[test]
     fn stitching_does_not_depend_on_the_order_of_the_stretches(story in story(), seed in any::<prop::sample::Index>()) {
         let options = ExtractOptions { table_capacity: 1, ..ExtractOptions::default() };
-        let pieces = one_capture("whole", &frames(&story), &options).pieces;
+        let pieces = stretches(&one_capture("whole", &frames(&story), &options));
         let mut turned = pieces.clone();
         turned.rotate_left(seed.index(pieces.len().max(1)).min(pieces.len()));
         turned.reverse();
@@ -365,7 +369,7 @@ proptest! {
 
     #[test]
     fn stitching_what_is_stitched_changes_nothing(story in story()) {
-        let flows = stitch(one_capture("whole", &frames(&story), &ExtractOptions::default()).pieces);
+        let flows = stitch(stretches(&one_capture("whole", &frames(&story), &ExtractOptions::default())));
         prop_assert_eq!(stitch(flows.clone()), flows);
     }
 
@@ -373,7 +377,7 @@ proptest! {
     /// partitions together give each flow once.
     #[test]
     fn every_flow_is_kept_once_at_its_initiator(story in story(), partitions in 1u8..5) {
-        let pieces = one_capture("whole", &frames(&story), &ExtractOptions::default()).pieces;
+        let pieces = stretches(&one_capture("whole", &frames(&story), &ExtractOptions::default()));
         let partition = |ip: IpAddr| match ip { IpAddr::V4(ip) => ip.octets()[3] % partitions, IpAddr::V6(_) => 0 };
         let none = |_: portproof::model::Transport, _: u16| false;
         let began_by = |flow: &PartialFlow| {
@@ -399,7 +403,7 @@ proptest! {
         let summary = &extract.summary;
         prop_assert_eq!(summary.frames, frames.len() as u64);
         prop_assert_eq!(summary.frames, summary.packets + summary.skipped.values().sum::<u64>());
-        let in_flows: u64 = extract.pieces.iter().map(|piece| piece.low.packets + piece.high.packets).sum();
+        let in_flows: u64 = stretches(&extract).iter().map(|piece| piece.low.packets + piece.high.packets).sum();
         let quotes = story.iter().filter(|(_, event)| matches!(event, Event::Quote { .. })).count() as u64;
         prop_assert_eq!(summary.packets, in_flows + quotes);
     }

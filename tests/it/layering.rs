@@ -52,6 +52,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sha1",                     &["flow"]),
     ("hashbrown",                &["flow", "verdict", "pipeline"]),
     ("foldhash",                 &["flow", "verdict", "pipeline"]),
+    ("tempfile",                 &["flow"]),
     ("ipnet",                    &["model", "matrix", "verdict"]),
     ("prefix_trie",              &["matrix"]),
     ("toml",                     &["matrix"]),

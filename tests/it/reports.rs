@@ -31,7 +31,7 @@ const HOSTILE: &str = "</script><script>alert(1)</script>\"'>&amp;<!--]]>{{7*7}}
 fn judged() -> Judged {
     let matrix = Matrix::builtin();
     let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
-    judge(extract_all(&[CAPTURE.to_owned()], &ExtractOptions::default()), &matrix, &site)
+    judge(extract_all(&[CAPTURE.to_owned()], &ExtractOptions::default()), &matrix, &site).unwrap()
 }
 
 /// The audit with `text` wherever a free text may stand.

@@ -1,0 +1,368 @@
+//! A stretch of a conversation while the mapper adds to it: as [`PartialFlow`], in a third of its space.
+
+use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head};
+use super::key::{FlowKey, Side};
+use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact, Reset, SideFacts, Syn, SynAck};
+use crate::decode::{Packet, Tcp};
+use crate::model::{CaptureId, FramePoint, Timestamp};
+use crate::names::dns;
+
+/// A frame of the capture at hand: when, and its number less the table's base. Frame 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(Rust, packed(4))]
+pub(super) struct At {
+    pub time: i64,
+    pub frame: u32,
+}
+
+impl At {
+    fn is_some(self) -> bool {
+        self.frame != 0
+    }
+
+    fn is_before(self, other: At) -> bool {
+        (self.time, self.frame) < (other.time, other.frame)
+    }
+
+    /// Takes `other` if it is the first or earlier.
+    fn lower(&mut self, other: At) {
+        if !self.is_some() || other.is_before(*self) {
+            *self = other;
+        }
+    }
+
+    /// Takes `other` if it is the first or later.
+    fn raise(&mut self, other: At) {
+        if !self.is_some() || self.is_before(other) {
+            *self = other;
+        }
+    }
+
+    fn point(self, base: u64, capture: CaptureId) -> Option<FramePoint> {
+        self.is_some().then(|| FramePoint {
+            time: Timestamp(self.time),
+            capture,
+            frame: base + u64::from(self.frame),
+        })
+    }
+}
+
+/// What one side sent. The fields are those of [`SideFacts`].
+#[derive(Clone, Debug, Default)]
+struct OpenSide {
+    packets: u32,
+    bytes: u32,
+    payload: u32,
+    syn_ack_isn: u32,
+    syn_ack_ack: u32,
+    acks: u32,
+    dns: DnsSeen,
+    first: At,
+    last: i64,
+    syn_ack: At,
+    fin: At,
+    reset: At,
+    beyond_syn: At,
+    beyond_syn_last: At,
+    data: At,
+    tls_data: At,
+    alert: At,
+    alert_description: u8,
+    reset_ttl: u8,
+    /// 0 none, 1 one value, 2 several.
+    acks_seen: u8,
+    ttl: Option<(u8, u8)>,
+    head: Option<Box<Head>>,
+}
+
+/// An open stretch.
+#[derive(Clone, Debug)]
+pub(super) struct Open {
+    pub key: FlowKey,
+    pub hash: u64,
+    /// Whether FIN or RST were seen so that no more is to be expected of it.
+    pub closing: bool,
+    vlan: Option<u16>,
+    vni: Option<u32>,
+    /// The SYN with which it begins, and who sent it: a SYN always begins a stretch, so there is at most one.
+    syn: Option<(Side, u32)>,
+    syn_at: At,
+    low: OpenSide,
+    high: OpenSide,
+    quotes: Vec<QuoteFact>,
+    quoted_last: Option<Timestamp>,
+}
+
+impl Open {
+    pub fn new(key: FlowKey, hash: u64) -> Self {
+        Open {
+            key,
+            hash,
+            closing: false,
+            vlan: None,
+            vni: None,
+            syn: None,
+            syn_at: At::default(),
+            low: OpenSide::default(),
+            high: OpenSide::default(),
+            quotes: Vec::new(),
+            quoted_last: None,
+        }
+    }
+
+    fn side(&self, side: Side) -> &OpenSide {
+        match side {
+            Side::Low => &self.low,
+            Side::High => &self.high,
+        }
+    }
+
+    fn side_mut(&mut self, side: Side) -> &mut OpenSide {
+        match side {
+            Side::Low => &mut self.low,
+            Side::High => &mut self.high,
+        }
+    }
+
+    /// Whether one more packet of this length would overflow a count: then the stretch is cut first.
+    pub fn is_full(&self, side: Side, wire_len: u32, payload_len: u32) -> bool {
+        let own = self.side(side);
+        own.packets == u32::MAX
+            || own.bytes.checked_add(wire_len).is_none()
+            || own.payload.checked_add(payload_len).is_none()
+    }
+
+    /// The latest time at which anything was seen of it.
+    pub fn latest(&self) -> Option<i64> {
+        let of = |side: &OpenSide| (side.packets > 0).then_some(side.last);
+        of(&self.low).max(of(&self.high)).max(self.quoted_last.map(|time| time.0))
+    }
+
+    /// The time of its first frame, or of the first ICMP error about it.
+    pub fn begin(&self) -> Option<i64> {
+        let of = |side: &OpenSide| (side.packets > 0).then_some(side.first.time);
+        let quoted = self.quotes.iter().map(|quote| quote.point.time.0);
+        of(&self.low).into_iter().chain(of(&self.high)).chain(quoted).min()
+    }
+
+    /// Whether nothing of the conversation itself was seen yet.
+    pub fn is_bare(&self) -> bool {
+        self.low.packets == 0 && self.high.packets == 0 && self.quotes.is_empty()
+    }
+
+    pub fn tag(&mut self, packet: &Packet<'_>) {
+        (self.vlan, self.vni) = (packet.vlan, packet.vni);
+    }
+
+    /// Counts a packet.
+    pub fn count(&mut self, side: Side, packet: &Packet<'_>, at: At, wire_len: u32) {
+        let earlier = |have: At| have.is_some() && !at.is_before(have);
+        if !earlier(self.low.first) && !earlier(self.high.first) {
+            self.tag(packet);
+        }
+        let own = self.side_mut(side);
+        own.last = if own.packets == 0 { at.time } else { own.last.max(at.time) };
+        own.packets += 1;
+        own.bytes += wire_len;
+        own.first.lower(at);
+    }
+
+    /// Counts a UDP datagram's payload.
+    pub fn count_payload(&mut self, side: Side, at: At, payload_len: u32) {
+        let own = self.side_mut(side);
+        own.payload += payload_len;
+        if payload_len > 0 {
+            own.data.lower(at);
+        }
+    }
+
+    /// Counts a DNS message over UDP.
+    pub fn count_dns(&mut self, side: Side, response: bool) {
+        let dns = &mut self.side_mut(side).dns;
+        let count = if response { &mut dns.responses } else { &mut dns.queries };
+        *count = count.saturating_add(1);
+    }
+
+    /// Keeps a UDP datagram.
+    pub fn keep_datagram(&mut self, side: Side, point: FramePoint, bytes: &[u8]) {
+        let head = self.side_mut(side).head.get_or_insert_default();
+        head.add_datagram(point, bytes, HEAD_BYTES);
+    }
+
+    /// Counts an ICMP error: the first of each side and class stays.
+    pub fn add_quote(&mut self, quote: QuoteFact) {
+        let mut flow = PartialFlow::new(self.key);
+        flow.quotes = std::mem::take(&mut self.quotes);
+        flow.quoted_last = self.quoted_last;
+        flow.add_quote(quote);
+        (self.quotes, self.quoted_last) = (flow.quotes, flow.quoted_last);
+    }
+
+    /// Counts what a TCP segment says. `point` is `at` in full; `read_tls` lets TLS be read where it arrives.
+    pub fn count_tcp(
+        &mut self,
+        side: Side,
+        tcp: &Tcp<'_>,
+        ttl: u8,
+        at: At,
+        point: FramePoint,
+        read_tls: bool,
+    ) {
+        let flags = tcp.flags;
+        let own = self.side_mut(side);
+        own.payload += tcp.payload_len;
+        if flags.syn() && !flags.ack() {
+            if self.syn.is_none() {
+                (self.syn, self.syn_at) = (Some((side, tcp.seq)), at);
+            }
+        } else {
+            own.beyond_syn.lower(at);
+            own.beyond_syn_last.raise(at);
+        }
+        let own = self.side_mut(side);
+        if flags.syn() && flags.ack() && (!own.syn_ack.is_some() || at.is_before(own.syn_ack)) {
+            (own.syn_ack_isn, own.syn_ack_ack, own.syn_ack) = (tcp.seq, tcp.ack, at);
+        }
+        if flags.fin() {
+            own.fin.lower(at);
+        }
+        if flags.rst() {
+            if !own.reset.is_some() || at.is_before(own.reset) {
+                (own.reset, own.reset_ttl) = (at, ttl);
+            }
+            self.closing = true;
+            // What follows a reset's header explains it (RFC 9293 section 3.5.3): no payload, no acknowledgement.
+            return;
+        }
+        own.ttl = Some(own.ttl.map_or((ttl, ttl), |(low, high)| (low.min(ttl), high.max(ttl))));
+        if flags.ack() {
+            match own.acks_seen {
+                0 => (own.acks, own.acks_seen) = (tcp.ack, 1),
+                1 if own.acks != tcp.ack => own.acks_seen = 2,
+                _ => {}
+            }
+        }
+        if flags.fin() && self.side(side.other()).fin.is_some() {
+            self.closing = true;
+        }
+        if tcp.payload_len == 0 {
+            return;
+        }
+        let own = self.side_mut(side);
+        own.data.lower(at);
+        if let [kind, 3, _, high, low, rest @ ..] = tcp.payload {
+            match (kind, rest) {
+                // A record that is nothing but a fatal alert (RFC 8446 section 6): type 21, two bytes, level 2.
+                (21, [2, description])
+                    if (*high, *low) == (0, 2) && (!own.alert.is_some() || at.is_before(own.alert)) =>
+                {
+                    (own.alert, own.alert_description) = (at, *description);
+                }
+                (23, _) => own.tls_data.lower(at),
+                _ => {}
+            }
+        }
+        self.keep_segment(side, tcp, point, read_tls);
+    }
+
+    fn keep_segment(&mut self, side: Side, tcp: &Tcp<'_>, point: FramePoint, read_tls: bool) {
+        if let Some(head) = &self.side(side).head
+            && head.told().is_some_and(|told| told.read_to == super::head::Told::CLOSED)
+        {
+            return;
+        }
+        let is_dns = self.key.low.port == dns::PORT || self.key.high.port == dns::PORT;
+        // A SYN takes a sequence number of its own, before its payload (RFC 9293 section 3.4, TCP Fast Open).
+        let seq = tcp.seq.wrapping_add(u32::from(tcp.flags.syn()));
+        let start = self.stream_start(side);
+        // Who began must be certain, and whose start: the SYN's sender and its answerer told their own.
+        let read_here = read_tls
+            && !is_dns
+            && match self.syn {
+                Some((by, _)) if by == side => true,
+                Some(_) => self.side(side).syn_ack.is_some(),
+                None => false,
+            };
+        let own = self.side_mut(side);
+        match (start, read_here) {
+            (Some(start), true) => own.head.get_or_insert_default().read(start, seq, point, tcp.payload),
+            (start, _) => {
+                let limit = if is_dns { DNS_HEAD_BYTES } else { HEAD_BYTES };
+                // Far behind its told start nothing is kept: most packets of a bulk transfer end here.
+                if own.head.is_none()
+                    && start.is_some_and(|start| {
+                        let (after, before) = (seq.wrapping_sub(start), start.wrapping_sub(seq));
+                        after >= limit && before > limit
+                    })
+                {
+                    return;
+                }
+                own.head.get_or_insert_default().add(start, seq, point, tcp.payload, limit);
+            }
+        }
+    }
+
+    /// Sequence number of a side's first payload byte, where a SYN told it.
+    fn stream_start(&self, side: Side) -> Option<u32> {
+        let own = self.side(side);
+        let syn = self.syn.filter(|(by, _)| *by == side).map(|(_, isn)| isn);
+        let told = syn.or(own.syn_ack.is_some().then_some(own.syn_ack_isn));
+        let peer = self.side(side.other());
+        // A SYN-ACK tells where the other side's stream begins, too.
+        told.map(|isn| isn.wrapping_add(1)).or(peer.syn_ack.is_some().then_some(peer.syn_ack_ack))
+    }
+
+    /// The stretch as a value; frame numbers are above `base`.
+    pub fn finish(self, base: u64, capture: CaptureId) -> PartialFlow {
+        let syn = |side: Side| {
+            let (by, isn) = self.syn?;
+            let first = self.syn_at.point(base, capture)?;
+            (by == side).then_some(Syn { isn, first, last: first, count: 1 })
+        };
+        let (low, high) = (syn(Side::Low), syn(Side::High));
+        PartialFlow {
+            key: self.key,
+            vlan: self.vlan,
+            vni: self.vni,
+            low: self.low.finish(low, base, capture),
+            high: self.high.finish(high, base, capture),
+            quotes: self.quotes,
+            quoted_last: self.quoted_last,
+            fragments: Vec::new(),
+        }
+    }
+}
+
+impl OpenSide {
+    fn finish(self, syn: Option<Syn>, base: u64, capture: CaptureId) -> SideFacts {
+        let point = |at: At| at.point(base, capture);
+        SideFacts {
+            packets: self.packets.into(),
+            bytes: self.bytes.into(),
+            payload: self.payload.into(),
+            first: point(self.first),
+            last: (self.packets > 0).then_some(Timestamp(self.last)),
+            syn,
+            syn_ack: point(self.syn_ack).map(|first| SynAck {
+                isn: self.syn_ack_isn,
+                ack: self.syn_ack_ack,
+                first,
+            }),
+            fin: point(self.fin),
+            reset: point(self.reset).map(|first| Reset { first, ttl: self.reset_ttl }),
+            beyond_syn: point(self.beyond_syn),
+            beyond_syn_last: point(self.beyond_syn_last),
+            data: point(self.data),
+            acks: match self.acks_seen {
+                0 => Acks::None,
+                1 => Acks::One(self.acks),
+                _ => Acks::Many,
+            },
+            ttl: self.ttl,
+            alert: point(self.alert).map(|point| (point, self.alert_description)),
+            tls_data: point(self.tls_data),
+            dns: self.dns,
+            head: self.head.map(|head| *head).unwrap_or_default(),
+        }
+    }
+}

@@ -1,0 +1,544 @@
+//! Stretches as bytes: some forty for a SYN that nobody answered, some hundred for a whole connection. What a table has
+//! cut waits in this form, in memory or on disk, until the reducer takes it.
+//!
+//! The form is private to one run of the program: nothing but [`unpack`] reads it.
+
+use super::fragments::FragmentPiece;
+use super::head::{Head, Hello, Segment, Told};
+use super::key::{FlowKey, Side};
+use super::partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
+use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
+use crate::names::tls::ClientHello;
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+/// ClientHellos, each once: an appliance says the same few thousands of times.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hellos {
+    all: Vec<Arc<ClientHello>>,
+    known: HashMap<Arc<ClientHello>, u32, RandomState>,
+}
+
+impl Hellos {
+    fn number(&mut self, hello: &Arc<ClientHello>) -> u32 {
+        if let Some(&number) = self.known.get(hello) {
+            return number;
+        }
+        let number = self.all.len() as u32;
+        self.all.push(hello.clone());
+        self.known.insert(hello.clone(), number);
+        number
+    }
+}
+
+// What is there, by bits: of a stretch,
+const V6: u8 = 1;
+const VLAN: u8 = 2;
+const VNI: u8 = 4;
+const QUOTES: u8 = 8;
+const QUOTED: u8 = 16;
+const FRAGMENTS: u8 = 32;
+const LOW: u8 = 64;
+const HIGH: u8 = 128;
+// and of one side.
+const SYN: u16 = 1;
+const SYN_AGAIN: u16 = 1 << 1;
+const SYN_ACK: u16 = 1 << 2;
+const FIN: u16 = 1 << 3;
+const RESET: u16 = 1 << 4;
+const BEYOND: u16 = 1 << 5;
+const DATA: u16 = 1 << 6;
+const ACK_ONE: u16 = 1 << 7;
+const ACK_MANY: u16 = 1 << 8;
+const TTL: u16 = 1 << 9;
+const ALERT: u16 = 1 << 10;
+const TLS_DATA: u16 = 1 << 11;
+const DNS: u16 = 1 << 12;
+const TOLD: u16 = 1 << 13;
+const SEGMENTS: u16 = 1 << 14;
+const FIRST: u16 = 1 << 15;
+
+struct Writer<'a> {
+    out: &'a mut Vec<u8>,
+    /// Times and frames are told as distances from this.
+    base: FramePoint,
+}
+
+impl Writer<'_> {
+    fn byte(&mut self, byte: u8) {
+        self.out.push(byte);
+    }
+
+    fn fixed<const N: usize>(&mut self, bytes: [u8; N]) {
+        self.out.extend_from_slice(&bytes);
+    }
+
+    fn number(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.out.push(value as u8 | 0x80);
+            value >>= 7;
+        }
+        self.out.push(value as u8);
+    }
+
+    fn signed(&mut self, value: i64) {
+        self.number(((value << 1) ^ (value >> 63)) as u64);
+    }
+
+    fn time(&mut self, time: Timestamp) {
+        self.signed(time.0.wrapping_sub(self.base.time.0));
+    }
+
+    fn point(&mut self, point: FramePoint) {
+        self.time(point.time);
+        self.signed((point.frame as i64).wrapping_sub(self.base.frame as i64));
+        // Points of other captures: only in what was merged before it was packed.
+        debug_assert_eq!(point.capture, self.base.capture);
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.number(bytes.len() as u64);
+        self.out.extend_from_slice(bytes);
+    }
+
+    fn address(&mut self, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) => self.fixed(ip.octets()),
+            IpAddr::V6(ip) => self.fixed(ip.octets()),
+        }
+    }
+}
+
+fn is_v6(key: &FlowKey) -> bool {
+    key.low.ip.is_ipv6() || key.high.ip.is_ipv6()
+}
+
+/// Appends a stretch of one capture. All its points must be of the same capture: which one is told when it is read.
+pub(super) fn pack(flow: &PartialFlow, hellos: &mut Hellos, out: &mut Vec<u8>) {
+    let base = flow.begin().unwrap_or_default();
+    let mut w = Writer { out, base };
+    let key = &flow.key;
+    let some = |there: bool, bit: u8| if there { bit } else { 0 };
+    // Both ends of one packet have addresses of one family.
+    let v6 = is_v6(key);
+    let seen = |side: &SideFacts| *side != SideFacts::default();
+    let (low, high) = (seen(&flow.low), seen(&flow.high));
+    w.byte(
+        some(v6, V6)
+            | some(flow.vlan.is_some(), VLAN)
+            | some(flow.vni.is_some(), VNI)
+            | some(!flow.quotes.is_empty(), QUOTES)
+            | some(flow.quoted_last.is_some(), QUOTED)
+            | some(!flow.fragments.is_empty(), FRAGMENTS)
+            | some(low, LOW)
+            | some(high, HIGH),
+    );
+    w.byte(key.transport.number());
+    w.address(key.low.ip);
+    w.address(key.high.ip);
+    w.fixed(key.low.port.to_le_bytes());
+    w.fixed(key.high.port.to_le_bytes());
+    w.fixed(base.time.0.to_le_bytes());
+    w.number(base.frame);
+    if let Some(vlan) = flow.vlan {
+        w.fixed(vlan.to_le_bytes());
+    }
+    if let Some(vni) = flow.vni {
+        w.fixed(vni.to_le_bytes());
+    }
+    if !flow.quotes.is_empty() {
+        w.number(flow.quotes.len() as u64);
+        flow.quotes.iter().for_each(|quote| w.quote(quote));
+    }
+    if let Some(time) = flow.quoted_last {
+        w.time(time);
+    }
+    if !flow.fragments.is_empty() {
+        w.number(flow.fragments.len() as u64);
+        flow.fragments.iter().for_each(|piece| w.fragment(piece));
+    }
+    if low {
+        w.side(&flow.low, hellos);
+    }
+    if high {
+        w.side(&flow.high, hellos);
+    }
+}
+
+impl Writer<'_> {
+    fn quote(&mut self, quote: &QuoteFact) {
+        let class = match quote.class {
+            QuoteClass::Refused => 0,
+            QuoteClass::Prohibited => 1,
+            QuoteClass::Unreachable => 2,
+            QuoteClass::Note => 3,
+        };
+        let by_high = u8::from(quote.quoted == Side::High) << 2;
+        let v6 = u8::from(quote.sender.is_ipv6()) << 3;
+        let seq = u8::from(quote.tcp_seq.is_some()) << 4;
+        self.fixed([class | by_high | v6 | seq, quote.kind, quote.code]);
+        self.point(quote.point);
+        self.address(quote.sender);
+        if let Some(seq) = quote.tcp_seq {
+            self.fixed(seq.to_le_bytes());
+        }
+    }
+
+    fn fragment(&mut self, piece: &FragmentPiece) {
+        let v6 = piece.src.is_ipv6() || piece.dst.is_ipv6();
+        let flags = u8::from(v6)
+            | u8::from(piece.more) << 1
+            | u8::from(piece.vlan.is_some()) << 2
+            | u8::from(piece.vni.is_some()) << 3;
+        self.fixed([flags, piece.protocol, piece.ttl]);
+        self.address(piece.src);
+        self.address(piece.dst);
+        self.number(piece.id.into());
+        self.number(piece.offset.into());
+        if let Some(vlan) = piece.vlan {
+            self.fixed(vlan.to_le_bytes());
+        }
+        if let Some(vni) = piece.vni {
+            self.fixed(vni.to_le_bytes());
+        }
+        self.point(piece.point);
+        self.number(piece.wire_len.into());
+        self.bytes(&piece.bytes);
+    }
+
+    fn side(&mut self, side: &SideFacts, hellos: &mut Hellos) {
+        let mut mask = 0;
+        let mut mark = |there: bool, bit: u16| mask |= if there { bit } else { 0 };
+        mark(side.first.is_some(), FIRST);
+        mark(side.syn.is_some(), SYN);
+        // The usual SYN is the side's first frame and was sent once.
+        let again = side
+            .syn
+            .is_some_and(|syn| syn.count != 1 || syn.last != syn.first || Some(syn.first) != side.first);
+        mark(again, SYN_AGAIN);
+        mark(side.syn_ack.is_some(), SYN_ACK);
+        mark(side.fin.is_some(), FIN);
+        mark(side.reset.is_some(), RESET);
+        mark(side.beyond_syn.is_some(), BEYOND);
+        mark(side.data.is_some(), DATA);
+        mark(matches!(side.acks, Acks::One(_)), ACK_ONE);
+        mark(side.acks == Acks::Many, ACK_MANY);
+        mark(side.ttl.is_some(), TTL);
+        mark(side.alert.is_some(), ALERT);
+        mark(side.tls_data.is_some(), TLS_DATA);
+        mark(side.dns != DnsSeen::default(), DNS);
+        mark(side.head.told().is_some(), TOLD);
+        mark(!side.head.segments().is_empty(), SEGMENTS);
+        self.fixed(mask.to_le_bytes());
+        self.number(side.packets);
+        self.number(side.bytes);
+        self.number(side.payload);
+        if let Some(first) = side.first {
+            self.point(first);
+            self.time(side.last.unwrap_or(first.time));
+        }
+        if let Some(syn) = side.syn {
+            self.fixed(syn.isn.to_le_bytes());
+            if again {
+                self.number(syn.count.into());
+                self.point(syn.first);
+                self.point(syn.last);
+            }
+        }
+        if let Some(answer) = side.syn_ack {
+            self.fixed(answer.isn.to_le_bytes());
+            self.fixed(answer.ack.to_le_bytes());
+            self.point(answer.first);
+        }
+        side.fin.into_iter().for_each(|point| self.point(point));
+        if let Some(reset) = side.reset {
+            self.point(reset.first);
+            self.byte(reset.ttl);
+        }
+        if let Some(first) = side.beyond_syn {
+            self.point(first);
+            self.point(side.beyond_syn_last.unwrap_or(first));
+        }
+        side.data.into_iter().for_each(|point| self.point(point));
+        if let Acks::One(ack) = side.acks {
+            self.fixed(ack.to_le_bytes());
+        }
+        if let Some((low, high)) = side.ttl {
+            self.fixed([low, high]);
+        }
+        if let Some((point, description)) = side.alert {
+            self.point(point);
+            self.byte(description);
+        }
+        side.tls_data.into_iter().for_each(|point| self.point(point));
+        if side.dns != DnsSeen::default() {
+            self.number(side.dns.queries.into());
+            self.number(side.dns.responses.into());
+        }
+        if let Some(told) = side.head.told() {
+            self.told(told, hellos);
+        }
+        if !side.head.segments().is_empty() {
+            self.number(side.head.segments().len() as u64);
+            for segment in side.head.segments() {
+                self.fixed(segment.seq.to_le_bytes());
+                self.point(segment.point);
+                self.bytes(&segment.bytes);
+            }
+        }
+    }
+
+    fn told(&mut self, told: &Told, hellos: &mut Hellos) {
+        let server = matches!(told.hello, Hello::Server(_));
+        self.byte(
+            u8::from(server) | u8::from(told.alert.is_some()) << 1 | u8::from(told.data.is_some()) << 2,
+        );
+        match &told.hello {
+            Hello::Client(hello) => {
+                let number = hellos.number(hello);
+                self.number(number.into());
+            }
+            Hello::Server(version) => self.fixed(version.to_le_bytes()),
+        }
+        self.number(u64::from(told.read_to.wrapping_add(1)));
+        self.point(told.begin);
+        if let Some((point, description)) = told.alert {
+            self.point(point);
+            self.byte(description);
+        }
+        told.data.into_iter().for_each(|point| self.point(point));
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8],
+    base: FramePoint,
+    hellos: &'a Hellos,
+}
+
+impl Reader<'_> {
+    fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (&head, rest) = self.bytes.split_first_chunk()?;
+        self.bytes = rest;
+        Some(head)
+    }
+
+    fn byte(&mut self) -> Option<u8> {
+        self.fixed().map(|[byte]| byte)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        let mut value = 0;
+        let mut shift = 0;
+        loop {
+            let byte = self.byte()?;
+            value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+            if byte < 0x80 {
+                return Some(value);
+            }
+            shift += 7;
+        }
+    }
+
+    fn signed(&mut self) -> Option<i64> {
+        let value = self.number()?;
+        Some((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+
+    fn time(&mut self) -> Option<Timestamp> {
+        Some(Timestamp(self.base.time.0.wrapping_add(self.signed()?)))
+    }
+
+    fn point(&mut self) -> Option<FramePoint> {
+        let time = self.time()?;
+        let frame = (self.base.frame as i64).wrapping_add(self.signed()?) as u64;
+        Some(FramePoint { time, capture: self.base.capture, frame })
+    }
+
+    fn bytes(&mut self) -> Option<Box<[u8]>> {
+        let length = usize::try_from(self.number()?).ok()?;
+        let (head, rest) = self.bytes.split_at_checked(length)?;
+        self.bytes = rest;
+        Some(head.into())
+    }
+
+    fn address(&mut self, v6: bool) -> Option<IpAddr> {
+        Some(if v6 {
+            Ipv6Addr::from(self.fixed::<16>()?).into()
+        } else {
+            Ipv4Addr::from(self.fixed::<4>()?).into()
+        })
+    }
+
+    fn u32(&mut self) -> Option<u32> {
+        self.fixed().map(u32::from_le_bytes)
+    }
+
+    fn u16(&mut self) -> Option<u16> {
+        self.fixed().map(u16::from_le_bytes)
+    }
+
+    fn key(&mut self) -> Option<(u8, FlowKey)> {
+        let [flags, transport] = self.fixed()?;
+        let v6 = flags & V6 != 0;
+        let (low, high) = (self.address(v6)?, self.address(v6)?);
+        let (low, high) = (Endpoint::new(low, self.u16()?), Endpoint::new(high, self.u16()?));
+        Some((flags, FlowKey { transport: Transport::from_number(transport), low, high }))
+    }
+}
+
+/// Between whom a packed stretch is.
+pub(super) fn unpack_key(bytes: &[u8], hellos: &Hellos) -> Option<FlowKey> {
+    Reader { bytes, base: FramePoint::default(), hellos }.key().map(|(_, key)| key)
+}
+
+/// Reads what [`pack`] wrote; its points are of `capture`.
+pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, capture: CaptureId) -> Option<PartialFlow> {
+    let mut r = Reader { bytes, base: FramePoint { capture, ..FramePoint::default() }, hellos };
+    let (flags, key) = r.key()?;
+    r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
+    r.base.frame = r.number()?;
+    let mut flow = PartialFlow::new(key);
+    if flags & VLAN != 0 {
+        flow.vlan = Some(r.u16()?);
+    }
+    if flags & VNI != 0 {
+        flow.vni = Some(r.u32()?);
+    }
+    if flags & QUOTES != 0 {
+        for _ in 0..r.number()? {
+            flow.quotes.push(r.quote()?);
+        }
+    }
+    if flags & QUOTED != 0 {
+        flow.quoted_last = Some(r.time()?);
+    }
+    if flags & FRAGMENTS != 0 {
+        for _ in 0..r.number()? {
+            flow.fragments.push(r.fragment()?);
+        }
+    }
+    if flags & LOW != 0 {
+        r.side(&mut flow.low)?;
+    }
+    if flags & HIGH != 0 {
+        r.side(&mut flow.high)?;
+    }
+    Some(flow)
+}
+
+impl Reader<'_> {
+    fn quote(&mut self) -> Option<QuoteFact> {
+        let [flags, kind, code] = self.fixed()?;
+        let point = self.point()?;
+        let sender = self.address(flags & 8 != 0)?;
+        let tcp_seq = if flags & 16 != 0 { Some(self.u32()?) } else { None };
+        let class = match flags & 3 {
+            0 => QuoteClass::Refused,
+            1 => QuoteClass::Prohibited,
+            2 => QuoteClass::Unreachable,
+            _ => QuoteClass::Note,
+        };
+        let quoted = if flags & 4 != 0 { Side::High } else { Side::Low };
+        Some(QuoteFact { quoted, class, point, kind, code, sender, tcp_seq })
+    }
+
+    fn fragment(&mut self) -> Option<FragmentPiece> {
+        let [flags, protocol, ttl] = self.fixed()?;
+        let v6 = flags & 1 != 0;
+        Some(FragmentPiece {
+            src: self.address(v6)?,
+            dst: self.address(v6)?,
+            protocol,
+            id: self.number()? as u32,
+            offset: self.number()? as u32,
+            more: flags & 2 != 0,
+            ttl,
+            vlan: if flags & 4 != 0 { Some(self.u16()?) } else { None },
+            vni: if flags & 8 != 0 { Some(self.u32()?) } else { None },
+            point: self.point()?,
+            wire_len: self.number()? as u32,
+            bytes: self.bytes()?,
+        })
+    }
+
+    fn side(&mut self, side: &mut SideFacts) -> Option<()> {
+        let mask = self.u16()?;
+        let has = |bit: u16| mask & bit != 0;
+        (side.packets, side.bytes, side.payload) = (self.number()?, self.number()?, self.number()?);
+        if has(FIRST) {
+            side.first = Some(self.point()?);
+            side.last = Some(self.time()?);
+        }
+        if has(SYN) {
+            let isn = self.u32()?;
+            let (count, first, last) = if has(SYN_AGAIN) {
+                (self.number()? as u32, self.point()?, self.point()?)
+            } else {
+                (1, side.first?, side.first?)
+            };
+            side.syn = Some(Syn { isn, first, last, count });
+        }
+        if has(SYN_ACK) {
+            side.syn_ack = Some(SynAck { isn: self.u32()?, ack: self.u32()?, first: self.point()? });
+        }
+        if has(FIN) {
+            side.fin = Some(self.point()?);
+        }
+        if has(RESET) {
+            side.reset = Some(Reset { first: self.point()?, ttl: self.byte()? });
+        }
+        if has(BEYOND) {
+            side.beyond_syn = Some(self.point()?);
+            side.beyond_syn_last = Some(self.point()?);
+        }
+        if has(DATA) {
+            side.data = Some(self.point()?);
+        }
+        if has(ACK_ONE) {
+            side.acks = Acks::One(self.u32()?);
+        } else if has(ACK_MANY) {
+            side.acks = Acks::Many;
+        }
+        if has(TTL) {
+            side.ttl = self.fixed().map(|[low, high]| (low, high));
+        }
+        if has(ALERT) {
+            side.alert = Some((self.point()?, self.byte()?));
+        }
+        if has(TLS_DATA) {
+            side.tls_data = Some(self.point()?);
+        }
+        if has(DNS) {
+            side.dns = DnsSeen { queries: self.number()? as u32, responses: self.number()? as u32 };
+        }
+        let told = if has(TOLD) { Some(self.told()?) } else { None };
+        let mut segments = Vec::new();
+        if has(SEGMENTS) {
+            for _ in 0..self.number()? {
+                segments.push(Segment { seq: self.u32()?, point: self.point()?, bytes: self.bytes()? });
+            }
+        }
+        side.head = Head::of_parts(told, segments);
+        Some(())
+    }
+
+    fn told(&mut self) -> Option<Told> {
+        let flags = self.byte()?;
+        let hello = if flags & 1 != 0 {
+            Hello::Server(self.u16()?)
+        } else {
+            let number = self.number()? as usize;
+            Hello::Client(self.hellos.all.get(number)?.clone())
+        };
+        Some(Told {
+            hello,
+            read_to: (self.number()? as u32).wrapping_sub(1),
+            begin: self.point()?,
+            alert: if flags & 2 != 0 { Some((self.point()?, self.byte()?)) } else { None },
+            data: if flags & 4 != 0 { Some(self.point()?) } else { None },
+        })
+    }
+}

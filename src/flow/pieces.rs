@@ -1,0 +1,326 @@
+//! The stretches that one capture gave, packed: in memory as far as the budget goes, beyond it in a temporary file.
+
+use super::key::{FlowKey, Side};
+use super::packed::{Hellos, pack, unpack, unpack_key};
+use super::partial::PartialFlow;
+use crate::model::{CaptureId, Timestamp, Transport};
+use crate::names::dns;
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::{self, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::FileExt;
+use std::sync::LazyLock;
+
+/// Bytes of one block of packed stretches: large enough that writing and reading blocks costs few system calls, small
+/// enough that a budget is kept to within one.
+const BLOCK_BYTES: usize = 1 << 20;
+
+/// Blocks of a file that a reader keeps: stretches are taken nearly in the order in which they were cut, from a few
+/// places at a time.
+const CACHED_BLOCKS: usize = 8;
+
+/// Keys are held against each other by this hash over all captures of a run. It is seeded anew in each process, so that
+/// nobody can make keys collide; nothing that is printed depends on it.
+static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+
+/// The hash by which stretches of one conversation are found.
+pub(super) fn hash_of(key: &FlowKey) -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    let mut hasher = KEYS.build_hasher();
+    match (key.low.ip, key.high.ip) {
+        (IpAddr::V4(low), IpAddr::V4(high)) => {
+            hasher.write_u64(u64::from(u32::from(low)) << 32 | u64::from(u32::from(high)));
+        }
+        (low, high) => {
+            let number = |ip: IpAddr| match ip {
+                IpAddr::V4(ip) => u32::from(ip).into(),
+                IpAddr::V6(ip) => u128::from(ip),
+            };
+            hasher.write_u128(number(low));
+            hasher.write_u128(number(high));
+        }
+    }
+    hasher.write_u64(
+        u64::from(key.low.port) << 24 | u64::from(key.high.port) << 8 | u64::from(key.transport.number()),
+    );
+    hasher.finish()
+}
+
+enum Block {
+    Memory(Vec<u8>),
+    File { offset: u64, bytes: usize },
+}
+
+/// Packed stretches of one capture.
+pub struct Pieces {
+    blocks: Vec<Block>,
+    open: Vec<u8>,
+    /// Block and offset in it, of each stretch.
+    places: Vec<(u32, u32)>,
+    hashes: Vec<u32>,
+    /// When each stretch begins, by [`PartialFlow::order_time`].
+    times: Vec<Timestamp>,
+    hellos: Hellos,
+    scratch: Vec<u8>,
+    /// Stretches of TCP port 53.
+    dns_over_tcp: Vec<u32>,
+    /// Addresses to which packets were seen.
+    reached: HashSet<IpAddr, RandomState>,
+    fragments: Vec<PartialFlow>,
+    /// Bytes that may stay in memory.
+    budget: usize,
+    file: Option<File>,
+    file_bytes: u64,
+    /// Why the temporary file could not be written; then everything stays in memory.
+    no_file: Option<io::Error>,
+}
+
+impl std::fmt::Debug for Pieces {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pieces")
+            .field("len", &self.len())
+            .field("blocks", &self.blocks.len())
+            .field("file_bytes", &self.file_bytes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Default for Pieces {
+    fn default() -> Self {
+        Pieces::new(usize::MAX)
+    }
+}
+
+impl FromIterator<PartialFlow> for Pieces {
+    fn from_iter<I: IntoIterator<Item = PartialFlow>>(flows: I) -> Self {
+        let mut pieces = Pieces::default();
+        flows.into_iter().for_each(|flow| pieces.push(flow));
+        pieces
+    }
+}
+
+impl PartialEq for Pieces {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().map(Result::ok).eq(other.iter().map(Result::ok))
+    }
+}
+
+impl Pieces {
+    /// None yet; `budget` bytes of them stay in memory.
+    pub fn new(budget: usize) -> Self {
+        Pieces {
+            blocks: Vec::new(),
+            open: Vec::new(),
+            places: Vec::new(),
+            hashes: Vec::new(),
+            times: Vec::new(),
+            hellos: Hellos::default(),
+            scratch: Vec::new(),
+            dns_over_tcp: Vec::new(),
+            reached: HashSet::default(),
+            fragments: Vec::new(),
+            budget,
+            file: None,
+            file_bytes: 0,
+            no_file: None,
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.places.len() + self.fragments.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes that wait in the temporary file.
+    pub fn spilled_bytes(&self) -> u64 {
+        self.file_bytes
+    }
+
+    /// Adds a stretch; its points are all of one capture.
+    pub fn push(&mut self, flow: PartialFlow) {
+        let hash = hash_of(&flow.key);
+        self.push_hashed(flow, hash);
+    }
+
+    pub(super) fn push_hashed(&mut self, flow: PartialFlow, hash: u64) {
+        if !flow.fragments.is_empty() {
+            self.fragments.push(flow);
+            return;
+        }
+        let Some(time) = flow.order_time() else { return };
+        self.scratch.clear();
+        pack(&flow, &mut self.hellos, &mut self.scratch);
+        if !self.open.is_empty() && self.open.len() + self.scratch.len() > BLOCK_BYTES {
+            self.close_block();
+        }
+        if self.open.is_empty() {
+            self.open.reserve(BLOCK_BYTES.min(self.scratch.len().max(1 << 12)));
+        }
+        if flow.key.transport == Transport::Tcp
+            && (flow.key.low.port == dns::PORT || flow.key.high.port == dns::PORT)
+        {
+            self.dns_over_tcp.push(self.places.len() as u32);
+        }
+        for side in [Side::Low, Side::High] {
+            if flow.side(side.other()).packets > 0 {
+                self.reached.insert(flow.key.endpoint(side).ip);
+            }
+        }
+        self.places.push((self.blocks.len() as u32, self.open.len() as u32));
+        self.hashes.push((hash >> 32) as u32);
+        self.times.push(time);
+        self.open.extend_from_slice(&self.scratch);
+    }
+
+    fn close_block(&mut self) {
+        let block = std::mem::take(&mut self.open);
+        if block.len() > self.budget && self.no_file.is_none() {
+            match self.write_block(&block) {
+                Ok(place) => {
+                    self.blocks.push(place);
+                    // The same memory takes the next one.
+                    self.open = block;
+                    self.open.clear();
+                    return;
+                }
+                Err(error) => self.no_file = Some(error),
+            }
+        }
+        self.budget = self.budget.saturating_sub(block.len());
+        self.blocks.push(Block::Memory(block));
+    }
+
+    fn write_block(&mut self, block: &[u8]) -> io::Result<Block> {
+        if self.file.is_none() {
+            self.file = Some(tempfile::tempfile()?);
+        }
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
+        file.write_all(block)?;
+        let place = Block::File { offset: self.file_bytes, bytes: block.len() };
+        self.file_bytes += block.len() as u64;
+        Ok(place)
+    }
+
+    /// Why stretches could not be put aside, if that was asked for and failed.
+    pub fn spill_problem(&self) -> Option<&io::Error> {
+        self.no_file.as_ref()
+    }
+
+    /// Fragments whose rest was not in this capture.
+    pub fn fragments(&self) -> &[PartialFlow] {
+        &self.fragments
+    }
+
+    /// Takes the fragments out.
+    pub fn take_fragments(&mut self) -> Vec<PartialFlow> {
+        std::mem::take(&mut self.fragments)
+    }
+
+    /// The addresses to which packets were seen.
+    pub fn reached(&self) -> impl Iterator<Item = IpAddr> {
+        self.reached.iter().copied()
+    }
+
+    /// The numbers of the stretches of TCP port 53, ascending.
+    pub fn dns_over_tcp(&self) -> &[u32] {
+        &self.dns_over_tcp
+    }
+
+    /// A hash of each stretch's key, by number. Equal keys have equal hashes, in all captures of a run.
+    pub fn hashes(&self) -> &[u32] {
+        &self.hashes
+    }
+
+    /// When each stretch begins, by number.
+    pub fn times(&self) -> &[Timestamp] {
+        &self.times
+    }
+
+    /// Reads them, as stretches of `capture`.
+    pub fn reader(&self, capture: CaptureId) -> PiecesReader<'_> {
+        PiecesReader { pieces: self, capture, cache: RefCell::default() }
+    }
+
+    /// All of them in the order in which they were cut, fragments last; their points are of capture 0.
+    ///
+    /// # Errors
+    /// As for [`PiecesReader::get`].
+    pub fn iter(&self) -> impl Iterator<Item = io::Result<PartialFlow>> {
+        let reader = self.reader(CaptureId(0));
+        let numbers = 0..self.places.len() as u32;
+        numbers.map(move |number| reader.get(number)).chain(self.fragments.iter().cloned().map(Ok))
+    }
+}
+
+/// A block of a file, in memory for a while.
+#[derive(Default)]
+struct Cache {
+    blocks: Vec<(u32, Vec<u8>)>,
+    next: usize,
+}
+
+/// Reads the stretches of one capture.
+pub struct PiecesReader<'a> {
+    pieces: &'a Pieces,
+    capture: CaptureId,
+    cache: RefCell<Cache>,
+}
+
+impl PiecesReader<'_> {
+    /// A stretch by number.
+    ///
+    /// # Errors
+    /// It was put into the temporary file, and that cannot be read.
+    pub fn get(&self, number: u32) -> io::Result<PartialFlow> {
+        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.capture))
+    }
+
+    /// Between whom a stretch is.
+    ///
+    /// # Errors
+    /// As for [`PiecesReader::get`].
+    pub fn key(&self, number: u32) -> io::Result<FlowKey> {
+        self.with(number, |bytes| unpack_key(bytes, &self.pieces.hellos))
+    }
+
+    fn with<T>(&self, number: u32, read: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a packed stretch cannot be read");
+        let &(block, offset) = self.pieces.places.get(number as usize).ok_or_else(damaged)?;
+        match self.pieces.blocks.get(block as usize) {
+            None => self.pieces.open.get(offset as usize..).and_then(read).ok_or_else(damaged),
+            Some(Block::Memory(bytes)) => bytes.get(offset as usize..).and_then(read).ok_or_else(damaged),
+            Some(&Block::File { offset: start, bytes }) => {
+                let mut cache = self.cache.borrow_mut();
+                let cache = &mut *cache;
+                let place = match cache.blocks.iter().position(|(number, _)| *number == block) {
+                    Some(place) => place,
+                    None => {
+                        let place = if cache.blocks.len() < CACHED_BLOCKS {
+                            cache.blocks.push((block, Vec::new()));
+                            cache.blocks.len() - 1
+                        } else {
+                            cache.next = (cache.next + 1) % CACHED_BLOCKS;
+                            cache.next
+                        };
+                        let file = self.pieces.file.as_ref().ok_or_else(damaged)?;
+                        let slot = cache.blocks.get_mut(place).ok_or_else(damaged)?;
+                        slot.1.resize(bytes, 0);
+                        file.read_exact_at(&mut slot.1, start)?;
+                        slot.0 = block;
+                        place
+                    }
+                };
+                let bytes = cache.blocks.get(place).map(|(_, bytes)| bytes.as_slice()).unwrap_or_default();
+                bytes.get(offset as usize..).and_then(read).ok_or_else(damaged)
+            }
+        }
+    }
+}
