@@ -7,7 +7,7 @@ use super::partial::PartialFlow;
 use super::record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 use super::stitch::initiator;
 use crate::model::{AppProtocol, FramePoint, Spans, Transport};
-use crate::names::{HostName, app, http, quic, tls};
+use crate::names::{HostName, app, http, http2, quic, tls};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -202,6 +202,14 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
                 found.version = Some(tls::TLS_1_3);
                 found.hello = Some(hello);
             }
+            if found.app == Some(AppProtocol::Ssdp)
+                && let Some(request) =
+                    client.first().and_then(|datagram| http::requests(datagram).into_iter().next())
+                && let Some(host) = request.destination()
+            {
+                found.named_at = own.head.segments().iter().map(|segment| segment.point).min();
+                found.host = Some(host.name.to_string());
+            }
         }
         return found;
     }
@@ -226,6 +234,9 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
         if let Some(first) = requests.first() {
             found.host = first.destination().map(|host| host.name.to_string());
             found.named_at = client.point_at(first.offset);
+        } else if let Some((offset, host)) = http2::authority(&client.bytes) {
+            found.host = Some(host.name.to_string());
+            found.named_at = client.point_at(offset);
         }
         proxy_talk(&mut found, &requests, &client, &server);
     }

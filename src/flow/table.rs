@@ -7,6 +7,7 @@ use super::partial::{PartialFlow, QuoteClass, QuoteFact, Reset, Syn, SynAck};
 use super::stitch::UDP_IDLE_NANOS;
 use crate::decode::{Icmp, Packet, Payload, Quote, Tcp, icmp_ports};
 use crate::model::{Endpoint, FramePoint, Transport};
+use crate::names::http;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 
@@ -85,6 +86,13 @@ impl FlowTable {
                     Some(false) => own.dns.queries += 1,
                     // QUIC long headers (RFC 9000 section 17.2) carry the ClientHello.
                     None if udp.payload.first().is_some_and(|first| first & 0xc0 == 0xc0) => {
+                        own.head.add_datagram(point, udp.payload, HEAD_BYTES);
+                    }
+                    // One of service discovery tells all that the next ones would.
+                    None if [udp.src_port, udp.dst_port].contains(&http::SSDP_PORT)
+                        && own.head.segments().is_empty()
+                        && http::looks_like_ssdp(udp.payload) =>
+                    {
                         own.head.add_datagram(point, udp.payload, HEAD_BYTES);
                     }
                     None => {}

@@ -31,7 +31,11 @@ pub fn recognise(client: &[u8], server: &[u8]) -> Option<AppProtocol> {
 /// port 53 and by [`dns::parse`].
 pub fn recognise_udp(client: &[u8], server: &[u8]) -> Option<AppProtocol> {
     let decides = if client.is_empty() { server } else { client };
-    looks_like_quic(decides).then_some(AppProtocol::Quic)
+    if looks_like_quic(decides) {
+        Some(AppProtocol::Quic)
+    } else {
+        http::looks_like_ssdp(decides).then_some(AppProtocol::Ssdp)
+    }
 }
 
 /// Whether a flow that spoke `seen` is what a rule for `rule` documents. `postgresql` and `mongodb` may be spoken inside
@@ -60,9 +64,12 @@ pub fn client_tls(app: AppProtocol, client: &[u8]) -> Option<Cow<'_, [u8]>> {
             let tunnel = requests.last().filter(|request| request.is_connect())?;
             client.get(tunnel.head_end?..).map(Cow::Borrowed)
         }
-        AppProtocol::Mongodb | AppProtocol::Smb | AppProtocol::Ssh | AppProtocol::Dns | AppProtocol::Quic => {
-            None
-        }
+        AppProtocol::Mongodb
+        | AppProtocol::Smb
+        | AppProtocol::Ssh
+        | AppProtocol::Dns
+        | AppProtocol::Quic
+        | AppProtocol::Ssdp => None,
     }
 }
 
@@ -303,6 +310,20 @@ mod tests {
             assert_eq!(recognise_udp(b"", &payload) == Some(AppProtocol::Quic), expected, "{what}, silent client");
         }
         assert_eq!(recognise_udp(b"x", &header(0xc3, 1, 8)), None, "the client decides");
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn service_discovery_is_known_by_its_first_line() {
+        for (payload, expected) in [
+            (&b"M-SEARCH * HTTP/1.1\r\nHost: 239.255.255.250:1900\r\n\r\n"[..], true),
+            (b"NOTIFY * HTTP/1.1\r\n",  true),
+            (b"HTTP/1.1 200 OK\r\n",    true),
+            (b"GET / HTTP/1.1\r\n",     false),
+            (b"NOTIFYING",              false),
+        ] {
+            assert_eq!(recognise_udp(payload, b"") == Some(AppProtocol::Ssdp), expected, "{}", payload.escape_ascii());
+        }
     }
 
     #[test]

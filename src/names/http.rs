@@ -6,7 +6,7 @@
 use super::host::Host;
 use crate::model::DomainName;
 
-/// The first bytes of HTTP/2 without upgrade (RFC 9113 section 3.4). Its header fields are compressed and not read.
+/// The first bytes of HTTP/2 without upgrade (RFC 9113 section 3.4); what follows is read by [`http2`](super::http2).
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Messages followed in one stream.
@@ -161,6 +161,14 @@ pub(super) fn looks_like_client(stream: &[u8]) -> bool {
     METHODS.iter().any(|known| known.as_bytes() == method)
         && target.iter().skip(1).all(|b| (0x20..=0x7e).contains(b))
         && target.get(1).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'*' | b'['))
+}
+
+/// Port of service discovery (UPnP Device Architecture 2.0, section 1).
+pub const SSDP_PORT: u16 = 1900;
+
+/// Whether a datagram is one of service discovery: an announcement, a search, or the answer to one.
+pub fn looks_like_ssdp(payload: &[u8]) -> bool {
+    payload.starts_with(b"NOTIFY ") || payload.starts_with(b"M-SEARCH ") || payload.starts_with(b"HTTP/1.1 ")
 }
 
 /// Whether a server's first bytes are a status line.

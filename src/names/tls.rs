@@ -59,7 +59,7 @@ impl<'a> Bytes<'a> {
         Some(u16::from_be_bytes(bytes))
     }
 
-    fn u24(&mut self) -> Option<usize> {
+    pub(super) fn u24(&mut self) -> Option<usize> {
         let (&[a, b, c], rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()
