@@ -139,6 +139,7 @@ impl Finisher<'_> {
             tls_version: bytes.version.and_then(tls::version_name).map(str::to_owned),
             frames,
             proof,
+            tls_offered: bytes.hello.iter().flat_map(|hello| hello.offered()).map(str::to_owned).collect(),
             alpn: bytes.hello.as_ref().map(|hello| hello.alpn.clone()).unwrap_or_default(),
             ech: bytes.hello.as_ref().is_some_and(|hello| hello.ech),
             proxy_target: bytes.proxy,
@@ -208,7 +209,7 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
                 && let Some(host) = request.destination()
             {
                 found.named_at = own.head.segments().iter().map(|segment| segment.point).min();
-                found.host = Some(host.name.to_string());
+                found.host = Some(host.name.in_uri());
             }
         }
         return found;
@@ -219,23 +220,20 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
         let silent = client.bytes.is_empty();
         found.telling_bytes = if silent { server.bytes.len() } else { client.bytes.len() };
     }
-    let hello = match found.app {
-        Some(AppProtocol::Tls) => tls::client_hello(&client.bytes),
-        Some(app) => app::inner_client_hello(app, &client.bytes),
-        None => None,
-    };
-    if let Some(hello) = hello {
-        found.named_at = client.point_at(0);
-        found.version = tls::server_version(&server.bytes).or_else(|| hello.versions.iter().copied().max());
+    if let Some(app) = found.app
+        && let Some((offset, hello)) = app::inner_client_hello(app, &client.bytes)
+    {
+        found.named_at = client.point_at(offset);
+        found.version = app::inner_server_version(app, &server.bytes).or_else(|| hello.highest_offered());
         found.hello = Some(hello);
     }
     if found.app == Some(AppProtocol::Http) {
         let requests = http::requests(&client.bytes);
         if let Some(first) = requests.first() {
-            found.host = first.destination().map(|host| host.name.to_string());
+            found.host = first.destination().map(|host| host.name.in_uri());
             found.named_at = client.point_at(first.offset);
         } else if let Some((offset, host)) = http2::authority(&client.bytes) {
-            found.host = Some(host.name.to_string());
+            found.host = Some(host.name.in_uri());
             found.named_at = client.point_at(offset);
         }
         proxy_talk(&mut found, &requests, &client, &server);

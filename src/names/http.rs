@@ -122,6 +122,13 @@ pub fn statuses(stream: &[u8]) -> Vec<(usize, u16)> {
     out
 }
 
+/// What follows the head of the last answer, if that is a success: a tunnel's bytes, where one was asked for.
+pub(super) fn after_success(stream: &[u8]) -> Option<&[u8]> {
+    let &(offset, status) = statuses(stream).last()?;
+    let head = (200..300).contains(&status).then(|| line_at(stream, offset))??;
+    stream.get(Head::read(stream, head.next).end?..)
+}
+
 /// Whether a client's first bytes are an HTTP request or HTTP/2's preface, as far as they go.
 pub(super) fn looks_like_client(stream: &[u8]) -> bool {
     const METHODS: [&str; 24] = [
