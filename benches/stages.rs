@@ -5,6 +5,8 @@
 //! Each line runs the stages up to and with the one that it names; the difference between two lines is a stage's own cost.
 //! It is the least of several runs that is shown: a stage cannot be faster than it is, only disturbed.
 
+#![allow(clippy::print_stdout, reason = "a bench prints its figures")]
+
 use portproof::capture::{CaptureReader, Digest, Input, InputSource};
 use portproof::decode::{Decoded, decode};
 use portproof::matrix::{Matrix, Site};

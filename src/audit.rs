@@ -11,6 +11,7 @@ use crate::matrix::Requirement;
 use crate::model::{DomainName, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 /// Version of the JSON audit's shape. Raised when a field changes its meaning or goes; new fields do not raise it.
 pub const SCHEMA: u32 = 1;
@@ -329,6 +330,60 @@ pub struct NamesQuality {
     pub late: u64,
     /// Flows whose ClientHello is encrypted (ECH).
     pub encrypted_hellos: u64,
+    /// Audited hosts that resolve names where no capture shows them.
+    #[serde(default)]
+    pub encrypted_dns: Vec<EncryptedDns>,
+}
+
+/// How DNS hides from a capture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum EncryptedDnsKind {
+    /// RFC 7858: port 853, or ALPN `dot`.
+    DnsOverTls,
+    /// RFC 9250: UDP port 853, or ALPN `doq`.
+    DnsOverQuic,
+    /// RFC 8484: known by who answers, since it looks like any other HTTPS.
+    DnsOverHttps,
+}
+
+impl EncryptedDnsKind {
+    /// As RFCs write it.
+    pub fn title(self) -> &'static str {
+        match self {
+            EncryptedDnsKind::DnsOverTls => "DNS over TLS",
+            EncryptedDnsKind::DnsOverQuic => "DNS over QUIC",
+            EncryptedDnsKind::DnsOverHttps => "DNS over HTTPS",
+        }
+    }
+}
+
+/// What one audited host asks one resolver over an encrypted transport.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EncryptedDns {
+    /// Who asks.
+    pub host: IpAddr,
+    /// Its roles.
+    pub roles: Vec<String>,
+    /// How.
+    pub kind: EncryptedDnsKind,
+    /// Whom: the name by which it is known, else its address.
+    pub resolver: String,
+    /// In how many flows that got through.
+    pub flows: u64,
+    /// Since when.
+    pub first_ts: Timestamp,
+    /// Until when.
+    pub last_ts: Timestamp,
+    /// Frames of the first of these flows.
+    pub evidence: Vec<EvidenceFrame>,
+}
+
+impl EncryptedDns {
+    /// "DNS over HTTPS to dns.google".
+    pub fn title(&self) -> String {
+        format!("{} to {}", self.kind.title(), self.resolver)
+    }
 }
 
 /// What the captures are worth.

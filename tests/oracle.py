@@ -1,14 +1,18 @@
 #!/usr/bin/env python3
 """Holds `portproof extract` against captures whose truth another program wrote down, and looks for crashes.
 
-usage: oracle.py PORTPROOF SHARED_CAPTURES SITE.toml
+usage: oracle.py PORTPROOF SHARED_CAPTURES SITE.toml CAPTURES
 
 1. Extracts every capture of SHARED_CAPTURES/normal, turns the rows into the comparer's form (adapt.py) and prints the
    comparer's score (compare.py) question by question. Below THRESHOLD_PERCENT in any: failure.
 2. Runs `extract` and `audit` over every capture of normal and hostile. A panic, another exit code than the four that
    are documented, more than SECONDS, or more than MEMORY_MIB resident: failure.
+3. Counts the frames of all of them, and of CAPTURES, with capinfos. Another count than ours: failure, unless FRAMES says
+   why capinfos counts otherwise.
 """
+import collections
 import concurrent.futures
+import json
 import os
 import pathlib
 import re
@@ -24,6 +28,32 @@ EXIT_CODES = {0, 1, 2, 3}
 QUESTIONS = ("tcp flows", "udp flows", "direction", "outcome", "dns", "sni", "quic sni", "http", "files")
 # Encapsulations whose inner conversations the comparison leaves out.
 UNSUPPORTED = "gtp,erspan,wlan,l2tp,ipcomp,teredo,capwap"
+
+# Captures that capinfos counts otherwise, and why that is no mistake here.
+FRAMES = {}
+
+
+def capinfos(capture):
+    """How many frames capinfos counts; None where it does not read the file to its end."""
+    said = subprocess.run(["capinfos", "-c", "-M", "-T", "-r", str(capture)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    fields = said.stdout.rstrip("\n").split("\t")
+    return int(fields[-1]) if said.returncode == 0 and fields[-1].isdigit() else None
+
+
+def count_frames(capture, summary):
+    """Holds our count of a capture against that of capinfos: ("equal" | "capinfos refuses" | "explained", complaint)."""
+    theirs = capinfos(capture)
+    if theirs is None:
+        return "capinfos refuses", None
+    ours = None
+    if summary.exists() and summary.stat().st_size:
+        with open(summary, encoding="utf8") as lines:
+            ours = json.loads(lines.readline())["frames"]
+    if ours == theirs:
+        return "equal", None
+    if capture.name in FRAMES:
+        return "explained", None
+    return "different", f"capinfos {capture.name}: {theirs} frames, here {ours}"
 
 
 def run(arguments, log):
@@ -74,9 +104,10 @@ def adapt(script, capture, work):
 
 
 def main():
-    if len(sys.argv) != 4:
+    if len(sys.argv) != 5:
         sys.exit(__doc__)
     portproof, shared, site = os.path.abspath(sys.argv[1]), pathlib.Path(sys.argv[2]), os.path.abspath(sys.argv[3])
+    own = sorted(f for f in pathlib.Path(sys.argv[4]).iterdir() if f.suffix in (".pcap", ".pcapng"))
 
     def captures(folder):
         return sorted(f for f in (shared / folder).iterdir() if f.is_file() and not f.name.endswith(".oracle.jsonl"))
@@ -86,10 +117,12 @@ def main():
         rows, rest = pathlib.Path(folder, "normal"), pathlib.Path(folder, "hostile")
         rows.mkdir()
         rest.mkdir()
-        jobs = [(capture, rows) for capture in normal] + [(capture, rest) for capture in hostile]
+        jobs = [(capture, rows) for capture in normal] + [(capture, rest) for capture in hostile + own]
         with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
             complaints = sum(pool.map(lambda job: examine(portproof, site, *job), jobs), [])
             complaints += sum(pool.map(lambda capture: adapt(shared / "adapt.py", capture, rows), normal), [])
+            counted = list(pool.map(lambda job: count_frames(job[0], job[1] / f"{job[0].name}.raw-summary.jsonl"), jobs))
+        complaints += [complaint for _, complaint in counted if complaint]
         comparer = [sys.executable, str(shared / "compare.py"), "--batch", str(shared / "normal"), str(rows),
                     "--unreliable", str(shared / "unreliable.json"), "--unsupported", UNSUPPORTED]
         compared = subprocess.run(comparer, stdout=subprocess.PIPE, text=True).stdout
@@ -110,8 +143,14 @@ def main():
         low = percent < THRESHOLD_PERCENT
         failed |= low
         print(f"{question:10} {percent:6.2f} %  ({right} of {asked}){f'  BELOW {THRESHOLD_PERCENT} %' if low else ''}")
-    print(f"\n{len(normal)} normal and {len(hostile)} hostile captures through extract and audit: "
-          f"{len(complaints)} complaints (panics, hangs, memory, unreadable rows)")
+    counts = collections.Counter(how for how, _ in counted)
+    print(f"\nframes, by capinfos: {counts['equal']} of {len(counted)} captures equal, {counts['explained']} explained, "
+          f"{counts['different']} different; {counts['capinfos refuses']} that capinfos does not read to the end")
+    for (capture, _), (how, _) in zip(jobs, counted):
+        if how == "explained":
+            print(f"  {capture.name}: {FRAMES[capture.name]}")
+    print(f"{len(normal)} normal and {len(hostile)} hostile captures, and {len(own)} of our own, through extract and audit: "
+          f"{len(complaints)} complaints (panics, hangs, memory, frame counts, unreadable rows)")
     for complaint in complaints:
         print(f"  {complaint}")
     sys.exit(1 if failed else 0)

@@ -174,8 +174,10 @@ impl Pcap {
             return Err(Stop::Damaged(offset, cut(source, problem)));
         }
         let place = source.take(total) + self.header_bytes;
-        // Both products fit: 2^32 s are 4.3e18 ns, and 2^32 us another 4.3e12. A fraction of a second or more carries.
-        let time = i64::from(seconds) * 1_000_000_000 + i64::from(fraction) * self.nanos_per_fraction;
+        // Both products fit: 2^32 s are 4.3e18 ns, and 2^31 us another 2.1e12. A fraction of a second or more carries; one
+        // with its first bit set is negative, as libpcap reads it: programs that subtract times have written such.
+        let time =
+            i64::from(seconds) * 1_000_000_000 + i64::from(fraction.cast_signed()) * self.nanos_per_fraction;
         Ok(Record {
             offset,
             time: Timestamp(time),

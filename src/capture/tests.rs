@@ -71,6 +71,7 @@ fn pcap_headers_are_read_as_the_registry_and_old_tools_have_them() {
         ("frame check sequence of 4 bytes",    pcap(4, 96, 0x2400_0001, &one),          (1_000_002_000, 1, 9, 4, 4)),
         ("its length without its flag",        pcap(4, 96, 0x2000_0001, &one),          (1_000_002_000, 1, 9, 4, 0)),
         ("a fraction of a second or more",     pcap(4, 96, 1, &[1, 3_000_000, 4, 4, 0]), (4_000_000_000, 1, 4, 4, 0)),
+        ("a negative fraction, as libpcap reads it", pcap(4, 96, 1, &[2, 0xffff_ffff, 4, 4, 0]), (1_999_999_000, 1, 4, 4, 0)),
         ("captured more than on the wire",     pcap(4, 96, 1, &[1, 2, 4, 3, 0]),        (1_000_002_000, 1, 4, 4, 0)),
         ("lengths swapped before version 2.3", pcap(2, 96, 1, &[1, 2, 9, 4, 0]),        (1_000_002_000, 1, 9, 4, 0)),
         ("lengths of 2.3 either way",          pcap(3, 96, 1, &[1, 2, 9, 4, 0]),        (1_000_002_000, 1, 9, 4, 0)),

@@ -1,13 +1,13 @@
 //! From stitched stretches to the record of a whole flow: who began, how far it got, what its first bytes say.
 
-use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Hello, Stream};
+use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Hello, Stream, Told};
 use super::key::Side;
 use super::outcome::{PayloadSigns, Surroundings, conn_state, decide};
 use super::partial::PartialFlow;
 use super::record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 use super::stitch::initiator;
 use crate::model::{AppProtocol, FramePoint, Spans, Transport};
-use crate::names::{HostName, app, http, quic, tls};
+use crate::names::{HostName, app, http, http2, quic, tls};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -131,6 +131,7 @@ impl Finisher<'_> {
             tls_version: bytes.version.and_then(tls::version_name).map(str::to_owned),
             frames,
             proof,
+            tls_offered: bytes.hello.iter().flat_map(|hello| hello.offered()).map(str::to_owned).collect(),
             alpn: bytes.hello.as_ref().map(|hello| hello.alpn.clone()).unwrap_or_default(),
             ech: bytes.hello.as_ref().is_some_and(|hello| hello.ech),
             proxy_target: bytes.proxy,
@@ -194,6 +195,14 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
                 found.version = Some(tls::TLS_1_3);
                 found.hello = Some(hello);
             }
+            if found.app == Some(AppProtocol::Ssdp)
+                && let Some(request) =
+                    client.first().and_then(|datagram| http::requests(datagram).into_iter().next())
+                && let Some(host) = request.destination()
+            {
+                found.named_at = own.head.segments().iter().map(|segment| segment.point).min();
+                found.host = Some(host.name.in_uri());
+            }
         }
         return found;
     }
@@ -209,26 +218,32 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
             (false, false) => client.bytes.len(),
         };
     }
-    let hello = match (found.app, own_told.map(|told| &told.hello)) {
-        (_, Some(Hello::Client(hello))) => Some(tls::ClientHello::clone(hello)),
-        (Some(AppProtocol::Tls), _) => tls::client_hello(&client.bytes),
-        (Some(app), _) => app::inner_client_hello(app, &client.bytes),
+    let hello = match (found.app, own_told) {
+        (Some(_), Some(Told { hello: Hello::Client(hello), begin, .. })) => {
+            Some((Some(*begin), tls::ClientHello::clone(hello)))
+        }
+        (Some(app), _) => app::inner_client_hello(app, &client.bytes)
+            .map(|(offset, hello)| (client.point_at(offset), hello)),
         (None, _) => None,
     };
-    if let Some(hello) = hello {
-        found.named_at = own_told.map(|told| told.begin).or_else(|| client.point_at(0));
-        let chosen = match peer_told.map(|told| &told.hello) {
-            Some(Hello::Server(version)) => Some(*version),
-            Some(Hello::Client(_)) | None => tls::server_version(&server.bytes),
+    if let Some((named_at, hello)) = hello {
+        found.named_at = named_at;
+        let chosen = match (peer_told.map(|told| &told.hello), found.app) {
+            (Some(Hello::Server(version)), _) => Some(*version),
+            (_, Some(app)) => app::inner_server_version(app, &server.bytes),
+            (_, None) => None,
         };
-        found.version = chosen.or_else(|| hello.versions.iter().copied().max());
+        found.version = chosen.or_else(|| hello.highest_offered());
         found.hello = Some(hello);
     }
     if found.app == Some(AppProtocol::Http) {
         let requests = http::requests(&client.bytes);
         if let Some(first) = requests.first() {
-            found.host = first.destination().map(|host| host.name.to_string());
+            found.host = first.destination().map(|host| host.name.in_uri());
             found.named_at = client.point_at(first.offset);
+        } else if let Some((offset, host)) = http2::authority(&client.bytes) {
+            found.host = Some(host.name.in_uri());
+            found.named_at = client.point_at(offset);
         }
         proxy_talk(&mut found, &requests, &client, &server);
     }

@@ -334,14 +334,18 @@ impl Head {
     /// The contiguous bytes from the start of the stream, at most `limit`. Where two pieces overlap, the one that
     /// came first counts.
     pub fn assemble(&self, start: Option<u32>, limit: u32) -> Stream {
-        let Some(base) = start.or_else(|| {
-            let mut ordered: Vec<&Segment> = self.segments.iter().collect();
-            ordered.sort_by_key(|segment| segment.point);
-            lowest(ordered.into_iter())
-        }) else {
-            return Stream::default();
-        };
-        self.assemble_from(base, limit)
+        if let Some(base) = start {
+            return self.assemble_from(base, limit);
+        }
+        let mut ordered: Vec<&Segment> = self.segments.iter().collect();
+        ordered.sort_by_key(|segment| segment.point);
+        match lowest(ordered.iter().copied()) {
+            None => Stream::default(),
+            Some(base) if begins_with_probe(&ordered, base) => {
+                self.assemble_from(base.wrapping_add(1), limit)
+            }
+            Some(base) => self.assemble_from(base, limit),
+        }
     }
 
     fn assemble_from(&self, base: u32, limit: u32) -> Stream {
@@ -379,6 +383,13 @@ impl Head {
         ordered.sort_by_key(|segment| segment.point);
         ordered.into_iter().map(|segment| &*segment.bytes).collect()
     }
+}
+
+/// Whether the first byte of a stream is a keep-alive's: a byte of zero, alone in its segment, just before what is said
+/// next (RFC 9293 section 3.8.4). Where no SYN was seen, nothing else tells that it is none of the stream's.
+fn begins_with_probe(pieces: &[&Segment], base: u32) -> bool {
+    let mut at_base = pieces.iter().filter(|piece| piece.seq == base);
+    at_base.all(|piece| *piece.bytes == [0]) && pieces.iter().any(|piece| piece.seq == base.wrapping_add(1))
 }
 
 /// What of a piece does not lie before `base`, and its sequence number: none where all of it does.
@@ -483,6 +494,25 @@ mod tests {
         cut.append(rest);
         assert_eq!(whole.assemble(None, HEAD_BYTES).bytes, [1; 10]);
         assert_eq!(cut.assemble(None, HEAD_BYTES).bytes, [1; 10]);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_keep_alive_before_the_first_words_is_none_of_them() {
+        for (what, start, pieces, expected) in [
+            ("before the first words",  None,     &[(9u32, &b"\0"[..]), (10, b"GET /")][..],  &b"GET /"[..]),
+            ("after them, too",         None,     &[(10, b"GET /"), (9, b"\0"), (14, b"\0")], b"GET /"),
+            ("a zero that was said",    Some(9),  &[(9, b"\0"), (10, b"GET /")],              b"\0GET /"),
+            ("more than a probe",       None,     &[(9, b"\0\x1b"), (11, b"GET /")],          b"\0\x1bGET /"),
+            ("a byte that says something", None,  &[(9, b"G"), (10, b"ET /")],                b"GET /"),
+            ("nothing after it",        None,     &[(9, b"\0")],                              b"\0"),
+        ] {
+            let mut head = Head::default();
+            for (index, (seq, bytes)) in pieces.iter().enumerate() {
+                head.add(start, *seq, point(index as u64 + 1), bytes, HEAD_BYTES);
+            }
+            assert_eq!(head.assemble(start, HEAD_BYTES).bytes, expected, "{what}");
+        }
     }
 
     #[test]

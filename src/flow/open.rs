@@ -189,6 +189,13 @@ impl Open {
         head.add_datagram(point, bytes, HEAD_BYTES);
     }
 
+    /// Keeps a UDP datagram if it is the first.
+    pub fn keep_first_datagram(&mut self, side: Side, point: FramePoint, bytes: &[u8]) {
+        if self.side(side).head.is_none() {
+            self.keep_datagram(side, point, bytes);
+        }
+    }
+
     /// Counts an ICMP error: the first of each side and class stays.
     pub fn add_quote(&mut self, quote: QuoteFact) {
         let mut flow = PartialFlow::new(self.key);

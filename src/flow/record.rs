@@ -157,6 +157,9 @@ pub struct FlowRecord {
     pub frames: Vec<u64>,
     /// What each proving frame proves.
     pub proof: Vec<Proof>,
+    /// Versions that the client offered, in its order.
+    #[serde(default)]
+    pub tls_offered: Vec<String>,
     /// Application protocols that the client offered inside TLS.
     pub alpn: Vec<String>,
     /// Whether the ClientHello is encrypted (ECH), so that its readable name may be a cover.

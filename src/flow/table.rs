@@ -8,6 +8,7 @@ use super::pieces::{Pieces, hash_of};
 use super::stitch::UDP_IDLE_NANOS;
 use crate::decode::{Icmp, Packet, Payload, Quote, icmp_ports};
 use crate::model::{CaptureId, Endpoint, FramePoint, NANOS_PER_SECOND, Transport};
+use crate::names::http;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 
@@ -128,6 +129,12 @@ impl FlowTable {
                     // QUIC long headers (RFC 9000 section 17.2) carry the ClientHello.
                     None if udp.payload.first().is_some_and(|first| first & 0xc0 == 0xc0) => {
                         flow.keep_datagram(side, point, udp.payload);
+                    }
+                    // One of service discovery tells all that the next ones would.
+                    None if [udp.src_port, udp.dst_port].contains(&http::SSDP_PORT)
+                        && http::looks_like_ssdp(udp.payload) =>
+                    {
+                        flow.keep_first_datagram(side, point, udp.payload);
                     }
                     None => {}
                 }

@@ -12,6 +12,7 @@ mod date;
 mod load;
 mod pack;
 mod place;
+mod resolvers;
 mod rule;
 mod site;
 mod source;
@@ -20,6 +21,7 @@ mod tags;
 pub use baseline::{BaselineClass, BaselineLine, BaselinePeer, Contact, Direction, PLATFORM_ADDRESS};
 pub use date::{CalendarDate, CalendarDateError};
 pub use load::{MAX_ROLES, Matrix, RoleIdx, lint, lint_text};
+pub use resolvers::PublicResolvers;
 pub use rule::{
     Citation, Cloud, ConditionDef, ConditionId, Destination, IdError, NamesKey, PackId, PackInfo,
     Requirement, RoleDef, RoleId, Rule, RuleApp, RuleId, RuleKind, Service, ServiceNames, TagName,

@@ -9,7 +9,7 @@ use std::str::FromStr;
 pub enum AppProtocol {
     /// TLS over TCP; what a page calls HTTPS.
     Tls,
-    /// HTTP/1 in the clear.
+    /// HTTP/1 or HTTP/2 in the clear.
     Http,
     /// SMTP, with or without a later STARTTLS.
     Smtp,
@@ -27,11 +27,13 @@ pub enum AppProtocol {
     Dns,
     /// QUIC over UDP.
     Quic,
+    /// Service discovery of UPnP: requests in the form of HTTP over UDP.
+    Ssdp,
 }
 
 impl AppProtocol {
     /// All of them, in the order of this list.
-    pub const ALL: [AppProtocol; 10] = [
+    pub const ALL: [AppProtocol; 11] = [
         AppProtocol::Tls,
         AppProtocol::Http,
         AppProtocol::Smtp,
@@ -42,6 +44,7 @@ impl AppProtocol {
         AppProtocol::Ssh,
         AppProtocol::Dns,
         AppProtocol::Quic,
+        AppProtocol::Ssdp,
     ];
 
     /// The word for it: lower case.
@@ -57,6 +60,7 @@ impl AppProtocol {
             AppProtocol::Ssh => "ssh",
             AppProtocol::Dns => "dns",
             AppProtocol::Quic => "quic",
+            AppProtocol::Ssdp => "ssdp",
         }
     }
 }

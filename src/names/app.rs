@@ -9,6 +9,7 @@ use tls::ClientHello;
 
 const TDS_HEADER: usize = 8;
 const TDS_PRELOGIN: u8 = 0x12;
+const TDS_RESPONSE: u8 = 4;
 const TDS_LOGIN7: u8 = 0x10;
 const TDS_BATCH: u8 = 1;
 const TDS_RPC: u8 = 3;
@@ -31,7 +32,11 @@ pub fn recognise(client: &[u8], server: &[u8]) -> Option<AppProtocol> {
 /// port 53 and by [`dns::parse`].
 pub fn recognise_udp(client: &[u8], server: &[u8]) -> Option<AppProtocol> {
     let decides = if client.is_empty() { server } else { client };
-    looks_like_quic(decides).then_some(AppProtocol::Quic)
+    if looks_like_quic(decides) {
+        Some(AppProtocol::Quic)
+    } else {
+        http::looks_like_ssdp(decides).then_some(AppProtocol::Ssdp)
+    }
 }
 
 /// Whether a flow that spoke `seen` is what a rule for `rule` documents. `postgresql` and `mongodb` may be spoken inside
@@ -44,25 +49,58 @@ pub fn matches_rule(rule: AppProtocol, seen: AppProtocol) -> bool {
 /// The ClientHello of a connection that speaks `app`, wherever it stands in the client's first bytes: at the start
 /// (TLS), after an SSLRequest (PostgreSQL), wrapped in prelogin packets (TDS), after STARTTLS (SMTP), in a tunnel that
 /// CONNECT asked for (HTTP).
-pub fn inner_client_hello(app: AppProtocol, client: &[u8]) -> Option<ClientHello> {
-    tls::client_hello(&client_tls(app, client)?)
+///
+/// With it, where in the client's bytes its TLS begins.
+pub fn inner_client_hello(app: AppProtocol, client: &[u8]) -> Option<(usize, ClientHello)> {
+    let (offset, stream) = client_tls(app, client)?;
+    Some((offset, tls::client_hello(&stream)?))
 }
 
-/// The part of the client's first bytes that is TLS, if `app` is or turns into TLS.
-pub fn client_tls(app: AppProtocol, client: &[u8]) -> Option<Cow<'_, [u8]>> {
-    match app {
-        AppProtocol::Tls => Some(Cow::Borrowed(client)),
-        AppProtocol::Postgresql => postgresql_tls(client).map(Cow::Borrowed),
-        AppProtocol::Tds => tds_tls(client).map(Cow::Owned),
-        AppProtocol::Smtp => after_starttls(client).map(Cow::Borrowed),
+/// The version that the server chose, wherever its hello stands in its first bytes (see [`inner_client_hello`]).
+pub fn inner_server_version(app: AppProtocol, server: &[u8]) -> Option<u16> {
+    tls::server_version(&server_tls(app, server)?)
+}
+
+/// The part of the client's first bytes that is TLS, if `app` is or turns into TLS, and where it begins.
+fn client_tls(app: AppProtocol, client: &[u8]) -> Option<(usize, Cow<'_, [u8]>)> {
+    let rest = match app {
+        AppProtocol::Tls => Some(client),
+        AppProtocol::Postgresql => postgresql_tls(client),
+        AppProtocol::Tds => return tds_tls(client).map(|(offset, stream)| (offset, Cow::Owned(stream))),
+        AppProtocol::Smtp => after_starttls(client),
         AppProtocol::Http => {
             let requests = http::requests(client);
             let tunnel = requests.last().filter(|request| request.is_connect())?;
-            client.get(tunnel.head_end?..).map(Cow::Borrowed)
+            client.get(tunnel.head_end?..)
         }
-        AppProtocol::Mongodb | AppProtocol::Smb | AppProtocol::Ssh | AppProtocol::Dns | AppProtocol::Quic => {
-            None
+        AppProtocol::Mongodb
+        | AppProtocol::Smb
+        | AppProtocol::Ssh
+        | AppProtocol::Dns
+        | AppProtocol::Quic
+        | AppProtocol::Ssdp => None,
+    }?;
+    Some((client.len() - rest.len(), Cow::Borrowed(rest)))
+}
+
+/// The same of the server's.
+fn server_tls(app: AppProtocol, server: &[u8]) -> Option<Cow<'_, [u8]>> {
+    match app {
+        AppProtocol::Tls => Some(Cow::Borrowed(server)),
+        // One byte answers each request: N declines, S agrees to TLS.
+        AppProtocol::Postgresql => {
+            let server = server.strip_prefix(b"N").unwrap_or(server);
+            server.strip_prefix(b"S").map(Cow::Borrowed)
         }
+        AppProtocol::Tds => tds_tls(server).map(|(_, stream)| Cow::Owned(stream)),
+        AppProtocol::Smtp => after_replies(server).map(Cow::Borrowed),
+        AppProtocol::Http => http::after_success(server).map(Cow::Borrowed),
+        AppProtocol::Mongodb
+        | AppProtocol::Smb
+        | AppProtocol::Ssh
+        | AppProtocol::Dns
+        | AppProtocol::Quic
+        | AppProtocol::Ssdp => None,
     }
 }
 
@@ -180,15 +218,20 @@ fn looks_like_tds(client: &[u8]) -> bool {
     }
 }
 
-/// The TLS bytes that TDS 7 wraps in prelogin packets after the prelogin itself (MS-TDS section 3.2.5.2).
-fn tds_tls(client: &[u8]) -> Option<Vec<u8>> {
-    let mut rest = client;
+/// The TLS bytes that TDS 7 wraps in prelogin packets after the prelogin itself (MS-TDS section 3.2.5.2), and where the
+/// first of them stands. The server's prelogin comes as a response.
+fn tds_tls(bytes: &[u8]) -> Option<(usize, Vec<u8>)> {
+    let mut rest = bytes;
     let mut in_prelogin = true;
+    let mut begin = 0;
     let mut out = Vec::new();
     while let Some(&[kind, status, high, low, ..]) = rest.first_chunk::<TDS_HEADER>() {
         let length = usize::from(u16::from_be_bytes([high, low]));
-        if kind != TDS_PRELOGIN || length < TDS_HEADER {
+        if !matches!(kind, TDS_PRELOGIN | TDS_RESPONSE) || length < TDS_HEADER {
             break;
+        }
+        if out.is_empty() {
+            begin = bytes.len() - rest.len() + TDS_HEADER;
         }
         let packet = rest.get(..length).unwrap_or(rest);
         rest = rest.get(length..).unwrap_or_default();
@@ -198,7 +241,7 @@ fn tds_tls(client: &[u8]) -> Option<Vec<u8>> {
             out.extend_from_slice(packet.get(TDS_HEADER..)?);
         }
     }
-    (!out.is_empty()).then_some(out)
+    (!out.is_empty()).then_some((begin, out))
 }
 
 /// What follows the line STARTTLS (RFC 3207) among a client's commands.
@@ -210,6 +253,18 @@ fn after_starttls(client: &[u8]) -> Option<&[u8]> {
             return Some(after);
         }
         rest = after;
+    }
+    None
+}
+
+/// What follows a server's replies: the first bytes after a line that no reply begins with, but a TLS record does.
+fn after_replies(server: &[u8]) -> Option<&[u8]> {
+    let mut rest = server;
+    while let Some(end) = rest.iter().position(|&b| b == b'\n') {
+        rest = rest.get(end + 1..)?;
+        if matches!(rest.first(), Some(&(tls::ALERT | tls::HANDSHAKE))) {
+            return Some(rest);
+        }
     }
     None
 }
@@ -234,7 +289,7 @@ fn looks_like_quic(payload: &[u8]) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tls::tests::hello_stream;
+    use super::super::tls::tests::{hello_stream, server_hello};
     use super::*;
     use proptest::prelude::*;
 
@@ -306,6 +361,20 @@ mod tests {
     }
 
     #[test]
+    #[rustfmt::skip]
+    fn service_discovery_is_known_by_its_first_line() {
+        for (payload, expected) in [
+            (&b"M-SEARCH * HTTP/1.1\r\nHost: 239.255.255.250:1900\r\n\r\n"[..], true),
+            (b"NOTIFY * HTTP/1.1\r\n",  true),
+            (b"HTTP/1.1 200 OK\r\n",    true),
+            (b"GET / HTTP/1.1\r\n",     false),
+            (b"NOTIFYING",              false),
+        ] {
+            assert_eq!(recognise_udp(payload, b"") == Some(AppProtocol::Ssdp), expected, "{}", payload.escape_ascii());
+        }
+    }
+
+    #[test]
     fn a_rule_accepts_what_its_protocol_may_be_wrapped_in() {
         use AppProtocol::{Http, Mongodb, Postgresql, Smtp, Tds, Tls};
         for rule in AppProtocol::ALL {
@@ -332,12 +401,39 @@ mod tests {
             ("after STARTTLS",      "smtp",       [&b"EHLO a\r\nstarttls\r\n"[..], &hello].concat()),
             ("in a tunnel",         "http",       [&b"CONNECT db.example:443 HTTP/1.1\r\n\r\nCONNECT db.example:443 HTTP/1.1\r\nX: y\r\n\r\n"[..], &hello].concat()),
         ] {
-            let found = inner_client_hello(app.parse().unwrap(), &client).and_then(|hello| hello.server_name);
-            assert_eq!(found.map(|name| name.to_string()).as_deref(), Some("db.example"), "{what}");
+            let (offset, found) = inner_client_hello(app.parse().unwrap(), &client).expect(what);
+            assert_eq!(found.server_name.map(|name| name.to_string()).as_deref(), Some("db.example"), "{what}");
+            assert_eq!((&found.alpn[..], &found.versions[..]), (&["h2".to_owned(), "http/1.1".to_owned()][..], &[0x0304, 0x0303][..]), "{what}");
+            assert_eq!(client[offset..offset + 3], [22, 3, 1], "{what}");
             assert_eq!(recognise(&client, b"").map(AppProtocol::as_str), Some(app), "{what}");
         }
         for app in AppProtocol::ALL {
             assert_eq!(inner_client_hello(app, b"GET / HTTP/1.1\r\n\r\n"), None, "{app}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn the_servers_choice_is_found_inside_other_protocols() {
+        let hello = server_hello();
+        let (first, second) = hello.split_at(20);
+        for (what, app, server) in [
+            ("at the start",          "tls",        hello.clone()),
+            ("after S",               "postgresql", [b"S", &hello[..]].concat()),
+            ("after N and S",         "postgresql", [b"NS", &hello[..]].concat()),
+            ("in prelogin packets",   "tds",        [tds(TDS_RESPONSE, PRELOGIN), tds(TDS_PRELOGIN, first), tds(TDS_PRELOGIN, second)].concat()),
+            ("after the last reply",  "smtp",       [&b"220 a ESMTP\r\n250-a\r\n250 STARTTLS\r\n220 go\r\n"[..], &hello].concat()),
+            ("in a tunnel",           "http",       [&b"HTTP/1.1 407 X\r\nContent-Length: 0\r\n\r\nHTTP/1.1 200 OK\r\nVia: y\r\n\r\n"[..], &hello].concat()),
+        ] {
+            assert_eq!(inner_server_version(app.parse().unwrap(), &server), Some(0x0303), "{what}");
+        }
+        for (what, app, server) in [
+            ("PostgreSQL that declines", "postgresql", &b"NR\0\0\0\x08\0\0\0\0"[..]),
+            ("SMTP without TLS",         "smtp",       b"220 a\r\n250 a\r\n"),
+            ("a tunnel that is denied",  "http",       b"HTTP/1.1 403 No\r\n\r\n"),
+            ("TDS without encryption",   "tds",        &tds(TDS_RESPONSE, PRELOGIN)),
+        ] {
+            assert_eq!(inner_server_version(app.parse().unwrap(), server), None, "{what}");
         }
     }
 
@@ -348,6 +444,7 @@ mod tests {
             recognise_udp(&client, &server);
             for app in AppProtocol::ALL {
                 inner_client_hello(app, &client);
+                inner_server_version(app, &server);
             }
         }
 
@@ -355,7 +452,7 @@ mod tests {
         fn no_cut_of_a_wrapped_hello_panics_or_lies(cut in 0usize..700) {
             let hello = hello_stream(b"db.example");
             let client = [tds(TDS_PRELOGIN, PRELOGIN), tds(TDS_PRELOGIN, &hello)].concat();
-            let found = inner_client_hello(AppProtocol::Tds, &client[..cut.min(client.len())]).and_then(|hello| hello.server_name);
+            let found = inner_client_hello(AppProtocol::Tds, &client[..cut.min(client.len())]).and_then(|(_, hello)| hello.server_name);
             prop_assert!(found.is_none_or(|name| name.as_str() == "db.example"));
         }
     }

@@ -69,6 +69,14 @@ impl HostName {
         }
     }
 
+    /// As it stands in a Host field: IPv6 addresses in brackets.
+    pub fn in_uri(&self) -> String {
+        match self {
+            HostName::Ip(IpAddr::V6(ip)) => format!("[{ip}]"),
+            other => other.to_string(),
+        }
+    }
+
     /// The name, unless it is a literal address.
     pub fn as_name(&self) -> Option<&DomainName> {
         match self {
@@ -141,6 +149,7 @@ mod tests {
             assert_eq!(Host::from_wire(wire.as_bytes()).map(|host| host.to_string()).as_deref(), expected, "{wire:?}");
         }
         assert_eq!(Host::from_wire(b"example.org:99999").unwrap().port, None);
+        assert_eq!(Host::from_wire(b"[FE80::1]:80").unwrap().name.in_uri(), "[fe80::1]");
         assert_eq!(Host::from_wire(b"192.0.2.1:80").unwrap().name, HostName::Ip("192.0.2.1".parse().unwrap()));
         assert_eq!(Host::from_wire(&[b'a'; 256]), None);
     }

@@ -6,7 +6,7 @@
 use super::host::Host;
 use crate::model::DomainName;
 
-/// The first bytes of HTTP/2 without upgrade (RFC 9113 section 3.4). Its header fields are compressed and not read.
+/// The first bytes of HTTP/2 without upgrade (RFC 9113 section 3.4); what follows is read by [`http2`](super::http2).
 pub const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// Messages followed in one stream.
@@ -122,6 +122,13 @@ pub fn statuses(stream: &[u8]) -> Vec<(usize, u16)> {
     out
 }
 
+/// What follows the head of the last answer, if that is a success: a tunnel's bytes, where one was asked for.
+pub(super) fn after_success(stream: &[u8]) -> Option<&[u8]> {
+    let &(offset, status) = statuses(stream).last()?;
+    let head = (200..300).contains(&status).then(|| line_at(stream, offset))??;
+    stream.get(Head::read(stream, head.next).end?..)
+}
+
 /// Whether a client's first bytes are an HTTP request or HTTP/2's preface, as far as they go.
 pub(super) fn looks_like_client(stream: &[u8]) -> bool {
     const METHODS: [&str; 24] = [
@@ -161,6 +168,14 @@ pub(super) fn looks_like_client(stream: &[u8]) -> bool {
     METHODS.iter().any(|known| known.as_bytes() == method)
         && target.iter().skip(1).all(|b| (0x20..=0x7e).contains(b))
         && target.get(1).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'*' | b'['))
+}
+
+/// Port of service discovery (UPnP Device Architecture 2.0, section 1).
+pub const SSDP_PORT: u16 = 1900;
+
+/// Whether a datagram is one of service discovery: an announcement, a search, or the answer to one.
+pub fn looks_like_ssdp(payload: &[u8]) -> bool {
+    payload.starts_with(b"NOTIFY ") || payload.starts_with(b"M-SEARCH ") || payload.starts_with(b"HTTP/1.1 ")
 }
 
 /// Whether a server's first bytes are a status line.

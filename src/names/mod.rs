@@ -1,12 +1,14 @@
 //! Name evidence: DNS answers, TLS server names, HTTP hosts, and what they say about an address at a time.
 //!
-//! `dns` reads DNS messages, `tls` and `quic` ClientHellos, `http` request and status lines, `app` says which
+//! `dns` reads DNS messages, `tls` and `quic` ClientHellos, `http` and `http2` requests, `app` says which
 //! protocol the first payload bytes speak: pure parsers over untrusted bytes. `ledger` holds what each host was told.
 
 pub mod app;
 pub mod dns;
 mod host;
+mod hpack;
 pub mod http;
+pub mod http2;
 mod ledger;
 mod observation;
 pub mod quic;

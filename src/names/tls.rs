@@ -59,7 +59,7 @@ impl<'a> Bytes<'a> {
         Some(u16::from_be_bytes(bytes))
     }
 
-    fn u24(&mut self) -> Option<usize> {
+    pub(super) fn u24(&mut self) -> Option<usize> {
         let (&[a, b, c], rest) = self.0.split_first_chunk()?;
         self.0 = rest;
         usize::try_from(u32::from_be_bytes([0, a, b, c])).ok()
@@ -157,6 +157,26 @@ pub fn is_record(content_type: u8, version_high: u8, length: u16) -> bool {
 }
 
 impl ClientHello {
+    /// The versions that the client offers, by their usual names, in its order. Without supported_versions it offers what
+    /// the hello's own field says, and lower ones.
+    pub fn offered(&self) -> Vec<&'static str> {
+        let own = [self.legacy_version];
+        let versions = if self.versions.is_empty() && self.complete { &own[..] } else { &self.versions };
+        let mut names: Vec<&'static str> =
+            versions.iter().filter_map(|&version| version_name(version)).collect();
+        names.dedup();
+        names
+    }
+
+    /// The highest of them.
+    pub fn highest_offered(&self) -> Option<u16> {
+        let own = (self.versions.is_empty() && self.complete).then_some(self.legacy_version);
+        let known =
+            self.versions.iter().copied().chain(own).filter(|version| version_name(*version).is_some());
+        // Drafts of 1.3 count below what became of them.
+        known.max_by_key(|version| (version_name(*version), *version))
+    }
+
     /// `None` where the bytes end or make no sense; what was read until there is kept.
     fn read(&mut self, mut body: Bytes<'_>) -> Option<()> {
         self.legacy_version = body.u16()?;
@@ -425,7 +445,12 @@ pub(super) mod tests {
         record(HANDSHAKE, &hello_message(name))
     }
 
-    fn server_hello(version: [u8; 2], extensions: Option<Vec<u8>>) -> Vec<u8> {
+    /// A TLS 1.2 ServerHello without extensions.
+    pub(crate) fn server_hello() -> Vec<u8> {
+        server_hello_of([3, 3], None)
+    }
+
+    fn server_hello_of(version: [u8; 2], extensions: Option<Vec<u8>>) -> Vec<u8> {
         let tail = extensions.map(|e| vec16(&e)).unwrap_or_default();
         let body = [&version[..], &[5; 32], &vec8(&[]), &[0x13, 1, 0], &tail].concat();
         record(HANDSHAKE, &handshake(SERVER_HELLO, &body))
@@ -435,9 +460,10 @@ pub(super) mod tests {
     fn a_hello_gives_name_protocols_and_versions() {
         let hello = client_hello(&hello_stream(b"Repository.Example.COM.")).unwrap();
         assert!(hello.complete && !hello.ech);
-        assert_eq!(hello.server_name.unwrap().as_str(), "repository.example.com");
+        assert_eq!(hello.server_name.as_ref().unwrap().as_str(), "repository.example.com");
         assert_eq!(hello.alpn, ["h2", "http/1.1"]);
         assert_eq!(hello.versions, [0x0304, 0x0303]);
+        assert_eq!(hello.offered(), ["TLSv1.3", "TLSv1.2"]);
         assert_eq!(hello.legacy_version, 0x0303);
     }
 
@@ -487,7 +513,7 @@ pub(super) mod tests {
             b"GET / HTTP/1.1",
             &sslv2,
             &record(ALERT, &[2, 40]),
-            &server_hello([3, 3], None),
+            &server_hello_of([3, 3], None),
         ] {
             assert_eq!(client_hello(stream), None, "{stream:?}");
         }
@@ -498,10 +524,10 @@ pub(super) mod tests {
     fn the_server_chooses_the_version_in_its_hello_or_its_extension() {
         let tls13 = || Some(extension(EXT_SUPPORTED_VERSIONS, &[3, 4]));
         for (what, stream, expected) in [
-            ("1.3",                   server_hello([3, 3], tls13()),                             Some("TLSv1.3")),
-            ("1.2",                   server_hello([3, 3], Some(extension(23, b""))),            Some("TLSv1.2")),
-            ("1.0 without extension", server_hello([3, 1], None),                                Some("TLSv1.0")),
-            ("cut before it is clear", server_hello([3, 3], tls13())[..45].to_vec(),             None),
+            ("1.3",                   server_hello_of([3, 3], tls13()),                             Some("TLSv1.3")),
+            ("1.2",                   server_hello_of([3, 3], Some(extension(23, b""))),            Some("TLSv1.2")),
+            ("1.0 without extension", server_hello_of([3, 1], None),                                Some("TLSv1.0")),
+            ("cut before it is clear", server_hello_of([3, 3], tls13())[..45].to_vec(),             None),
             ("an alert",              record(ALERT, &[2, 40]),                                   None),
         ] {
             assert_eq!(server_version(&stream).and_then(version_name), expected, "{what}");
@@ -511,7 +537,7 @@ pub(super) mod tests {
     #[test]
     #[rustfmt::skip]
     fn only_a_fatal_alert_in_the_clear_before_data_counts() {
-        let hello = server_hello([3, 3], None);
+        let hello = server_hello_of([3, 3], None);
         let data = record(APPLICATION_DATA, b"secret");
         for (what, stream, expected) in [
             ("at once",            record(ALERT, &[2, 40]),                                      Some((0, 40))),
@@ -525,6 +551,22 @@ pub(super) mod tests {
         }
         assert_eq!(first_application_data(&[hello.clone(), data].concat()), Some(hello.len()));
         assert_eq!(first_application_data(&hello), None);
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn what_a_client_offers_is_its_list_or_else_the_hellos_own_field() {
+        for (what, complete, versions, legacy, expected, highest) in [
+            ("a list",             true,  &[0x0304, 0x0303][..],  0x0303, &["TLSv1.3", "TLSv1.2"][..], Some(0x0304)),
+            ("in any order",       true,  &[0x0302, 0x0303],      0x0303, &["TLSv1.1", "TLSv1.2"],     Some(0x0303)),
+            ("drafts",             true,  &[0x7f17, 0x7f1c, 0x0303], 0x0303, &["TLSv1.3", "TLSv1.2"],  Some(0x7f1c)),
+            ("unknown numbers",    true,  &[0x9999, 0x0303],      0x0303, &["TLSv1.2"],                Some(0x0303)),
+            ("no list",            true,  &[],                    0x0301, &["TLSv1.0"],                Some(0x0301)),
+            ("no list yet",        false, &[],                    0x0303, &[],                         None),
+        ] {
+            let hello = ClientHello { complete, versions: versions.to_vec(), legacy_version: legacy, ..ClientHello::default() };
+            assert_eq!((hello.offered(), hello.highest_offered()), (expected.to_vec(), highest), "{what}");
+        }
     }
 
     #[test]

@@ -356,13 +356,13 @@ fn stitched(pieces: Vec<(PartialFlow, u32)>) -> Vec<Stitched> {
     let mut found: Vec<Stitched> = Vec::new();
     let mut open: Option<PartialFlow> = None;
     for (piece, number) in pieces {
-        if let (Some(flow), Some(stitched)) = (&mut open, found.last_mut()) {
-            if flow.is_continued_by(&piece) {
-                flow.join(piece);
-                stitched.numbers.push(number);
-                stitched.time = flow.order_time().unwrap_or_default();
-                continue;
-            }
+        if let (Some(flow), Some(stitched)) = (&mut open, found.last_mut())
+            && flow.is_continued_by(&piece)
+        {
+            flow.join(piece);
+            stitched.numbers.push(number);
+            stitched.time = flow.order_time().unwrap_or_default();
+            continue;
         }
         found.push(Stitched { numbers: vec![number], time: piece.order_time().unwrap_or_default() });
         open = Some(piece);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use std::io::{self, Write};
 
 /// The columns, in the order of the row's JSON form.
-const COLUMNS: [&str; 45] = [
+const COLUMNS: [&str; 46] = [
     "flow_id",
     "capture",
     "initiator_ip",
@@ -36,6 +36,7 @@ const COLUMNS: [&str; 45] = [
     "tls_version",
     "frames",
     "proof",
+    "tls_offered",
     "alpn",
     "ech",
     "proxy_target",

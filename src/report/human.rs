@@ -244,6 +244,10 @@ pub(super) fn names_quality(audit: &Audit) -> Vec<String> {
     lines.extend(
         marked.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "flow"))),
     );
+    lines.extend(q.encrypted_dns.iter().map(|used| {
+        let who = party(&Party { roles: used.roles.clone(), ip: Some(used.host), ..Party::default() });
+        format!("{who} resolves over {}: {}", used.title(), count(used.flows, "flow"))
+    }));
     lines
 }
 

@@ -1,6 +1,6 @@
 //! For programs: the audit as one JSON value, and everything as JSON lines.
 
-use crate::audit::{Audit, FailOn, PackUsed, SiteUsed, TagsUsed, Tool, Totals, Unreadable};
+use crate::audit::{Audit, FailOn, NamesQuality, PackUsed, SiteUsed, TagsUsed, Tool, Totals, Unreadable};
 use crate::verdict::VerdictRow;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -34,6 +34,7 @@ struct Last<'a> {
     unreadable: &'a [Unreadable],
     remarks: &'a [String],
     totals: &'a Totals,
+    names_quality: &'a NamesQuality,
     incomplete: bool,
     exit_code: u8,
 }
@@ -63,6 +64,7 @@ pub fn json_lines(
         unreadable: &audit.unreadable,
         remarks: &audit.remarks,
         totals: &audit.totals,
+        names_quality: &audit.names_quality,
         incomplete: audit.incomplete(),
         exit_code: audit.exit_code(fail_on),
     };

@@ -247,6 +247,7 @@ pub(super) fn row() -> VerdictRow {
             tls_version: None,
             frames: vec![1182, 2210],
             proof: vec![Proof { what: ProofKind::Syn, capture: "site-a.pcapng".into(), frame: 1182 }],
+            tls_offered: vec!["TLSv1.3".into(), "TLSv1.2".into()],
             alpn: vec!["h2".into()],
             ech: false,
             proxy_target: None,

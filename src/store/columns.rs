@@ -196,6 +196,7 @@ impl Columns for FlowRecord {
             text("tls_version", r().map(|r| r.tls_version.as_ref())),
             list("frames", r().map(|r| &*r.frames), numbers)?,
             list("proof", r().map(|r| &*r.proof), proof)?,
+            texts("tls_offered", r().map(|r| &*r.tls_offered))?,
             texts("alpn", r().map(|r| &*r.alpn))?,
             flag("ech", r().map(|r| Some(r.ech))),
             structure_or_null(

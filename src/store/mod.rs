@@ -330,7 +330,7 @@ mod tests {
             "icmp_type": null, "icmp_code": 13, "syn_count": 1, "handshake_rtt_ns": -5, "app": "tls",
             "server_name": "example.org", "http_host": null, "tls_version": "1.3", "frames": [1, 2],
             "proof": [{"what": "syn", "capture": "a.pcap", "frame": 1}, {"what": "name", "capture": "b.pcap", "frame": 9}],
-            "alpn": ["h2", "http/1.1"], "ech": true,
+            "tls_offered": ["TLSv1.3"], "alpn": ["h2", "http/1.1"], "ech": true,
             "proxy_target": {"name": "nginx.org", "ip": null, "port": 443, "tunnel": true},
             "reset_ttl_differs": false, "tls_alert": 40, "proxy_status": 403,
         })
@@ -349,7 +349,7 @@ mod tests {
         {
             bare[absent] = Value::Null;
         }
-        for empty in ["frames", "proof", "alpn"] {
+        for empty in ["frames", "proof", "tls_offered", "alpn"] {
             bare[empty] = json!([]);
         }
         let judged = json!({

@@ -280,7 +280,7 @@ impl<'a> Classifier<'a> {
             .server_name
             .clone()
             .or_else(|| flow.http_host.as_ref().and_then(|host| host.parse::<DomainName>().ok()))
-            .filter(|name| name.as_str().parse::<IpAddr>().is_err());
+            .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
         let mut corroborated = false;
         if let Some(name) = &written
             && readings.iter().any(|reading| reading.names.contains(name))

@@ -142,12 +142,14 @@ fn frames_of(judged: &Judged, findings: &Findings<'_>) -> Vec<EvidenceFrame> {
     names.iter().map(|point| findings.frame(*point)).chain(own).collect()
 }
 
-/// The findings of one flow; tells the codes that its row carries.
+/// The findings of one flow; tells the codes that its row carries. `hidden` says why its name is missing where its host
+/// resolves names in secret.
 pub(super) fn of_flow(
     findings: &mut Findings<'_>,
     judged: &Judged,
     host: IpAddr,
     accepted: Option<&Accepted>,
+    hidden: Option<&str>,
 ) -> Vec<Code> {
     let row = &judged.row;
     let blocked = row.flow.outcome.is_blocked();
@@ -206,9 +208,16 @@ pub(super) fn of_flow(
         for line in details(code, judged, accepted) {
             draft.detail(line);
         }
+        if let (Code::Undetermined, Some(why)) = (code, hidden) {
+            draft.detail(why.to_owned());
+            draft.finding.remedy = HIDDEN_REMEDY.to_owned();
+        }
     }
     codes
 }
+
+/// What settles a name that encrypted DNS hides. An earlier capture would not show it either.
+const HIDDEN_REMEDY: &str = "switch encrypted DNS off on this host, or let it ask a resolver of the site in the clear, then capture again";
 
 /// An `[[accept]]` entry that a flow matches.
 pub(super) struct Accepted {

@@ -2,12 +2,13 @@
 
 use super::classify::{Classifier, Judged, is_private};
 use super::coverage::CoverageTally;
+use super::encrypted::Encrypted;
 use super::findings::{self, Accepted, Findings, Key};
 use super::row::{NameEvidenceSource, VerdictRow};
 use crate::audit::{
     Audit, CaptureQuality, CaptureSummary, Code, Conversation, Coverage, CoverageState, EvidenceFrame,
-    Finding, Grade, NamesQuality, PackUsed, Party, SCHEMA, SiteUsed, TagsUsed, TimeBucket, Timeline, Tool,
-    Totals, Unreadable, Verdict,
+    Finding, Grade, Missing, NamesQuality, PackUsed, Party, SCHEMA, SiteUsed, TagsUsed, TimeBucket, Timeline,
+    Tool, Totals, Unreadable, Verdict,
 };
 use crate::flow::{FlowRecord, GOES_ON_NANOS};
 use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site};
@@ -75,9 +76,11 @@ pub fn judge(case: Case<'_>, flows: Vec<FlowRecord>) -> (Audit, Vec<VerdictRow>)
         }
     }
     judged.sort_by(|a, b| row_order(&a.row).cmp(&row_order(&b.row)));
+    let encrypted = Encrypted::of(&judged, case.site);
     let mut work = Work {
         case: &case,
         classifier: &classifier,
+        encrypted: &encrypted,
         findings: Findings::new(case.captures),
         coverage: CoverageTally::default(),
         accepts: BTreeSet::new(),
@@ -122,13 +125,13 @@ pub fn judge(case: Case<'_>, flows: Vec<FlowRecord>) -> (Audit, Vec<VerdictRow>)
         service_tags: tags_used(&case, true).into_iter().next(),
         further_service_tags: further_tags(&case),
         site: SiteUsed { name: case.site.name().to_owned(), sha256: case.site.sha256().to_owned() },
-        remarks: remarks(&case, &totals),
+        remarks: remarks(&case, &totals, &encrypted),
         totals,
         coverage,
         findings,
         conversations: conversations(&case, &judged),
         timeline: timeline(&judged),
-        names_quality: names_quality(&case, &judged),
+        names_quality: names_quality(&case, &judged, &encrypted),
         capture_quality,
         inputs: case.inputs.clone(),
     };
@@ -164,6 +167,7 @@ fn is_forged_answer(case: &Case<'_>, flow: &FlowRecord) -> bool {
 struct Work<'a, 'c> {
     case: &'a Case<'c>,
     classifier: &'a Classifier<'a>,
+    encrypted: &'a Encrypted,
     findings: Findings<'a>,
     coverage: CoverageTally,
     accepts: BTreeSet<usize>,
@@ -173,7 +177,9 @@ impl Work<'_, '_> {
     fn flow(&mut self, one: &mut Judged) {
         let host = self.case.site.host_of(one.row.flow.initiator_ip);
         let accepted = (one.row.verdict == Verdict::Undocumented).then(|| self.accepted(one)).flatten();
-        one.row.findings = findings::of_flow(&mut self.findings, one, host, accepted.as_ref());
+        let encrypted = self.encrypted;
+        let hidden = (one.row.missing == Some(Missing::Name)).then(|| encrypted.reason(host)).flatten();
+        one.row.findings = findings::of_flow(&mut self.findings, one, host, accepted.as_ref(), hidden);
         self.coverage.count(one);
     }
 
@@ -537,7 +543,7 @@ fn quality(case: &Case<'_>, judged: &[Judged]) -> CaptureQuality {
     }
 }
 
-fn names_quality(case: &Case<'_>, judged: &[Judged]) -> NamesQuality {
+fn names_quality(case: &Case<'_>, judged: &[Judged], encrypted: &Encrypted) -> NamesQuality {
     let ledger = case.ledger;
     let count =
         |of: &dyn Fn(&Answer) -> bool| ledger.answers().iter().filter(|answer| of(answer)).count() as u64;
@@ -550,6 +556,7 @@ fn names_quality(case: &Case<'_>, judged: &[Judged]) -> NamesQuality {
         contested: count(&|answer| answer.contested),
         salvaged: count(&|answer| answer.salvaged),
         resolvers_listed: case.site.resolvers_listed(),
+        encrypted_dns: encrypted.list(),
         ..NamesQuality::default()
     };
     for one in judged {
@@ -599,8 +606,8 @@ fn further_tags(case: &Case<'_>) -> Vec<TagsUsed> {
 }
 
 /// What the reader must know before the findings.
-fn remarks(case: &Case<'_>, totals: &Totals) -> Vec<String> {
-    let mut remarks = Vec::new();
+fn remarks(case: &Case<'_>, totals: &Totals, encrypted: &Encrypted) -> Vec<String> {
+    let mut remarks = encrypted.remarks();
     if !case.site.resolvers_listed() {
         remarks.push(
             "the site lists no resolvers: answers of every resolver count as names, and forged ones are not told apart"

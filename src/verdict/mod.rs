@@ -2,6 +2,7 @@
 
 mod classify;
 mod coverage;
+mod encrypted;
 mod findings;
 mod fit;
 mod judge;

@@ -9,6 +9,7 @@ mod laws;
 mod layering;
 mod reports;
 mod scene;
+mod second_reader;
 mod seed;
 mod shared_captures;
 mod two_steps;

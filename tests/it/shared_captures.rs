@@ -8,9 +8,10 @@ use serde_json::Value;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Where the collection lies: beside the repository, or where PORTPROOF_SHARED says.
-fn collection() -> Option<PathBuf> {
+pub fn collection() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared");
     let root = std::env::var_os("PORTPROOF_SHARED").map_or(beside, PathBuf::from).join("captures");
     if root.is_dir() {
@@ -100,4 +101,62 @@ fn frames_and_times_of_public_captures_are_those_of_tshark() {
     }
     assert!(held > 200, "only {held} captures were held against tshark");
     assert!(differences.is_empty(), "{differences:#?}");
+}
+
+/// A text as one line, however it was wrapped.
+fn unwrapped(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[test]
+fn no_hostile_capture_ends_otherwise_than_documented_and_damage_is_located() {
+    let Some(root) = collection() else { return };
+    let site = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures/site.toml");
+    let hostile = root.join("hostile");
+    let (mut held, mut damaged, mut problems) = (0, 0, Vec::new());
+    for entry in fs::read_dir(&hostile).expect("directory") {
+        let name = entry.expect("entry").file_name().to_string_lossy().into_owned();
+        if name.ends_with(".oracle.jsonl") {
+            continue;
+        }
+        held += 1;
+        let ended = Command::new(env!("CARGO_BIN_EXE_portproof"))
+            .current_dir(&hostile)
+            .args(["audit", &name, "--fail-on", "never", "--site"])
+            .arg(&site)
+            .output()
+            .expect("portproof starts");
+        let (said, erred) =
+            (String::from_utf8_lossy(&ended.stdout), String::from_utf8_lossy(&ended.stderr).into_owned());
+        let code = ended.status.code();
+        // What the reader says of the file decides what has to be told.
+        let reader = CaptureReader::open(&Input::file(hostile.join(&name)), Digest::None);
+        let (expected, told) = match reader {
+            Err(_) => (Some(2), erred.contains(&name)),
+            Ok(mut reader) => {
+                while reader.next().is_some() {}
+                match reader.end() {
+                    Some(CaptureEnd::Damaged { frame, offset, problem }) => {
+                        damaged += 1;
+                        let line = format!("{name}: damaged at frame {frame}, byte {offset}: {problem}");
+                        // Long names are broken where the line ends, at no blank.
+                        let solid = |text: &str| text.replace(char::is_whitespace, "");
+                        (Some(3), solid(&unwrapped(&said)).contains(&solid(&line)))
+                    }
+                    // Frames that cannot be decoded make the evidence incomplete as well, and their share is told.
+                    Some(CaptureEnd::Complete) if code == Some(3) => {
+                        (Some(3), unwrapped(&said).contains("of all frames could not be decoded"))
+                    }
+                    _ => (Some(0), true),
+                }
+            }
+        };
+        if code != expected || !told {
+            problems.push(format!(
+                "{name}: exit code {code:?}, expected {expected:?}; told: {told}\n{said}{erred}"
+            ));
+        }
+    }
+    assert!(held > 80 && damaged > 10, "{held} hostile captures, {damaged} of them damaged");
+    assert!(problems.is_empty(), "{}", problems.join("\n\n"));
 }

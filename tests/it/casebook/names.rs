@@ -485,4 +485,115 @@ scenes! {
         s.expect(flow(APPLIANCE, "10.50.0.9", 25).documented(&["vbaz-09a"]).grade("dns").lacks("name-conflict"));
         s.findings(&[]);
     }
+
+    // hosts in HTTP/2 and SSDP
+
+    fn an_authority_of_http2_corroborates_too(s) {
+        s.at(0.0).resolve(APPLIANCE, "archive.ubuntu.com", WEB).at(1.0);
+        s.tcp(APPLIANCE, WEB, 80).handshake().exchange(&http2_get("archive.ubuntu.com"), &http2_no_content()).fin();
+        let flow = flow(APPLIANCE, WEB, 80).documented(&["vbaz-05b"]).grade("corroborated").is("app", "http");
+        s.expect(flow.is("http_host", "archive.ubuntu.com"));
+        s.findings(&[]);
+    }
+
+    fn an_authority_of_http2_alone_documents_nothing(s) {
+        s.at(1.0).tcp(APPLIANCE, WEB, 80).handshake().exchange(&http2_get("archive.ubuntu.com"), &http2_no_content()).fin();
+        s.expect(flow(APPLIANCE, WEB, 80).undetermined("name").grade("server-name").named("archive.ubuntu.com"));
+        s.findings(&["undetermined"]);
+    }
+
+    fn service_discovery_is_recognised_and_its_host_names_nothing(s) {
+        s.at(1.0).udp(APPLIANCE, "239.255.255.250", 1900).request(&ssdp_search()).request(&ssdp_search());
+        let flow = flow(APPLIANCE, "239.255.255.250", 1900).udp().is("app", "ssdp");
+        s.expect(flow.is("http_host", "239.255.255.250").unnamed().undocumented());
+        s.findings(&["unexpected-attempt"]);
+    }
+
+    // TLS that begins inside another protocol
+
+    fn the_hello_after_starttls_reaches_the_row(s) {
+        let talk = s.at(1.0).tcp(APPLIANCE, MAIL, 25).handshake().server(SMTP_BANNER).exchange(SMTP_EHLO, SMTP_OFFER);
+        let talk = talk.exchange(b"STARTTLS\r\n", b"220 ready\r\n");
+        talk.client(&client_hello_offering(Some("mail.contoso.example"), &["smtp"])).server(&server_hello()).more_tls().fin();
+        let flow = flow(APPLIANCE, MAIL, 25).documented(&["vbaz-09a"]).is("app", "smtp").is("alpn/0", "smtp");
+        s.expect(flow.is("server_name", "mail.contoso.example").is("tls_version", "TLSv1.3").is("tls_offered/1", "TLSv1.2"));
+        s.findings(&[]);
+    }
+
+    fn the_hello_inside_postgresql_reaches_the_row(s) {
+        let talk = s.at(1.0).tcp(APPLIANCE, WEB, 5432).handshake().exchange(PG_SSL_REQUEST, b"S");
+        talk.client(&client_hello(Some("db.contoso.example"))).server(&server_hello_in_the_clear()).more_tls().fin();
+        let flow = flow(APPLIANCE, WEB, 5432).is("app", "postgresql").is("server_name", "db.contoso.example");
+        s.expect(flow.is("tls_version", "TLSv1.2").is("tls_offered/0", "TLSv1.3").is("ech", false));
+    }
+
+    fn the_hello_inside_tds_reaches_the_row(s) {
+        let wrapped = |tls: &[u8]| [&[0x12, 1], &(8 + tls.len() as u16).to_be_bytes()[..], &[0, 0, 0, 0], tls].concat();
+        let talk = s.at(1.0).tcp(WORKER, SQL_HERE, 1433).handshake().exchange(&tds_prelogin(0x12), &tds_prelogin(4));
+        let talk = talk.client(&wrapped(&client_hello(Some("mi1.abc123.database.windows.net"))));
+        talk.server(&wrapped(&server_hello_in_the_clear())).fin();
+        let flow = flow(WORKER, SQL_HERE, 1433).is("app", "tds").is("server_name", "mi1.abc123.database.windows.net");
+        s.expect(flow.is("tls_version", "TLSv1.2").is("alpn/0", "http/1.1"));
+    }
+
+    // names that encrypted DNS hides
+
+    fn names_hidden_by_dns_over_https_are_said_to_be(s) {
+        s.at(0.0).resolve(APPLIANCE, "dns.google", WEB2).at(0.5);
+        let hello = client_hello_offering(Some("dns.google"), &["h2", "http/1.1"]);
+        s.tcp(APPLIANCE, WEB2, 443).handshake().client(&hello).server(&server_hello()).more_tls().fin();
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).handshake().tls_without_name().fin();
+        s.expect(nameless()).expect(flow(APPLIANCE, WEB2, 443).undocumented().is("alpn/0", "h2").is("tls_offered/0", "TLSv1.3"));
+        s.findings(&["undetermined", "unexpected-traffic"]).remarks("10.10.1.4 resolves names over encrypted DNS");
+        let told = finding("undetermined").tells("DNS over HTTPS to dns.google").tells("switch encrypted DNS off");
+        s.expect_finding(told.does_not_tell("resolver cache"));
+        s.audit("names_quality/encrypted_dns/0/host", APPLIANCE);
+        s.audit("names_quality/encrypted_dns/0/kind", "dns-over-https");
+        s.audit("names_quality/encrypted_dns/0/resolver", "dns.google");
+        s.audit("names_quality/encrypted_dns/0/flows", 1);
+    }
+
+    fn dns_over_tls_is_known_by_its_port(s) {
+        s.at(0.5).tcp(APPLIANCE, WEB2, 853).handshake().tls_without_name().fin();
+        s.at(0.7).tcp(APPLIANCE, WEB2, 853).handshake().tls_without_name().fin();
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).handshake().tls_without_name().fin();
+        s.expect(nameless()).expect(flow(APPLIANCE, WEB2, 853).rows(2).undocumented());
+        s.expect_finding(finding("undetermined").tells("DNS over TLS to 198.51.100.66"));
+        s.audit("names_quality/encrypted_dns/0/kind", "dns-over-tls").audit("names_quality/encrypted_dns/0/flows", 2);
+    }
+
+    fn dns_over_tls_elsewhere_is_known_by_its_alpn(s) {
+        let hello = client_hello_offering(Some("dns.contoso.example"), &["dot"]);
+        s.at(0.5).tcp(APPLIANCE, WEB2, 8853).handshake().client(&hello).server(&server_hello()).more_tls().fin();
+        s.audit("names_quality/encrypted_dns/0/resolver", "dns.contoso.example");
+        s.audit("names_quality/encrypted_dns/0/kind", "dns-over-tls").remarks("DNS over TLS to dns.contoso.example");
+    }
+
+    fn dns_over_quic_is_known_by_its_port(s) {
+        s.at(0.5).udp(APPLIANCE, WEB2, 853).request(&[0x40; 60]).reply(&[0x41; 60]);
+        s.audit("names_quality/encrypted_dns/0/kind", "dns-over-quic").remarks("DNS over QUIC to 198.51.100.66");
+    }
+
+    fn encrypted_dns_through_a_proxy_is_known_by_what_was_asked_of_it(s) {
+        s.site("roles.http-proxy", r#"["10.20.0.99"]"#).at(0.5);
+        let talk = s.tcp(APPLIANCE, "10.20.0.99", 3128).handshake();
+        let talk = talk.exchange(&http_connect("cloudflare-dns.com:443"), &http_status(200));
+        talk.tls("cloudflare-dns.com").fin();
+        s.audit("names_quality/encrypted_dns/0/kind", "dns-over-https").remarks("cloudflare-dns.com");
+    }
+
+    fn encrypted_dns_that_is_blocked_hides_nothing(s) {
+        s.at(0.5).tcp(APPLIANCE, WEB2, 853).syn().server_rst();
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).handshake().tls_without_name().fin();
+        s.expect(nameless()).expect_finding(finding("undetermined").tells("resolver cache").does_not_tell("encrypted"));
+        s.audit("names_quality/encrypted_dns", serde_json::json!([]));
+    }
+
+    fn encrypted_dns_of_another_host_explains_nothing(s) {
+        s.at(0.5).tcp(WORKER, WEB2, 853).handshake().tls_without_name().fin();
+        s.at(0.6).tcp(BROWSER, WEB2, 853).handshake().tls_without_name().fin();
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).handshake().tls_without_name().fin();
+        s.expect_finding(finding("undetermined").tells("resolver cache").does_not_tell("encrypted"));
+        s.audit("names_quality/encrypted_dns/0/host", WORKER).audit("names_quality/encrypted_dns/1", serde_json::Value::Null);
+    }
 }

@@ -240,11 +240,19 @@ pub struct FindingExpect {
     times: usize,
     frames: Option<usize>,
     checks: Vec<(&'static str, Value)>,
+    told: Vec<(String, bool)>,
 }
 
 /// There is one finding with this code (and the keys that follow).
 pub fn finding(code: &str) -> FindingExpect {
-    FindingExpect { code: code.to_string(), keys: Vec::new(), times: 1, frames: None, checks: Vec::new() }
+    FindingExpect {
+        code: code.to_string(),
+        keys: Vec::new(),
+        times: 1,
+        frames: None,
+        checks: Vec::new(),
+        told: Vec::new(),
+    }
 }
 
 impl FindingExpect {
@@ -274,6 +282,18 @@ impl FindingExpect {
 
     pub fn severity(mut self, severity: &str) -> Self {
         self.checks.push(("severity", severity.into()));
+        self
+    }
+
+    /// One of its details, or its remedy, contains `text`.
+    pub fn tells(mut self, text: &str) -> Self {
+        self.told.push((text.to_string(), true));
+        self
+    }
+
+    /// None of them does.
+    pub fn does_not_tell(mut self, text: &str) -> Self {
+        self.told.push((text.to_string(), false));
         self
     }
 
@@ -308,6 +328,15 @@ impl FindingExpect {
                     self.code, self.frames
                 ));
             }
+            for (text, wanted) in &self.told {
+                let lines = item["details"].as_array().into_iter().flatten().chain([&item["remedy"]]);
+                let told = lines.filter_map(Value::as_str).any(|line| line.contains(text.as_str()));
+                if told != *wanted {
+                    let should = if *wanted { "should tell" } else { "should not tell" };
+                    problems
+                        .push(format!("finding {}{keys}: {should} {text:?}: {}", self.code, item["details"]));
+                }
+            }
             for (path, value) in &self.checks {
                 let came = at(item, path);
                 if came != *value {
@@ -331,6 +360,8 @@ pub struct Expectations {
     captures: Vec<(String, String, Check)>,
     exit: Option<Vec<i32>>,
     said: Vec<String>,
+    audit: Vec<(String, Check)>,
+    remarks: Vec<String>,
 }
 
 impl Scene {
@@ -380,6 +411,18 @@ impl Scene {
     /// Expects a field of the summary of the capture `file` to differ from `value`.
     pub fn capture_not(&mut self, file: &str, field: &str, value: impl Into<Value>) -> &mut Self {
         self.expect.captures.push((file.to_string(), field.to_string(), Check::IsNot(value.into())));
+        self
+    }
+
+    /// Expects a field of the audit itself.
+    pub fn audit(&mut self, field: &str, value: impl Into<Value>) -> &mut Self {
+        self.expect.audit.push((field.to_string(), Check::Is(value.into())));
+        self
+    }
+
+    /// Expects `text` in what the reader is told before the findings.
+    pub fn remarks(&mut self, text: &str) -> &mut Self {
+        self.expect.remarks.push(text.to_string());
         self
     }
 
@@ -447,6 +490,20 @@ impl Scene {
             let came = line.and_then(|line| line.pointer(&format!("/{field}")).cloned()).unwrap_or_default();
             if !check.fits(&came) {
                 problems.push(format!("capture {file}: {field}: expected {}, came {came}", check.describe()));
+            }
+        }
+
+        let audit = lines.iter().find(|line| line["type"] == "audit").cloned().unwrap_or_default();
+        for (field, check) in &expect.audit {
+            let came = audit.pointer(&format!("/{field}")).cloned().unwrap_or_default();
+            if !check.fits(&came) {
+                problems.push(format!("audit: {field}: expected {}, came {came}", check.describe()));
+            }
+        }
+        for text in &expect.remarks {
+            let mut remarks = audit["remarks"].as_array().into_iter().flatten().filter_map(Value::as_str);
+            if !remarks.any(|remark| remark.contains(text.as_str())) {
+                problems.push(format!("remarks: expected {text:?} in one of {}", audit["remarks"]));
             }
         }
 

@@ -29,6 +29,11 @@ pub fn tls_record(kind: u8, version: u16, body: &[u8]) -> Vec<u8> {
 
 /// A TLS 1.3 ClientHello as browsers and OpenSSL send it; `None` leaves the server name out.
 pub fn client_hello(server_name: Option<&str>) -> Vec<u8> {
+    client_hello_offering(server_name, &["http/1.1"])
+}
+
+/// The same with these application protocols (ALPN).
+pub fn client_hello_offering(server_name: Option<&str>, alpn: &[&str]) -> Vec<u8> {
     let mut extensions = Vec::new();
     if let Some(name) = server_name {
         let entry = [&[0u8][..], &with_u16_length(name.as_bytes())].concat();
@@ -36,7 +41,8 @@ pub fn client_hello(server_name: Option<&str>) -> Vec<u8> {
     }
     extensions.extend(extension(10, &with_u16_length(&[0x00, 0x1d, 0x00, 0x17])));
     extensions.extend(extension(13, &with_u16_length(&[0x04, 0x03, 0x08, 0x04, 0x04, 0x01])));
-    extensions.extend(extension(16, &with_u16_length(&with_u8_length(b"http/1.1"))));
+    let alpn: Vec<u8> = alpn.iter().flat_map(|protocol| with_u8_length(protocol.as_bytes())).collect();
+    extensions.extend(extension(16, &with_u16_length(&alpn)));
     extensions.extend(extension(43, &with_u8_length(&[0x03, 0x04, 0x03, 0x03])));
     let share = [&[0x00, 0x1d][..], &with_u16_length(&noise(9, 32))].concat();
     extensions.extend(extension(51, &with_u16_length(&share)));
@@ -92,6 +98,26 @@ pub fn http_get(host: &str, path: &str) -> Vec<u8> {
 /// An HTTP/1.1 request in absolute form, as sent to a proxy.
 pub fn http_get_by_proxy(host: &str, path: &str) -> Vec<u8> {
     format!("GET http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes()
+}
+
+/// HTTP/2 at once, in the clear: preface, settings, and a GET of `/` whose `:authority` is a plain literal.
+pub fn http2_get(authority: &str) -> Vec<u8> {
+    let block = [&[0x82, 0x86, 0x84, 0x41, authority.len() as u8], authority.as_bytes()].concat();
+    let frame = |kind: u8, flags: u8, stream: u8, body: &[u8]| {
+        [&[0, 0, body.len() as u8, kind, flags, 0, 0, 0, stream], body].concat()
+    };
+    [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[]), &frame(1, 5, 1, &block)].concat()
+}
+
+/// What a server says to that: settings, their acknowledgement, and 204 without a body.
+pub fn http2_no_content() -> Vec<u8> {
+    [&[0, 0, 0, 4, 0, 0, 0, 0, 0][..], &[0, 0, 0, 4, 1, 0, 0, 0, 0], &[0, 0, 1, 1, 5, 0, 0, 0, 1, 0x89]]
+        .concat()
+}
+
+/// A search for devices (SSDP).
+pub fn ssdp_search() -> Vec<u8> {
+    b"M-SEARCH * HTTP/1.1\r\nHOST: 239.255.255.250:1900\r\nMAN: \"ssdp:discover\"\r\nMX: 1\r\nST: ssdp:all\r\n\r\n".to_vec()
 }
 
 /// An HTTP/1.1 200 with a short body.
