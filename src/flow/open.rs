@@ -2,7 +2,8 @@
 
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head};
 use super::key::{FlowKey, Side};
-use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact, Reset, SideFacts, Syn, SynAck};
+use super::packed::{SideView, View};
+use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact, Reset, Syn, SynAck};
 use crate::decode::{Packet, Tcp};
 use crate::model::{CaptureId, FramePoint, Timestamp};
 use crate::names::dns;
@@ -47,7 +48,7 @@ impl At {
     }
 }
 
-/// What one side sent. The fields are those of [`SideFacts`].
+/// What one side sent. The fields are those of [`super::SideFacts`].
 #[derive(Clone, Debug, Default)]
 struct OpenSide {
     packets: u32,
@@ -319,31 +320,45 @@ impl Open {
         told.map(|isn| isn.wrapping_add(1)).or(peer.syn_ack.is_some().then_some(peer.syn_ack_ack))
     }
 
-    /// The stretch as a value; frame numbers are above `base`.
-    pub fn finish(self, base: u64, capture: CaptureId) -> PartialFlow {
-        let syn = |side: Side| {
-            let (by, isn) = self.syn?;
-            let first = self.syn_at.point(base, capture)?;
-            (by == side).then_some(Syn { isn, first, last: first, count: 1 })
+    /// The time by which rows are ordered: that of its first frame, else of the first ICMP error about it.
+    pub fn order_time(&self) -> Option<Timestamp> {
+        let of = |side: &OpenSide| (side.packets > 0).then_some(side.first.time);
+        let own = of(&self.low).into_iter().chain(of(&self.high)).min().map(Timestamp);
+        own.or_else(|| self.quotes.first().map(|quote| quote.point.time))
+    }
+
+    /// The stretch as it is packed; frame numbers are above `base`.
+    pub fn view(&self, base: u64, capture: CaptureId) -> View<'_> {
+        let side = |side: Side| {
+            let facts = self.side(side);
+            let syn = self.syn.filter(|(by, _)| *by == side).and_then(|(_, isn)| {
+                let first = self.syn_at.point(base, capture)?;
+                Some(Syn { isn, first, last: first, count: 1 })
+            });
+            (facts.packets > 0).then(|| facts.view(syn, base, capture))
         };
-        let (low, high) = (syn(Side::Low), syn(Side::High));
-        PartialFlow {
-            key: self.key,
+        let (low, high) = (side(Side::Low), side(Side::High));
+        let first = |side: &Option<SideView<'_>>| side.as_ref().and_then(|side| side.first);
+        let quoted = self.quotes.iter().map(|quote| quote.point).min();
+        let begin = [first(&low), first(&high), quoted].into_iter().flatten().min();
+        View {
+            key: &self.key,
+            begin: begin.unwrap_or_default(),
             vlan: self.vlan,
             vni: self.vni,
-            low: self.low.finish(low, base, capture),
-            high: self.high.finish(high, base, capture),
-            quotes: self.quotes,
+            quotes: &self.quotes,
             quoted_last: self.quoted_last,
-            fragments: Vec::new(),
+            fragments: &[],
+            low,
+            high,
         }
     }
 }
 
 impl OpenSide {
-    fn finish(self, syn: Option<Syn>, base: u64, capture: CaptureId) -> SideFacts {
+    fn view(&self, syn: Option<Syn>, base: u64, capture: CaptureId) -> SideView<'_> {
         let point = |at: At| at.point(base, capture);
-        SideFacts {
+        SideView {
             packets: self.packets.into(),
             bytes: self.bytes.into(),
             payload: self.payload.into(),
@@ -369,7 +384,7 @@ impl OpenSide {
             alert: point(self.alert).map(|point| (point, self.alert_description)),
             tls_data: point(self.tls_data),
             dns: self.dns,
-            head: self.head.map(|head| *head).unwrap_or_default(),
+            head: self.head.as_deref(),
         }
     }
 }

@@ -115,16 +115,90 @@ fn is_v6(key: &FlowKey) -> bool {
     key.low.ip.is_ipv6() || key.high.ip.is_ipv6()
 }
 
+/// What [`pack`] writes of a stretch, wherever it stands.
+pub(super) struct View<'a> {
+    pub key: &'a FlowKey,
+    pub begin: FramePoint,
+    pub vlan: Option<u16>,
+    pub vni: Option<u32>,
+    pub quotes: &'a [QuoteFact],
+    pub quoted_last: Option<Timestamp>,
+    pub fragments: &'a [FragmentPiece],
+    /// None where nothing was seen of the side.
+    pub low: Option<SideView<'a>>,
+    /// None where nothing was seen of the side.
+    pub high: Option<SideView<'a>>,
+}
+
+/// One side of it: the fields of [`SideFacts`].
+pub(super) struct SideView<'a> {
+    pub packets: u64,
+    pub bytes: u64,
+    pub payload: u64,
+    pub first: Option<FramePoint>,
+    pub last: Option<Timestamp>,
+    pub syn: Option<Syn>,
+    pub syn_ack: Option<SynAck>,
+    pub fin: Option<FramePoint>,
+    pub reset: Option<Reset>,
+    pub beyond_syn: Option<FramePoint>,
+    pub beyond_syn_last: Option<FramePoint>,
+    pub data: Option<FramePoint>,
+    pub acks: Acks,
+    pub ttl: Option<(u8, u8)>,
+    pub alert: Option<(FramePoint, u8)>,
+    pub tls_data: Option<FramePoint>,
+    pub dns: DnsSeen,
+    pub head: Option<&'a Head>,
+}
+
+impl<'a> View<'a> {
+    /// Of a stretch as a value.
+    pub fn of(flow: &'a PartialFlow) -> Self {
+        let side = |side: &'a SideFacts| {
+            (*side != SideFacts::default()).then_some(SideView {
+                packets: side.packets,
+                bytes: side.bytes,
+                payload: side.payload,
+                first: side.first,
+                last: side.last,
+                syn: side.syn,
+                syn_ack: side.syn_ack,
+                fin: side.fin,
+                reset: side.reset,
+                beyond_syn: side.beyond_syn,
+                beyond_syn_last: side.beyond_syn_last,
+                data: side.data,
+                acks: side.acks,
+                ttl: side.ttl,
+                alert: side.alert,
+                tls_data: side.tls_data,
+                dns: side.dns,
+                head: Some(&side.head),
+            })
+        };
+        View {
+            key: &flow.key,
+            begin: flow.begin().unwrap_or_default(),
+            vlan: flow.vlan,
+            vni: flow.vni,
+            quotes: &flow.quotes,
+            quoted_last: flow.quoted_last,
+            fragments: &flow.fragments,
+            low: side(&flow.low),
+            high: side(&flow.high),
+        }
+    }
+}
+
 /// Appends a stretch of one capture. All its points must be of the same capture: which one is told when it is read.
-pub(super) fn pack(flow: &PartialFlow, hellos: &mut Hellos, out: &mut Vec<u8>) {
-    let base = flow.begin().unwrap_or_default();
+pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
+    let base = flow.begin;
     let mut w = Writer { out, base };
-    let key = &flow.key;
+    let key = flow.key;
     let some = |there: bool, bit: u8| if there { bit } else { 0 };
     // Both ends of one packet have addresses of one family.
     let v6 = is_v6(key);
-    let seen = |side: &SideFacts| *side != SideFacts::default();
-    let (low, high) = (seen(&flow.low), seen(&flow.high));
     w.byte(
         some(v6, V6)
             | some(flow.vlan.is_some(), VLAN)
@@ -132,8 +206,8 @@ pub(super) fn pack(flow: &PartialFlow, hellos: &mut Hellos, out: &mut Vec<u8>) {
             | some(!flow.quotes.is_empty(), QUOTES)
             | some(flow.quoted_last.is_some(), QUOTED)
             | some(!flow.fragments.is_empty(), FRAGMENTS)
-            | some(low, LOW)
-            | some(high, HIGH),
+            | some(flow.low.is_some(), LOW)
+            | some(flow.high.is_some(), HIGH),
     );
     w.byte(key.transport.number());
     w.address(key.low.ip);
@@ -159,11 +233,11 @@ pub(super) fn pack(flow: &PartialFlow, hellos: &mut Hellos, out: &mut Vec<u8>) {
         w.number(flow.fragments.len() as u64);
         flow.fragments.iter().for_each(|piece| w.fragment(piece));
     }
-    if low {
-        w.side(&flow.low, hellos);
+    if let Some(side) = &flow.low {
+        w.side(side, hellos);
     }
-    if high {
-        w.side(&flow.high, hellos);
+    if let Some(side) = &flow.high {
+        w.side(side, hellos);
     }
 }
 
@@ -208,7 +282,9 @@ impl Writer<'_> {
         self.bytes(&piece.bytes);
     }
 
-    fn side(&mut self, side: &SideFacts, hellos: &mut Hellos) {
+    fn side(&mut self, side: &SideView<'_>, hellos: &mut Hellos) {
+        let told = side.head.and_then(Head::told);
+        let segments = side.head.map(Head::segments).unwrap_or_default();
         let mut mask = 0;
         let mut mark = |there: bool, bit: u16| mask |= if there { bit } else { 0 };
         mark(side.first.is_some(), FIRST);
@@ -229,8 +305,8 @@ impl Writer<'_> {
         mark(side.alert.is_some(), ALERT);
         mark(side.tls_data.is_some(), TLS_DATA);
         mark(side.dns != DnsSeen::default(), DNS);
-        mark(side.head.told().is_some(), TOLD);
-        mark(!side.head.segments().is_empty(), SEGMENTS);
+        mark(told.is_some(), TOLD);
+        mark(!segments.is_empty(), SEGMENTS);
         self.fixed(mask.to_le_bytes());
         self.number(side.packets);
         self.number(side.bytes);
@@ -277,12 +353,12 @@ impl Writer<'_> {
             self.number(side.dns.queries.into());
             self.number(side.dns.responses.into());
         }
-        if let Some(told) = side.head.told() {
+        if let Some(told) = told {
             self.told(told, hellos);
         }
-        if !side.head.segments().is_empty() {
-            self.number(side.head.segments().len() as u64);
-            for segment in side.head.segments() {
+        if !segments.is_empty() {
+            self.number(segments.len() as u64);
+            for segment in segments {
                 self.fixed(segment.seq.to_le_bytes());
                 self.point(segment.point);
                 self.bytes(&segment.bytes);
@@ -394,13 +470,18 @@ pub(super) fn unpack_key(bytes: &[u8], hellos: &Hellos) -> Option<FlowKey> {
     Reader { bytes, base: FramePoint::default(), hellos }.key().map(|(_, key)| key)
 }
 
-/// Reads what [`pack`] wrote; its points are of `capture`.
-pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, capture: CaptureId) -> Option<PartialFlow> {
+/// Reads what [`pack`] wrote into `flow`, whatever that was; its points are of `capture`. On `None` it is of no use.
+pub(super) fn unpack(
+    bytes: &[u8],
+    hellos: &Hellos,
+    capture: CaptureId,
+    flow: &mut PartialFlow,
+) -> Option<()> {
     let mut r = Reader { bytes, base: FramePoint { capture, ..FramePoint::default() }, hellos };
     let (flags, key) = r.key()?;
     r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
     r.base.frame = r.number()?;
-    let mut flow = PartialFlow::new(key);
+    flow.clear(key);
     if flags & VLAN != 0 {
         flow.vlan = Some(r.u16()?);
     }
@@ -426,7 +507,7 @@ pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, capture: CaptureId) -> Optio
     if flags & HIGH != 0 {
         r.side(&mut flow.high)?;
     }
-    Some(flow)
+    Some(())
 }
 
 impl Reader<'_> {

@@ -192,6 +192,12 @@ fn earlier_by<T, K: Ord>(a: Option<T>, b: Option<T>, key: impl Fn(&T) -> K) -> O
 }
 
 impl SideFacts {
+    fn clear(&mut self) {
+        if self.packets > 0 || *self != SideFacts::default() {
+            *self = SideFacts::default();
+        }
+    }
+
     /// Adds what the same side sent in another stretch. SYN repeats are counted by `stitch`, which sees them in order:
     /// here the count is the sum less duplicates of `other`'s first after this one's last.
     fn merge(&mut self, other: SideFacts, duplicate_nanos: i64) {
@@ -263,6 +269,22 @@ impl PartialFlow {
             quoted_last: None,
             fragments: Vec::new(),
         }
+    }
+
+    /// A place for what [`super::PiecesReader::get_into`] reads.
+    pub fn nothing() -> Self {
+        let nowhere = Endpoint::new(IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED), 0);
+        PartialFlow::new(FlowKey { transport: Transport::Tcp, low: nowhere, high: nowhere })
+    }
+
+    /// Becomes a conversation of which nothing was seen yet; its memory stays.
+    pub(super) fn clear(&mut self, key: FlowKey) {
+        self.key = key;
+        (self.vlan, self.vni, self.quoted_last) = (None, None, None);
+        self.low.clear();
+        self.high.clear();
+        self.quotes.clear();
+        self.fragments.clear();
     }
 
     /// Fragments between two addresses that wait for their rest.

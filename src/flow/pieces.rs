@@ -1,7 +1,7 @@
 //! The stretches that one capture gave, packed: in memory as far as the budget goes, beyond it in a temporary file.
 
-use super::key::{FlowKey, Side};
-use super::packed::{Hellos, pack, unpack, unpack_key};
+use super::key::FlowKey;
+use super::packed::{Hellos, View, pack, unpack, unpack_key};
 use super::partial::PartialFlow;
 use crate::model::{CaptureId, Timestamp, Transport};
 use crate::names::dns;
@@ -146,18 +146,17 @@ impl Pieces {
 
     /// Adds a stretch; its points are all of one capture.
     pub fn push(&mut self, flow: PartialFlow) {
-        let hash = hash_of(&flow.key);
-        self.push_hashed(flow, hash);
-    }
-
-    pub(super) fn push_hashed(&mut self, flow: PartialFlow, hash: u64) {
         if !flow.fragments.is_empty() {
             self.fragments.push(flow);
-            return;
+        } else if let Some(time) = flow.order_time() {
+            self.push_view(&View::of(&flow), time, hash_of(&flow.key));
         }
-        let Some(time) = flow.order_time() else { return };
+    }
+
+    /// `time` is its [`PartialFlow::order_time`].
+    pub(super) fn push_view(&mut self, flow: &View<'_>, time: Timestamp, hash: u64) {
         self.scratch.clear();
-        pack(&flow, &mut self.hellos, &mut self.scratch);
+        pack(flow, &mut self.hellos, &mut self.scratch);
         if !self.open.is_empty() && self.open.len() + self.scratch.len() > BLOCK_BYTES {
             self.close_block();
         }
@@ -169,9 +168,9 @@ impl Pieces {
         {
             self.dns_over_tcp.push(self.places.len() as u32);
         }
-        for side in [Side::Low, Side::High] {
-            if flow.side(side.other()).packets > 0 {
-                self.reached.insert(flow.key.endpoint(side).ip);
+        for (sender, to) in [(&flow.low, flow.key.high), (&flow.high, flow.key.low)] {
+            if sender.as_ref().is_some_and(|sender| sender.packets > 0) {
+                self.reached.insert(to.ip);
             }
         }
         self.places.push((self.blocks.len() as u32, self.open.len() as u32));
@@ -280,7 +279,17 @@ impl PiecesReader<'_> {
     /// # Errors
     /// It was put into the temporary file, and that cannot be read.
     pub fn get(&self, number: u32) -> io::Result<PartialFlow> {
-        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.capture))
+        let mut flow = PartialFlow::nothing();
+        self.get_into(number, &mut flow)?;
+        Ok(flow)
+    }
+
+    /// A stretch by number, in place of another that is no longer needed.
+    ///
+    /// # Errors
+    /// As for [`PiecesReader::get`].
+    pub fn get_into(&self, number: u32, flow: &mut PartialFlow) -> io::Result<()> {
+        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.capture, flow))
     }
 
     /// Between whom a stretch is.
@@ -322,5 +331,45 @@ impl PiecesReader<'_> {
                 bytes.get(offset as usize..).and_then(read).ok_or_else(damaged)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flow::SideFacts;
+    use crate::model::{Endpoint, FramePoint};
+
+    fn lone_packet(number: u32) -> PartialFlow {
+        let end = |ip: u32, port| Endpoint::new(IpAddr::V4(ip.into()), port);
+        let (key, _) = FlowKey::of(Transport::Udp, end(number, 53), end(0x0a00_0001, 1000));
+        let point = FramePoint {
+            time: Timestamp(i64::from(number)),
+            capture: CaptureId(0),
+            frame: u64::from(number) + 1,
+        };
+        let low = SideFacts {
+            packets: 1,
+            bytes: 60,
+            first: Some(point),
+            last: Some(point.time),
+            ..SideFacts::default()
+        };
+        PartialFlow { low, ..PartialFlow::new(key) }
+    }
+
+    #[test]
+    fn what_waits_in_a_file_comes_back_in_any_order() {
+        let count = 200_000;
+        let mut pieces = Pieces::new(BLOCK_BYTES);
+        (0..count).for_each(|number| pieces.push(lone_packet(number)));
+        assert!(pieces.spilled_bytes() > 3 * BLOCK_BYTES as u64, "{pieces:?}");
+        let reader = pieces.reader(CaptureId(0));
+        for step in [1u32, 7_919, 99_991] {
+            for number in (0..2_000u32).map(|n| n * step % count) {
+                assert_eq!(reader.get(number).unwrap(), lone_packet(number));
+            }
+        }
+        assert!(pieces.iter().map(Result::unwrap).eq((0..count).map(lone_packet)));
     }
 }

@@ -264,8 +264,8 @@ impl FlowTable {
                     || flow.is_full(side, more.0, more.1)
                     || (key.transport != Transport::Tcp && is_idle(flow, at.time)))
             {
-                let cut = std::mem::replace(flow, Open::new(key, hash));
-                self.put_aside(cut);
+                put_aside(&mut self.done, flow, self.base, self.capture);
+                *flow = Open::new(key, hash);
             }
             return (slot, at);
         }
@@ -344,17 +344,14 @@ impl FlowTable {
 
     /// Ends an open stretch; its place is free again.
     fn remove(&mut self, slot: u32) {
-        let Some(flow) = self.open.get_mut(slot as usize).and_then(Option::take) else { return };
+        let Some(place) = self.open.get_mut(slot as usize) else { return };
+        let Some(flow) = place else { return };
         if let Ok(entry) = self.index.find_entry(flow.hash, |&other| other == slot) {
             entry.remove();
         }
+        put_aside(&mut self.done, flow, self.base, self.capture);
+        *place = None;
         self.free.push(slot);
-        self.put_aside(flow);
-    }
-
-    fn put_aside(&mut self, flow: Open) {
-        let hash = flow.hash;
-        self.done.push_hashed(flow.finish(self.base, self.capture), hash);
     }
 
     /// Cuts all open stretches.
@@ -363,8 +360,8 @@ impl FlowTable {
         self.free.clear();
         self.closed.clear();
         self.hand = 0;
-        for flow in std::mem::take(&mut self.open).into_iter().flatten() {
-            self.put_aside(flow);
+        for flow in std::mem::take(&mut self.open).iter().flatten() {
+            put_aside(&mut self.done, flow, self.base, self.capture);
         }
     }
 
@@ -372,6 +369,12 @@ impl FlowTable {
     pub fn finish(mut self) -> Pieces {
         self.cut_all();
         self.done
+    }
+}
+
+fn put_aside(done: &mut Pieces, flow: &Open, base: u64, capture: CaptureId) {
+    if let Some(time) = flow.order_time() {
+        done.push_view(&flow.view(base, capture), time, flow.hash);
     }
 }
 

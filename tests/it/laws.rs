@@ -7,7 +7,7 @@ use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
 use portproof::audit::{Audit, CaptureSummary, EvidenceFrame};
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::capture::{CaptureReader, Digest};
-use portproof::flow::{PartialFlow, stitch};
+use portproof::flow::{PartialFlow, Pieces, stitch};
 use portproof::matrix::{Matrix, Site};
 use portproof::model::{NANOS_PER_SECOND, Timestamp};
 use portproof::pipeline::{Extract, ExtractOptions, Extracted, Judged, extract, judge};
@@ -365,6 +365,25 @@ proptest! {
         turned.rotate_left(seed.index(pieces.len().max(1)).min(pieces.len()));
         turned.reverse();
         prop_assert_eq!(stitch(pieces), stitch(turned));
+    }
+
+    #[test]
+    fn what_is_packed_comes_back_as_it_was(story in story(), keep_bytes in any::<bool>()) {
+        let options = ExtractOptions { table_capacity: 1, keep_bytes, ..ExtractOptions::default() };
+        let pieces = stretches(&one_capture("whole", &frames(&story), &options));
+        let again: Pieces = pieces.iter().cloned().collect();
+        prop_assert_eq!(again.iter().collect::<Result<Vec<_>, _>>().unwrap(), pieces);
+    }
+
+    /// TLS read where it arrives, or from bytes that are kept: the one audit, whatever is cut.
+    #[test]
+    fn kept_bytes_and_read_bytes_give_the_same_audit(
+        story in story(),
+        places in prop::collection::vec(any::<prop::sample::Index>(), 0..4),
+    ) {
+        let frames = frames(&story);
+        let kept = ExtractOptions { keep_bytes: true, ..ExtractOptions::default() };
+        prop_assert_eq!(whole(&frames, &kept), cut(&frames, &places, false, &ExtractOptions::default()));
     }
 
     #[test]
