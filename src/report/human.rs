@@ -246,7 +246,7 @@ pub(super) fn names_quality(audit: &Audit) -> Vec<String> {
     );
     lines.extend(q.encrypted_dns.iter().map(|used| {
         let who = party(&Party { roles: used.roles.clone(), ip: Some(used.host), ..Party::default() });
-        format!("{who} resolves over {}: {}", used.title(), count(used.flows, "flow"))
+        format!("{who} uses {}: {}", used.title(), count(used.flows, "flow"))
     }));
     lines
 }
