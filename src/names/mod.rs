@@ -9,6 +9,7 @@ mod host;
 pub mod http;
 mod ledger;
 mod observation;
+mod plain;
 pub mod quic;
 pub mod tls;
 
