@@ -1,6 +1,6 @@
 //! The reduce step: all rows of all captures to flows, names and judgement.
 
-use super::extract::{ExtractOptions, Extracted, dns_message};
+use super::extract::{ExtractOptions, Extracted, read_dns};
 use crate::audit::{Audit, CaptureSummary};
 use crate::decode::{Decoded, decode_datagram};
 use crate::flow::{
@@ -9,7 +9,7 @@ use crate::flow::{
 };
 use crate::matrix::{Matrix, Site};
 use crate::model::{CaptureId, Endpoint, Spans, Transport};
-use crate::names::{DnsObservation, Ledger, NameRow, NameSource, ServerEnds, dns};
+use crate::names::{DnsLog, DnsObservation, Ledger, NameRow, NameSource, ServerEnds, dns};
 use crate::verdict::{self, Case, VerdictRow};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -32,7 +32,7 @@ struct Joined {
     captures: Vec<Arc<str>>,
     spans: Spans,
     flows: Vec<PartialFlow>,
-    dns: Vec<DnsObservation>,
+    dns: DnsLog,
     without_flow: BTreeMap<String, u64>,
 }
 
@@ -51,7 +51,7 @@ fn join(extracted: Extracted) -> Joined {
         captures: Vec::new(),
         spans: Spans::default(),
         flows: Vec::new(),
-        dns: Vec::new(),
+        dns: DnsLog::default(),
         without_flow: BTreeMap::new(),
     };
     let mut pieces = Vec::with_capacity(captures.iter().map(|capture| capture.pieces.len()).sum());
@@ -59,10 +59,10 @@ fn join(extracted: Extracted) -> Joined {
         let id = CaptureId(rank as u32);
         if rank > 0 {
             capture.pieces.iter_mut().for_each(|piece| piece.renumber(|_| id));
-            capture.dns.iter_mut().for_each(|observation| observation.point.capture = id);
+            capture.dns.set_capture(id);
         }
         pieces.append(&mut capture.pieces);
-        joined.dns.append(&mut capture.dns);
+        joined.dns.append(capture.dns);
         joined.spans.merge(&capture.summary.spans);
         joined.captures.push(capture.summary.path.clone());
         joined.inputs.push(capture.summary);
@@ -74,19 +74,13 @@ fn join(extracted: Extracted) -> Joined {
         joined.without_flow.insert("fragment-without-first".to_owned(), over);
     }
     joined.flows = stitch(pieces);
-    let over_tcp: Vec<DnsObservation> = joined.flows.iter().flat_map(dns_over_tcp).collect();
-    joined.dns.extend(over_tcp);
-    joined.dns.sort_by_key(|observation| observation.point);
+    joined.dns.extend(joined.flows.iter().flat_map(dns_over_tcp));
     joined
 }
 
 /// Puts fragments together that are spread over captures. Where some are missing, what is there of a datagram counts with
 /// the flow that its first fragment tells. Hands back how many belong to no flow, since their first is nowhere.
-fn reassemble(
-    fragments: Vec<PartialFlow>,
-    dns: &mut Vec<DnsObservation>,
-    pieces: &mut Vec<PartialFlow>,
-) -> u64 {
+fn reassemble(fragments: Vec<PartialFlow>, dns: &mut DnsLog, pieces: &mut Vec<PartialFlow>) -> u64 {
     let mut waiting: Vec<FragmentPiece> = fragments.into_iter().flat_map(|piece| piece.fragments).collect();
     waiting.sort_by_key(|piece| piece.point);
     let mut table = FlowTable::new(ExtractOptions::TABLE_CAPACITY);
@@ -97,9 +91,7 @@ fn reassemble(
         else {
             return false;
         };
-        let message = if datagram.whole { dns_message(&packet, point) } else { None };
-        let response = message.as_ref().map(|message| message.message.response);
-        dns.extend(message);
+        let response = if datagram.whole { read_dns(&packet, point, dns) } else { None };
         table.observe_datagram(&packet, &datagram.frames, response) == Observed::Flow
     };
     for piece in waiting {
@@ -157,22 +149,11 @@ fn records(
 }
 
 /// Rows of the names table: each response, each query that nobody answered, each server name.
-fn name_rows(joined: &Joined, records: &[FlowRecord], host_of: &dyn Fn(IpAddr) -> IpAddr) -> Vec<NameRow> {
-    let begin = joined.spans.range().map(|(first, _)| first);
-    let ledger = Ledger::new(&joined.dns, host_of, &|_| true, begin);
+fn name_rows(joined: &Joined, records: &[FlowRecord], ledger: &Ledger) -> Vec<NameRow> {
     let name = |id: CaptureId| joined.captures.get(id.0 as usize).cloned().unwrap_or_else(|| Arc::from(""));
-    // The ledger holds answers and queries in the order of the (sorted) observations.
-    let mut answers = ledger.answers().iter();
-    let mut queries = ledger.queries().iter();
     let mut rows: Vec<NameRow> = Vec::new();
-    for observation in &joined.dns {
-        let capture = name(observation.point.capture);
-        if observation.message.response {
-            let matched = answers.next().is_some_and(|answer| answer.matched);
-            rows.push(NameRow::of_dns(observation, capture, matched));
-        } else if observation.message.qname.is_some() && !queries.next().is_some_and(|query| query.answered) {
-            rows.push(NameRow::of_dns(observation, capture, false));
-        }
+    for (observation, matched) in ledger.rows() {
+        rows.push(NameRow::of_dns(&observation, name(observation.point.capture), matched));
     }
     for record in records {
         let Some(point) = record.named_at else { continue };
@@ -211,7 +192,9 @@ fn recount(inputs: &mut [CaptureSummary], records: &[FlowRecord], names: &[NameR
 pub fn whole(extracted: Extracted) -> (Vec<FlowRecord>, Vec<NameRow>, Vec<CaptureSummary>) {
     let mut joined = join(extracted);
     let records = records(&joined, &|ip| ip, &|_, _| false);
-    let names = name_rows(&joined, &records, &|ip| ip);
+    let begin = joined.spans.range().map(|(first, _)| first);
+    let ledger = Ledger::new(std::mem::take(&mut joined.dns), &|ip| ip, &|_| true, begin);
+    let names = name_rows(&joined, &records, &ledger);
     recount(&mut joined.inputs, &records, &names);
     (records, names, joined.inputs)
 }
@@ -223,11 +206,11 @@ pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> Judged {
     let host_of = |ip: IpAddr| site.host_of(ip);
     let is_service = |transport: Transport, port: u16| matrix.names_port(transport, port);
     let records = records(&joined, &host_of, &is_service);
-    let names = name_rows(&joined, &records, &host_of);
-    recount(&mut joined.inputs, &records, &names);
     let begin = joined.spans.range().map(|(first, _)| first);
     let trusted = |ip: IpAddr| site.is_resolver(ip);
-    let ledger = Ledger::new(&joined.dns, &host_of, &trusted, begin);
+    let ledger = Ledger::new(std::mem::take(&mut joined.dns), &host_of, &trusted, begin);
+    let names = name_rows(&joined, &records, &ledger);
+    recount(&mut joined.inputs, &records, &names);
     let case = Case {
         matrix,
         site,

@@ -13,7 +13,7 @@ pub use sink::StoreError;
 
 use crate::audit::CaptureSummary;
 use crate::flow::{FlowRecord, PartialFlow};
-use crate::names::{DnsObservation, NameRow};
+use crate::names::{DnsLog, NameRow};
 use crate::verdict::VerdictRow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -169,10 +169,10 @@ pub fn write_partial_flows<'a>(
 /// If the format is unknown or the file cannot be written.
 pub fn write_partial_names<'a>(
     path: &str,
-    captures: impl Iterator<Item = (&'a Arc<str>, &'a [DnsObservation])>,
+    captures: impl Iterator<Item = (&'a Arc<str>, &'a DnsLog)>,
 ) -> Result<(), StoreError> {
     let rows = captures
-        .flat_map(|(capture, dns)| dns.iter().map(move |message| PartialNameRow::of(message, capture)));
+        .flat_map(|(capture, dns)| dns.iter().map(move |message| PartialNameRow::of(&message, capture)));
     write_rows(path, true, rows.map(Cow::<PartialNameRow>::Owned))
 }
 
@@ -445,7 +445,7 @@ mod tests {
         PartialCapture {
             summary: summary(path),
             pieces: vec![piece, bare],
-            dns: vec![serde_json::from_value(message).unwrap()],
+            dns: [serde_json::from_value(message).unwrap()].into_iter().collect(),
         }
     }
 
@@ -467,7 +467,7 @@ mod tests {
         let tallies = scratch.path(&format!("{name}.summary.jsonl"));
         let of = || captures.iter().map(|capture| (&capture.summary.path, capture));
         write_partial_flows(&flows, of().map(|(path, capture)| (path, &*capture.pieces))).unwrap();
-        write_partial_names(&names, of().map(|(path, capture)| (path, &*capture.dns))).unwrap();
+        write_partial_names(&names, of().map(|(path, capture)| (path, &capture.dns))).unwrap();
         let summaries: Vec<CaptureSummary> = captures.iter().map(|capture| capture.summary.clone()).collect();
         write_summary(&tallies, &summaries).unwrap();
         [vec![flows], vec![names], vec![tallies]]
