@@ -107,7 +107,7 @@ fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) 
             store::write_partial_flows(path, captures().map(|(name, capture)| (name, &capture.pieces)))?;
         }
         if let Some(path) = &files.names {
-            store::write_partial_names(path, captures().map(|(name, capture)| (name, &*capture.dns)))?;
+            store::write_partial_names(path, captures().map(|(name, capture)| (name, &capture.dns)))?;
         }
         extracted.captures.into_iter().map(|capture| capture.summary).collect()
     } else {

@@ -1,8 +1,10 @@
 //! DNS messages (RFC 1035) as evidence: what was asked, what was answered.
 //!
 //! hickory-proto decodes; what it refuses as a whole is salvaged record by record by a bounded walker of our own, and
-//! marked. Only the *answer* section is evidence: authority and additional records name nothing.
+//! marked. Plain messages take a short way (`plain`) that must say the same. Only the *answer* section is evidence:
+//! authority and additional records name nothing.
 
+use super::plain::{self, Plain, Taker};
 use crate::model::DomainName;
 use hickory_proto::op::{Message, MessageType};
 use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamValue};
@@ -15,7 +17,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// The port of DNS over UDP and TCP. Multicast DNS (5353) and LLMNR (5355) are other protocols: they name nothing here.
 pub const PORT: u16 = 53;
 
-const HEADER: usize = 12;
+pub(super) const HEADER: usize = 12;
 /// Names of a chain that are followed; real chains have fewer than ten.
 const MAX_CHAIN: usize = 64;
 /// Compression pointers followed within one name. Honest senders use one or two; without a limit a message of 64 KiB
@@ -23,15 +25,15 @@ const MAX_CHAIN: usize = 64;
 const MAX_POINTERS: usize = 64;
 /// Longer messages (only TCP carries them) go to the walker at once: hickory follows any number of pointers for each
 /// name, which is quadratic in the length of the message.
-const MAX_FOR_HICKORY: usize = 4096;
+pub(super) const MAX_FOR_HICKORY: usize = 4096;
 
-const TYPE_A: u16 = 1;
-const TYPE_CNAME: u16 = 5;
-const TYPE_AAAA: u16 = 28;
-const TYPE_OPT: u16 = 41;
+pub(super) const TYPE_A: u16 = 1;
+pub(super) const TYPE_CNAME: u16 = 5;
+pub(super) const TYPE_AAAA: u16 = 28;
+pub(super) const TYPE_OPT: u16 = 41;
 const TYPE_SVCB: u16 = 64;
 const TYPE_HTTPS: u16 = 65;
-const CLASS_IN: u16 = 1;
+pub(super) const CLASS_IN: u16 = 1;
 const OPCODE_UPDATE: u8 = 5;
 
 /// What a DNS message says. Lists keep the order of the message.
@@ -122,6 +124,61 @@ pub fn is_dns_port(port: u16) -> bool {
 /// `None` if it is no plausible DNS message: shorter than a header, or not one sound question or record although the
 /// header claims some.
 pub fn parse(bytes: &[u8]) -> Option<DnsMessage> {
+    parse_plain(bytes).or_else(|| parse_any(bytes))
+}
+
+/// Whether the short way for plain messages says what hickory-proto says, or stands back. It must, whatever the bytes:
+/// tests and fuzzing ask.
+pub fn fast_and_slow_agree(bytes: &[u8]) -> bool {
+    parse_plain(bytes).is_none_or(|message| parse_any(bytes) == Some(message))
+}
+
+/// Decodes a plain message; `None` for all others.
+fn parse_plain(bytes: &[u8]) -> Option<DnsMessage> {
+    let mut parts = Parts::default();
+    let plain = plain::read(bytes, &mut parts)?;
+    let name = |place: usize| parts.names.get(place).cloned();
+    let mut message = DnsMessage::of_plain(&plain, name(plain.qname)?);
+    for (owner, ip, ttl) in parts.addresses {
+        message.addresses.push(AddressRecord { owner: name(owner)?, ip, ttl });
+    }
+    for (owner, target, ttl) in parts.aliases {
+        message.aliases.push(AliasRecord { owner: name(owner)?, target: name(target)?, ttl });
+    }
+    message.ttls = parts.ttls;
+    Some(message)
+}
+
+/// The parts of a plain message; names by their place in a list.
+#[derive(Default)]
+struct Parts {
+    names: Vec<DomainName>,
+    addresses: Vec<(usize, IpAddr, u32)>,
+    aliases: Vec<(usize, usize, u32)>,
+    ttls: Vec<u32>,
+}
+
+impl Taker for Parts {
+    type Name = usize;
+
+    fn name(&mut self, text: &[u8]) -> usize {
+        self.names.push(plain::domain_name(text));
+        self.names.len() - 1
+    }
+
+    fn address(&mut self, owner: usize, ip: IpAddr, ttl: u32) {
+        self.addresses.push((owner, ip, ttl));
+        self.ttls.push(ttl);
+    }
+
+    fn alias(&mut self, owner: usize, target: usize, ttl: u32) {
+        self.aliases.push((owner, target, ttl));
+        self.ttls.push(ttl);
+    }
+}
+
+/// Decodes any message: hickory-proto, and the walker for what it refuses.
+pub(super) fn parse_any(bytes: &[u8]) -> Option<DnsMessage> {
     let header = Header::read(bytes)?;
     // hickory reserves memory for as many questions as the header claims: 64 Ki of them cost 6 MB.
     if bytes.len() <= MAX_FOR_HICKORY && usize::from(header.counts.questions) <= bytes.len() / 5 {
@@ -136,14 +193,14 @@ pub fn parse(bytes: &[u8]) -> Option<DnsMessage> {
 }
 
 /// The fixed header (RFC 1035 section 4.1.1).
-struct Header {
-    id: u16,
-    flags: u16,
-    counts: SectionCounts,
+pub(super) struct Header {
+    pub(super) id: u16,
+    pub(super) flags: u16,
+    pub(super) counts: SectionCounts,
 }
 
 impl Header {
-    fn read(bytes: &[u8]) -> Option<Header> {
+    pub(super) fn read(bytes: &[u8]) -> Option<Header> {
         let word = |at| u16_at(bytes, at);
         Some(Header {
             id: word(0)?,
@@ -200,6 +257,25 @@ fn from_hickory(header: &Header, message: &Message) -> DnsMessage {
 }
 
 impl DnsMessage {
+    fn of_plain(plain: &Plain<usize>, qname: DomainName) -> DnsMessage {
+        DnsMessage {
+            id: plain.id,
+            response: plain.response,
+            opcode: 0,
+            truncated: plain.truncated,
+            rcode: plain.rcode,
+            qname: Some(qname),
+            qtype: plain.qtype,
+            qclass: CLASS_IN,
+            addresses: Vec::new(),
+            aliases: Vec::new(),
+            ttls: Vec::new(),
+            svcb_hints: Vec::new(),
+            salvaged: false,
+            counts: plain.counts,
+        }
+    }
+
     fn take_data(&mut self, record: &Record) {
         let owner = || domain_name(&record.name);
         let ttl = record.ttl;
@@ -469,7 +545,7 @@ fn skip_name(bytes: &[u8], mut at: usize) -> Option<usize> {
     }
 }
 
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+pub(super) fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(*bytes.get(at..)?.first_chunk()?))
 }
 
@@ -576,7 +652,7 @@ mod tests {
     use super::*;
     use hickory_proto::op::{OpCode, Query, ResponseCode};
     use hickory_proto::rr::RecordType;
-    use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, TXT};
+    use hickory_proto::rr::rdata::{A, AAAA, CNAME, MX, NS, SOA, TXT};
     use proptest::prelude::*;
 
     fn hickory(text: &str) -> Name {
@@ -777,7 +853,182 @@ mod tests {
         })
     }
 
+    /// Names of few labels, so that messages point at one another's; now and then one that needs escapes, or is long.
+    fn plain_name() -> impl Strategy<Value = Name> {
+        let label = prop_oneof![
+            8 => Just(b"www".to_vec()),
+            8 => Just(b"Example".to_vec()),
+            8 => Just(b"a-b_c".to_vec()),
+            1 => Just(vec![b'x'; 63]),
+            1 => Just(b"d.t".to_vec()),
+            1 => Just(vec![0xff]),
+        ];
+        proptest::collection::vec(label, 0..5).prop_map(|labels| {
+            let append = |name: Name, label: Vec<u8>| name.clone().append_label(&label[..]).unwrap_or(name);
+            labels.into_iter().fold(Name::root(), append)
+        })
+    }
+
+    fn plain_record() -> impl Strategy<Value = Record> {
+        let data = prop_oneof![
+            8 => any::<[u8; 4]>().prop_map(|ip| RData::A(A(ip.into()))),
+            8 => any::<[u8; 16]>().prop_map(|ip| RData::AAAA(AAAA(ip.into()))),
+            8 => plain_name().prop_map(|name| RData::CNAME(CNAME(name))),
+            1 => plain_name().prop_map(|name| RData::NS(NS(name))),
+            1 => plain_name().prop_map(|name| RData::SOA(SOA::new(name.clone(), name, 1, 2, 3, 4, 5))),
+        ];
+        let class = prop_oneof![20 => Just(DNSClass::IN), 1 => Just(DNSClass::CH)];
+        (plain_name(), any::<u32>(), class, data).prop_map(|(name, ttl, class, data)| {
+            let mut record = Record::from_rdata(name, ttl, data);
+            record.dns_class = class;
+            record
+        })
+    }
+
+    /// Messages as resolvers write them, and some that come near.
+    fn plain_message() -> impl Strategy<Value = Vec<u8>> {
+        let answers = proptest::collection::vec(plain_record(), 0..6);
+        let soa = plain_name().prop_map(|name| {
+            let numbers = SOA::new(name.clone(), name.clone(), 1, 2, 3, 4, 5);
+            Record::from_rdata(name, 60, RData::SOA(numbers))
+        });
+        let ends = (proptest::option::of(soa), proptest::option::of((0u16..3, 8u16..14)));
+        let flags = (any::<bool>(), any::<u16>(), 0u16..7, any::<bool>());
+        (plain_name(), answers, ends, flags).prop_map(|(asked, answers, (soa, edns), flags)| {
+            let (response, id, rcode, truncated) = flags;
+            let mut message = if response { Message::response(id, OpCode::Query) } else { Message::query() };
+            message.metadata.id = id;
+            message.metadata.truncation = truncated;
+            message.metadata.response_code = rcode.into();
+            message.add_query(Query::query(asked, RecordType::from(id % 70)));
+            if response {
+                message.add_answers(answers);
+                message.add_authorities(soa);
+            }
+            let mut wire = message.to_vec().unwrap();
+            if let Some((length, code)) = edns {
+                let option = [code.to_be_bytes(), length.to_be_bytes()].concat();
+                wire.extend([0, 0, 41, 4, 208, 0, 0, 0, 0]);
+                wire.extend((4 + length).to_be_bytes());
+                wire.extend(option);
+                wire.extend(std::iter::repeat_n(7, usize::from(length)));
+                wire[11] += 1;
+            }
+            wire
+        })
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn plain_messages_take_the_short_way_and_no_others() {
+        let ask = |wire: &[u8]| parse_plain(wire).is_some();
+        let mut nxdomain = answer("gone.example.", vec![]);
+        nxdomain.metadata.response_code = ResponseCode::NXDomain;
+        let numbers = SOA::new(hickory("ns.example."), hickory("admin.example."), 1, 2, 3, 4, 5);
+        nxdomain.add_authority(record("example.", 60, RData::SOA(numbers)));
+        nxdomain.set_edns(hickory_proto::op::Edns::new());
+        let mut badvers = answer("a.example.", vec![]);
+        badvers.metadata.response_code = ResponseCode::BADVERS;
+        badvers.set_edns(hickory_proto::op::Edns::new());
+        let mut query = Message::query();
+        query.add_query(Query::query(hickory("a.example."), RecordType::HTTPS));
+        let chain = answer("WWW.a.example.", vec![cname("www.a.example.", "b.example."), a("b.example.", 1)]);
+        let mx = record("a.example.", 60, RData::MX(MX::new(10, hickory("b.example."))));
+        let whole = bytes(&chain);
+        let mut escapes = bytes(&answer("a.example.", vec![]));
+        escapes[13] = b' ';
+        for (what, wire, expected) in [
+            ("a query",                  bytes(&query),                                true),
+            ("a chain",                  whole.clone(),                                true),
+            ("no such name",             bytes(&nxdomain),                             true),
+            ("bytes behind the message", [&whole[..], b"more"].concat(),               true),
+            ("a cut record",             whole[..whole.len() - 1].to_vec(),            false),
+            ("another type",             bytes(&answer("a.example.", vec![mx])),       false),
+            ("an extended code",         bytes(&badvers),                              false),
+            ("a name with escapes",      escapes,                                      false),
+            ("a pointer into the header", [&whole[..12], &[0xc0, 4, 0, 1, 0, 1]].concat(), false),
+        ] {
+            assert_eq!(ask(&wire), expected, "{what}");
+            assert!(fast_and_slow_agree(&wire), "{what}");
+        }
+    }
+
+    #[test]
+    fn every_type_asked_for_is_read_as_hickory_reads_it() {
+        let mut wire = bytes(&answer("a.example.", vec![]));
+        let place = wire.len() - 4;
+        for qtype in 0..=u16::MAX {
+            wire[place..place + 2].copy_from_slice(&qtype.to_be_bytes());
+            assert!(fast_and_slow_agree(&wire), "{qtype}");
+        }
+    }
+
+    /// Names of every length about the limit, in one piece and over pointers.
+    #[test]
+    fn names_about_the_longest_are_read_as_hickory_reads_them() {
+        for last in 1..=63u8 {
+            let mut wire = vec![0, 1, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+            for length in [63, 63, 63, last] {
+                wire.push(length);
+                wire.extend(std::iter::repeat_n(b'a', usize::from(length)));
+            }
+            wire.extend([0, 0, 1, 0, 1]);
+            assert!(fast_and_slow_agree(&wire), "{last}");
+            let asked = wire.len();
+            for prefix in [&[][..], b"\x01b", b"\x02bb", b"\x03bbb"] {
+                wire.truncate(asked);
+                wire.extend(prefix);
+                wire.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4, 192, 0, 2, 1]);
+                assert!(fast_and_slow_agree(&wire), "{last} {prefix:?}");
+            }
+        }
+    }
+
+    /// The messages on port 53 of every capture here, and of the collection beside the repository if there is one.
+    #[test]
+    fn messages_of_captures_are_read_as_hickory_reads_them() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut folders = vec![root.join("captures")];
+        folders.extend(["normal", "hostile"].map(|set| root.join("../shared/captures").join(set)));
+        let (mut seen, mut plain) = (0u64, 0u64);
+        for entry in folders.iter().filter_map(|folder| std::fs::read_dir(folder).ok()).flatten() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap_or_default();
+            // Without reading the capture's format: a message is wherever a UDP header with port 53 may be.
+            for (at, window) in bytes.windows(8).enumerate() {
+                let [s0, s1, d0, d1, l0, l1, _, _] = window else { continue };
+                let length = usize::from(u16::from_be_bytes([*l0, *l1]));
+                if ([*s0, *s1] == [0, 53] || [*d0, *d1] == [0, 53])
+                    && let Some(payload) = bytes.get(at + 8..at + length.max(8))
+                {
+                    seen += 1;
+                    plain += u64::from(parse_plain(payload).is_some());
+                    assert!(fast_and_slow_agree(payload), "{payload:02x?}");
+                }
+            }
+        }
+        assert!(plain > 50, "{plain} of {seen}");
+    }
+
     proptest! {
+        #[test]
+        fn plain_messages_are_read_as_hickory_reads_them(wire in plain_message()) {
+            prop_assert!(fast_and_slow_agree(&wire));
+        }
+
+        #[test]
+        fn damaged_plain_messages_are_read_as_hickory_reads_them(
+            mut wire in plain_message(),
+            places in proptest::collection::vec((any::<u16>(), any::<u8>()), 1..4),
+            cut in proptest::option::of(0usize..200),
+        ) {
+            for (place, byte) in places {
+                let place = usize::from(place) % wire.len();
+                wire[place] = byte;
+            }
+            wire.truncate(cut.unwrap_or(usize::MAX));
+            prop_assert!(fast_and_slow_agree(&wire));
+        }
+
         #[test]
         fn hickory_and_the_walker_agree_on_sound_messages(wire in wire_message()) {
             let parsed = parse(&wire).unwrap();

@@ -1,10 +1,16 @@
 //! What each host was told: DNS answers matched with their queries, and the names that they give to an address at a
 //! time. SEMANTICS section 3.
 
+use super::log::{Body, DnsLog, Entry, NONE, number};
 use super::observation::DnsObservation;
-use crate::model::{DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp, Transport};
+use crate::model::{DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp};
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet, HashTable};
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 /// How long after a flow began an answer may still name it: 5 s (SEMANTICS section 3), the time after which stub resolvers
 /// repeat a question; a later answer was caused by something else.
@@ -15,14 +21,20 @@ pub const LATE_ANSWER_NANOS: i64 = 5 * NANOS_PER_SECOND;
 pub const DNS_PATIENCE_NANOS: i64 = 5 * NANOS_PER_SECOND;
 
 /// Most aliases remembered for one name and host: beyond, a capture is made to be expensive.
-const MOST_ALIASES: usize = 64;
+pub(super) const MOST_ALIASES: usize = 64;
 
 /// Most chains that are joined for one answer. Resolver caches give one or two; the bound keeps hostile captures linear.
-const MOST_JOINED: usize = 16;
+pub(super) const MOST_JOINED: usize = 16;
+
+/// Names that one message gives to its addresses: real chains have fewer than ten.
+const MOST_NAMES: usize = 64;
+
+/// Answers between two checkpoints of what was told for a name.
+const CHECKPOINT: usize = 32;
 
 /// One response, and what it may say.
-#[derive(Clone, Debug)]
-pub struct Answer {
+#[derive(Clone, Copy, Debug)]
+pub struct Answer<'a> {
     /// Where it stands in the evidence.
     pub point: FramePoint,
     /// The host that was told, by the address that stands for it.
@@ -37,28 +49,23 @@ pub struct Answer {
     pub matched: bool,
     /// Whether its query got more answers than it had transmissions, with different addresses.
     pub contested: bool,
+    /// Whether it matches no query, though the captures show this host's queries, and they had begun 5 s before.
+    pub unsolicited: bool,
     /// Response code.
     pub rcode: u16,
     /// Type asked for.
     pub qtype: u16,
     /// The name asked for and the aliases reached from it, in order.
-    pub names: Vec<DomainName>,
-    /// The addresses reached, with their time to live in seconds.
-    pub addresses: Vec<(IpAddr, u32)>,
+    pub names: &'a [DomainName],
+    /// Whether it gives one of these names an address.
+    pub has_addresses: bool,
     /// Whether only part of the message could be read.
     pub salvaged: bool,
 }
 
-impl Answer {
-    /// Whether it may name an address: matched, and from a trusted resolver.
-    fn names_something(&self) -> bool {
-        self.matched && self.trusted
-    }
-}
-
 /// One query.
-#[derive(Clone, Debug)]
-pub struct Query {
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
     /// Where it stands in the evidence.
     pub point: FramePoint,
     /// The host that asked.
@@ -68,7 +75,7 @@ pub struct Query {
     /// Who was asked.
     pub resolver: IpAddr,
     /// The name asked for.
-    pub name: DomainName,
+    pub name: &'a DomainName,
     /// The type asked for.
     pub qtype: u16,
     /// Whether an answer to it was seen.
@@ -79,7 +86,7 @@ pub struct Query {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
     /// The names.
-    pub names: Vec<DomainName>,
+    pub names: Arc<[DomainName]>,
     /// The newest answer that gives this chain.
     pub point: FramePoint,
     /// Whether that answer's time to live had passed when the flow began.
@@ -92,240 +99,671 @@ pub struct Reading {
     pub salvaged: bool,
 }
 
-/// All DNS evidence, by host.
+/// All DNS evidence, by host. Messages, addresses and names go by their numbers in the log; each hash map is seeded, and
+/// none is walked.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    answers: Vec<Answer>,
-    queries: Vec<Query>,
-    /// (host, address) to answers that hold it, ascending by point; of any standing.
-    by_address: BTreeMap<(IpAddr, IpAddr), Vec<usize>>,
-    /// (host, address) to the chains that answers which may name something gave it.
-    by_chain: BTreeMap<(IpAddr, IpAddr), BTreeMap<Vec<DomainName>, Told>>,
-    /// (host, target) to the names before the target in chains that reach it as an alias, and since when.
-    by_alias: BTreeMap<(IpAddr, DomainName), BTreeMap<Vec<DomainName>, FramePoint>>,
-    /// (host, name) to answers that asked for the name or reached it.
-    by_name: BTreeMap<(IpAddr, DomainName), Vec<usize>>,
-    /// Hosts of which queries are seen.
-    asking: BTreeSet<IpAddr>,
-    /// Hosts that got matched answers.
-    told: BTreeMap<IpAddr, u64>,
-    /// Clients and resolvers between which no answer is matched, and some are unsolicited.
-    forged: BTreeSet<(Endpoint, IpAddr)>,
+    /// Ascending by point.
+    log: DnsLog,
     begin: Option<Timestamp>,
+    /// By message.
+    standing: Vec<Standing>,
+    /// By body.
+    said: Vec<Said>,
+    /// Address and time to live, of one body after another: ascending by address, of one address in message order.
+    reached: Vec<(u32, u32)>,
+    chains: Chains,
+    /// By address: what is known of it as a host, or as a resolver.
+    parties: Vec<Party>,
+    /// By host and address.
+    known_at: HashMap<(u32, u32), u32, RandomState>,
+    known: Vec<Known>,
+    /// Those of one [`Known`] stand together.
+    told: Vec<Told>,
+    /// Answers, ascending; those of one [`Told`] stand together.
+    told_answers: Vec<u32>,
+    /// By host and alias: the names before it in chains that reach it, ascending by names.
+    before_at: HashMap<(u32, u32), u32, RandomState>,
+    before: Vec<Vec<Before>>,
+    /// Clients and resolvers between which no answer is matched, and some are unsolicited.
+    forged: HashSet<(u32, u16, u32), RandomState>,
+    for_names: OnceLock<ForNames>,
 }
 
-/// The answers that gave one address under one chain: a host asks the same thing thousands of times.
-#[derive(Debug, Default)]
+/// What became of a message.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// Of a response: it has a query. Of a query: it has an answer.
+    matched: bool,
+    contested: bool,
+}
+
+/// What a body says, as far as it counts.
+#[derive(Clone, Copy, Debug)]
+struct Said {
+    response: bool,
+    salvaged: bool,
+    rcode: u16,
+    qtype: u16,
+    /// [`NONE`] without question.
+    qname: u32,
+    /// Of a response: the names asked for and reached; [`NONE`] if it says none.
+    chain: u32,
+    /// Where its part of `reached` begins and ends.
+    reached: (u32, u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Party {
+    /// The address that stands for the host; [`NONE`] while nobody asked.
+    host: u32,
+    /// Of a host: whether its queries are seen.
+    asking: bool,
+    /// Of a host: how many matched answers it got.
+    told: u64,
+    /// Of a resolver.
+    trusted: Option<bool>,
+}
+
+/// What a host was told of an address, by answers of any standing.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    matched: bool,
+    /// The first matched answer of a resolver that does not count.
+    untrusted: Option<u32>,
+    unsolicited: Option<u32>,
+    /// Where its part of `told` begins and ends.
+    told: (u32, u32),
+}
+
+/// The answers that gave one host one address under one chain: a host asks the same thing thousands of times.
+#[derive(Clone, Copy, Debug)]
 struct Told {
-    /// Ascending by point.
-    answers: Vec<usize>,
+    host: u32,
+    known: u32,
+    chain: u32,
+    /// Where its part of `told_answers` begins and ends.
+    answers: (u32, u32),
     /// The first whose query is not contested.
     uncontested: Option<Timestamp>,
+    /// The list in `before` of the chain's first name; [`NONE`] if no alias leads to it.
+    before: u32,
+    /// A bit for each name of the chain, see [`bit`].
+    bits: u64,
 }
 
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-struct Question {
-    client: Endpoint,
-    resolver: Endpoint,
-    transport: Transport,
-    id: u16,
-    name: Option<DomainName>,
-    qtype: u16,
+/// Of 64 bits one that stands for a name: an address may have hundreds of chains, of which one or two hold a given name.
+fn bit(name: u32) -> u64 {
+    1 << (name % 64)
 }
 
-#[derive(Default)]
+/// The first names of a chain, and the answer that told them first.
+#[derive(Clone, Copy, Debug)]
+struct Before {
+    chain: u32,
+    names: usize,
+    since: u32,
+}
+
+/// Chains of names by number, each once.
+#[derive(Debug, Default)]
+struct Chains {
+    /// The numbers of all chains' names, one after another.
+    numbers: Vec<u32>,
+    chains: Vec<(Range<usize>, Arc<[DomainName]>)>,
+    table: HashTable<u32>,
+    seed: RandomState,
+}
+
+impl Exchange {
+    fn asked_by(query: u32) -> Self {
+        let (queries, answers) = (0, 0);
+        let (mixed, contested) = (false, false);
+        Exchange { query, queries, answers, first_body: NONE, last_answer: 0, mixed, contested }
+    }
+}
+
+impl Chains {
+    fn intern(&mut self, names: &[u32], log: &DnsLog) -> u32 {
+        let Chains { numbers, chains, table, seed } = self;
+        let hash = seed.hash_one(names);
+        let of = |numbers: &[u32], chains: &[(Range<usize>, Arc<[DomainName]>)], at: u32| {
+            let chain = chains.get(at as usize)?;
+            numbers.get(chain.0.clone()).map(|found| (found == names, seed.hash_one(found)))
+        };
+        let same = |&at: &u32| of(numbers, chains, at).is_some_and(|(same, _)| same);
+        if let Some(&found) = table.find(hash, same) {
+            return found;
+        }
+        let new = number(chains.len());
+        let start = numbers.len();
+        numbers.extend_from_slice(names);
+        let texts = names.iter().filter_map(|&name| log.names().get(name)).cloned().collect();
+        chains.push((start..numbers.len(), texts));
+        table.insert_unique(hash, new, |&at| of(numbers, chains, at).map_or(0, |(_, hash)| hash));
+        new
+    }
+
+    fn numbers(&self, chain: u32) -> &[u32] {
+        let place = self.chains.get(chain as usize);
+        place.and_then(|(place, _)| self.numbers.get(place.clone())).unwrap_or_default()
+    }
+
+    fn names(&self, chain: u32) -> &[DomainName] {
+        self.chains.get(chain as usize).map_or(&[], |(_, names)| names)
+    }
+
+    fn shared(&self, chain: u32) -> Arc<[DomainName]> {
+        self.chains.get(chain as usize).map_or_else(|| Arc::from([]), |(_, names)| names.clone())
+    }
+}
+
+/// The names and addresses that a response's answer section gives for the asked name, as [`super::DnsMessage::reached`]
+/// finds them.
+fn reached(body: &Body, names: &mut Vec<u32>, addresses: &mut Vec<(u32, u32)>) {
+    names.clear();
+    if body.qname == NONE || body.opcode != 0 {
+        return;
+    }
+    names.push(body.qname);
+    let mut next = 0;
+    while let Some(&name) = names.get(next) {
+        next += 1;
+        for &[_, target, _] in body.aliases.iter().filter(|[owner, ..]| *owner == name) {
+            if names.len() < MOST_NAMES && !names.contains(&target) {
+                names.push(target);
+            }
+        }
+    }
+    let from = addresses.len();
+    let owned = body.addresses.iter().filter(|[owner, ..]| names.contains(owner));
+    addresses.extend(owned.map(|&[_, ip, ttl]| (ip, ttl)));
+    if let Some(own) = addresses.get_mut(from..) {
+        own.sort_by_key(|&(ip, _)| ip);
+    }
+}
+
+/// The queries that are one question (same ports, identifier, name, type), and their answers.
 struct Exchange {
-    queries: Vec<usize>,
-    answers: Vec<usize>,
+    /// Its first query: what the others are held against.
+    query: u32,
+    queries: u32,
+    answers: u32,
+    /// What the first answer says.
+    first_body: u32,
+    last_answer: u32,
+    /// Whether its answers give different addresses.
+    mixed: bool,
     contested: bool,
+}
+
+/// Values of which neighbours differ.
+fn distinct(reached: &[(u32, u32)]) -> impl Iterator<Item = u32> {
+    let before = std::iter::once(None).chain(reached.iter().map(|&(ip, _)| Some(ip)));
+    reached.iter().zip(before).filter(|((ip, _), before)| *before != Some(*ip)).map(|(&(ip, _), _)| ip)
+}
+
+fn span<T>(list: &[T], (from, to): (u32, u32)) -> &[T] {
+    list.get(from as usize..to as usize).unwrap_or_default()
 }
 
 impl Ledger {
     /// From all DNS messages. `host_of` gives the address that stands for a host, `trusted` tells the resolvers that count,
     /// `begin` is when the captures begin.
     pub fn new(
-        observations: &[DnsObservation],
+        mut log: DnsLog,
         host_of: &dyn Fn(IpAddr) -> IpAddr,
         trusted: &dyn Fn(IpAddr) -> bool,
         begin: Option<Timestamp>,
     ) -> Self {
-        let mut ordered: Vec<&DnsObservation> = observations.iter().collect();
-        ordered.sort_by_key(|observation| observation.point);
-        let mut ledger = Ledger { begin, ..Ledger::default() };
-        let mut exchanges: BTreeMap<Question, Exchange> = BTreeMap::new();
-        for observation in ordered {
-            let message = &observation.message;
-            let question = Question {
-                client: observation.client,
-                resolver: observation.resolver,
-                transport: observation.transport,
-                id: message.id,
-                name: message.qname.clone(),
-                qtype: message.qtype,
-            };
-            let host = host_of(observation.client.ip);
-            if message.response {
-                let exchange = exchanges.get_mut(&question).filter(|exchange| !exchange.queries.is_empty());
-                let reached = message.reached();
-                let index = ledger.answers.len();
-                ledger.answers.push(Answer {
-                    point: observation.point,
-                    host,
-                    client: observation.client,
-                    resolver: observation.resolver.ip,
-                    trusted: trusted(observation.resolver.ip),
-                    matched: exchange.is_some(),
-                    contested: false,
-                    rcode: message.rcode,
-                    qtype: message.qtype,
-                    names: reached.names,
-                    addresses: reached.addresses.iter().map(|record| (record.ip, record.ttl)).collect(),
-                    salvaged: message.salvaged,
-                });
-                if let Some(exchange) = exchange {
-                    exchange.answers.push(index);
-                    if exchange.answers.len() > exchange.queries.len() && !exchange.contested {
-                        let set = |index: &usize| -> BTreeSet<IpAddr> {
-                            ledger.answers[*index].addresses.iter().map(|(ip, _)| *ip).collect()
-                        };
-                        let newest = set(&index);
-                        exchange.contested = exchange.answers.iter().any(|other| set(other) != newest);
-                    }
-                    for &query in &exchange.queries {
-                        ledger.queries[query].answered = true;
-                    }
-                }
-            } else if let Some(name) = message.qname.clone() {
-                ledger.asking.insert(host);
-                exchanges.entry(question).or_default().queries.push(ledger.queries.len());
-                ledger.queries.push(Query {
-                    point: observation.point,
-                    host,
-                    client: observation.client,
-                    resolver: observation.resolver.ip,
-                    name,
-                    qtype: message.qtype,
-                    answered: false,
-                });
-            }
-        }
-        for exchange in exchanges.values().filter(|exchange| exchange.contested) {
-            for &index in &exchange.answers {
-                ledger.answers[index].contested = true;
-            }
-        }
-        ledger.index();
+        log.sort();
+        let mut ledger = Ledger { log, begin, ..Ledger::default() };
+        ledger.read_bodies();
+        ledger.meet_parties(host_of, trusted);
+        ledger.match_answers();
+        ledger.find_forged();
+        ledger.tell();
         ledger
     }
 
-    fn index(&mut self) {
-        let pair = |answer: &Answer| (answer.client, answer.resolver);
-        let matched: BTreeSet<_> = self.answers.iter().filter(|answer| answer.matched).map(pair).collect();
-        let forged = self.answers.iter().filter(|answer| self.is_unsolicited(answer)).map(pair);
-        self.forged = forged.filter(|pair| !matched.contains(pair)).collect();
-        for (index, answer) in self.answers.iter().enumerate() {
-            for &(ip, _) in &answer.addresses {
-                let list = self.by_address.entry((answer.host, ip)).or_default();
-                if list.last() == Some(&index) {
-                    continue;
-                }
-                list.push(index);
-                if answer.names_something() && !answer.names.is_empty() {
-                    let chains = self.by_chain.entry((answer.host, ip)).or_default();
-                    let told = chains.entry(answer.names.clone()).or_default();
-                    told.answers.push(index);
-                    if !answer.contested {
-                        told.uncontested.get_or_insert(answer.point.time);
-                    }
+    fn read_bodies(&mut self) {
+        let Ledger { log, said, reached: addresses, chains, .. } = self;
+        let mut names = Vec::new();
+        log.each_body(|body| {
+            let from = addresses.len();
+            let mut chain = NONE;
+            if body.response {
+                reached(body, &mut names, addresses);
+                if !names.is_empty() {
+                    chain = chains.intern(&names, log);
                 }
             }
-            if answer.matched {
-                *self.told.entry(answer.host).or_default() += 1;
+            said.push(Said {
+                response: body.response,
+                salvaged: body.salvaged,
+                rcode: body.rcode,
+                qtype: body.qtype,
+                qname: body.qname,
+                chain,
+                reached: (number(from), number(addresses.len())),
+            });
+        });
+    }
+
+    /// Asks once per address which host it is, and whether it counts as a resolver.
+    fn meet_parties(&mut self, host_of: &dyn Fn(IpAddr) -> IpAddr, trusted: &dyn Fn(IpAddr) -> bool) {
+        let stranger = Party { host: NONE, asking: false, told: 0, trusted: None };
+        self.parties = vec![stranger; self.log.addresses().len()];
+        for at in 0..self.log.len() {
+            let entry = self.log.entries()[at];
+            let ip = |number: u32| self.log.addresses().get(number).unwrap_or(IpAddr::V4([0; 4].into()));
+            let resolver = &mut self.parties[entry.resolver as usize];
+            if resolver.trusted.is_none() {
+                resolver.trusted = Some(trusted(ip(entry.resolver)));
             }
-            for (place, name) in answer.names.iter().enumerate() {
-                self.by_name.entry((answer.host, name.clone())).or_default().push(index);
-                if place > 0 && answer.names_something() {
-                    let before = self.by_alias.entry((answer.host, name.clone())).or_default();
-                    if before.len() < MOST_ALIASES {
-                        before.entry(answer.names[..place].to_vec()).or_insert(answer.point);
-                    }
+            let mut host = self.parties[entry.client as usize].host;
+            if host == NONE {
+                host = {
+                    let ip = host_of(ip(entry.client));
+                    self.log.addresses_mut().intern(ip)
+                };
+                self.parties.resize(self.log.addresses().len(), stranger);
+                self.parties[entry.client as usize].host = host;
+            }
+            let said = &self.said[entry.body as usize];
+            self.parties[host as usize].asking |= !said.response && said.qname != NONE;
+        }
+    }
+
+    fn said(&self, entry: &Entry) -> &Said {
+        &self.said[entry.body as usize]
+    }
+
+    fn reached(&self, body: u32) -> &[(u32, u32)] {
+        span(&self.reached, self.said[body as usize].reached)
+    }
+
+    fn entry(&self, at: u32) -> &Entry {
+        &self.log.entries()[at as usize]
+    }
+
+    fn host(&self, entry: &Entry) -> u32 {
+        self.parties[entry.client as usize].host
+    }
+
+    fn trusts(&self, entry: &Entry) -> bool {
+        self.parties[entry.resolver as usize].trusted == Some(true)
+    }
+
+    /// Whether an answer may name an address: matched, and from a trusted resolver.
+    fn counts(&self, at: u32) -> bool {
+        self.standing[at as usize].matched && self.trusts(self.entry(at))
+    }
+
+    /// What makes queries one question, and an answer theirs.
+    fn question(&self, entry: &Entry) -> (u64, u64, u64) {
+        let said = self.said(entry);
+        let ports = (u64::from(entry.client_port) << 48)
+            | (u64::from(entry.resolver_port) << 32)
+            | (u64::from(entry.id) << 16)
+            | u64::from(said.qtype);
+        let ends = (u64::from(entry.client) << 32) | u64::from(entry.resolver);
+        (ports, ends, (u64::from(said.qname) << 8) | u64::from(entry.transport))
+    }
+
+    /// Which answers have a query, which queries an answer, and which answers contradict one another.
+    fn match_answers(&mut self) {
+        let seed = RandomState::default();
+        let mut exchanges: Vec<Exchange> = Vec::new();
+        let mut table: HashTable<u32> = HashTable::new();
+        let mut exchange_of: Vec<u32> = vec![NONE; self.log.len()];
+        for (at, (entry, slot)) in self.log.entries().iter().zip(&mut exchange_of).enumerate() {
+            let said = self.said(entry);
+            if !said.response && said.qname == NONE {
+                continue;
+            }
+            let asked = self.question(entry);
+            let hash = seed.hash_one(asked);
+            let of = |exchange: &Exchange| self.question(self.entry(exchange.query));
+            let found = table.find(hash, |&place| of(&exchanges[place as usize]) == asked);
+            let place = match found {
+                Some(&place) => place,
+                None if said.response => continue,
+                None => {
+                    let new = number(exchanges.len());
+                    exchanges.push(Exchange::asked_by(number(at)));
+                    table.insert_unique(hash, new, |&place| seed.hash_one(of(&exchanges[place as usize])));
+                    new
                 }
+            };
+            *slot = place;
+            let exchange = &mut exchanges[place as usize];
+            if !said.response {
+                exchange.queries += 1;
+                continue;
+            }
+            exchange.answers += 1;
+            exchange.last_answer = number(at);
+            if exchange.answers == 1 {
+                exchange.first_body = entry.body;
+            } else if !exchange.mixed && exchange.first_body != entry.body {
+                let first = distinct(self.reached(exchange.first_body));
+                exchange.mixed = !first.eq(distinct(self.reached(entry.body)));
+            }
+            exchange.contested |= exchange.mixed && exchange.answers > exchange.queries;
+        }
+        let standings = self.log.entries().iter().zip(exchange_of).enumerate().map(|(at, (entry, place))| {
+            let Some(exchange) = exchanges.get(place as usize) else { return Standing::default() };
+            let response = self.said(entry).response;
+            Standing {
+                matched: response || (exchange.answers > 0 && number(at) < exchange.last_answer),
+                contested: response && exchange.contested,
+            }
+        });
+        self.standing = standings.collect();
+    }
+
+    /// Whether a response matches no query, though the captures show this host's queries, and they had begun 5 s before.
+    fn unsolicited(&self, at: u32) -> bool {
+        let entry = self.entry(at);
+        !self.standing[at as usize].matched
+            && self.parties[self.host(entry) as usize].asking
+            && self.begin.is_some_and(|begin| entry.time().since(begin) >= DNS_PATIENCE_NANOS)
+    }
+
+    fn responses(&self) -> impl Iterator<Item = (u32, &Entry, &Said)> {
+        let entries = self.log.entries().iter().enumerate();
+        entries.map(|(at, entry)| (number(at), entry, self.said(entry))).filter(|(.., said)| said.response)
+    }
+
+    fn find_forged(&mut self) {
+        let pair = |entry: &Entry| (entry.client, entry.client_port, entry.resolver);
+        let unsolicited = self.responses().filter(|&(at, ..)| self.unsolicited(at));
+        let mut forged: HashSet<_, RandomState> = unsolicited.map(|(_, entry, _)| pair(entry)).collect();
+        if !forged.is_empty() {
+            for (_, entry, _) in self.responses().filter(|&(at, ..)| self.standing[at as usize].matched) {
+                forged.remove(&pair(entry));
+            }
+        }
+        self.forged = forged;
+    }
+
+    /// Puts every answer where it will be asked for.
+    fn tell(&mut self) {
+        let mut teller = Teller::default();
+        // A body is mostly told to one host again and again.
+        let mut last_of: Vec<u32> = vec![NONE; self.said.len()];
+        let mut telling_of: Vec<u32> = Vec::new();
+        for at in 0..number(self.log.len()) {
+            let entry = *self.entry(at);
+            let said = *self.said(&entry);
+            if !said.response {
+                continue;
+            }
+            let host = self.host(&entry);
+            self.parties[host as usize].told += u64::from(self.standing[at as usize].matched);
+            if said.chain == NONE {
+                continue;
+            }
+            let last = &mut last_of[entry.body as usize];
+            if *last == NONE || teller.tellings[*last as usize].host != host {
+                *last = teller.telling(self, host, entry.body);
+            }
+            teller.note(self, at, *last);
+            if self.counts(at) {
+                telling_of.push(at);
+                telling_of.push(*last);
+            }
+        }
+        self.gather(&teller, &telling_of);
+        self.order_aliases();
+    }
+
+    /// Lays out what was told: of one host and address side by side, and the answers of each side by side.
+    fn gather(&mut self, teller: &Teller, telling_of: &[u32]) {
+        let by_known = ranges(self.known.len(), teller.told.iter().map(|told| told.known));
+        let mut next: Vec<u32> = by_known.iter().map(|&(from, _)| from).collect();
+        let mut place_of: Vec<u32> = Vec::with_capacity(teller.told.len());
+        self.told = teller.told.clone();
+        for told in &teller.told {
+            let next = &mut next[told.known as usize];
+            self.told[*next as usize] = *told;
+            place_of.push(*next);
+            *next += 1;
+        }
+        for (known, told) in self.known.iter_mut().zip(by_known) {
+            known.told = told;
+        }
+        let (pairs, _) = telling_of.as_chunks::<2>();
+        let each = || {
+            pairs.iter().flat_map(|&[at, telling]| {
+                let parts = teller.tellings[telling as usize].parts.clone();
+                let places = teller.parts[parts].iter().map(|&(_, told)| place_of[told as usize]);
+                places.map(move |place| (at, place))
+            })
+        };
+        let answers = ranges(self.told.len(), each().map(|(_, place)| place));
+        let mut list: Vec<u32> = vec![NONE; answers.last().map_or(0, |&(_, end)| end as usize)];
+        for (told, answers) in self.told.iter_mut().zip(answers) {
+            told.answers = (answers.0, answers.0);
+        }
+        for (at, place) in each() {
+            let told = &mut self.told[place as usize];
+            list[told.answers.1 as usize] = at;
+            told.answers.1 += 1;
+            if told.uncontested.is_none() && !self.standing[at as usize].contested {
+                told.uncontested = Some(self.log.entries()[at as usize].time());
+            }
+        }
+        self.told_answers = list;
+    }
+
+    /// Aliases are tried in the order of their names: only where there are too many does it matter.
+    fn order_aliases(&mut self) {
+        let Ledger { before, chains, .. } = self;
+        for list in before.iter_mut() {
+            list.sort_by_key(|before| chains.names(before.chain).get(..before.names));
+        }
+        for told in &mut self.told {
+            let first = self.chains.numbers(told.chain).first().copied().unwrap_or(NONE);
+            let list = self.before_at.get(&(told.host, first));
+            told.before = list.copied().unwrap_or(NONE);
+        }
+    }
+
+    /// Adds to the names that lead to an alias what a chain says, told first by an answer.
+    fn add_aliases(&mut self, host: u32, chain: u32, at: u32) {
+        for (names, &alias) in self.chains.numbers(chain).iter().enumerate().skip(1) {
+            let place = *self.before_at.entry((host, alias)).or_insert_with(|| {
+                self.before.push(Vec::new());
+                number(self.before.len() - 1)
+            });
+            let list = &mut self.before[place as usize];
+            let prefix = |before: &Before| self.chains.numbers(before.chain).get(..before.names);
+            let new = Before { chain, names, since: at };
+            if list.len() < MOST_ALIASES && !list.iter().any(|known| prefix(known) == prefix(&new)) {
+                list.push(new);
             }
         }
     }
 
+    fn answer(&self, at: u32) -> Answer<'_> {
+        let entry = self.entry(at);
+        let said = self.said(entry);
+        let standing = self.standing[at as usize];
+        Answer {
+            point: entry.point(),
+            host: self.ip(self.host(entry)),
+            client: Endpoint::new(self.ip(entry.client), entry.client_port),
+            resolver: self.ip(entry.resolver),
+            trusted: self.trusts(entry),
+            matched: standing.matched,
+            contested: standing.contested,
+            unsolicited: self.unsolicited(at),
+            rcode: said.rcode,
+            qtype: said.qtype,
+            names: self.chains.names(said.chain),
+            has_addresses: said.reached.0 < said.reached.1,
+            salvaged: said.salvaged,
+        }
+    }
+
+    fn ip(&self, number: u32) -> IpAddr {
+        self.log.addresses().get(number).unwrap_or(IpAddr::V4([0; 4].into()))
+    }
+
     /// All answers, in order.
-    pub fn answers(&self) -> &[Answer] {
-        &self.answers
+    pub fn answers(&self) -> impl Iterator<Item = Answer<'_>> {
+        self.responses().map(|(at, ..)| self.answer(at))
     }
 
     /// All queries, in order.
-    pub fn queries(&self) -> &[Query] {
-        &self.queries
+    pub fn queries(&self) -> impl Iterator<Item = Query<'_>> {
+        self.log.entries().iter().zip(&self.standing).filter_map(|(entry, standing)| {
+            let said = self.said(entry);
+            let name = self.log.names().get(said.qname).filter(|_| !said.response)?;
+            Some(Query {
+                point: entry.point(),
+                host: self.ip(self.host(entry)),
+                client: Endpoint::new(self.ip(entry.client), entry.client_port),
+                resolver: self.ip(entry.resolver),
+                name,
+                qtype: said.qtype,
+                answered: standing.matched,
+            })
+        })
+    }
+
+    /// The messages that are rows of the names table, in order, and whether a query matches: responses, and queries that
+    /// nobody answered.
+    pub fn rows(&self) -> impl Iterator<Item = (DnsObservation, bool)> {
+        self.log.entries().iter().zip(&self.standing).filter_map(|(entry, standing)| {
+            let said = self.said(entry);
+            let row = said.response || (said.qname != NONE && !standing.matched);
+            row.then(|| (self.log.observation(entry), standing.matched))
+        })
     }
 
     /// How many matched answers a host got.
     pub fn told(&self, host: IpAddr) -> u64 {
-        self.told.get(&host).copied().unwrap_or_default()
+        let host = self.log.addresses().find(host).and_then(|host| self.parties.get(host as usize));
+        host.map_or(0, |host| host.told)
     }
 
-    fn at(&self, host: IpAddr, ip: IpAddr) -> impl DoubleEndedIterator<Item = &Answer> {
-        self.by_address.get(&(host, ip)).into_iter().flatten().map(|&index| &self.answers[index])
+    fn known(&self, host: IpAddr, ip: IpAddr) -> Option<&Known> {
+        let (host, ip) = (self.log.addresses().find(host)?, self.log.addresses().find(ip)?);
+        self.known.get(*self.known_at.get(&(host, ip))? as usize)
     }
 
     /// The chains by which `host` knew `ip` when a flow began at `time`, newest first, each once. Answers that came
-    /// within [`LATE_ANSWER_NANOS`] afterwards count only where none came before.
-    pub fn readings(&self, host: IpAddr, ip: IpAddr, time: Timestamp) -> Vec<Reading> {
-        let Some(chains) = self.by_chain.get(&(host, ip)) else { return Vec::new() };
-        let until = |told: &Told, end: Timestamp| {
-            told.answers.partition_point(|&index| self.answers[index].point.time <= end)
-        };
-        let late = chains.values().all(|told| until(told, time) == 0);
+    /// within [`LATE_ANSWER_NANOS`] afterwards count only where none came before. If some hold the name that the client
+    /// wrote, they alone are given, and that it is so.
+    pub fn readings(
+        &self,
+        host: IpAddr,
+        ip: IpAddr,
+        time: Timestamp,
+        written: Option<&DomainName>,
+    ) -> (Vec<Reading>, bool) {
+        let Some(known) = self.known(host, ip) else { return (Vec::new(), false) };
+        let ip = self.log.addresses().find(ip).unwrap_or(NONE);
+        let chains = span(&self.told, known.told);
+        let early = |told: &Told| self.told_until(told, time).next().is_some();
+        let late = !chains.iter().any(early);
         let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
-        // Of each chain the newest answer counts, and the oldest: an alias told in between gives it further names.
-        let mut answers: Vec<(usize, &Told)> = Vec::new();
-        for told in chains.values() {
-            let count = until(told, end);
-            answers.extend(told.answers[..count].last().map(|&index| (index, told)));
-            answers.extend(
-                told.answers[..count.min(1)].first().filter(|_| count > 1).map(|&index| (index, told)),
-            );
+        let moment = Moment { ip, time, end, late };
+        if let Some(written) = written {
+            let number = self.log.names().find(written);
+            let may_hold = |told: &&Told| {
+                told.before != NONE
+                    || number.is_some_and(|name| {
+                        told.bits & bit(name) != 0 && self.chains.numbers(told.chain).contains(&name)
+                    })
+            };
+            let mut readings = self.read(chains.iter().filter(may_hold), &moment);
+            readings.retain(|reading| reading.names.contains(written));
+            if !readings.is_empty() {
+                return (readings, true);
+            }
         }
-        answers.sort_unstable_by_key(|&(index, _)| std::cmp::Reverse(index));
-        let mut readings: Vec<Reading> = Vec::new();
-        let mut known: BTreeMap<Vec<DomainName>, usize> = BTreeMap::new();
-        for (index, told) in answers {
-            let answer = &self.answers[index];
-            let ttl = answer.addresses.iter().find(|(address, _)| *address == ip).map_or(0, |(_, ttl)| *ttl);
-            let expired = time.since(answer.point.time) > i64::from(ttl) * NANOS_PER_SECOND;
+        (self.read(chains.iter(), &moment), false)
+    }
+
+    /// The answers up to a time.
+    fn told_until(&self, told: &Told, end: Timestamp) -> impl DoubleEndedIterator<Item = u32> {
+        let answers = span(&self.told_answers, told.answers);
+        // Mostly all or none.
+        let count = match (answers.first(), answers.last()) {
+            (Some(&first), _) if self.entry(first).time() > end => 0,
+            (_, Some(&last)) if self.entry(last).time() <= end => answers.len(),
+            _ => answers.partition_point(|&at| self.entry(at).time() <= end),
+        };
+        answers.iter().take(count).copied()
+    }
+
+    fn read<'t>(&self, chains: impl Iterator<Item = &'t Told>, moment: &Moment) -> Vec<Reading> {
+        // Of each chain the newest answer counts, and the oldest: an alias told in between gives it further names.
+        let mut answers: Vec<(u32, &Told)> = Vec::with_capacity(chains.size_hint().1.unwrap_or_default());
+        let mut joins = false;
+        for told in chains {
+            let mut known = self.told_until(told, moment.end);
+            answers.extend(known.next_back().map(|at| (at, told)));
+            if told.before != NONE {
+                joins = true;
+                answers.extend(known.next().map(|at| (at, told)));
+            }
+        }
+        answers.sort_unstable_by_key(|&(at, _)| std::cmp::Reverse(at));
+        let mut readings: Vec<Reading> = Vec::with_capacity(answers.len());
+        let mut seen: BTreeMap<Arc<[DomainName]>, usize> = BTreeMap::new();
+        for (at, told) in answers {
+            let entry = self.entry(at);
+            let (point, late, salvaged) = (entry.point(), moment.late, self.said(entry).salvaged);
+            let kept_nanos = i64::from(self.ttl(entry, moment.ip)) * NANOS_PER_SECOND;
+            let expired = moment.time.since(point.time) > kept_nanos;
             // An uncontested answer of before is not touched by a newer contest.
-            let contested = told.uncontested.is_none_or(|first| first > end);
-            for names in self.joined(answer) {
-                if let Some(&index) = known.get(&names) {
-                    readings[index].contested &= contested;
-                } else {
-                    known.insert(names.clone(), readings.len());
-                    let salvaged = answer.salvaged;
-                    readings.push(Reading { names, point: answer.point, expired, late, contested, salvaged });
+            let contested = told.uncontested.is_none_or(|first| first > moment.end);
+            let mut add = |names: Arc<[DomainName]>| {
+                if joins {
+                    if let Some(reading) = seen.get(&names).and_then(|&place| readings.get_mut(place)) {
+                        reading.contested &= contested;
+                        return;
+                    }
+                    seen.insert(names.clone(), readings.len());
                 }
+                readings.push(Reading { names, point, expired, late, contested, salvaged });
+            };
+            if told.before == NONE {
+                add(self.chains.shared(told.chain));
+            } else {
+                self.joined(told, at).into_iter().for_each(|names| add(names.into()));
             }
         }
         readings
     }
 
+    /// How long an answer's first record for an address may be kept.
+    fn ttl(&self, answer: &Entry, ip: u32) -> u32 {
+        let reached = self.reached(answer.body);
+        let place = reached.partition_point(|&(other, _)| other < ip);
+        reached.get(place).filter(|&&(other, _)| other == ip).map_or(0, |&(_, ttl)| ttl)
+    }
+
     /// The chain of an answer, with what earlier answers to the same host put before it: an alias a -> b told before lets an
     /// answer for b name the address a.
-    fn joined(&self, answer: &Answer) -> Vec<Vec<DomainName>> {
+    fn joined(&self, told: &Told, at: u32) -> BTreeSet<Vec<DomainName>> {
         let mut done: BTreeSet<Vec<DomainName>> = BTreeSet::new();
-        let mut open = vec![answer.names.clone()];
+        let mut open = vec![self.chains.names(told.chain).to_vec()];
+        let point = self.entry(at).point();
         let mut steps = 0;
         while let Some(chain) = open.pop() {
-            let Some(first) = chain.first() else { continue };
-            let before = self.by_alias.get(&(answer.host, first.clone()));
+            let Some(first) = chain.first().and_then(|first| self.log.names().find(first)) else { continue };
+            let before = self.before_at.get(&(told.host, first)).map(|&list| &self.before[list as usize]);
             let mut extended = false;
-            for (prefix, since) in before.into_iter().flatten() {
+            for before in before.into_iter().flatten() {
+                let prefix = self.chains.names(before.chain).get(..before.names).unwrap_or_default();
                 let apart = !prefix.iter().any(|name| chain.contains(name));
-                if *since >= answer.point || steps >= MOST_JOINED || !apart {
+                if self.entry(before.since).point() >= point || steps >= MOST_JOINED || !apart {
                     continue;
                 }
                 let longer: Vec<DomainName> = prefix.iter().chain(&chain).cloned().collect();
@@ -339,7 +777,7 @@ impl Ledger {
                 done.insert(chain);
             }
         }
-        done.into_iter().collect()
+        done
     }
 
     /// Whether the newest evidence for the address is contested and no uncontested answer gave it: conflict (a).
@@ -349,52 +787,454 @@ impl Ledger {
 
     /// Whether `host` was ever told `ip` for `name` by a trusted, matched answer.
     pub fn ever_named(&self, host: IpAddr, name: &DomainName, ip: IpAddr) -> bool {
-        let chains = self.by_chain.get(&(host, ip)).into_iter().flat_map(BTreeMap::values);
-        let ends = chains.flat_map(|told| told.answers.first().into_iter().chain(told.answers.last()));
-        let mut joined = ends.flat_map(|&index| self.joined(&self.answers[index]));
-        joined.any(|chain| chain.contains(name))
+        let (Some(known), Some(number)) = (self.known(host, ip), self.log.names().find(name)) else {
+            return false;
+        };
+        span(&self.told, known.told).iter().any(|told| {
+            if told.before == NONE {
+                return self.chains.numbers(told.chain).contains(&number);
+            }
+            let answers = span(&self.told_answers, told.answers);
+            let mut ends = answers.first().into_iter().chain(answers.last());
+            ends.any(|&at| self.joined(told, at).iter().any(|chain| chain.contains(name)))
+        })
     }
 
     /// Whether, at `time`, an answer for `name` within its time to live gave `host` addresses of `ip`'s family.
     pub fn told_otherwise(&self, host: IpAddr, name: &DomainName, ip: IpAddr, time: Timestamp) -> bool {
-        let answers = self.by_name.get(&(host, name.clone()));
-        answers.into_iter().flatten().map(|&index| &self.answers[index]).any(|answer| {
-            answer.names_something()
-                && answer.point.time <= time
-                && answer.addresses.iter().any(|(other, ttl)| {
-                    other.is_ipv4() == ip.is_ipv4()
-                        && *other != ip
-                        && time.since(answer.point.time) <= i64::from(*ttl) * NANOS_PER_SECOND
-                })
-        })
+        let addresses = self.log.addresses();
+        let (Some(host), Some(name)) = (addresses.find(host), self.log.names().find(name)) else {
+            return false;
+        };
+        let for_names = self.for_names.get_or_init(|| ForNames::of(self));
+        let ip_number = addresses.find(ip).unwrap_or(NONE);
+        for_names.told_otherwise(self, (host, name), (ip_number, ip.is_ipv4()), time)
     }
 
     /// The first answer from an untrusted resolver that gave `host` this address, no later than a late answer may be.
-    pub fn untrusted(&self, host: IpAddr, ip: IpAddr, time: Timestamp) -> Option<&Answer> {
-        self.at(host, ip).find(|answer| {
-            answer.matched && !answer.trusted && answer.point.time.since(time) <= LATE_ANSWER_NANOS
-        })
-    }
-
-    /// Whether an answer is unsolicited: it matches no query, though the captures show this host's queries, and they had
-    /// begun 5 s before.
-    pub fn is_unsolicited(&self, answer: &Answer) -> bool {
-        !answer.matched
-            && self.asking.contains(&answer.host)
-            && self.begin.is_some_and(|begin| answer.point.time.since(begin) >= DNS_PATIENCE_NANOS)
+    pub fn untrusted(&self, host: IpAddr, ip: IpAddr, time: Timestamp) -> Option<Answer<'_>> {
+        let answer = self.answer(self.known(host, ip)?.untrusted?);
+        (answer.point.time.since(time) <= LATE_ANSWER_NANOS).then_some(answer)
     }
 
     /// Whether everything that `resolver` sent to `client` are answers to nothing, though the captures show the queries of
     /// this host.
     pub fn only_forged(&self, client: Endpoint, resolver: IpAddr) -> bool {
-        self.forged.contains(&(client, resolver))
+        if self.forged.is_empty() {
+            return false;
+        }
+        let find = |ip| self.log.addresses().find(ip);
+        let pair = find(client.ip).zip(find(resolver));
+        pair.is_some_and(|(ip, resolver)| self.forged.contains(&(ip, client.port, resolver)))
     }
 
     /// The first unsolicited answer that gave `host` this address, if no other answer did.
-    pub fn only_unsolicited(&self, host: IpAddr, ip: IpAddr) -> Option<&Answer> {
-        if self.at(host, ip).any(|answer| answer.matched) {
-            return None;
+    pub fn only_unsolicited(&self, host: IpAddr, ip: IpAddr) -> Option<Answer<'_>> {
+        let known = self.known(host, ip).filter(|known| !known.matched)?;
+        known.unsolicited.map(|at| self.answer(at))
+    }
+}
+
+/// When a flow to an address began, and until when answers count for it.
+struct Moment {
+    ip: u32,
+    time: Timestamp,
+    end: Timestamp,
+    /// Whether no answer came before.
+    late: bool,
+}
+
+/// Where the members of each group begin and end once they stand side by side.
+fn ranges(groups: usize, members: impl Iterator<Item = u32>) -> Vec<(u32, u32)> {
+    let mut ranges = vec![(0, 0); groups];
+    members.for_each(|group| ranges[group as usize].1 += 1);
+    let mut end = 0;
+    for range in &mut ranges {
+        *range = (end, end + range.1);
+        end = range.1;
+    }
+    ranges
+}
+
+/// One body as told to one host.
+struct Telling {
+    host: u32,
+    chain: u32,
+    /// Its part of the teller's list.
+    parts: Range<usize>,
+    /// Whether some answer counted, was matched without counting, was unsolicited.
+    noted: [bool; 3],
+}
+
+/// Collects what hosts are told.
+#[derive(Default)]
+struct Teller {
+    tellings: Vec<Telling>,
+    /// What each telling makes known, and as what it is told; [`NONE`] as long as no answer that counts said it.
+    parts: Vec<(u32, u32)>,
+    /// By host and body.
+    telling_at: HashMap<(u32, u32), u32, RandomState>,
+    told: Vec<Told>,
+    /// By what is known, and chain.
+    told_at: HashMap<(u32, u32), u32, RandomState>,
+}
+
+impl Teller {
+    fn telling(&mut self, ledger: &mut Ledger, host: u32, body: u32) -> u32 {
+        let Teller { tellings, parts, telling_at, .. } = self;
+        let Ledger { said, reached, known_at, known, .. } = ledger;
+        *telling_at.entry((host, body)).or_insert_with(|| {
+            let said = &said[body as usize];
+            let from = parts.len();
+            for ip in distinct(span(reached, said.reached)) {
+                let place = *known_at.entry((host, ip)).or_insert_with(|| {
+                    known.push(Known::default());
+                    number(known.len() - 1)
+                });
+                parts.push((place, NONE));
+            }
+            tellings.push(Telling { host, chain: said.chain, parts: from..parts.len(), noted: [false; 3] });
+            number(tellings.len() - 1)
+        })
+    }
+
+    /// Notes an answer that says what another said before only where it stands otherwise.
+    fn note(&mut self, ledger: &mut Ledger, at: u32, telling: u32) {
+        let Teller { tellings, parts, told, told_at, .. } = self;
+        let (matched, counts) = (ledger.standing[at as usize].matched, ledger.counts(at));
+        let unsolicited = ledger.unsolicited(at);
+        let telling = &mut tellings[telling as usize];
+        let kind = match (counts, matched, unsolicited) {
+            (true, ..) => 0,
+            (false, true, _) => 1,
+            (false, false, true) => 2,
+            (false, false, false) => return,
+        };
+        if std::mem::replace(&mut telling.noted[kind], true) {
+            return;
         }
-        self.at(host, ip).find(|answer| self.is_unsolicited(answer))
+        let (host, chain) = (telling.host, telling.chain);
+        for (place, as_told) in &mut parts[telling.parts.clone()] {
+            let known = &mut ledger.known[*place as usize];
+            known.matched |= matched;
+            if matched && !counts {
+                known.untrusted.get_or_insert(at);
+            }
+            if unsolicited {
+                known.unsolicited.get_or_insert(at);
+            }
+            if counts {
+                *as_told = *told_at.entry((*place, chain)).or_insert_with(|| {
+                    told.push(Told {
+                        host,
+                        known: *place,
+                        chain,
+                        answers: (0, 0),
+                        uncontested: None,
+                        before: NONE,
+                        bits: ledger.chains.numbers(chain).iter().fold(0, |bits, &name| bits | bit(name)),
+                    });
+                    number(told.len() - 1)
+                });
+            }
+        }
+        if counts {
+            ledger.add_aliases(host, chain, at);
+        }
+    }
+}
+
+/// The answers that count for each name of a host: made when first asked for, since few flows need it.
+#[derive(Debug)]
+struct ForNames {
+    /// By host and name.
+    place_at: HashMap<(u32, u32), u32, RandomState>,
+    /// By place: its part of `answers`.
+    places: Vec<(u32, u32)>,
+    /// Ascending within each part.
+    answers: Vec<u32>,
+    /// For each [`CHECKPOINT`] answers of a part, what holds longest of all up to there.
+    checkpoints: Vec<[Longest; 2]>,
+    /// By place: where its part of `checkpoints` begins.
+    checked: Vec<u32>,
+    /// By body: the addresses with the longest times to live, as if told at time 0.
+    longest: Vec<[Longest; 2]>,
+}
+
+/// Of addresses of one family, the one that may be kept longest, and the one next to it: one of them is another than any
+/// given address, if some is.
+#[derive(Clone, Copy, Debug)]
+struct Longest {
+    first: (u32, Timestamp),
+    second: (u32, Timestamp),
+}
+
+impl Longest {
+    const NOTHING: Longest =
+        Longest { first: (NONE, Timestamp(i64::MIN)), second: (NONE, Timestamp(i64::MIN)) };
+
+    fn add(&mut self, (ip, end): (u32, Timestamp)) {
+        if ip == NONE {
+            return;
+        }
+        if self.first.0 == ip || self.first.0 == NONE {
+            self.first = (ip, self.first.1.max(end));
+        } else if end > self.first.1 {
+            self.second = std::mem::replace(&mut self.first, (ip, end));
+        } else if self.second.0 == NONE || end > self.second.1 {
+            self.second = (ip, end);
+        }
+    }
+
+    fn add_all(&mut self, other: Longest, since: Timestamp) {
+        for (ip, end) in [other.first, other.second] {
+            self.add((ip, since.plus(end.0)));
+        }
+    }
+
+    /// Whether another address than `ip` may be kept until `time`.
+    fn another(&self, ip: u32, time: Timestamp) -> bool {
+        [self.first, self.second].iter().any(|&(other, end)| other != NONE && other != ip && end >= time)
+    }
+}
+
+impl ForNames {
+    fn of(ledger: &Ledger) -> Self {
+        let mut place_at: HashMap<(u32, u32), u32, RandomState> = HashMap::default();
+        let each = || {
+            let counting = ledger.responses().filter(|&(at, ..)| ledger.counts(at));
+            counting.flat_map(|(at, entry, said)| {
+                let host = ledger.host(entry);
+                ledger.chains.numbers(said.chain).iter().map(move |&name| (at, (host, name)))
+            })
+        };
+        let mut place_of = Vec::new();
+        for (_, key) in each() {
+            let new = number(place_at.len());
+            place_of.push(*place_at.entry(key).or_insert(new));
+        }
+        let places = ranges(place_at.len(), place_of.iter().copied());
+        let mut next: Vec<u32> = places.iter().map(|&(from, _)| from).collect();
+        let mut answers = vec![NONE; place_of.len()];
+        for ((at, _), place) in each().zip(place_of) {
+            let next = &mut next[place as usize];
+            answers[*next as usize] = at;
+            *next += 1;
+        }
+        let longest = (0..number(ledger.said.len())).map(|body| {
+            let mut longest = [Longest::NOTHING; 2];
+            for &(ip, ttl) in ledger.reached(body) {
+                let family = usize::from(ledger.ip(ip).is_ipv4());
+                longest[family].add((ip, Timestamp(i64::from(ttl) * NANOS_PER_SECOND)));
+            }
+            longest
+        });
+        let longest: Vec<[Longest; 2]> = longest.collect();
+        let mut made =
+            ForNames { place_at, places, answers, checkpoints: Vec::new(), checked: Vec::new(), longest };
+        made.check(ledger);
+        made
+    }
+
+    fn check(&mut self, ledger: &Ledger) {
+        for &place in &self.places {
+            self.checked.push(number(self.checkpoints.len()));
+            let mut longest = [Longest::NOTHING; 2];
+            for answers in span(&self.answers, place).chunks(CHECKPOINT) {
+                self.checkpoints.push(longest);
+                for &at in answers {
+                    let entry = ledger.entry(at);
+                    let told = &self.longest[entry.body as usize];
+                    longest.iter_mut().zip(told).for_each(|(all, one)| all.add_all(*one, entry.time()));
+                }
+            }
+        }
+    }
+
+    fn told_otherwise(
+        &self,
+        ledger: &Ledger,
+        name: (u32, u32),
+        (ip, is_ipv4): (u32, bool),
+        time: Timestamp,
+    ) -> bool {
+        let Some(&place) = self.place_at.get(&name) else { return false };
+        let answers = span(&self.answers, self.places[place as usize]);
+        let count = answers.partition_point(|&at| ledger.entry(at).time() <= time);
+        let Some(last) = count.checked_sub(1) else { return false };
+        let family = usize::from(is_ipv4);
+        let first = self.checked[place as usize] as usize + last / CHECKPOINT;
+        self.checkpoints[first][family].another(ip, time)
+            || answers[last - last % CHECKPOINT..count].iter().any(|&at| {
+                let entry = ledger.entry(at);
+                let mut longest = Longest::NOTHING;
+                longest.add_all(self.longest[entry.body as usize][family], entry.time());
+                longest.another(ip, time)
+            })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dns::{AddressRecord, AliasRecord, DnsMessage, SectionCounts};
+    use super::super::reference;
+    use super::*;
+    use crate::model::{CaptureId, Transport};
+    use proptest::prelude::*;
+
+    fn name(index: usize) -> DomainName {
+        ["a.example", "b.example", "c.example", "d.example", "e.example"][index % 5].parse().unwrap()
+    }
+
+    /// Addresses of clients, resolvers and servers; the first two are one host.
+    fn ip(index: usize) -> IpAddr {
+        match index % 6 {
+            4 => "2001:db8::4".parse().unwrap(),
+            5 => "2001:db8::5".parse().unwrap(),
+            last => IpAddr::from([10, 0, 0, last as u8]),
+        }
+    }
+
+    fn host_of(address: IpAddr) -> IpAddr {
+        if address == ip(1) { ip(0) } else { address }
+    }
+
+    fn trusted(address: IpAddr) -> bool {
+        address != ip(3)
+    }
+
+    /// Few of everything, so that questions, answers and aliases meet by chance.
+    fn observation() -> impl Strategy<Value = DnsObservation> {
+        let record = || (0usize..5, 0usize..6, 0u32..4);
+        let lists = (proptest::collection::vec(record(), 0..4), proptest::collection::vec(record(), 0..3));
+        let ends = (0usize..3, 5000u16..5002, 2usize..4, any::<bool>());
+        let head = (any::<bool>(), 0u16..2, proptest::option::weighted(0.95, 0usize..5), 0u16..2, 0u16..4);
+        let odd = (prop_oneof![9 => Just(0u8), 1 => Just(5)], any::<bool>());
+        ((0i64..24, 1u64..60), ends, head, lists, odd).prop_map(|(at, ends, head, lists, odd)| {
+            let (client, port, resolver, tcp) = ends;
+            let (response, id, asked, qtype, rcode) = head;
+            let (addresses, aliases) = lists;
+            let addresses = addresses.into_iter().filter(|_| response);
+            let aliases = aliases.into_iter().filter(|_| response);
+            DnsObservation {
+                point: FramePoint {
+                    time: Timestamp(at.0 * NANOS_PER_SECOND / 2),
+                    capture: CaptureId(0),
+                    frame: at.1,
+                },
+                client: Endpoint::new(ip(client), port),
+                resolver: Endpoint::new(ip(resolver), 53),
+                transport: if tcp { Transport::Tcp } else { Transport::Udp },
+                message: DnsMessage {
+                    id,
+                    response,
+                    opcode: odd.0,
+                    truncated: false,
+                    rcode,
+                    qname: asked.map(name),
+                    qtype,
+                    qclass: 1,
+                    addresses: addresses
+                        .map(|(owner, at, ttl)| AddressRecord { owner: name(owner), ip: ip(at), ttl })
+                        .collect(),
+                    aliases: aliases
+                        .map(|(owner, to, ttl)| AliasRecord { owner: name(owner), target: name(to), ttl })
+                        .collect(),
+                    ttls: vec![7],
+                    svcb_hints: vec![ip(5)],
+                    salvaged: odd.1,
+                    counts: SectionCounts { answers: 1, ..SectionCounts::default() },
+                },
+            }
+        })
+    }
+
+    type Flat = (FramePoint, [IpAddr; 3], u16, [bool; 6], (u16, u16), Vec<DomainName>);
+
+    fn flat(a: &Answer<'_>) -> Flat {
+        let standing = [a.trusted, a.matched, a.contested, a.unsolicited, a.has_addresses, a.salvaged];
+        let ends = [a.host, a.client.ip, a.resolver];
+        (a.point, ends, a.client.port, standing, (a.qtype, a.rcode), a.names.to_vec())
+    }
+
+    fn flat_reference(ledger: &reference::Ledger, a: &reference::Answer) -> Flat {
+        let unsolicited = ledger.is_unsolicited(a);
+        let gives = !a.addresses.is_empty();
+        let standing = [a.trusted, a.matched, a.contested, unsolicited, gives, a.salvaged];
+        let ends = [a.host, a.client.ip, a.resolver];
+        (a.point, ends, a.client.port, standing, (a.qtype, a.rcode), a.names.clone())
+    }
+
+    /// Everything that can be asked of a ledger gets the answer of the plain one.
+    fn same_answers(messages: &[DnsObservation]) -> Result<(), TestCaseError> {
+        let begin = Some(Timestamp(0));
+        let slow = reference::Ledger::new(messages, &host_of, &trusted, begin);
+        let fast = Ledger::new(messages.iter().cloned().collect(), &host_of, &trusted, begin);
+        let queries: Vec<_> = fast
+            .queries()
+            .map(|q| (q.point, [q.host, q.resolver], q.client, q.name.clone(), q.qtype, q.answered))
+            .collect();
+        let expected: Vec<_> = slow
+            .queries()
+            .iter()
+            .map(|q| (q.point, [q.host, q.resolver], q.client, q.name.clone(), q.qtype, q.answered))
+            .collect();
+        prop_assert_eq!(queries, expected);
+        let plain = |answer: &reference::Answer| flat_reference(&slow, answer);
+        let answers: Vec<_> = fast.answers().map(|answer| flat(&answer)).collect();
+        prop_assert_eq!(answers, slow.answers().iter().map(plain).collect::<Vec<_>>());
+        for (host, other) in (0..36).map(|pair| (ip(pair / 6), ip(pair % 6))) {
+            prop_assert_eq!(fast.told(host), slow.told(host));
+            for port in [5000, 5001] {
+                let client = Endpoint::new(host, port);
+                prop_assert_eq!(fast.only_forged(client, other), slow.only_forged(client, other));
+            }
+            let unsolicited = fast.only_unsolicited(host, other).map(|answer| flat(&answer));
+            prop_assert_eq!(unsolicited, slow.only_unsolicited(host, other).map(plain));
+            for name in (0..5).map(name) {
+                let ever = slow.ever_named(host, &name, other);
+                prop_assert_eq!(fast.ever_named(host, &name, other), ever);
+            }
+            for time in (0..26).map(|half| Timestamp(half * NANOS_PER_SECOND / 2)) {
+                let readings = slow.readings(host, other, time);
+                prop_assert_eq!(fast.readings(host, other, time, None), (readings.clone(), false));
+                let untrusted = fast.untrusted(host, other, time).map(|answer| flat(&answer));
+                prop_assert_eq!(untrusted, slow.untrusted(host, other, time).map(plain));
+                for name in (0..5).map(name) {
+                    let otherwise = slow.told_otherwise(host, &name, other, time);
+                    prop_assert_eq!(fast.told_otherwise(host, &name, other, time), otherwise);
+                    let holding = readings.iter().filter(|reading| reading.names.contains(&name));
+                    let holding: Vec<Reading> = holding.cloned().collect();
+                    let some = !holding.is_empty();
+                    let expected = (if some { holding } else { readings.clone() }, some);
+                    prop_assert_eq!(fast.readings(host, other, time, Some(&name)), expected);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn it_answers_as_the_plain_ledger_does(messages in proptest::collection::vec(observation(), 0..40)) {
+            same_answers(&messages)?;
+        }
+
+        /// More answers for a name than stand between two checkpoints.
+        #[test]
+        fn it_answers_as_the_plain_ledger_does_where_one_name_is_asked_often(
+            messages in proptest::collection::vec(observation(), 60..150),
+        ) {
+            let one = |mut message: DnsObservation| {
+                message.client = Endpoint::new(ip(0), 5000);
+                (message.message.id, message.message.qtype) = (0, 1);
+                message.transport = Transport::Udp;
+                message.message.qname = message.message.qname.map(|_| name(0));
+                message
+            };
+            same_answers(&messages.into_iter().map(one).collect::<Vec<_>>())?;
+        }
     }
 }

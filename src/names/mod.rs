@@ -10,12 +10,17 @@ mod hpack;
 pub mod http;
 pub mod http2;
 mod ledger;
+mod log;
 mod observation;
+mod plain;
 pub mod quic;
+#[cfg(test)]
+mod reference;
 pub mod tls;
 
 pub use dns::{AddressRecord, AliasRecord, DnsMessage};
 pub use host::{Host, HostName};
 pub use ledger::{Answer, DNS_PATIENCE_NANOS, LATE_ANSWER_NANOS, Ledger, Query, Reading};
+pub use log::DnsLog;
 pub use observation::{AliasRow, DnsObservation, NameRow, NameSource, ServerEnds};
 pub use tls::ClientHello;

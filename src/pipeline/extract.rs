@@ -11,7 +11,7 @@ use crate::flow::{
     Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, Reassembly, TableOptions,
 };
 use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Transport};
-use crate::names::{DnsObservation, dns};
+use crate::names::{DnsLog, dns};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -71,7 +71,7 @@ pub struct Extract {
     /// Stretches of conversations.
     pub pieces: Pieces,
     /// DNS messages over UDP.
-    pub dns: Vec<DnsObservation>,
+    pub dns: DnsLog,
 }
 
 /// What all captures gave.
@@ -161,7 +161,7 @@ struct Mapper {
     upkeep: BTreeMap<String, u64>,
     without_flow: BTreeMap<String, u64>,
     spans: Spans,
-    dns: Vec<DnsObservation>,
+    dns: DnsLog,
     reassembly: Reassembly,
 }
 
@@ -189,7 +189,7 @@ impl Mapper {
             upkeep: BTreeMap::new(),
             without_flow: BTreeMap::new(),
             spans: Spans::default(),
-            dns: Vec::new(),
+            dns: DnsLog::default(),
             reassembly: Reassembly::default(),
         }
     }
@@ -223,7 +223,7 @@ impl Mapper {
             }
             return;
         }
-        let message = dns_message(packet, point).map(|message| self.keep(message));
+        let message = read_dns(packet, point, &mut self.dns);
         let observed = self.table.observe(packet, point, wire_len, message);
         self.tally(packet, observed);
     }
@@ -234,15 +234,9 @@ impl Mapper {
             return count(&mut self.without_flow, "transport-header-malformed");
         };
         let Some(&(point, _)) = datagram.frames.last() else { return };
-        let message = dns_message(&packet, point).map(|message| self.keep(message));
+        let message = read_dns(&packet, point, &mut self.dns);
         let observed = self.table.observe_datagram(&packet, &datagram.frames, message);
         self.tally(&packet, observed);
-    }
-
-    fn keep(&mut self, observation: DnsObservation) -> bool {
-        let response = observation.message.response;
-        self.dns.push(observation);
-        response
     }
 
     fn tally(&mut self, packet: &Packet<'_>, observed: Observed) {
@@ -315,23 +309,15 @@ impl Mapper {
     }
 }
 
-/// The DNS message that a UDP packet is.
-pub(super) fn dns_message(packet: &Packet<'_>, point: FramePoint) -> Option<DnsObservation> {
+/// Keeps the DNS message that a UDP packet is: whether it is a response.
+pub(super) fn read_dns(packet: &Packet<'_>, point: FramePoint, log: &mut DnsLog) -> Option<bool> {
     let Payload::Udp(udp) = packet.payload else { return None };
     if udp.src_port != dns::PORT && udp.dst_port != dns::PORT {
         return None;
     }
-    let message = dns::parse(udp.payload)?;
     let src = Endpoint::new(packet.src, udp.src_port);
     let dst = Endpoint::new(packet.dst, udp.dst_port);
-    let (client, resolver) = if message.response { (dst, src) } else { (src, dst) };
-    (resolver.port == dns::PORT).then_some(DnsObservation {
-        point,
-        client,
-        resolver,
-        transport: Transport::Udp,
-        message,
-    })
+    log.read(udp.payload, point, src, dst, Transport::Udp)
 }
 
 /// Format, resolution, byte order, compression, in words.

@@ -1,6 +1,6 @@
 //! All captures' rows, joined: what depends neither on site nor on rules.
 
-use super::extract::{Extracted, dns_message};
+use super::extract::{Extracted, read_dns};
 use crate::audit::CaptureSummary;
 use crate::decode::{Decoded, decode_datagram};
 use crate::flow::{
@@ -8,7 +8,7 @@ use crate::flow::{
     TableOptions, by_datagram, datagram, initiator, stitch, tcp_stream,
 };
 use crate::model::{CaptureId, Spans, Timestamp, Transport};
-use crate::names::{DnsObservation, dns};
+use crate::names::{DnsLog, DnsObservation, dns};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -28,7 +28,7 @@ pub(super) struct Joined {
     pub inputs: Vec<CaptureSummary>,
     pub captures: Vec<Arc<str>>,
     pub spans: Spans,
-    pub dns: Vec<DnsObservation>,
+    pub dns: DnsLog,
     pub without_flow: BTreeMap<String, u64>,
     /// Addresses to which packets were seen.
     pub reached: Vec<IpAddr>,
@@ -75,7 +75,7 @@ pub(super) fn join(extracted: Extracted) -> io::Result<Joined> {
         inputs: Vec::new(),
         captures: Vec::new(),
         spans: Spans::default(),
-        dns: Vec::new(),
+        dns: DnsLog::default(),
         without_flow: BTreeMap::new(),
         reached: Vec::new(),
         sets: Vec::new(),
@@ -87,14 +87,14 @@ pub(super) fn join(extracted: Extracted) -> io::Result<Joined> {
     for (rank, mut capture) in captures.into_iter().enumerate() {
         let id = CaptureId(rank as u32);
         if rank > 0 {
-            capture.dns.iter_mut().for_each(|observation| observation.point.capture = id);
+            capture.dns.set_capture(id);
         }
         for mut flow in capture.pieces.take_fragments() {
             flow.renumber(|_| id);
             fragments.extend(flow.fragments);
         }
         joined.sets.push(Set { first: 0, capture: id, pieces: capture.pieces });
-        joined.dns.append(&mut capture.dns);
+        joined.dns.append(capture.dns);
         joined.spans.merge(&capture.summary.spans);
         joined.captures.push(capture.summary.path.clone());
         joined.inputs.push(capture.summary);
@@ -105,7 +105,6 @@ pub(super) fn join(extracted: Extracted) -> io::Result<Joined> {
     }
     joined.stitch()?;
     joined.dns_over_tcp()?;
-    joined.dns.sort_by_key(|observation| observation.point);
     let mut reached: Vec<IpAddr> = joined.sets.iter().flat_map(|set| set.pieces.reached()).collect();
     reached.sort_unstable();
     reached.dedup();
@@ -131,9 +130,7 @@ impl Joined {
             else {
                 return false;
             };
-            let message = if datagram.whole { dns_message(&packet, point) } else { None };
-            let response = message.as_ref().map(|message| message.message.response);
-            dns.extend(message);
+            let response = if datagram.whole { read_dns(&packet, point, dns) } else { None };
             // A stretch is of one capture: a datagram over two is counted in one of each, and stitched.
             let new = |capture| FlowTable::new(options, capture);
             let table = tables.entry(point.capture).or_insert_with(|| new(point.capture));

@@ -38,22 +38,11 @@ fn records(
 }
 
 /// Rows of the names table: each response, each query that nobody answered, each server name.
-fn name_rows(joined: &Joined, records: &[FlowRecord], host_of: &dyn Fn(IpAddr) -> IpAddr) -> Vec<NameRow> {
-    let begin = joined.spans.range().map(|(first, _)| first);
-    let ledger = Ledger::new(&joined.dns, host_of, &|_| true, begin);
+fn name_rows(joined: &Joined, records: &[FlowRecord], ledger: &Ledger) -> Vec<NameRow> {
     let name = |id: CaptureId| joined.captures.get(id.0 as usize).cloned().unwrap_or_else(|| Arc::from(""));
-    // The ledger holds answers and queries in the order of the (sorted) observations.
-    let mut answers = ledger.answers().iter();
-    let mut queries = ledger.queries().iter();
     let mut rows: Vec<NameRow> = Vec::new();
-    for observation in &joined.dns {
-        let capture = name(observation.point.capture);
-        if observation.message.response {
-            let matched = answers.next().is_some_and(|answer| answer.matched);
-            rows.push(NameRow::of_dns(observation, capture, matched));
-        } else if observation.message.qname.is_some() && !queries.next().is_some_and(|query| query.answered) {
-            rows.push(NameRow::of_dns(observation, capture, false));
-        }
+    for (observation, matched) in ledger.rows() {
+        rows.push(NameRow::of_dns(&observation, name(observation.point.capture), matched));
     }
     for record in records {
         let Some(point) = record.named_at else { continue };
@@ -95,7 +84,9 @@ fn recount(inputs: &mut [CaptureSummary], records: &[FlowRecord], names: &[NameR
 pub fn whole(extracted: Extracted) -> io::Result<(Vec<FlowRecord>, Vec<NameRow>, Vec<CaptureSummary>)> {
     let mut joined = join(extracted)?;
     let records = records(&joined, &|ip| ip, &|_, _| false)?;
-    let names = name_rows(&joined, &records, &|ip| ip);
+    let begin = joined.spans.range().map(|(first, _)| first);
+    let ledger = Ledger::new(std::mem::take(&mut joined.dns), &|ip| ip, &|_| true, begin);
+    let names = name_rows(&joined, &records, &ledger);
     recount(&mut joined.inputs, &records, &names);
     Ok((records, names, joined.inputs))
 }
@@ -110,11 +101,11 @@ pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> io::Result<J
     let host_of = |ip: IpAddr| site.host_of(ip);
     let is_service = |transport: Transport, port: u16| matrix.names_port(transport, port);
     let records = records(&joined, &host_of, &is_service)?;
-    let names = name_rows(&joined, &records, &host_of);
-    recount(&mut joined.inputs, &records, &names);
     let begin = joined.spans.range().map(|(first, _)| first);
     let trusted = |ip: IpAddr| site.is_resolver(ip);
-    let ledger = Ledger::new(&joined.dns, &host_of, &trusted, begin);
+    let ledger = Ledger::new(std::mem::take(&mut joined.dns), &host_of, &trusted, begin);
+    let names = name_rows(&joined, &records, &ledger);
+    recount(&mut joined.inputs, &records, &names);
     let case = Case {
         matrix,
         site,

@@ -13,7 +13,7 @@ pub use sink::StoreError;
 
 use crate::audit::CaptureSummary;
 use crate::flow::{FlowRecord, Pieces};
-use crate::names::{DnsObservation, NameRow};
+use crate::names::{DnsLog, NameRow};
 use crate::verdict::VerdictRow;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -177,10 +177,10 @@ pub fn write_partial_flows<'a>(
 /// If the format is unknown or the file cannot be written.
 pub fn write_partial_names<'a>(
     path: &str,
-    captures: impl Iterator<Item = (&'a Arc<str>, &'a [DnsObservation])>,
+    captures: impl Iterator<Item = (&'a Arc<str>, &'a DnsLog)>,
 ) -> Result<(), StoreError> {
     let rows = captures
-        .flat_map(|(capture, dns)| dns.iter().map(move |message| PartialNameRow::of(message, capture)));
+        .flat_map(|(capture, dns)| dns.iter().map(move |message| PartialNameRow::of(&message, capture)));
     write_rows(path, true, rows.map(Cow::<PartialNameRow>::Owned))
 }
 
@@ -454,7 +454,7 @@ mod tests {
         PartialCapture {
             summary: summary(path),
             pieces: vec![piece, bare],
-            dns: vec![serde_json::from_value(message).unwrap()],
+            dns: [serde_json::from_value(message).unwrap()].into_iter().collect(),
         }
     }
 
@@ -478,7 +478,7 @@ mod tests {
         let packed: Vec<(Arc<str>, Pieces)> =
             of().map(|(path, capture)| (path.clone(), capture.pieces.iter().cloned().collect())).collect();
         write_partial_flows(&flows, packed.iter().map(|(path, pieces)| (path, pieces))).unwrap();
-        write_partial_names(&names, of().map(|(path, capture)| (path, &*capture.dns))).unwrap();
+        write_partial_names(&names, of().map(|(path, capture)| (path, &capture.dns))).unwrap();
         let summaries: Vec<CaptureSummary> = captures.iter().map(|capture| capture.summary.clone()).collect();
         write_summary(&tallies, &summaries).unwrap();
         [vec![flows], vec![names], vec![tallies]]

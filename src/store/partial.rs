@@ -4,7 +4,7 @@ use super::{Format, StoreError, read_json_lines, read_summaries};
 use crate::audit::CaptureSummary;
 use crate::flow::{InitiatorBy, PartialFlow, initiator};
 use crate::model::{CaptureId, DomainName, Timestamp, Transport};
-use crate::names::{AliasRow, DnsObservation, NameRow, NameSource};
+use crate::names::{AliasRow, DnsLog, DnsObservation, NameRow, NameSource};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -207,7 +207,7 @@ pub struct PartialCapture {
     /// Stretches of conversations. Their points carry capture number 0.
     pub pieces: Vec<PartialFlow>,
     /// DNS messages. Their points carry capture number 0.
-    pub dns: Vec<DnsObservation>,
+    pub dns: DnsLog,
 }
 
 /// What of a partial row counts.
@@ -285,7 +285,7 @@ fn add_capture(
         )),
         None => {
             index_of.insert(summary.path.clone(), captures.len());
-            captures.push(PartialCapture { summary, pieces: Vec::new(), dns: Vec::new() });
+            captures.push(PartialCapture { summary, pieces: Vec::new(), dns: DnsLog::default() });
             Ok(())
         }
     }

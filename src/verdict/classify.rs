@@ -256,7 +256,7 @@ impl<'a> Classifier<'a> {
                 proxied: true,
             };
             let reading = target.name.clone().map(|name| Reading {
-                names: vec![name],
+                names: [name].into(),
                 point: flow.named_at.or(flow.begin).unwrap_or_default(),
                 expired: false,
                 late: false,
@@ -275,19 +275,13 @@ impl<'a> Classifier<'a> {
             proxied: false,
         };
         let host = self.site.host_of(flow.initiator_ip);
-        let mut readings = self.ledger.readings(host, flow.responder_ip, flow.first_ts);
         let written = flow
             .server_name
             .clone()
             .or_else(|| flow.http_host.as_ref().and_then(|host| host.parse::<DomainName>().ok()))
             .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
-        let mut corroborated = false;
-        if let Some(name) = &written
-            && readings.iter().any(|reading| reading.names.contains(name))
-        {
-            readings.retain(|reading| reading.names.contains(name));
-            corroborated = true;
-        }
+        let (readings, corroborated) =
+            self.ledger.readings(host, flow.responder_ip, flow.first_ts, written.as_ref());
         Evidence { dest, readings, written, inner: None, corroborated, proxied: false }
     }
 
@@ -298,7 +292,7 @@ impl<'a> Classifier<'a> {
             .filter_map(|reading| {
                 Some(NameEvidence {
                     name: reading.names.first()?.clone(),
-                    chain: reading.names.clone(),
+                    chain: reading.names.to_vec(),
                     source: if evidence.proxied {
                         NameEvidenceSource::Proxy
                     } else {

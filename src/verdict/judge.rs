@@ -307,7 +307,7 @@ impl Work<'_, '_> {
                     query.point.time,
                     query.client.ip,
                     frame,
-                    &query.name,
+                    query.name,
                 ));
             }
         }
@@ -337,7 +337,7 @@ impl Work<'_, '_> {
     fn unsolicited(&mut self) {
         let ledger = self.case.ledger;
         let site = self.case.site;
-        for answer in ledger.answers().iter().filter(|answer| ledger.is_unsolicited(answer)) {
+        for answer in ledger.answers().filter(|answer| answer.unsolicited) {
             let roles = site.roles_of(answer.client.ip);
             if !self.classifier.is_subject(roles) {
                 continue;
@@ -389,18 +389,18 @@ impl Work<'_, '_> {
         let spans = self.case.spans;
         let mut lookups: BTreeMap<(IpAddr, &DomainName), Lookup<'_>> = BTreeMap::new();
         for query in ledger.queries() {
-            let lookup = lookups.entry((query.host, &query.name)).or_default();
+            let lookup = lookups.entry((query.host, query.name)).or_default();
             lookup.queries.push((query.point.time, query.client.ip, self.findings.frame(query.point)));
             lookup.any_answered |= query.answered;
         }
-        for answer in ledger.answers().iter().filter(|answer| answer.matched) {
+        for answer in ledger.answers().filter(|answer| answer.matched) {
             let Some(name) = answer.names.first() else { continue };
             if let Some(lookup) = lookups.get_mut(&(answer.host, name)) {
                 match BLOCKING_RCODES.iter().find(|(code, _)| *code == answer.rcode) {
                     Some((_, word)) => {
                         lookup.refusals.push((word, answer));
                     }
-                    None => lookup.resolved |= !answer.addresses.is_empty(),
+                    None => lookup.resolved |= answer.has_addresses,
                 }
             }
         }
@@ -506,7 +506,7 @@ struct Lookup<'a> {
     queries: Vec<(Timestamp, IpAddr, EvidenceFrame)>,
     any_answered: bool,
     resolved: bool,
-    refusals: Vec<(&'static str, &'a Answer)>,
+    refusals: Vec<(&'static str, Answer<'a>)>,
 }
 
 /// The page's name for a rule's destination.
@@ -546,11 +546,11 @@ fn quality(case: &Case<'_>, judged: &[Judged]) -> CaptureQuality {
 fn names_quality(case: &Case<'_>, judged: &[Judged], encrypted: &Encrypted) -> NamesQuality {
     let ledger = case.ledger;
     let count =
-        |of: &dyn Fn(&Answer) -> bool| ledger.answers().iter().filter(|answer| of(answer)).count() as u64;
+        |of: &dyn Fn(&Answer<'_>) -> bool| ledger.answers().filter(|answer| of(answer)).count() as u64;
     let mut quality = NamesQuality {
-        queries: ledger.queries().len() as u64,
-        unanswered: ledger.queries().iter().filter(|query| !query.answered).count() as u64,
-        responses: ledger.answers().len() as u64,
+        queries: ledger.queries().count() as u64,
+        unanswered: ledger.queries().filter(|query| !query.answered).count() as u64,
+        responses: ledger.answers().count() as u64,
         unmatched: count(&|answer| !answer.matched),
         untrusted: count(&|answer| !answer.trusted),
         contested: count(&|answer| answer.contested),

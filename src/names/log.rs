@@ -1,0 +1,650 @@
+//! All DNS messages of one or several captures, each as small as can be: names, addresses and what messages say are kept
+//! once; of a message that says what another said before, 40 bytes remain.
+
+use super::dns::{self, AddressRecord, AliasRecord, DnsMessage, SectionCounts};
+use super::observation::DnsObservation;
+use super::plain::{self, Plain, Taker};
+use crate::model::{CaptureId, DomainName, Endpoint, FramePoint, Timestamp, Transport};
+use foldhash::fast::RandomState;
+use hashbrown::HashTable;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::net::IpAddr;
+
+/// The number of nothing: no log holds so many messages (160 GiB).
+pub(super) const NONE: u32 = u32::MAX;
+
+/// A number of one of many. They are stored as 32 bits: what they number takes more than 16 bytes each, so memory ends
+/// before they do.
+#[inline]
+pub(super) fn number(index: usize) -> u32 {
+    index as u32
+}
+
+/// Values by number, each once. Hashing is seeded: what is kept here comes from captures.
+#[derive(Clone)]
+pub(super) struct Distinct<T> {
+    values: Vec<T>,
+    table: HashTable<u32>,
+    seed: RandomState,
+}
+
+impl<T> Default for Distinct<T> {
+    fn default() -> Self {
+        Distinct { values: Vec::new(), table: HashTable::new(), seed: RandomState::default() }
+    }
+}
+
+impl<T> Distinct<T> {
+    #[inline]
+    pub(super) fn get(&self, number: u32) -> Option<&T> {
+        self.values.get(number as usize)
+    }
+
+    pub(super) fn values(&self) -> &[T] {
+        &self.values
+    }
+
+    /// The number of a value, if it is here. `key` is the part by which values differ.
+    #[inline]
+    pub(super) fn find<K: Hash + Eq + ?Sized>(&self, key: &K, key_of: impl Fn(&T) -> &K) -> Option<u32> {
+        let hash = self.seed.hash_one(key);
+        self.table.find(hash, |&at| self.get(at).is_some_and(|value| key_of(value) == key)).copied()
+    }
+
+    /// The number of a value, which is made if it is new.
+    #[inline]
+    pub(super) fn intern<K: Hash + Eq + ?Sized>(
+        &mut self,
+        key: &K,
+        key_of: impl Fn(&T) -> &K,
+        make: impl FnOnce() -> T,
+    ) -> u32 {
+        let hash = self.seed.hash_one(key);
+        let values = &self.values;
+        let same = |&at: &u32| values.get(at as usize).is_some_and(|value| key_of(value) == key);
+        if let Some(&found) = self.table.find(hash, same) {
+            return found;
+        }
+        let new = number(self.values.len());
+        self.values.push(make());
+        let (values, seed) = (&self.values, &self.seed);
+        let rehash = |&at: &u32| values.get(at as usize).map_or(0, |value| seed.hash_one(key_of(value)));
+        self.table.insert_unique(hash, new, rehash);
+        new
+    }
+}
+
+/// Domain names by number.
+#[derive(Clone, Default)]
+pub(super) struct Names(Distinct<DomainName>);
+
+fn text(name: &DomainName) -> &[u8] {
+    name.as_str().as_bytes()
+}
+
+impl Names {
+    pub(super) fn get(&self, number: u32) -> Option<&DomainName> {
+        self.0.get(number)
+    }
+
+    pub(super) fn find(&self, name: &DomainName) -> Option<u32> {
+        self.0.find(text(name), text)
+    }
+
+    fn intern(&mut self, name: &DomainName) -> u32 {
+        self.0.intern(text(name), text, || name.clone())
+    }
+}
+
+/// Addresses by number.
+#[derive(Clone, Default)]
+pub(super) struct Addresses(Distinct<IpAddr>);
+
+impl Addresses {
+    pub(super) fn get(&self, number: u32) -> Option<IpAddr> {
+        self.0.get(number).copied()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.values().len()
+    }
+
+    pub(super) fn find(&self, ip: IpAddr) -> Option<u32> {
+        self.0.find(&ip, |ip| ip)
+    }
+
+    pub(super) fn intern(&mut self, ip: IpAddr) -> u32 {
+        self.0.intern(&ip, |ip| ip, || ip)
+    }
+}
+
+/// What messages say, by number: everything but their identifiers, in words of four bytes (see [`Body`]).
+#[derive(Clone, Default)]
+struct Bodies {
+    bytes: Vec<u8>,
+    /// Where each begins, and how many bytes it has.
+    places: Vec<(usize, u32)>,
+    table: HashTable<u32>,
+    seed: RandomState,
+}
+
+impl Bodies {
+    #[inline]
+    fn get(&self, number: u32) -> &[u8] {
+        let place = self.places.get(number as usize);
+        place.and_then(|&(start, length)| self.bytes.get(start..start + length as usize)).unwrap_or_default()
+    }
+
+    #[inline]
+    fn intern(&mut self, body: &[u8]) -> u32 {
+        let hash = self.seed.hash_one(body);
+        if let Some(&found) = self.table.find(hash, |&at| self.get(at) == body) {
+            return found;
+        }
+        let new = number(self.places.len());
+        self.places.push((self.bytes.len(), number(body.len())));
+        self.bytes.extend_from_slice(body);
+        let Bodies { bytes, places, table, seed } = self;
+        table.insert_unique(hash, new, |&at| {
+            let place = places.get(at as usize).copied().unwrap_or_default();
+            seed.hash_one(bytes.get(place.0..place.0 + place.1 as usize).unwrap_or_default())
+        });
+        new
+    }
+}
+
+/// A message without its identifier, names and addresses by number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Body {
+    pub response: bool,
+    pub truncated: bool,
+    pub salvaged: bool,
+    pub opcode: u8,
+    pub rcode: u16,
+    /// [`NONE`] without question.
+    pub qname: u32,
+    pub qtype: u16,
+    pub qclass: u16,
+    pub counts: SectionCounts,
+    /// Owner, address, time to live.
+    pub addresses: Vec<[u32; 3]>,
+    /// Owner, target, time to live.
+    pub aliases: Vec<[u32; 3]>,
+    pub ttls: Vec<u32>,
+    pub hints: Vec<u32>,
+}
+
+/// Words of a body before its lists.
+const HEAD_WORDS: usize = 8;
+
+fn pair(high: u16, low: u16) -> u32 {
+    (u32::from(high) << 16) | u32::from(low)
+}
+
+fn halves(word: u32) -> (u16, u16) {
+    ((word >> 16) as u16, word as u16)
+}
+
+impl Body {
+    fn clear(&mut self) {
+        self.addresses.clear();
+        self.aliases.clear();
+        self.ttls.clear();
+        self.hints.clear();
+    }
+
+    /// Writes the words.
+    fn write(&self, out: &mut Vec<u8>) {
+        let flags = u16::from(self.response)
+            | (u16::from(self.truncated) << 1)
+            | (u16::from(self.salvaged) << 2)
+            | (u16::from(self.opcode) << 3);
+        let counts = &self.counts;
+        let head: [u32; HEAD_WORDS] = [
+            pair(flags, self.rcode),
+            self.qname,
+            pair(self.qtype, self.qclass),
+            pair(counts.questions, counts.answers),
+            pair(counts.authorities, counts.additionals),
+            number(self.addresses.len()),
+            number(self.aliases.len()),
+            number(self.ttls.len()),
+        ];
+        out.clear();
+        let records = self.addresses.iter().chain(&self.aliases).flatten();
+        for word in head.iter().chain(records).chain(&self.ttls).chain(&self.hints) {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+    }
+
+    /// Reads what [`Body::write`] wrote; `self` is overwritten.
+    fn read(&mut self, bytes: &[u8]) {
+        self.clear();
+        let mut words = bytes.as_chunks::<4>().0.iter().map(|&word| u32::from_le_bytes(word));
+        let mut next = || words.next().unwrap_or_default();
+        let (flags, rcode) = halves(next());
+        self.response = flags & 1 != 0;
+        self.truncated = flags & 2 != 0;
+        self.salvaged = flags & 4 != 0;
+        self.opcode = (flags >> 3) as u8;
+        self.rcode = rcode;
+        self.qname = next();
+        (self.qtype, self.qclass) = halves(next());
+        (self.counts.questions, self.counts.answers) = halves(next());
+        (self.counts.authorities, self.counts.additionals) = halves(next());
+        let (addresses, aliases, ttls) = (next(), next(), next());
+        for (list, count) in [(&mut self.addresses, addresses), (&mut self.aliases, aliases)] {
+            for _ in 0..count {
+                list.push([next(), next(), next()]);
+            }
+        }
+        for _ in 0..ttls {
+            self.ttls.push(next());
+        }
+        self.hints.extend(words);
+    }
+}
+
+/// One message: where it stands, between whom, and the number of what it says.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    time: Timestamp,
+    frame: u64,
+    capture: CaptureId,
+    pub client: u32,
+    pub resolver: u32,
+    pub body: u32,
+    pub client_port: u16,
+    pub resolver_port: u16,
+    pub id: u16,
+    /// The IANA number.
+    pub transport: u8,
+}
+
+impl Entry {
+    pub(super) fn time(&self) -> Timestamp {
+        self.time
+    }
+
+    pub(super) fn point(&self) -> FramePoint {
+        FramePoint { time: self.time, capture: self.capture, frame: self.frame }
+    }
+}
+
+/// DNS messages in the order in which they were kept.
+#[derive(Clone, Default)]
+pub struct DnsLog {
+    names: Names,
+    addresses: Addresses,
+    bodies: Bodies,
+    entries: Vec<Entry>,
+    /// The message at hand, and its words: reused.
+    body: Body,
+    words: Vec<u8>,
+}
+
+impl DnsLog {
+    /// Reads one message (without TCP's length prefix) and keeps it: whether it is a response. `None` if it is no plausible
+    /// message, or its server's port is not 53.
+    pub fn read(
+        &mut self,
+        bytes: &[u8],
+        point: FramePoint,
+        src: Endpoint,
+        dst: Endpoint,
+        transport: Transport,
+    ) -> Option<bool> {
+        let ends = |response| if response { (dst, src) } else { (src, dst) };
+        self.body.clear();
+        if let Some(plain) = plain::read(bytes, &mut Keeper { log: self }) {
+            let (client, resolver) = ends(plain.response);
+            if !dns::is_dns_port(resolver.port) {
+                return None;
+            }
+            self.take_plain(&plain);
+            self.keep(point, client, resolver, transport, plain.id);
+            return Some(plain.response);
+        }
+        let message = dns::parse_any(bytes)?;
+        let (client, resolver) = ends(message.response);
+        if !dns::is_dns_port(resolver.port) {
+            return None;
+        }
+        let response = message.response;
+        self.push(DnsObservation { point, client, resolver, transport, message });
+        Some(response)
+    }
+
+    fn take_plain(&mut self, plain: &Plain<u32>) {
+        let body = &mut self.body;
+        (body.response, body.truncated, body.salvaged) = (plain.response, plain.truncated, false);
+        (body.opcode, body.rcode) = (0, plain.rcode);
+        (body.qname, body.qtype, body.qclass) = (plain.qname, plain.qtype, dns::CLASS_IN);
+        body.counts = plain.counts;
+    }
+
+    /// Keeps a message.
+    pub fn push(&mut self, observation: DnsObservation) {
+        let message = &observation.message;
+        let DnsLog { names, addresses, body, .. } = self;
+        body.clear();
+        (body.response, body.truncated) = (message.response, message.truncated);
+        (body.salvaged, body.opcode, body.rcode) = (message.salvaged, message.opcode, message.rcode);
+        body.qname = message.qname.as_ref().map_or(NONE, |name| names.intern(name));
+        (body.qtype, body.qclass, body.counts) = (message.qtype, message.qclass, message.counts);
+        for AddressRecord { owner, ip, ttl } in &message.addresses {
+            body.addresses.push([names.intern(owner), addresses.intern(*ip), *ttl]);
+        }
+        for AliasRecord { owner, target, ttl } in &message.aliases {
+            body.aliases.push([names.intern(owner), names.intern(target), *ttl]);
+        }
+        body.ttls.extend_from_slice(&message.ttls);
+        body.hints.extend(message.svcb_hints.iter().map(|ip| addresses.intern(*ip)));
+        let DnsObservation { point, client, resolver, transport, .. } = observation;
+        self.keep(point, client, resolver, transport, observation.message.id);
+    }
+
+    /// Keeps the message at hand.
+    fn keep(
+        &mut self,
+        point: FramePoint,
+        client: Endpoint,
+        resolver: Endpoint,
+        transport: Transport,
+        id: u16,
+    ) {
+        self.body.write(&mut self.words);
+        self.entries.push(Entry {
+            time: point.time,
+            frame: point.frame,
+            capture: point.capture,
+            client: self.addresses.intern(client.ip),
+            resolver: self.addresses.intern(resolver.ip),
+            body: self.bodies.intern(&self.words),
+            client_port: client.port,
+            resolver_port: resolver.port,
+            id,
+            transport: transport.number(),
+        });
+    }
+
+    /// How many messages there are.
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The messages.
+    pub fn iter(&self) -> impl Iterator<Item = DnsObservation> {
+        self.entries.iter().map(|entry| self.observation(entry))
+    }
+
+    /// Says of which capture all messages are.
+    pub fn set_capture(&mut self, capture: CaptureId) {
+        self.entries.iter_mut().for_each(|entry| entry.capture = capture);
+    }
+
+    /// Adds all messages of another log behind those of this one.
+    pub fn append(&mut self, other: DnsLog) {
+        if self.is_empty() {
+            *self = other;
+            return;
+        }
+        let names: Vec<u32> = other.names.0.values().iter().map(|name| self.names.intern(name)).collect();
+        let addresses: Vec<u32> =
+            other.addresses.0.values().iter().map(|&ip| self.addresses.intern(ip)).collect();
+        let here = |numbers: &[u32], there: u32| numbers.get(there as usize).copied().unwrap_or(NONE);
+        let body = &mut self.body;
+        let mut bodies = Vec::with_capacity(other.bodies.places.len());
+        for place in 0..other.bodies.places.len() {
+            body.read(other.bodies.get(number(place)));
+            body.qname = here(&names, body.qname);
+            for [owner, ip, _] in &mut body.addresses {
+                (*owner, *ip) = (here(&names, *owner), here(&addresses, *ip));
+            }
+            for [owner, target, _] in &mut body.aliases {
+                (*owner, *target) = (here(&names, *owner), here(&names, *target));
+            }
+            body.hints.iter_mut().for_each(|ip| *ip = here(&addresses, *ip));
+            body.write(&mut self.words);
+            bodies.push(self.bodies.intern(&self.words));
+        }
+        self.entries.extend(other.entries.into_iter().map(|entry| Entry {
+            client: here(&addresses, entry.client),
+            resolver: here(&addresses, entry.resolver),
+            body: here(&bodies, entry.body),
+            ..entry
+        }));
+    }
+
+    /// Puts the messages in the order of their frames; messages of one frame stay in the order in which they were kept.
+    pub fn sort(&mut self) {
+        self.entries.sort_by_key(Entry::point);
+    }
+
+    pub(super) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(super) fn names(&self) -> &Names {
+        &self.names
+    }
+
+    pub(super) fn addresses(&self) -> &Addresses {
+        &self.addresses
+    }
+
+    pub(super) fn addresses_mut(&mut self) -> &mut Addresses {
+        &mut self.addresses
+    }
+
+    /// Hands over what messages say, by number.
+    pub(super) fn each_body(&self, mut take: impl FnMut(&Body)) {
+        let mut body = Body::default();
+        for place in 0..self.bodies.places.len() {
+            body.read(self.bodies.get(number(place)));
+            take(&body);
+        }
+    }
+
+    pub(super) fn observation(&self, entry: &Entry) -> DnsObservation {
+        let mut body = Body::default();
+        body.read(self.bodies.get(entry.body));
+        let name = |number: u32| self.names.get(number).cloned().unwrap_or_else(DomainName::root);
+        let ip = |number: u32| self.addresses.get(number).unwrap_or(IpAddr::V4([0; 4].into()));
+        DnsObservation {
+            point: entry.point(),
+            client: Endpoint::new(ip(entry.client), entry.client_port),
+            resolver: Endpoint::new(ip(entry.resolver), entry.resolver_port),
+            transport: Transport::from_number(entry.transport),
+            message: DnsMessage {
+                id: entry.id,
+                response: body.response,
+                opcode: body.opcode,
+                truncated: body.truncated,
+                rcode: body.rcode,
+                qname: (body.qname != NONE).then(|| name(body.qname)),
+                qtype: body.qtype,
+                qclass: body.qclass,
+                addresses: body
+                    .addresses
+                    .iter()
+                    .map(|&[owner, address, ttl]| AddressRecord { owner: name(owner), ip: ip(address), ttl })
+                    .collect(),
+                aliases: body
+                    .aliases
+                    .iter()
+                    .map(|&[owner, target, ttl]| AliasRecord {
+                        owner: name(owner),
+                        target: name(target),
+                        ttl,
+                    })
+                    .collect(),
+                ttls: body.ttls,
+                svcb_hints: body.hints.iter().map(|&hint| ip(hint)).collect(),
+                salvaged: body.salvaged,
+                counts: body.counts,
+            },
+        }
+    }
+}
+
+/// Takes a plain message into the body at hand.
+struct Keeper<'l> {
+    log: &'l mut DnsLog,
+}
+
+impl Taker for Keeper<'_> {
+    type Name = u32;
+
+    #[inline]
+    fn name(&mut self, name: &[u8]) -> u32 {
+        self.log.names.0.intern(name, text, || plain::domain_name(name))
+    }
+
+    #[inline]
+    fn address(&mut self, owner: u32, ip: IpAddr, ttl: u32) {
+        let ip = self.log.addresses.intern(ip);
+        self.log.body.addresses.push([owner, ip, ttl]);
+        self.log.body.ttls.push(ttl);
+    }
+
+    #[inline]
+    fn alias(&mut self, owner: u32, target: u32, ttl: u32) {
+        self.log.body.aliases.push([owner, target, ttl]);
+        self.log.body.ttls.push(ttl);
+    }
+}
+
+impl Extend<DnsObservation> for DnsLog {
+    fn extend<I: IntoIterator<Item = DnsObservation>>(&mut self, messages: I) {
+        messages.into_iter().for_each(|message| self.push(message));
+    }
+}
+
+impl FromIterator<DnsObservation> for DnsLog {
+    fn from_iter<I: IntoIterator<Item = DnsObservation>>(messages: I) -> Self {
+        let mut log = DnsLog::default();
+        log.extend(messages);
+        log
+    }
+}
+
+/// The same messages in the same order, however they are numbered inside.
+impl PartialEq for DnsLog {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl fmt::Debug for DnsLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    type Read = (Vec<u8>, FramePoint, Endpoint, Endpoint, Transport);
+
+    /// A question, or an answer of A, AAAA, CNAME, TXT and HTTPS records; some are cut.
+    fn wire() -> impl Strategy<Value = Vec<u8>> {
+        let record = prop_oneof![
+            any::<u8>().prop_map(|last| [&[0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2][..], &[last]].concat()),
+            (0u8..4).prop_map(|last| [&[0, 28, 0, 1, 0, 0, 0, 9, 0, 16][..], &[last; 16]].concat()),
+            Just([0, 5, 0, 1, 0, 0, 0, 9, 0, 2, 0xc0, 14].to_vec()),
+            Just([0, 16, 0, 1, 0, 0, 0, 9, 0, 2, 1, b't'].to_vec()),
+            Just([0, 65, 0, 1, 0, 0, 0, 9, 0, 11, 0, 1, 0, 0, 4, 0, 4, 192, 0, 2, 9].to_vec()),
+        ];
+        let records = proptest::collection::vec(record, 0..4);
+        let letter = prop_oneof![Just(b'a'), Just(b'B'), Just(b' ')];
+        (any::<bool>(), any::<bool>(), letter, records, 0usize..3).prop_map(
+            |(response, id, letter, records, cut)| {
+                let records = if response { records } else { Vec::new() };
+                let flags = if response { 0x81 } else { 1 };
+                let mut wire = vec![0, u8::from(id), flags, 0, 0, 1, 0, records.len() as u8, 0, 0, 0, 0];
+                wire.extend([1, letter, 3, b'o', b'r', b'g', 0, 0, 1, 0, 1]);
+                for record in records {
+                    wire.extend([0xc0, 12]);
+                    wire.extend(record);
+                }
+                wire.truncate(wire.len() - if cut == 1 { 3 } else { 0 });
+                wire
+            },
+        )
+    }
+
+    fn message() -> impl Strategy<Value = Read> {
+        let end = || (0u8..3, prop_oneof![Just(53), 5000u16..5002]);
+        (wire(), -2i64..3, 0u64..3, end(), end(), any::<bool>()).prop_map(|(wire, time, frame, a, b, tcp)| {
+            let end = |(last, port)| Endpoint::new(IpAddr::from([10, 0, 0, last]), port);
+            let point = FramePoint { time: Timestamp(time), capture: CaptureId(0), frame };
+            (wire, point, end(a), end(b), if tcp { Transport::Tcp } else { Transport::Udp })
+        })
+    }
+
+    fn whole((wire, point, src, dst, transport): &Read) -> Option<DnsObservation> {
+        let message = dns::parse(wire)?;
+        let (client, resolver) = if message.response { (*dst, *src) } else { (*src, *dst) };
+        let (point, transport) = (*point, *transport);
+        (resolver.port == 53).then_some(DnsObservation { point, client, resolver, transport, message })
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_read_comes_back_as_whole_messages(messages in proptest::collection::vec(message(), 0..30)) {
+            let mut log = DnsLog::default();
+            let mut expected = Vec::new();
+            for message in &messages {
+                let (wire, point, src, dst, transport) = message;
+                let response = log.read(wire, *point, *src, *dst, *transport);
+                let observation = whole(message);
+                prop_assert_eq!(response, observation.as_ref().map(|o| o.message.response));
+                expected.extend(observation);
+            }
+            prop_assert_eq!(log.len(), expected.len());
+            prop_assert_eq!(log.iter().collect::<Vec<_>>(), expected.clone());
+            prop_assert_eq!(&log, &expected.iter().cloned().collect::<DnsLog>());
+            log.sort();
+            log.set_capture(CaptureId(3));
+            expected.sort_by_key(|observation| observation.point);
+            expected.iter_mut().for_each(|observation| observation.point.capture = CaptureId(3));
+            prop_assert_eq!(log.iter().collect::<Vec<_>>(), expected);
+        }
+
+        #[test]
+        fn logs_put_together_hold_the_messages_of_both(
+            one in proptest::collection::vec(message(), 0..20),
+            other in proptest::collection::vec(message(), 0..20),
+        ) {
+            let log = |messages: &[Read]| messages.iter().filter_map(whole).collect::<DnsLog>();
+            let mut both = log(&one);
+            both.append(log(&other));
+            prop_assert_eq!(both, log(&[one, other].concat()));
+        }
+    }
+
+    #[test]
+    fn what_was_said_before_is_kept_once_and_takes_forty_bytes_more() {
+        let mut log = DnsLog::default();
+        let mut wire = vec![0, 1, 0x81, 0, 0, 1, 0, 1, 0, 0, 0, 0, 1, b'a', 0, 0, 1, 0, 1];
+        wire.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 9, 0, 4, 192, 0, 2, 1]);
+        let src = Endpoint::new(IpAddr::from([10, 0, 0, 2]), 53);
+        let dst = Endpoint::new(IpAddr::from([10, 0, 0, 1]), 5000);
+        for turn in 0..100u8 {
+            wire[1] = turn; // the identifier
+            wire[13] = if turn % 2 == 0 { b'a' } else { b'A' };
+            assert_eq!(log.read(&wire, FramePoint::default(), src, dst, Transport::Udp), Some(true));
+        }
+        assert_eq!((log.len(), log.bodies.places.len(), log.addresses.len()), (100, 1, 3));
+        assert_eq!(size_of::<Entry>(), 40);
+    }
+}
