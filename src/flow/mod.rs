@@ -5,18 +5,20 @@ mod finish;
 mod fragments;
 mod head;
 mod key;
+mod order;
 mod outcome;
 mod partial;
 mod record;
 mod stitch;
 mod table;
 
-pub use finish::{Finisher, HostSight, tcp_stream};
+pub use finish::{Finisher, Flow, HostSight, capture_name, first_ts, tcp_stream};
 pub use fragments::{
     Datagram, FRAGMENT_MEMORY_BYTES, FRAGMENT_WAIT_NANOS, FragmentPiece, Reassembly, by_datagram, datagram,
 };
 pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Segment, Stream};
 pub use key::{FlowKey, Side};
+pub use order::RowOrder;
 pub use outcome::{ConnState, GOES_ON_NANOS, Outcome};
 pub use partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
 pub use record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};

@@ -1,21 +1,28 @@
 //! The reduce step: all rows of all captures to flows, names and judgement.
 
 use super::extract::{ExtractOptions, Extracted, dns_message};
-use crate::audit::{Audit, CaptureSummary};
+use crate::audit::{Audit, CaptureSummary, Unreadable};
 use crate::decode::{Decoded, decode_datagram};
 use crate::flow::{
-    Datagram, Finisher, FlowRecord, FlowTable, FragmentPiece, HostSight, Observed, PartialFlow, Reassembly,
-    Side, by_datagram, datagram, stitch, tcp_stream,
+    Datagram, Finisher, Flow, FlowRecord, FlowTable, FragmentPiece, HostSight, Observed, PartialFlow,
+    Reassembly, RowOrder, Side, by_datagram, capture_name, datagram, stitch, tcp_stream,
 };
 use crate::matrix::{Matrix, Site};
-use crate::model::{CaptureId, Endpoint, Spans, Transport};
+use crate::model::{CaptureId, FramePoint, Spans, Transport};
 use crate::names::{DnsObservation, Ledger, NameRow, NameSource, ServerEnds, dns};
-use crate::verdict::{self, Case, VerdictRow};
+use crate::verdict::{Case, Judge, VerdictRow};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What judging gives.
+/// Takes rows, one by one, in their order.
+pub type Sink<'s, R> = &'s mut dyn FnMut(R) -> io::Result<()>;
+
+/// Everything judged at once, rows and all: for tests and for small captures. See [`Judging`] for the rest.
 #[derive(Debug)]
 pub struct Judged {
     /// Everything that a report may say.
@@ -140,104 +147,262 @@ fn dns_over_tcp(flow: &PartialFlow) -> Vec<DnsObservation> {
     found
 }
 
-fn records(
-    joined: &Joined,
-    host_of: &dyn Fn(IpAddr) -> IpAddr,
-    is_service: &dyn Fn(Transport, u16) -> bool,
-) -> Vec<FlowRecord> {
-    let sight = HostSight::of(&joined.flows, host_of);
-    let finisher =
-        Finisher { spans: &joined.spans, sight: &sight, host_of, is_service, captures: &joined.captures };
-    let mut records: Vec<FlowRecord> = joined.flows.iter().map(|flow| finisher.finish(flow)).collect();
-    records.sort_by(|a, b| {
-        (a.first_ts, &a.flow_id, a.vlan, a.vni, &a.capture, a.begin)
-            .cmp(&(b.first_ts, &b.flow_id, b.vlan, b.vni, &b.capture, b.begin))
-    });
-    records
+/// All captures' rows, joined and put in order: flows and names can be had from it one by one, as often as is wanted.
+pub struct Reduction<'a> {
+    joined: Joined,
+    /// Places of the flows, in the order of rows.
+    order: Vec<usize>,
+    sight: HostSight,
+    ledger: Ledger,
+    unreadable: Vec<Unreadable>,
+    policy: Option<(&'a Matrix, &'a Site)>,
+    services: Services,
+    inputs: OnceCell<Vec<CaptureSummary>>,
 }
 
-/// Rows of the names table: each response, each query that nobody answered, each server name.
-fn name_rows(joined: &Joined, records: &[FlowRecord], host_of: &dyn Fn(IpAddr) -> IpAddr) -> Vec<NameRow> {
-    let begin = joined.spans.range().map(|(first, _)| first);
-    let ledger = Ledger::new(&joined.dns, host_of, &|_| true, begin);
-    let name = |id: CaptureId| joined.captures.get(id.0 as usize).cloned().unwrap_or_else(|| Arc::from(""));
-    // The ledger holds answers and queries in the order of the (sorted) observations.
-    let mut answers = ledger.answers().iter();
-    let mut queries = ledger.queries().iter();
-    let mut rows: Vec<NameRow> = Vec::new();
-    for observation in &joined.dns {
-        let capture = name(observation.point.capture);
-        if observation.message.response {
-            let matched = answers.next().is_some_and(|answer| answer.matched);
-            rows.push(NameRow::of_dns(observation, capture, matched));
-        } else if observation.message.qname.is_some() && !queries.next().is_some_and(|query| query.answered) {
-            rows.push(NameRow::of_dns(observation, capture, false));
+/// Whether a port is a service's, found once for each port that comes.
+type Services = RefCell<HashMap<(Transport, u16), bool, RandomState>>;
+
+/// How many rows of each kind a capture gave, by its number.
+struct Counts(Vec<(u64, u64)>);
+
+impl Counts {
+    fn flow(&mut self, flow: &Flow<'_>) {
+        if let Some((flows, _)) = flow.begin().and_then(|at| self.0.get_mut(at.capture.0 as usize)) {
+            *flows += 1;
+        }
+        if let Some((.., point)) = server_name(flow) {
+            self.name(point);
         }
     }
-    for record in records {
-        let Some(point) = record.named_at else { continue };
-        let (source, text) = match (&record.server_name, &record.http_host) {
-            (Some(name), _) if record.proto == Transport::Udp => (NameSource::Quic, name.to_string()),
-            (Some(name), _) => (NameSource::Tls, name.to_string()),
-            (None, Some(host)) => (NameSource::Http, host.clone()),
-            (None, None) => continue,
+
+    fn name(&mut self, point: FramePoint) {
+        if let Some((_, names)) = self.0.get_mut(point.capture.0 as usize) {
+            *names += 1;
+        }
+    }
+}
+
+/// The name that a client announced in a flow, and where.
+fn server_name<'f>(flow: &'f Flow<'_>) -> Option<(NameSource, &'f str, FramePoint)> {
+    let point = flow.named_at()?;
+    match (flow.server_name(), flow.http_host()) {
+        (Some(name), _) if flow.proto == Transport::Udp => Some((NameSource::Quic, name.as_str(), point)),
+        (Some(name), _) => Some((NameSource::Tls, name.as_str(), point)),
+        (None, Some(host)) => Some((NameSource::Http, host, point)),
+        (None, None) => None,
+    }
+}
+
+impl<'a> Reduction<'a> {
+    /// Joins what was extracted, without rules and a site.
+    pub fn new(extracted: Extracted) -> Self {
+        Reduction::joined(extracted, None)
+    }
+
+    fn joined(extracted: Extracted, policy: Option<(&'a Matrix, &'a Site)>) -> Self {
+        let unreadable = extracted.unreadable.clone();
+        let joined = join(extracted);
+        let host_of = |ip: IpAddr| policy.map_or(ip, |(_, site)| site.host_of(ip));
+        let services = Services::default();
+        let (mut sight, mut order) = (HostSight::default(), RowOrder::default());
+        for flow in &joined.flows {
+            sight.add(flow, &host_of);
+            order.add(flow);
+        }
+        let is_service = |transport, port| is_service(policy, &services, transport, port);
+        let order = order.sort(&is_service, &joined.captures, |place| joined.flows.get(place));
+        let begin = joined.spans.range().map(|(first, _)| first);
+        let trusted = |ip: IpAddr| policy.is_none_or(|(_, site)| site.is_resolver(ip));
+        let ledger = Ledger::new(&joined.dns, &host_of, &trusted, begin);
+        Reduction { joined, order, sight, ledger, unreadable, policy, services, inputs: OnceCell::new() }
+    }
+
+    /// Hands over all flows, in the order of rows.
+    fn flows(&self, take: &mut dyn FnMut(&Flow<'_>) -> io::Result<()>) -> io::Result<()> {
+        let host_of = |ip: IpAddr| self.policy.map_or(ip, |(_, site)| site.host_of(ip));
+        let is_service = |transport, port| is_service(self.policy, &self.services, transport, port);
+        let finisher = Finisher {
+            spans: &self.joined.spans,
+            sight: &self.sight,
+            host_of: &host_of,
+            is_service: &is_service,
         };
-        let ends = ServerEnds {
-            client: Endpoint::new(record.initiator_ip, record.initiator_port),
-            server: Endpoint::new(record.responder_ip, record.responder_port),
-            transport: record.proto,
+        let flows = self.order.iter().filter_map(|&place| self.joined.flows.get(place));
+        flows.map(|flow| finisher.finish(flow)).try_for_each(|flow| take(&flow))
+    }
+
+    /// The rows of whole flows.
+    ///
+    /// # Errors
+    /// What `sink` answers.
+    pub fn flow_rows(&self, sink: Sink<'_, FlowRecord>) -> io::Result<()> {
+        self.flows(&mut |flow| sink(flow.record(&self.joined.captures)))
+    }
+
+    /// The rows of the names table: each response, each query that nobody answered, each server name.
+    ///
+    /// # Errors
+    /// What `sink` answers.
+    pub fn name_rows(&self, sink: Sink<'_, NameRow>) -> io::Result<()> {
+        let name = |id: CaptureId| capture_name(&self.joined.captures, id);
+        let mut servers: Vec<NameRow> = Vec::new();
+        self.flows(&mut |flow| {
+            if let Some((source, text, point)) = server_name(flow) {
+                let ends = ServerEnds { client: flow.from, server: flow.to, transport: flow.proto };
+                let capture = name(point.capture);
+                servers.push(NameRow::of_server(source, text.to_owned(), point, capture, &ends));
+            }
+            Ok(())
+        })?;
+        let messages: Vec<(&DnsObservation, bool)> = self.messages().collect();
+        // What is put in order is a handle; rows of messages are made when their turn comes.
+        let of_message = messages.iter().map(|(observation, _)| {
+            let source = if observation.message.response { NameSource::Dns } else { NameSource::DnsQuery };
+            let point = observation.point;
+            (point.time, name(point.capture), point.frame, source)
+        });
+        let of_server = servers.iter().map(|row| (row.ts, row.capture.clone(), row.frame, row.source));
+        let mut handles: Vec<_> = of_message.chain(of_server).zip(0..).collect();
+        handles.sort_unstable();
+        for ((_, capture, ..), place) in handles {
+            let message: Option<&(&DnsObservation, bool)> = messages.get(place);
+            let server = || servers.get(place - messages.len()).cloned();
+            let row = match message {
+                Some((observation, matched)) => Some(NameRow::of_dns(observation, capture, *matched)),
+                None => server(),
+            };
+            row.map_or(Ok(()), &mut *sink)?;
+        }
+        Ok(())
+    }
+
+    /// The DNS messages that have rows, and whether a response answers a query.
+    fn messages(&self) -> impl Iterator<Item = (&DnsObservation, bool)> {
+        // The ledger holds answers and queries in the order of the (sorted) observations.
+        let mut answers = self.ledger.answers().iter();
+        let mut queries = self.ledger.queries().iter();
+        self.joined.dns.iter().filter_map(move |observation| {
+            if observation.message.response {
+                Some((observation, answers.next().is_some_and(|answer| answer.matched)))
+            } else {
+                let asks = observation.message.qname.is_some();
+                (asks && !queries.next().is_some_and(|query| query.answered)).then_some((observation, false))
+            }
+        })
+    }
+
+    /// The captures, in the order in which their frames were taken, with how many rows each gave: what the mapper counted
+    /// are stretches and messages.
+    pub fn inputs(&self) -> &[CaptureSummary] {
+        self.inputs.get_or_init(|| {
+            let mut counts = self.counts();
+            // No answer of this sink is an error.
+            let _ = self.flows(&mut |flow| {
+                counts.flow(flow);
+                Ok(())
+            });
+            self.counted(&counts)
+        })
+    }
+
+    /// Counts of the rows of DNS messages.
+    fn counts(&self) -> Counts {
+        let mut counts = Counts(vec![(0, 0); self.joined.captures.len()]);
+        self.messages().for_each(|(observation, _)| counts.name(observation.point));
+        counts
+    }
+
+    fn counted(&self, counts: &Counts) -> Vec<CaptureSummary> {
+        // Captures of the same name count together, as their rows cannot be told apart.
+        let mut by_name: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for (name, (flows, names)) in self.joined.captures.iter().zip(&counts.0) {
+            let sum = by_name.entry(name).or_default();
+            *sum = (sum.0 + flows, sum.1 + names);
+        }
+        let mut inputs = self.joined.inputs.clone();
+        for input in &mut inputs {
+            (input.flows, input.names) = by_name.get(&*input.path).copied().unwrap_or_default();
+        }
+        inputs
+    }
+}
+
+/// A reduction that is held against the rules of a site.
+pub struct Judging<'a> {
+    reduction: Reduction<'a>,
+    matrix: &'a Matrix,
+    site: &'a Site,
+}
+
+impl<'a> Judging<'a> {
+    /// Joins what was extracted, for these rules and this site.
+    pub fn new(extracted: Extracted, matrix: &'a Matrix, site: &'a Site) -> Self {
+        Judging { reduction: Reduction::joined(extracted, Some((matrix, site))), matrix, site }
+    }
+
+    /// What was joined: the captures, the rows of names.
+    pub fn reduction(&self) -> &Reduction<'a> {
+        &self.reduction
+    }
+
+    /// Holds all flows against the rules; rows are made only for a sink.
+    ///
+    /// # Errors
+    /// What the sink answers.
+    pub fn audit(&self, mut rows: Option<Sink<'_, VerdictRow>>) -> io::Result<Audit> {
+        let Reduction { joined, ledger, unreadable, inputs, .. } = &self.reduction;
+        let case = Case {
+            matrix: self.matrix,
+            site: self.site,
+            ledger,
+            unreadable,
+            captures: &joined.captures,
+            spans: &joined.spans,
+            without_flow: &joined.without_flow,
         };
-        rows.push(NameRow::of_server(source, text, point, name(point.capture), &ends));
-    }
-    rows.sort_by(|a, b| (a.ts, &a.capture, a.frame, a.source).cmp(&(b.ts, &b.capture, b.frame, b.source)));
-    rows
-}
-
-/// Counts the rows of each capture: what the mapper counted are stretches and messages.
-fn recount(inputs: &mut [CaptureSummary], records: &[FlowRecord], names: &[NameRow]) {
-    let mut counts: BTreeMap<Arc<str>, (u64, u64)> = BTreeMap::new();
-    for record in records {
-        counts.entry(record.capture.clone()).or_default().0 += 1;
-    }
-    for name in names {
-        counts.entry(name.capture.clone()).or_default().1 += 1;
-    }
-    for input in inputs {
-        (input.flows, input.names) = counts.get(&input.path).copied().unwrap_or_default();
+        let mut judge = Judge::new(&case);
+        let mut counts = self.reduction.counts();
+        self.reduction.flows(&mut |flow| {
+            counts.flow(flow);
+            match &mut rows {
+                Some(sink) => judge.row(flow).map_or(Ok(()), sink),
+                None => {
+                    judge.flow(flow);
+                    Ok(())
+                }
+            }
+        })?;
+        let inputs = inputs.get_or_init(|| self.reduction.counted(&counts));
+        Ok(judge.finish(inputs.clone()))
     }
 }
 
-/// Whole flows and names for people and tools: no site, no rules.
-pub fn whole(extracted: Extracted) -> (Vec<FlowRecord>, Vec<NameRow>, Vec<CaptureSummary>) {
-    let mut joined = join(extracted);
-    let records = records(&joined, &|ip| ip, &|_, _| false);
-    let names = name_rows(&joined, &records, &|ip| ip);
-    recount(&mut joined.inputs, &records, &names);
-    (records, names, joined.inputs)
+fn is_service(
+    policy: Option<(&Matrix, &Site)>,
+    services: &Services,
+    transport: Transport,
+    port: u16,
+) -> bool {
+    let Some((matrix, _)) = policy else { return false };
+    let mut services = services.borrow_mut();
+    *services.entry((transport, port)).or_insert_with(|| matrix.names_port(transport, port))
 }
 
-/// Holds everything against the rules of a site.
+/// Holds everything against the rules of a site, rows and all.
 pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> Judged {
-    let unreadable = extracted.unreadable.clone();
-    let mut joined = join(extracted);
-    let host_of = |ip: IpAddr| site.host_of(ip);
-    let is_service = |transport: Transport, port: u16| matrix.names_port(transport, port);
-    let records = records(&joined, &host_of, &is_service);
-    let names = name_rows(&joined, &records, &host_of);
-    recount(&mut joined.inputs, &records, &names);
-    let begin = joined.spans.range().map(|(first, _)| first);
-    let trusted = |ip: IpAddr| site.is_resolver(ip);
-    let ledger = Ledger::new(&joined.dns, &host_of, &trusted, begin);
-    let case = Case {
-        matrix,
-        site,
-        ledger: &ledger,
-        inputs: joined.inputs,
-        unreadable,
-        captures: &joined.captures,
-        spans: &joined.spans,
-        without_flow: joined.without_flow,
-    };
-    let (audit, rows) = verdict::judge(case, records);
-    Judged { audit, rows, names }
+    let judging = Judging::new(extracted, matrix, site);
+    let (mut rows, mut names) = (Vec::new(), Vec::new());
+    let kept = judging.audit(Some(&mut |row| {
+        rows.push(row);
+        Ok(())
+    }));
+    let named = judging.reduction().name_rows(&mut |row| {
+        names.push(row);
+        Ok(())
+    });
+    match kept.and_then(|audit| named.map(|()| audit)) {
+        Ok(audit) => Judged { audit, rows, names },
+        Err(error) => unreachable!("a vector takes every row: {error}"),
+    }
 }
