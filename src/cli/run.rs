@@ -5,7 +5,7 @@ use super::voice::{coloured, results, say};
 use super::{REFUSED, Refusal, rules};
 use crate::audit::{Audit, CaptureSummary, Code, End};
 use crate::matrix::lint;
-use crate::pipeline::{ExtractOptions, Extracted, extract_all, judge, whole};
+use crate::pipeline::{ExtractOptions, Extracted, Judging, Reduction, extract_all};
 use crate::report::{self, Human};
 use crate::store::{self, Format};
 use crate::verdict::VerdictRow;
@@ -69,18 +69,56 @@ fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
 }
 
 fn audit(extracted: Extracted, policy: &Policy, output: &Output) -> Result<u8, Refusal> {
-    let judged = judge(extracted, &policy.matrix, &policy.site).map_err(put_aside)?;
+    let judging = Judging::new(extracted, &policy.matrix, &policy.site).map_err(put_aside)?;
+    let mut audit: Option<Audit> = None;
     if let Some(out) = &output.out {
         let path = |name: &str| Path::new(out).join(name).to_string_lossy().into_owned();
         let rows = Format::best_extension();
-        store::write_verdict_rows(&path(&format!("flows.{rows}")), &judged.rows)?;
-        store::write_names(&path(&format!("names.{rows}")), &judged.names)?;
-        store::write_text(&path("report.html"), &report::html(&judged.audit))?;
-        // Last, so that an audit.json always stands beside its rows.
-        store::write_json(&path("audit.json"), &judged.audit)?;
+        store::stream_verdict_rows(&path(&format!("flows.{rows}")), |sink| {
+            audit = Some(judging.audit(Some(sink))?);
+            Ok(())
+        })?;
+        store::stream_names(&path(&format!("names.{rows}")), |sink| judging.reduction().name_rows(sink))?;
+        if let Some(audit) = &audit {
+            store::write_text(&path("report.html"), &report::html(audit))?;
+            // Last, so that an audit.json always stands beside its rows.
+            store::write_json(&path("audit.json"), audit)?;
+        }
     }
-    render(&judged.audit, &judged.rows, output)?;
-    Ok(judged.audit.exit_code(output.fail_on))
+    let audit = match output.format {
+        // Rows on standard output are judged anew: its reader may go away, and the files are to be whole.
+        ReportFormat::Jsonl | ReportFormat::Csv => rows(&judging, output)?,
+        _ => match audit {
+            Some(audit) => audit,
+            None => judging.audit(None).map_err(|error| Refusal::new(error.to_string()))?,
+        },
+    };
+    if !matches!(output.format, ReportFormat::Jsonl | ReportFormat::Csv) {
+        render(&audit, &[], output)?;
+    }
+    Ok(audit.exit_code(output.fail_on))
+}
+
+/// Writes rows to standard output while they are judged.
+fn rows(judging: &Judging<'_>, output: &Output) -> Result<Audit, Refusal> {
+    let mut done: Option<Audit> = None;
+    results(|out| {
+        if output.format == ReportFormat::Csv {
+            report::csv_head(out)?;
+            done = Some(judging.audit(Some(&mut |row| report::csv_row(out, &row)))?);
+            return Ok(());
+        }
+        report::json_lines_head(out, judging.reduction().inputs()?)?;
+        let audit = judging.audit(Some(&mut |row| report::json_lines_row(out, &row)))?;
+        let written = report::json_lines_tail(out, &audit, output.fail_on);
+        done = Some(audit);
+        written
+    })?;
+    match done {
+        Some(audit) => Ok(audit),
+        // The reader went away before the last row: what is left to tell is the exit code.
+        None => judging.audit(None).map_err(|error| Refusal::new(error.to_string())),
+    }
 }
 
 fn render(audit: &Audit, rows: &[VerdictRow], output: &Output) -> Result<(), Refusal> {
@@ -111,14 +149,14 @@ fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) 
         }
         extracted.captures.into_iter().map(|capture| capture.summary).collect()
     } else {
-        let (flows, names, summaries) = whole(extracted).map_err(put_aside)?;
+        let reduction = Reduction::new(extracted).map_err(put_aside)?;
         if let Some(path) = &files.flows {
-            store::write_flows(path, &flows)?;
+            store::stream_flows(path, |sink| reduction.flow_rows(sink))?;
         }
         if let Some(path) = &files.names {
-            store::write_names(path, &names)?;
+            store::stream_names(path, |sink| reduction.name_rows(sink))?;
         }
-        summaries
+        reduction.inputs().map_err(put_aside)?.to_vec()
     };
     if let Some(path) = &files.summary {
         store::write_summary(path, &summaries)?;

@@ -2,36 +2,37 @@
 
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Hello, Stream, Told};
 use super::key::Side;
-use super::outcome::{PayloadSigns, Surroundings, conn_state, decide};
-use super::partial::PartialFlow;
+use super::outcome::{ConnState, Outcome, PayloadSigns, Surroundings, conn_state, decide};
+use super::partial::{PartialFlow, QuoteFact};
 use super::record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 use super::stitch::initiator;
-use crate::model::{AppProtocol, FramePoint, Spans, Transport};
+use crate::model::{AppProtocol, CaptureId, DomainName, Endpoint, FramePoint, Spans, Timestamp, Transport};
 use crate::names::{HostName, app, http, http2, quic, tls};
-use std::collections::BTreeMap;
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Which hosts the captures see packets to: a missing reply means something only there.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct HostSight {
-    seen: BTreeMap<IpAddr, ()>,
+    seen: HashSet<IpAddr, RandomState>,
 }
 
 impl HostSight {
-    /// From the addresses to which packets were seen.
+    /// From the addresses to which packets were seen; `host_of` gives the one address that stands for a host of several.
     pub fn of_reached(reached: impl Iterator<Item = IpAddr>, host_of: &dyn Fn(IpAddr) -> IpAddr) -> Self {
-        HostSight { seen: reached.map(|ip| (host_of(ip), ())).collect() }
+        HostSight { seen: reached.map(host_of).collect() }
     }
 
     /// Whether packets to `host` are seen. Asked only for hosts whose own flow got no packet, so that a yes comes from
     /// other flows.
     pub fn sees(&self, host: IpAddr) -> bool {
-        self.seen.contains_key(&host)
+        self.seen.contains(&host)
     }
 }
 
-/// Everything that turning stitched stretches into records rests on.
+/// Everything that turning stitched stretches into whole flows rests on.
 pub struct Finisher<'a> {
     /// When the captures saw frames.
     pub spans: &'a Spans,
@@ -41,15 +42,49 @@ pub struct Finisher<'a> {
     pub host_of: &'a dyn Fn(IpAddr) -> IpAddr,
     /// Whether a port is a service's beyond those below 1024.
     pub is_service: &'a dyn Fn(Transport, u16) -> bool,
-    /// Names of the captures, by number.
-    pub captures: &'a [Arc<str>],
 }
 
-/// What the first bytes of both directions say.
-#[derive(Default)]
-struct FirstBytes {
-    app: Option<AppProtocol>,
-    hello: Option<tls::ClientHello>,
+/// A whole flow, decided, without a text that nobody asked for: millions of them are judged and dropped one by one. Its
+/// row is made on demand ([`Flow::record`]), from here and from the stretch that it is of.
+#[derive(Debug)]
+pub struct Flow<'p> {
+    stretch: &'p PartialFlow,
+    side: Side,
+    /// How the initiator is known.
+    pub initiator_by: InitiatorBy,
+    /// Who began.
+    pub from: Endpoint,
+    /// With whom.
+    pub to: Endpoint,
+    /// The transport.
+    pub proto: Transport,
+    /// Earliest time.
+    pub first_ts: Timestamp,
+    /// Latest time.
+    pub last_ts: Timestamp,
+    /// Frames from the initiator.
+    pub packets_fwd: u64,
+    /// Frames to the initiator.
+    pub packets_rev: u64,
+    /// Wire length of all frames, bytes.
+    pub bytes: u64,
+    /// How far it got.
+    pub outcome: Outcome,
+    /// Type and code of the ICMP error that decided the outcome.
+    pub icmp: Option<(u8, u8)>,
+    /// Application protocol seen in the first payload bytes.
+    pub app: Option<AppProtocol>,
+    /// How many first payload bytes the application was to be told from: the client's, or the server's while the client
+    /// is silent; 0 where the start of the stream is not seen.
+    pub telling_bytes: usize,
+    quote: Option<QuoteFact>,
+    talk: Option<Box<Talk>>,
+}
+
+/// What the first bytes of both directions say, of the flows in which they say anything.
+#[derive(Debug, Default)]
+struct Talk {
+    hello: Option<Arc<tls::ClientHello>>,
     named_at: Option<FramePoint>,
     version: Option<u16>,
     host: Option<String>,
@@ -58,106 +93,210 @@ struct FirstBytes {
     alert: Option<u8>,
     status: Option<u16>,
     signs: PayloadSigns,
+}
+
+#[derive(Default)]
+struct FirstBytes {
+    app: Option<AppProtocol>,
     telling_bytes: usize,
+    talk: Option<Box<Talk>>,
+}
+
+impl FirstBytes {
+    fn talk(&mut self) -> &mut Talk {
+        self.talk.get_or_insert_default()
+    }
 }
 
 impl Finisher<'_> {
-    /// The record of a flow.
-    pub fn finish(&self, flow: &PartialFlow) -> FlowRecord {
-        let (side, initiator_by) = initiator(flow, self.is_service);
-        let (own, peer) = (flow.side(side), flow.side(side.other()));
-        let (from, to) = (flow.key.endpoint(side), flow.key.endpoint(side.other()));
-        let bytes = first_bytes(flow, side);
-        let around =
-            Surroundings { spans: self.spans, sees_initiator: self.sight.sees((self.host_of)(from.ip)) };
-        let decision = decide(flow, side, &bytes.signs, &around);
-        let begin = flow.begin();
-        let quoted = flow.quotes.first().map(|quote| quote.point.time);
-        let first_ts = flow.first().map(|point| point.time).or(quoted).unwrap_or_default();
-        let last_ts = own.last.max(peer.last).or(flow.quoted_last).unwrap_or(first_ts);
+    /// The flow that a stitched stretch is.
+    pub fn finish<'p>(&self, stretch: &'p PartialFlow) -> Flow<'p> {
+        let (side, initiator_by) = initiator(stretch, self.is_service);
+        let (own, peer) = (stretch.side(side), stretch.side(side.other()));
+        let (from, to) = (stretch.key.endpoint(side), stretch.key.endpoint(side.other()));
+        let bytes = first_bytes(stretch, side);
+        let signs = bytes.talk.as_ref().map(|talk| talk.signs).unwrap_or_default();
+        let sees_initiator = || self.sight.sees((self.host_of)(from.ip));
+        let decision = decide(
+            stretch,
+            side,
+            &signs,
+            &Surroundings { spans: self.spans, sees_initiator: &sees_initiator },
+        );
+        let first_ts = stretch.order_time().unwrap_or_default();
+        Flow {
+            stretch,
+            side,
+            initiator_by,
+            from,
+            to,
+            proto: stretch.key.transport,
+            first_ts,
+            last_ts: own.last.max(peer.last).or(stretch.quoted_last).unwrap_or(first_ts),
+            packets_fwd: own.packets,
+            packets_rev: peer.packets,
+            bytes: own.bytes + peer.bytes,
+            outcome: decision.outcome,
+            icmp: decision.icmp.map(|quote| (quote.kind, quote.code)),
+            app: bytes.app,
+            telling_bytes: bytes.telling_bytes,
+            quote: decision.icmp,
+            talk: bytes.talk,
+        }
+    }
+}
 
+impl Flow<'_> {
+    /// First payload bytes with which every application protocol that portproof knows can be told: a TLS record header and
+    /// a handshake type need 6, TDS and PostgreSQL start with 8.
+    pub const TELLING_BYTES: usize = 8;
+
+    /// Community ID v1.
+    pub fn flow_id(&self) -> String {
+        self.stretch.key.flow_id(self.side)
+    }
+
+    /// The very first frame, or the first error about it.
+    pub fn begin(&self) -> Option<FramePoint> {
+        self.stretch.begin()
+    }
+
+    /// Name in the ClientHello.
+    pub fn server_name(&self) -> Option<&DomainName> {
+        self.talk.as_ref()?.hello.as_ref()?.server_name.as_ref()
+    }
+
+    /// Whether the ClientHello is encrypted (ECH), so that its readable name may be a cover.
+    pub fn ech(&self) -> bool {
+        self.talk.as_ref().and_then(|talk| talk.hello.as_ref()).is_some_and(|hello| hello.ech)
+    }
+
+    /// Host of the first HTTP request.
+    pub fn http_host(&self) -> Option<&str> {
+        self.talk.as_ref()?.host.as_deref()
+    }
+
+    /// Where the server name was read.
+    pub fn named_at(&self) -> Option<FramePoint> {
+        self.talk.as_ref()?.named_at
+    }
+
+    /// Application protocols that the client offered inside TLS.
+    pub fn alpn(&self) -> &[String] {
+        let hello = self.talk.as_ref().and_then(|talk| talk.hello.as_ref());
+        hello.map(|hello| hello.alpn.as_slice()).unwrap_or_default()
+    }
+
+    /// Where the client asked a proxy to connect it to.
+    pub fn proxy_target(&self) -> Option<&ConnectTarget> {
+        self.talk.as_ref()?.proxy.as_ref()
+    }
+
+    /// What else the client asked on the same connection, in order, each once.
+    pub fn further_targets(&self) -> &[ConnectTarget] {
+        self.talk.as_ref().map_or(&[], |talk| &talk.further)
+    }
+
+    /// DNS queries over UDP in it.
+    pub fn dns_queries(&self) -> u32 {
+        self.stretch.side(Side::Low).dns.queries + self.stretch.side(Side::High).dns.queries
+    }
+
+    /// Zeek's state.
+    pub fn conn_state(&self) -> ConnState {
+        conn_state(self.stretch, self.side)
+    }
+
+    /// Whether a reset came with another time to live than the responder's other packets: a hint at a device on the way.
+    pub fn reset_ttl_differs(&self) -> bool {
+        let peer = self.stretch.side(self.side.other());
+        let ends = peer.reset.zip(peer.ttl);
+        ends.is_some_and(|(reset, (low, high))| !(low..=high).contains(&reset.ttl))
+    }
+
+    /// The frames that prove something about it, in the order in which they were taken.
+    pub fn proofs(&self) -> Vec<(ProofKind, FramePoint)> {
+        let (own, peer) = (self.stretch.side(self.side), self.stretch.side(self.side.other()));
         let mut proofs: Vec<(ProofKind, FramePoint)> = Vec::new();
         let mut prove = |what, point: Option<FramePoint>| proofs.extend(point.map(|point| (what, point)));
+        let signs = self.talk.as_ref().map(|talk| talk.signs).unwrap_or_default();
         prove(ProofKind::Syn, own.syn.map(|syn| syn.first));
         prove(ProofKind::Syn, own.syn.filter(|syn| syn.count > 1).map(|syn| syn.last));
         prove(ProofKind::Reply, peer.syn_ack.map(|syn_ack| syn_ack.first).or(peer.first));
         prove(ProofKind::Payload, own.data.or(if own.syn.is_none() { own.first } else { None }));
         prove(ProofKind::Payload, peer.data);
-        prove(ProofKind::Payload, bytes.signs.proxy_denied.or(bytes.signs.tls_refused));
+        prove(ProofKind::Payload, signs.proxy_denied.or(signs.tls_refused));
         prove(ProofKind::Reset, own.reset.map(|reset| reset.first));
         prove(ProofKind::Reset, peer.reset.map(|reset| reset.first));
-        let icmp = decision.icmp.or_else(|| flow.quotes.iter().min_by_key(|quote| quote.point).copied());
+        let icmp = self.quote.or_else(|| self.stretch.quotes.iter().min_by_key(|quote| quote.point).copied());
         prove(ProofKind::Icmp, icmp.map(|quote| quote.point));
-        prove(ProofKind::Name, bytes.named_at);
+        prove(ProofKind::Name, self.named_at());
         proofs.sort_by_key(|&(what, point)| (point, what));
         proofs.dedup();
-        let capture = begin.map(|point| point.capture);
+        proofs
+    }
+
+    /// The row of a flow; `captures` are the names of the captures, by number.
+    pub fn record(&self, captures: &[Arc<str>]) -> FlowRecord {
+        let name = |id: CaptureId| capture_name(captures, id);
+        let (own, peer) = (self.stretch.side(self.side), self.stretch.side(self.side.other()));
+        let proofs = self.proofs();
+        let capture = self.begin().map(|point| point.capture);
         let mut frames: Vec<u64> =
             proofs.iter().filter(|(_, at)| Some(at.capture) == capture).map(|(_, at)| at.frame).collect();
         frames.dedup();
-        let proof = proofs
-            .iter()
-            .map(|&(what, at)| Proof { what, capture: self.capture_name(at), frame: at.frame })
-            .collect();
-
+        let proof = |&(what, at): &(ProofKind, FramePoint)| Proof {
+            what,
+            capture: name(at.capture),
+            frame: at.frame,
+        };
+        let talk = self.talk.as_deref();
+        let hello = talk.and_then(|talk| talk.hello.as_ref());
         FlowRecord {
-            flow_id: flow.key.flow_id(side),
-            capture: begin.map_or_else(|| Arc::from(""), |point| self.capture_name(point)),
-            initiator_ip: from.ip,
-            initiator_port: from.port,
-            responder_ip: to.ip,
-            responder_port: to.port,
-            proto: flow.key.transport,
-            initiator_by,
-            vlan: flow.vlan,
-            vni: flow.vni,
-            first_ts,
-            last_ts,
+            flow_id: self.flow_id(),
+            capture: capture.map_or_else(|| Arc::from(""), name),
+            initiator_ip: self.from.ip,
+            initiator_port: self.from.port,
+            responder_ip: self.to.ip,
+            responder_port: self.to.port,
+            proto: self.proto,
+            initiator_by: self.initiator_by,
+            vlan: self.stretch.vlan,
+            vni: self.stretch.vni,
+            first_ts: self.first_ts,
+            last_ts: self.last_ts,
             packets_fwd: own.packets,
             packets_rev: peer.packets,
             bytes_fwd: own.bytes,
             bytes_rev: peer.bytes,
             payload_fwd: own.payload,
             payload_rev: peer.payload,
-            conn_state: conn_state(flow, side),
-            outcome: decision.outcome,
-            icmp_type: decision.icmp.map(|quote| quote.kind),
-            icmp_code: decision.icmp.map(|quote| quote.code),
+            conn_state: self.conn_state(),
+            outcome: self.outcome,
+            icmp_type: self.icmp.map(|(kind, _)| kind),
+            icmp_code: self.icmp.map(|(_, code)| code),
             syn_count: own.syn.map_or(0, |syn| syn.count),
-            handshake_rtt_ns: handshake_rtt(flow, side),
-            app: bytes.app,
-            server_name: bytes.hello.as_ref().and_then(|hello| hello.server_name.clone()),
-            http_host: bytes.host,
-            tls_version: bytes.version.and_then(tls::version_name).map(str::to_owned),
+            handshake_rtt_ns: handshake_rtt(self.stretch, self.side),
+            app: self.app,
+            server_name: self.server_name().cloned(),
+            http_host: self.http_host().map(str::to_owned),
+            tls_version: talk.and_then(|talk| talk.version).and_then(tls::version_name).map(str::to_owned),
             frames,
-            proof,
-            tls_offered: bytes.hello.iter().flat_map(|hello| hello.offered()).map(str::to_owned).collect(),
-            alpn: bytes.hello.as_ref().map(|hello| hello.alpn.clone()).unwrap_or_default(),
-            ech: bytes.hello.as_ref().is_some_and(|hello| hello.ech),
-            proxy_target: bytes.proxy,
-            further_targets: bytes.further,
-            reset_ttl_differs: peer
-                .reset
-                .zip(peer.ttl)
-                .is_some_and(|(reset, (low, high))| !(low..=high).contains(&reset.ttl)),
-            tls_alert: bytes.alert,
-            proxy_status: bytes.status,
-            begin,
-            named_at: bytes.named_at,
-            telling_bytes: bytes.telling_bytes,
-            dns_queries: own.dns.queries + peer.dns.queries,
+            proof: proofs.iter().map(proof).collect(),
+            tls_offered: hello.iter().flat_map(|hello| hello.offered()).map(str::to_owned).collect(),
+            alpn: hello.map(|hello| hello.alpn.clone()).unwrap_or_default(),
+            ech: self.ech(),
+            proxy_target: self.proxy_target().cloned(),
+            reset_ttl_differs: self.reset_ttl_differs(),
+            tls_alert: talk.and_then(|talk| talk.alert),
+            proxy_status: talk.and_then(|talk| talk.status),
         }
     }
+}
 
-    /// The name of the capture in which a frame is.
-    pub fn capture_name(&self, point: FramePoint) -> Arc<str> {
-        self.captures.get(point.capture.0 as usize).cloned().unwrap_or_else(|| Arc::from(""))
-    }
-
-    /// How the initiator of a flow is known, and which side it is.
-    pub fn initiator(&self, flow: &PartialFlow) -> (Side, InitiatorBy) {
-        initiator(flow, self.is_service)
-    }
+/// The name of a capture; empty for a number that no capture has.
+pub fn capture_name(captures: &[Arc<str>], id: CaptureId) -> Arc<str> {
+    captures.get(id.0 as usize).cloned().unwrap_or_else(|| Arc::from(""))
 }
 
 /// From the SYN to the initiator's first packet after the SYN-ACK; none where the SYN was repeated, since then nobody
@@ -171,6 +310,10 @@ fn handshake_rtt(flow: &PartialFlow, initiator: Side) -> Option<i64> {
 
 /// The contiguous first bytes that a side sent; of a TLS stream that was read as it arrived, those that were not.
 pub fn tcp_stream(flow: &PartialFlow, side: Side) -> Stream {
+    // Most connections that are only tried carry nothing.
+    if flow.side(side).head.segments().is_empty() {
+        return Stream::default();
+    }
     let dns = flow.key.low.port == 53 || flow.key.high.port == 53;
     let limit = if dns { DNS_HEAD_BYTES } else { HEAD_BYTES };
     flow.side(side).head.rest(flow.stream_start(side), limit)
@@ -191,17 +334,19 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
             if found.app == Some(AppProtocol::Quic)
                 && let Some(hello) = quic::client_hello(&client)
             {
-                found.named_at = own.head.segments().iter().map(|segment| segment.point).min();
-                found.version = Some(tls::TLS_1_3);
-                found.hello = Some(hello);
+                let talk = found.talk();
+                talk.named_at = own.head.segments().iter().map(|segment| segment.point).min();
+                talk.version = Some(tls::TLS_1_3);
+                talk.hello = Some(Arc::new(hello));
             }
             if found.app == Some(AppProtocol::Ssdp)
                 && let Some(request) =
                     client.first().and_then(|datagram| http::requests(datagram).into_iter().next())
                 && let Some(host) = request.destination()
             {
-                found.named_at = own.head.segments().iter().map(|segment| segment.point).min();
-                found.host = Some(host.name.in_uri());
+                let talk = found.talk();
+                talk.named_at = own.head.segments().iter().map(|segment| segment.point).min();
+                talk.host = Some(host.name.in_uri());
             }
         }
         return found;
@@ -209,50 +354,64 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
     let (client, server) = (tcp_stream(flow, initiator), tcp_stream(flow, initiator.other()));
     let (own_told, peer_told) = (own.head.told(), peer.head.told());
     let silent = client.bytes.is_empty() && own_told.is_none();
+    if silent && server.bytes.is_empty() && peer_told.is_none() {
+        return found;
+    }
     let tls_read = if silent { peer_told.is_some() } else { own_told.is_some() };
     found.app = if tls_read { Some(AppProtocol::Tls) } else { app::recognise(&client.bytes, &server.bytes) };
     if own.syn.is_some() || peer.syn_ack.is_some() {
         found.telling_bytes = match (tls_read, silent) {
-            (true, _) => FlowRecord::TELLING_BYTES,
+            (true, _) => Flow::TELLING_BYTES,
             (false, true) => server.bytes.len(),
             (false, false) => client.bytes.len(),
         };
     }
-    let hello = match (found.app, own_told) {
+    let app = found.app;
+    let hello = match (app, own_told) {
         (Some(_), Some(Told { hello: Hello::Client(hello), begin, .. })) => {
-            Some((Some(*begin), tls::ClientHello::clone(hello)))
+            Some((Some(*begin), hello.clone()))
         }
         (Some(app), _) => app::inner_client_hello(app, &client.bytes)
-            .map(|(offset, hello)| (client.point_at(offset), hello)),
+            .map(|(offset, hello)| (client.point_at(offset), Arc::new(hello))),
         (None, _) => None,
     };
     if let Some((named_at, hello)) = hello {
-        found.named_at = named_at;
-        let chosen = match (peer_told.map(|told| &told.hello), found.app) {
+        let talk = found.talk();
+        talk.named_at = named_at;
+        let chosen = match (peer_told.map(|told| &told.hello), app) {
             (Some(Hello::Server(version)), _) => Some(*version),
             (_, Some(app)) => app::inner_server_version(app, &server.bytes),
             (_, None) => None,
         };
-        found.version = chosen.or_else(|| hello.highest_offered());
-        found.hello = Some(hello);
+        talk.version = chosen.or_else(|| hello.highest_offered());
+        talk.hello = Some(hello);
     }
     if found.app == Some(AppProtocol::Http) {
         let requests = http::requests(&client.bytes);
         if let Some(first) = requests.first() {
-            found.host = first.destination().map(|host| host.name.in_uri());
-            found.named_at = client.point_at(first.offset);
+            let talk = found.talk();
+            talk.host = first.destination().map(|host| host.name.in_uri());
+            talk.named_at = client.point_at(first.offset);
+            proxy_talk(talk, &requests, &client, &server);
         } else if let Some((offset, host)) = http2::authority(&client.bytes) {
-            found.host = Some(host.name.in_uri());
-            found.named_at = client.point_at(offset);
+            let talk = found.talk();
+            talk.host = Some(host.name.in_uri());
+            talk.named_at = client.point_at(offset);
         }
-        proxy_talk(&mut found, &requests, &client, &server);
     }
-    tls_alert(&mut found, own, peer, &client, &server);
+    let hello = found.talk.as_ref().is_some_and(|talk| talk.hello.is_some());
+    if (found.app == Some(AppProtocol::Tls) || hello)
+        && let Some((at, what)) = tls_alert(own, peer, &client, &server)
+    {
+        let talk = found.talk();
+        talk.signs.tls_refused = Some(at);
+        talk.alert = Some(what);
+    }
     found
 }
 
 /// What a client asked a proxy, and whether the proxy refused.
-fn proxy_talk(found: &mut FirstBytes, requests: &[http::Request], client: &Stream, server: &Stream) {
+fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream, server: &Stream) {
     let mut targets: Vec<ConnectTarget> = Vec::new();
     for request in requests.iter().filter(|request| request.is_for_proxy()) {
         let Some(target) = request.destination() else { continue };
@@ -284,7 +443,7 @@ fn proxy_talk(found: &mut FirstBytes, requests: &[http::Request], client: &Strea
         && let Some(hello) = tls::client_hello(inner)
     {
         found.named_at = client.point_at(end);
-        found.hello = Some(hello);
+        found.hello = Some(Arc::new(hello));
     }
     let statuses = http::statuses(&server.bytes);
     if statuses.iter().any(|(_, status)| (200..300).contains(status)) {
@@ -299,31 +458,22 @@ fn proxy_talk(found: &mut FirstBytes, requests: &[http::Request], client: &Strea
 
 /// Rung 2: a fatal alert readable in the clear, level fatal, before any application data of either direction.
 fn tls_alert(
-    found: &mut FirstBytes,
     own: &super::partial::SideFacts,
     peer: &super::partial::SideFacts,
     client: &Stream,
     server: &Stream,
-) {
-    if found.app != Some(AppProtocol::Tls) && found.hello.is_none() {
-        return;
-    }
-    let mut alerts: Vec<(FramePoint, u8)> = Vec::new();
-    let mut data: Vec<FramePoint> = Vec::new();
+) -> Option<(FramePoint, u8)> {
+    let mut alert: Option<(FramePoint, u8)> = None;
+    let mut data: Option<FramePoint> = None;
     for (stream, side) in [(client, own), (server, peer)] {
         let in_head = tls::fatal_alert(&stream.bytes);
-        alerts.extend(in_head.and_then(|(offset, what)| Some((stream.point_at(offset)?, what))));
-        alerts.extend(side.alert);
-        if let Some(told) = side.head.told() {
-            alerts.extend(told.alert);
-            data.extend(told.data);
-        }
-        data.extend(tls::first_application_data(&stream.bytes).and_then(|offset| stream.point_at(offset)));
-        data.extend(side.tls_data);
+        let in_head = in_head.and_then(|(offset, what)| Some((stream.point_at(offset)?, what)));
+        let told = side.head.told();
+        let read = told.and_then(|told| told.alert);
+        alert = alert.into_iter().chain(in_head).chain(side.alert).chain(read).min();
+        let in_head = tls::first_application_data(&stream.bytes).and_then(|offset| stream.point_at(offset));
+        let read = told.and_then(|told| told.data);
+        data = data.into_iter().chain(in_head).chain(side.tls_data).chain(read).min();
     }
-    let Some(&(at, what)) = alerts.iter().min() else { return };
-    if data.iter().all(|&data| at < data) {
-        found.signs.tls_refused = Some(at);
-        found.alert = Some(what);
-    }
+    alert.filter(|&(at, _)| data.is_none_or(|data| at < data))
 }

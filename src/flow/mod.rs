@@ -14,7 +14,7 @@ mod record;
 mod stitch;
 mod table;
 
-pub use finish::{Finisher, HostSight, tcp_stream};
+pub use finish::{Finisher, Flow, HostSight, capture_name, tcp_stream};
 pub use fragments::{
     Datagram, FRAGMENT_MEMORY_BYTES, FRAGMENT_WAIT_NANOS, FragmentPiece, Reassembly, by_datagram, datagram,
 };

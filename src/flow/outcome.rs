@@ -124,8 +124,8 @@ pub(super) struct PayloadSigns {
 pub(super) struct Surroundings<'a> {
     /// When the captures saw frames.
     pub spans: &'a Spans,
-    /// Whether packets to the initiator's host are seen in other flows.
-    pub sees_initiator: bool,
+    /// Whether packets to the initiator's host are seen in other flows. Asked last: it looks the host up.
+    pub sees_initiator: &'a dyn Fn() -> bool,
 }
 
 /// The outcome of a flow, the frame that decided it where it is one frame, and the ICMP error where it is that.
@@ -202,7 +202,7 @@ pub(super) fn decide(
     }
     if let Some(syn) = own.syn
         && peer.packets == 0
-        && around.sees_initiator
+        && (around.sees_initiator)()
         && (syn.count > 1 || goes_on(around.spans, syn.first.time))
     {
         return plain(Outcome::Filtered);

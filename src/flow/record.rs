@@ -1,7 +1,7 @@
-//! A whole flow, as every export and report tells it.
+//! The row of a whole flow, as every export tells it.
 
 use super::outcome::{ConnState, Outcome};
-use crate::model::{AppProtocol, DomainName, FramePoint, Timestamp, Transport};
+use crate::model::{AppProtocol, DomainName, Timestamp, Transport};
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -82,7 +82,7 @@ pub struct Proof {
 }
 
 /// Where a client asked a proxy to connect it to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ConnectTarget {
     /// The name asked for; none when the client gave an address.
     pub name: Option<DomainName>,
@@ -94,7 +94,7 @@ pub struct ConnectTarget {
     pub tunnel: bool,
 }
 
-/// A whole flow: the fields that CONTRACT.md names, in its order.
+/// The row of a whole flow: the fields that exports promise, in their order. Made only where somebody wants rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowRecord {
     /// Community ID v1.
@@ -166,32 +166,10 @@ pub struct FlowRecord {
     pub ech: bool,
     /// Where the client asked a proxy to connect it to.
     pub proxy_target: Option<ConnectTarget>,
-    /// What else the client asked on the same connection, in order, each once.
-    #[serde(skip)]
-    pub further_targets: Vec<ConnectTarget>,
     /// Whether a reset came with another time to live than the responder's other packets: a hint at a device on the way.
     pub reset_ttl_differs: bool,
     /// Description of the fatal TLS alert that decided the outcome.
     pub tls_alert: Option<u8>,
     /// Status with which the proxy refused.
     pub proxy_status: Option<u16>,
-    /// The very first frame, by which rows are ordered.
-    #[serde(skip)]
-    pub begin: Option<FramePoint>,
-    /// Where the server name was read.
-    #[serde(skip)]
-    pub named_at: Option<FramePoint>,
-    /// How many first payload bytes the application was to be told from: the client's, or the server's while the client
-    /// is silent; 0 where the start of the stream is not seen.
-    #[serde(skip)]
-    pub telling_bytes: usize,
-    /// DNS queries over UDP in it.
-    #[serde(skip)]
-    pub dns_queries: u32,
-}
-
-impl FlowRecord {
-    /// First payload bytes with which every application protocol that portproof knows can be told: a TLS record header and
-    /// a handshake type need 6, TDS and PostgreSQL start with 8.
-    pub const TELLING_BYTES: usize = 8;
 }

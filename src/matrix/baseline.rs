@@ -136,26 +136,32 @@ pub struct Contact<'a> {
 impl BaselineLine {
     /// Whether the flow is of this line.
     pub fn fits(&self, site: &Site, contact: Contact<'_>) -> bool {
-        let direction = self.direction == Direction::Both || self.direction == contact.direction;
+        self.carries(site, contact.direction, contact.transport, contact.port)
+            && (self.peers.iter().any(|peer| peer.fits(site, contact.peer, contact.names))
+                || contact.names.iter().any(|name| self.names.iter().any(|pattern| pattern.matches(name))))
+    }
+
+    /// Whether the flow may be of this line, as far as its other side is left out.
+    pub fn carries(&self, site: &Site, direction: Direction, transport: Transport, port: u16) -> bool {
         let cloud = self.clouds.is_empty() || self.clouds.contains(&site.cloud());
-        let ports = !contact.transport.has_ports()
-            || self.ports.as_ref().is_none_or(|ports| ports.contains(contact.port));
-        direction
+        let ports = !transport.has_ports() || self.ports.as_ref().is_none_or(|ports| ports.contains(port));
+        (self.direction == Direction::Both || self.direction == direction)
             && cloud
             && ports
-            && self.transports.contains(&contact.transport)
-            && (self.peers.iter().any(|peer| peer_fits(peer, site, &contact))
-                || contact.names.iter().any(|name| self.names.iter().any(|pattern| pattern.matches(name))))
+            && self.transports.contains(&transport)
     }
 }
 
-fn peer_fits(peer: &BaselinePeer, site: &Site, contact: &Contact<'_>) -> bool {
-    match peer {
-        BaselinePeer::Prefix(net) => net.contains(&contact.peer),
-        BaselinePeer::SiteResolvers => site.is_resolver(contact.peer),
-        BaselinePeer::SiteTimeServers => site.is_time_server(contact.peer, contact.names),
-        BaselinePeer::Internet => is_internet(contact.peer) && !site.in_virtual_network(contact.peer),
-        BaselinePeer::Anyone => true,
+impl BaselinePeer {
+    /// Whether the address, or one of the names that stand for it, is meant.
+    pub fn fits(&self, site: &Site, ip: IpAddr, names: &[&DomainName]) -> bool {
+        match self {
+            BaselinePeer::Prefix(net) => net.contains(&ip),
+            BaselinePeer::SiteResolvers => site.is_resolver(ip),
+            BaselinePeer::SiteTimeServers => site.is_time_server(ip, names),
+            BaselinePeer::Internet => is_internet(ip) && !site.in_virtual_network(ip),
+            BaselinePeer::Anyone => true,
+        }
     }
 }
 

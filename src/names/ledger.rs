@@ -644,6 +644,14 @@ impl Ledger {
         })
     }
 
+    /// Where the messages of [`Ledger::rows`] stand.
+    pub fn row_points(&self) -> impl Iterator<Item = FramePoint> {
+        self.log.entries().iter().zip(&self.standing).filter_map(|(entry, standing)| {
+            let said = self.said(entry);
+            (said.response || (said.qname != NONE && !standing.matched)).then(|| entry.point())
+        })
+    }
+
     /// How many matched answers a host got.
     pub fn told(&self, host: IpAddr) -> u64 {
         let host = self.log.addresses().find(host).and_then(|host| self.parties.get(host as usize));

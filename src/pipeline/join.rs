@@ -290,6 +290,20 @@ impl<'a> FlowReader<'a> {
         self.readers.get(index).ok_or_else(missing)?.get(number - set.first)
     }
 
+    /// A flow, in place of another that is no longer needed.
+    ///
+    /// # Errors
+    /// As for [`join`].
+    pub fn get_into(&self, flow: FlowNumber, place: &mut PartialFlow) -> io::Result<()> {
+        if flow.0 & GROUP != 0 {
+            *place = self.get(flow)?;
+            return Ok(());
+        }
+        let missing = || io::Error::other("no stretch has this number");
+        let (index, set) = self.joined.set_of(flow.0).ok_or_else(missing)?;
+        self.readers.get(index).ok_or_else(missing)?.get_into(flow.0 - set.first, place)
+    }
+
     /// A flow, its stretches joined.
     ///
     /// # Errors

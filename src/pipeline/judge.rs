@@ -1,19 +1,24 @@
 //! The reduce step: all rows of all captures to flows, names and judgement.
 
 use super::extract::Extracted;
-use super::join::{FlowReader, Joined, join};
-use crate::audit::{Audit, CaptureSummary};
-use crate::flow::{Finisher, FlowRecord, HostSight};
+use super::join::{FlowNumber, FlowReader, Joined, join};
+use crate::audit::{Audit, CaptureSummary, Unreadable};
+use crate::flow::{Finisher, Flow, FlowRecord, HostSight, PartialFlow, capture_name};
 use crate::matrix::{Matrix, Site};
-use crate::model::{CaptureId, Endpoint, Transport};
-use crate::names::{Ledger, NameRow, NameSource, ServerEnds};
-use crate::verdict::{self, Case, VerdictRow};
+use crate::model::{CaptureId, FramePoint, Transport};
+use crate::names::{DnsObservation, Ledger, NameRow, NameSource, ServerEnds};
+use crate::verdict::{Case, Judge, VerdictRow};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-/// What judging gives.
+/// Takes rows, one by one, in their order.
+pub type Sink<'s, R> = &'s mut dyn FnMut(R) -> io::Result<()>;
+
+/// Everything judged at once, rows and all: for tests and for small captures. See [`Judging`] for the rest.
 #[derive(Debug)]
 pub struct Judged {
     /// Everything that a report may say.
@@ -24,98 +29,256 @@ pub struct Judged {
     pub names: Vec<NameRow>,
 }
 
-fn records(
-    joined: &Joined,
-    host_of: &dyn Fn(IpAddr) -> IpAddr,
-    is_service: &dyn Fn(Transport, u16) -> bool,
-) -> io::Result<Vec<FlowRecord>> {
-    let sight = HostSight::of_reached(joined.reached.iter().copied(), host_of);
-    let finisher =
-        Finisher { spans: &joined.spans, sight: &sight, host_of, is_service, captures: &joined.captures };
-    let reader = FlowReader::new(joined);
-    let order = joined.order(is_service)?;
-    order.into_iter().map(|flow| Ok(finisher.finish(&reader.get(flow)?))).collect()
+/// All captures' rows, joined and put in order: flows and names can be had from it one by one, as often as is wanted.
+pub struct Reduction<'a> {
+    joined: Joined,
+    /// The flows, in the order of rows.
+    order: Vec<FlowNumber>,
+    sight: HostSight,
+    ledger: Ledger,
+    unreadable: Vec<Unreadable>,
+    policy: Option<(&'a Matrix, &'a Site)>,
+    services: Services,
+    inputs: OnceCell<Vec<CaptureSummary>>,
 }
 
-/// Rows of the names table: each response, each query that nobody answered, each server name.
-fn name_rows(joined: &Joined, records: &[FlowRecord], ledger: &Ledger) -> Vec<NameRow> {
-    let name = |id: CaptureId| joined.captures.get(id.0 as usize).cloned().unwrap_or_else(|| Arc::from(""));
-    let mut rows: Vec<NameRow> = Vec::new();
-    for (observation, matched) in ledger.rows() {
-        rows.push(NameRow::of_dns(&observation, name(observation.point.capture), matched));
+/// Whether a port is a service's, found once for each port that comes.
+type Services = RefCell<HashMap<(Transport, u16), bool, RandomState>>;
+
+/// How many rows of each kind a capture gave, by its number.
+struct Counts(Vec<(u64, u64)>);
+
+impl Counts {
+    fn flow(&mut self, flow: &Flow<'_>) {
+        if let Some((flows, _)) = flow.begin().and_then(|at| self.0.get_mut(at.capture.0 as usize)) {
+            *flows += 1;
+        }
+        if let Some((.., point)) = server_name(flow) {
+            self.name(point);
+        }
     }
-    for record in records {
-        let Some(point) = record.named_at else { continue };
-        let (source, text) = match (&record.server_name, &record.http_host) {
-            (Some(name), _) if record.proto == Transport::Udp => (NameSource::Quic, name.to_string()),
-            (Some(name), _) => (NameSource::Tls, name.to_string()),
-            (None, Some(host)) => (NameSource::Http, host.clone()),
-            (None, None) => continue,
+
+    fn name(&mut self, point: FramePoint) {
+        if let Some((_, names)) = self.0.get_mut(point.capture.0 as usize) {
+            *names += 1;
+        }
+    }
+}
+
+/// The name that a client announced in a flow, and where.
+fn server_name<'f>(flow: &'f Flow<'_>) -> Option<(NameSource, &'f str, FramePoint)> {
+    let point = flow.named_at()?;
+    match (flow.server_name(), flow.http_host()) {
+        (Some(name), _) if flow.proto == Transport::Udp => Some((NameSource::Quic, name.as_str(), point)),
+        (Some(name), _) => Some((NameSource::Tls, name.as_str(), point)),
+        (None, Some(host)) => Some((NameSource::Http, host, point)),
+        (None, None) => None,
+    }
+}
+
+impl<'a> Reduction<'a> {
+    /// Joins what was extracted, without rules and a site.
+    ///
+    /// # Errors
+    /// Stretches that were put aside in a temporary file cannot be read.
+    pub fn new(extracted: Extracted) -> io::Result<Self> {
+        Reduction::joined(extracted, None)
+    }
+
+    fn joined(extracted: Extracted, policy: Option<(&'a Matrix, &'a Site)>) -> io::Result<Self> {
+        let unreadable = extracted.unreadable.clone();
+        let mut joined = join(extracted)?;
+        let host_of = |ip: IpAddr| policy.map_or(ip, |(_, site)| site.host_of(ip));
+        let services = Services::default();
+        let sight = HostSight::of_reached(joined.reached.iter().copied(), &host_of);
+        let order = joined.order(&|transport, port| is_service(policy, &services, transport, port))?;
+        let begin = joined.spans.range().map(|(first, _)| first);
+        let trusted = |ip: IpAddr| policy.is_none_or(|(_, site)| site.is_resolver(ip));
+        let ledger = Ledger::new(std::mem::take(&mut joined.dns), &host_of, &trusted, begin);
+        Ok(Reduction { joined, order, sight, ledger, unreadable, policy, services, inputs: OnceCell::new() })
+    }
+
+    /// Hands over all flows, in the order of rows.
+    fn flows(&self, take: &mut dyn FnMut(&Flow<'_>) -> io::Result<()>) -> io::Result<()> {
+        let host_of = |ip: IpAddr| self.policy.map_or(ip, |(_, site)| site.host_of(ip));
+        let is_service = |transport, port| is_service(self.policy, &self.services, transport, port);
+        let finisher = Finisher {
+            spans: &self.joined.spans,
+            sight: &self.sight,
+            host_of: &host_of,
+            is_service: &is_service,
         };
-        let ends = ServerEnds {
-            client: Endpoint::new(record.initiator_ip, record.initiator_port),
-            server: Endpoint::new(record.responder_ip, record.responder_port),
-            transport: record.proto,
+        let reader = FlowReader::new(&self.joined);
+        let mut stretch = PartialFlow::nothing();
+        for &flow in &self.order {
+            reader.get_into(flow, &mut stretch)?;
+            take(&finisher.finish(&stretch))?;
+        }
+        Ok(())
+    }
+
+    /// The rows of whole flows.
+    ///
+    /// # Errors
+    /// As for [`Reduction::new`], and what `sink` answers.
+    pub fn flow_rows(&self, sink: Sink<'_, FlowRecord>) -> io::Result<()> {
+        self.flows(&mut |flow| sink(flow.record(&self.joined.captures)))
+    }
+
+    /// The rows of the names table: each response, each query that nobody answered, each server name.
+    ///
+    /// # Errors
+    /// As for [`Reduction::new`], and what `sink` answers.
+    pub fn name_rows(&self, sink: Sink<'_, NameRow>) -> io::Result<()> {
+        let name = |id: CaptureId| capture_name(&self.joined.captures, id);
+        let mut servers: Vec<NameRow> = Vec::new();
+        self.flows(&mut |flow| {
+            if let Some((source, text, point)) = server_name(flow) {
+                let ends = ServerEnds { client: flow.from, server: flow.to, transport: flow.proto };
+                let capture = name(point.capture);
+                servers.push(NameRow::of_server(source, text.to_owned(), point, capture, &ends));
+            }
+            Ok(())
+        })?;
+        let messages: Vec<(DnsObservation, bool)> = self.ledger.rows().collect();
+        // What is put in order is a handle; rows of messages are made when their turn comes.
+        let of_message = messages.iter().map(|(observation, _)| {
+            let source = if observation.message.response { NameSource::Dns } else { NameSource::DnsQuery };
+            let point = observation.point;
+            (point.time, name(point.capture), point.frame, source)
+        });
+        let of_server = servers.iter().map(|row| (row.ts, row.capture.clone(), row.frame, row.source));
+        let mut handles: Vec<_> = of_message.chain(of_server).zip(0..).collect();
+        handles.sort_unstable();
+        for ((_, capture, ..), place) in handles {
+            let message: Option<&(DnsObservation, bool)> = messages.get(place);
+            let server = || servers.get(place - messages.len()).cloned();
+            let row = match message {
+                Some((observation, matched)) => Some(NameRow::of_dns(observation, capture, *matched)),
+                None => server(),
+            };
+            row.map_or(Ok(()), &mut *sink)?;
+        }
+        Ok(())
+    }
+
+    /// The captures, in the order in which their frames were taken, with how many rows each gave: what the mapper counted
+    /// are stretches and messages.
+    ///
+    /// # Errors
+    /// As for [`Reduction::new`].
+    pub fn inputs(&self) -> io::Result<&[CaptureSummary]> {
+        if let Some(inputs) = self.inputs.get() {
+            return Ok(inputs);
+        }
+        let mut counts = self.counts();
+        self.flows(&mut |flow| {
+            counts.flow(flow);
+            Ok(())
+        })?;
+        Ok(self.inputs.get_or_init(|| self.counted(&counts)))
+    }
+
+    /// Counts of the rows of DNS messages.
+    fn counts(&self) -> Counts {
+        let mut counts = Counts(vec![(0, 0); self.joined.captures.len()]);
+        self.ledger.row_points().for_each(|point| counts.name(point));
+        counts
+    }
+
+    fn counted(&self, counts: &Counts) -> Vec<CaptureSummary> {
+        // Captures of the same name count together, as their rows cannot be told apart.
+        let mut by_name: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+        for (name, (flows, names)) in self.joined.captures.iter().zip(&counts.0) {
+            let sum = by_name.entry(name).or_default();
+            *sum = (sum.0 + flows, sum.1 + names);
+        }
+        let mut inputs = self.joined.inputs.clone();
+        for input in &mut inputs {
+            (input.flows, input.names) = by_name.get(&*input.path).copied().unwrap_or_default();
+        }
+        inputs
+    }
+}
+
+/// A reduction that is held against the rules of a site.
+pub struct Judging<'a> {
+    reduction: Reduction<'a>,
+    matrix: &'a Matrix,
+    site: &'a Site,
+}
+
+impl<'a> Judging<'a> {
+    /// Joins what was extracted, for these rules and this site.
+    ///
+    /// # Errors
+    /// As for [`Reduction::new`].
+    pub fn new(extracted: Extracted, matrix: &'a Matrix, site: &'a Site) -> io::Result<Self> {
+        Ok(Judging { reduction: Reduction::joined(extracted, Some((matrix, site)))?, matrix, site })
+    }
+
+    /// What was joined: the captures, the rows of names.
+    pub fn reduction(&self) -> &Reduction<'a> {
+        &self.reduction
+    }
+
+    /// Holds all flows against the rules; rows are made only for a sink.
+    ///
+    /// # Errors
+    /// As for [`Reduction::new`], and what the sink answers.
+    pub fn audit(&self, mut rows: Option<Sink<'_, VerdictRow>>) -> io::Result<Audit> {
+        let Reduction { joined, ledger, unreadable, inputs, .. } = &self.reduction;
+        let case = Case {
+            matrix: self.matrix,
+            site: self.site,
+            ledger,
+            unreadable,
+            captures: &joined.captures,
+            spans: &joined.spans,
+            without_flow: &joined.without_flow,
         };
-        rows.push(NameRow::of_server(source, text, point, name(point.capture), &ends));
-    }
-    rows.sort_by(|a, b| (a.ts, &a.capture, a.frame, a.source).cmp(&(b.ts, &b.capture, b.frame, b.source)));
-    rows
-}
-
-/// Counts the rows of each capture: what the mapper counted are stretches and messages.
-fn recount(inputs: &mut [CaptureSummary], records: &[FlowRecord], names: &[NameRow]) {
-    let mut counts: BTreeMap<Arc<str>, (u64, u64)> = BTreeMap::new();
-    for record in records {
-        counts.entry(record.capture.clone()).or_default().0 += 1;
-    }
-    for name in names {
-        counts.entry(name.capture.clone()).or_default().1 += 1;
-    }
-    for input in inputs {
-        (input.flows, input.names) = counts.get(&input.path).copied().unwrap_or_default();
+        let mut judge = Judge::new(&case);
+        let mut counts = self.reduction.counts();
+        self.reduction.flows(&mut |flow| {
+            counts.flow(flow);
+            match &mut rows {
+                Some(sink) => judge.row(flow).map_or(Ok(()), sink),
+                None => {
+                    judge.flow(flow);
+                    Ok(())
+                }
+            }
+        })?;
+        let inputs = inputs.get_or_init(|| self.reduction.counted(&counts));
+        Ok(judge.finish(inputs.clone()))
     }
 }
 
-/// Whole flows and names for people and tools: no site, no rules.
+fn is_service(
+    policy: Option<(&Matrix, &Site)>,
+    services: &Services,
+    transport: Transport,
+    port: u16,
+) -> bool {
+    let Some((matrix, _)) = policy else { return false };
+    let mut services = services.borrow_mut();
+    *services.entry((transport, port)).or_insert_with(|| matrix.names_port(transport, port))
+}
+
+/// Holds everything against the rules of a site, rows and all.
 ///
 /// # Errors
-/// Stretches that were put aside in a temporary file cannot be read.
-pub fn whole(extracted: Extracted) -> io::Result<(Vec<FlowRecord>, Vec<NameRow>, Vec<CaptureSummary>)> {
-    let mut joined = join(extracted)?;
-    let records = records(&joined, &|ip| ip, &|_, _| false)?;
-    let begin = joined.spans.range().map(|(first, _)| first);
-    let ledger = Ledger::new(std::mem::take(&mut joined.dns), &|ip| ip, &|_| true, begin);
-    let names = name_rows(&joined, &records, &ledger);
-    recount(&mut joined.inputs, &records, &names);
-    Ok((records, names, joined.inputs))
-}
-
-/// Holds everything against the rules of a site.
-///
-/// # Errors
-/// As for [`whole`].
+/// As for [`Reduction::new`].
 pub fn judge(extracted: Extracted, matrix: &Matrix, site: &Site) -> io::Result<Judged> {
-    let unreadable = extracted.unreadable.clone();
-    let mut joined = join(extracted)?;
-    let host_of = |ip: IpAddr| site.host_of(ip);
-    let is_service = |transport: Transport, port: u16| matrix.names_port(transport, port);
-    let records = records(&joined, &host_of, &is_service)?;
-    let begin = joined.spans.range().map(|(first, _)| first);
-    let trusted = |ip: IpAddr| site.is_resolver(ip);
-    let ledger = Ledger::new(std::mem::take(&mut joined.dns), &host_of, &trusted, begin);
-    let names = name_rows(&joined, &records, &ledger);
-    recount(&mut joined.inputs, &records, &names);
-    let case = Case {
-        matrix,
-        site,
-        ledger: &ledger,
-        inputs: joined.inputs,
-        unreadable,
-        captures: &joined.captures,
-        spans: &joined.spans,
-        without_flow: joined.without_flow,
-    };
-    let (audit, rows) = verdict::judge(case, records);
+    let judging = Judging::new(extracted, matrix, site)?;
+    let (mut rows, mut names) = (Vec::new(), Vec::new());
+    let audit = judging.audit(Some(&mut |row| {
+        rows.push(row);
+        Ok(())
+    }))?;
+    judging.reduction().name_rows(&mut |row| {
+        names.push(row);
+        Ok(())
+    })?;
     Ok(Judged { audit, rows, names })
 }

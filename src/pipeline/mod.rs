@@ -1,5 +1,5 @@
-//! Composition only: extract (one capture to partial rows), judge (all rows of a site to an audit), whole (all rows to
-//! flows and names for people and tools).
+//! Composition only: extract (one capture to partial rows), reduction (all partial rows, joined: to an audit, or to whole
+//! flows and names for people and tools, one row at a time).
 
 mod copies;
 mod extract;
@@ -7,4 +7,4 @@ mod join;
 mod judge;
 
 pub use extract::{Extract, ExtractOptions, Extracted, extract, extract_all};
-pub use judge::{Judged, judge, whole};
+pub use judge::{Judged, Judging, Reduction, Sink, judge};

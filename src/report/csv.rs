@@ -60,14 +60,27 @@ const COLUMNS: [&str; 46] = [
 /// # Errors
 /// If writing fails.
 pub fn csv(out: &mut dyn Write, rows: &[VerdictRow]) -> io::Result<()> {
-    write!(out, "{}\r\n", COLUMNS.join(","))?;
-    for row in rows {
-        let row = serde_json::to_value(row)?;
-        let cells: Vec<String> =
-            COLUMNS.iter().map(|&name| cell(&plain(row.get(name).unwrap_or(&Value::Null)))).collect();
-        write!(out, "{}\r\n", cells.join(","))?;
-    }
-    Ok(())
+    csv_head(out)?;
+    rows.iter().try_for_each(|row| csv_row(out, row))
+}
+
+/// Writes the header alone.
+///
+/// # Errors
+/// If writing fails.
+pub fn csv_head(out: &mut dyn Write) -> io::Result<()> {
+    write!(out, "{}\r\n", COLUMNS.join(","))
+}
+
+/// Writes the line of one row.
+///
+/// # Errors
+/// If writing fails.
+pub fn csv_row(out: &mut dyn Write, row: &VerdictRow) -> io::Result<()> {
+    let row = serde_json::to_value(row)?;
+    let cells: Vec<String> =
+        COLUMNS.iter().map(|&name| cell(&plain(row.get(name).unwrap_or(&Value::Null)))).collect();
+    write!(out, "{}\r\n", cells.join(","))
 }
 
 fn plain(value: &Value) -> String {

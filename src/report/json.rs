@@ -1,6 +1,8 @@
 //! For programs: the audit as one JSON value, and everything as JSON lines.
 
-use crate::audit::{Audit, FailOn, NamesQuality, PackUsed, SiteUsed, TagsUsed, Tool, Totals, Unreadable};
+use crate::audit::{
+    Audit, CaptureSummary, FailOn, NamesQuality, PackUsed, SiteUsed, TagsUsed, Tool, Totals, Unreadable,
+};
 use crate::verdict::VerdictRow;
 use serde::Serialize;
 use std::io::{self, Write};
@@ -50,8 +52,32 @@ pub fn json_lines(
     rows: &[VerdictRow],
     fail_on: FailOn,
 ) -> io::Result<()> {
-    lines(out, "capture", &audit.inputs)?;
-    lines(out, "flow", rows)?;
+    json_lines_head(out, &audit.inputs)?;
+    rows.iter().try_for_each(|row| json_lines_row(out, row))?;
+    json_lines_tail(out, audit, fail_on)
+}
+
+/// The first of those lines: the captures.
+///
+/// # Errors
+/// If writing fails.
+pub fn json_lines_head(out: &mut dyn Write, inputs: &[CaptureSummary]) -> io::Result<()> {
+    lines(out, "capture", inputs)
+}
+
+/// Then the line of each flow.
+///
+/// # Errors
+/// If writing fails.
+pub fn json_lines_row(out: &mut dyn Write, row: &VerdictRow) -> io::Result<()> {
+    lines(out, "flow", std::slice::from_ref(row))
+}
+
+/// The last of them: findings, coverage, the audit.
+///
+/// # Errors
+/// If writing fails.
+pub fn json_lines_tail(out: &mut dyn Write, audit: &Audit, fail_on: FailOn) -> io::Result<()> {
     lines(out, "finding", &audit.findings)?;
     lines(out, "coverage", &audit.coverage)?;
     let last = Last {

@@ -15,11 +15,11 @@ mod sample;
 mod sarif;
 mod text;
 
-pub use csv::csv;
+pub use csv::{csv, csv_head, csv_row};
 pub use explain::explain;
 pub use html::html;
 pub use human::{Human, answer};
-pub use json::{json, json_lines};
+pub use json::{json, json_lines, json_lines_head, json_lines_row, json_lines_tail};
 pub use junit::junit;
 pub use markdown::markdown;
 pub use sarif::sarif;

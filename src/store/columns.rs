@@ -2,7 +2,7 @@
 
 use super::partial::{PartialFlowRow, PartialNameRow};
 use super::sink::{StoreError, write_file};
-use super::{BATCH_ROWS, Format, ROWS_SCHEMA};
+use super::{BATCH_ROWS, Format, ROWS_SCHEMA, RowSink};
 use crate::flow::{ConnectTarget, FlowRecord, Proof};
 use crate::model::Timestamp;
 use crate::names::{AliasRow, NameRow, NameSource};
@@ -21,46 +21,59 @@ pub(super) trait Columns: Clone {
     fn columns(rows: &[&Self]) -> PolarsResult<Vec<Series>>;
 }
 
-/// Writes rows as Parquet or Arrow.
+/// Lets `fill` write rows as Parquet or Arrow.
 pub(super) fn write<'r, R: Columns + 'r>(
     path: &str,
     format: Format,
     partial: bool,
-    rows: impl Iterator<Item = Cow<'r, R>>,
+    fill: impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
-    write_file(path, |out| write_frames(out, format, partial, rows).map_err(io_error))
+    write_file(path, |out| {
+        let facts = [
+            ("portproof.schema", ROWS_SCHEMA.to_string()),
+            ("portproof.rows", if partial { "partial" } else { "whole" }.to_owned()),
+        ];
+        let empty = frame::<R>(&[]).map_err(io_error)?;
+        if format == Format::Parquet {
+            let facts = facts.map(|(key, value)| (key.to_owned(), value));
+            let mut writer = ParquetWriter::new(out)
+                .with_key_value_metadata(Some(KeyValueMetadata::from_static(facts.into())))
+                .batched(empty.schema())
+                .map_err(io_error)?;
+            batches(fill, &mut |batch| writer.write_batch(&batch))?;
+            return writer.finish().map(|_| ()).map_err(io_error);
+        }
+        let mut all = empty;
+        batches(fill, &mut |batch| all.vstack_mut_owned(batch).map(|_| ()))?;
+        write_arrow(out, format, facts, &mut all).map_err(io_error)
+    })
 }
 
-fn write_frames<'r, R: Columns + 'r>(
+/// Hands over rows in batches, as columns.
+fn batches<'r, R: Columns + 'r>(
+    fill: impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()>,
+    take: &mut dyn FnMut(DataFrame) -> PolarsResult<()>,
+) -> io::Result<()> {
+    let mut rows: Vec<Cow<'r, R>> = Vec::new();
+    let mut whole = |rows: &mut Vec<Cow<'r, R>>| {
+        let refs: Vec<&R> = rows.iter().map(Cow::as_ref).collect();
+        frame(&refs).and_then(&mut *take).map_err(io_error)?;
+        rows.clear();
+        Ok(())
+    };
+    fill(&mut |row| {
+        rows.push(row);
+        if rows.len() >= BATCH_ROWS { whole(&mut rows) } else { Ok(()) }
+    })?;
+    if rows.is_empty() { Ok(()) } else { whole(&mut rows) }
+}
+
+fn write_arrow(
     out: &mut dyn Write,
     format: Format,
-    partial: bool,
-    mut rows: impl Iterator<Item = Cow<'r, R>>,
+    facts: [(&str, String); 2],
+    all: &mut DataFrame,
 ) -> PolarsResult<()> {
-    let mut next = || -> PolarsResult<Option<DataFrame>> {
-        let batch: Vec<Cow<'r, R>> = rows.by_ref().take(BATCH_ROWS).collect();
-        let refs: Vec<&R> = batch.iter().map(Cow::as_ref).collect();
-        if refs.is_empty() { Ok(None) } else { frame(&refs).map(Some) }
-    };
-    let facts = [
-        ("portproof.schema", ROWS_SCHEMA.to_string()),
-        ("portproof.rows", if partial { "partial" } else { "whole" }.to_owned()),
-    ];
-    let empty = frame::<R>(&[])?;
-    if format == Format::Parquet {
-        let facts = facts.map(|(key, value)| (key.to_owned(), value));
-        let mut writer = ParquetWriter::new(out)
-            .with_key_value_metadata(Some(KeyValueMetadata::from_static(facts.into())))
-            .batched(empty.schema())?;
-        while let Some(batch) = next()? {
-            writer.write_batch(&batch)?;
-        }
-        return writer.finish().map(|_| ());
-    }
-    let mut all = empty;
-    while let Some(batch) = next()? {
-        all.vstack_mut_owned(batch)?;
-    }
     let facts = Arc::new(facts.map(|(key, value)| (key.into(), value.into())).into_iter().collect());
     // The oldest level is what every Arrow reader knows.
     if format == Format::Arrow {
@@ -68,11 +81,11 @@ fn write_frames<'r, R: Columns + 'r>(
             .with_compat_level(CompatLevel::oldest())
             .with_compression(Some(IpcCompression::default()));
         writer.set_custom_schema_metadata(facts);
-        writer.finish(&mut all)
+        writer.finish(all)
     } else {
         let mut writer = IpcStreamWriter::new(out).with_compat_level(CompatLevel::oldest());
         writer.set_custom_schema_metadata(facts);
-        writer.finish(&mut all)
+        writer.finish(all)
     }
 }
 

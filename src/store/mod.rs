@@ -20,7 +20,7 @@ use serde::de::DeserializeOwned;
 use sink::write_file;
 use std::borrow::Cow;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -94,16 +94,16 @@ impl Row for NameRow {}
 impl Row for PartialFlowRow {}
 impl Row for PartialNameRow {}
 
-/// Writes rows. They come one by one, as the text of partial ones is large.
+/// Lets `fill` write rows, one by one: millions of them are never there at once.
 fn write_rows<'r, R: Row + Clone + 'r>(
     path: &str,
     partial: bool,
-    rows: impl Iterator<Item = Cow<'r, R>>,
+    fill: impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
     match Format::of(path)? {
-        Format::JsonLines => write_json_lines(path, rows),
+        Format::JsonLines => write_json_lines(path, fill),
         #[cfg(feature = "columnar")]
-        format => columns::write(path, format, partial, rows),
+        format => columns::write(path, format, partial, fill),
         #[cfg(not(feature = "columnar"))]
         _ => {
             // `Format::of` gives no other format in this build.
@@ -113,17 +113,33 @@ fn write_rows<'r, R: Row + Clone + 'r>(
     }
 }
 
+/// Takes rows, one by one.
+pub type RowSink<'s, R> = &'s mut dyn FnMut(R) -> io::Result<()>;
+
 fn write_json_lines<'r, T: Serialize + Clone + 'r>(
     path: &str,
-    rows: impl Iterator<Item = Cow<'r, T>>,
+    fill: impl FnOnce(RowSink<'_, Cow<'r, T>>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
     write_file(path, |out| {
-        for row in rows {
-            serde_json::to_writer(&mut *out, row.as_ref()).map_err(std::io::Error::from)?;
-            out.write_all(b"\n")?;
-        }
-        Ok(())
+        fill(&mut |row| {
+            serde_json::to_writer(&mut *out, row.as_ref())?;
+            out.write_all(b"\n")
+        })
     })
+}
+
+/// Rows that are there already.
+fn all<'r, R: Clone + 'r>(
+    mut rows: impl Iterator<Item = Cow<'r, R>>,
+) -> impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()> {
+    move |sink| rows.try_for_each(sink)
+}
+
+/// Rows that come one by one.
+fn owned<'r, R: Clone + 'r>(
+    fill: impl FnOnce(RowSink<'_, R>) -> io::Result<()>,
+) -> impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()> {
+    move |sink| fill(&mut |row| sink(Cow::Owned(row)))
 }
 
 /// Writes whole flow rows.
@@ -131,7 +147,18 @@ fn write_json_lines<'r, T: Serialize + Clone + 'r>(
 /// # Errors
 /// If the format is unknown or the file cannot be written.
 pub fn write_flows(path: &str, rows: &[FlowRecord]) -> Result<(), StoreError> {
-    write_rows(path, false, rows.iter().map(Cow::Borrowed))
+    write_rows(path, false, all(rows.iter().map(Cow::Borrowed)))
+}
+
+/// Writes the whole flow rows that `fill` gives, one by one.
+///
+/// # Errors
+/// As [`write_flows`]; also what `fill` answers.
+pub fn stream_flows(
+    path: &str,
+    fill: impl FnOnce(RowSink<'_, FlowRecord>) -> io::Result<()>,
+) -> Result<(), StoreError> {
+    write_rows(path, false, owned(fill))
 }
 
 /// Writes judged flow rows.
@@ -139,7 +166,18 @@ pub fn write_flows(path: &str, rows: &[FlowRecord]) -> Result<(), StoreError> {
 /// # Errors
 /// If the format is unknown or the file cannot be written.
 pub fn write_verdict_rows(path: &str, rows: &[VerdictRow]) -> Result<(), StoreError> {
-    write_rows(path, false, rows.iter().map(Cow::Borrowed))
+    write_rows(path, false, all(rows.iter().map(Cow::Borrowed)))
+}
+
+/// Writes the judged flow rows that `fill` gives, one by one.
+///
+/// # Errors
+/// As [`write_verdict_rows`]; also what `fill` answers.
+pub fn stream_verdict_rows(
+    path: &str,
+    fill: impl FnOnce(RowSink<'_, VerdictRow>) -> io::Result<()>,
+) -> Result<(), StoreError> {
+    write_rows(path, false, owned(fill))
 }
 
 /// Writes name rows.
@@ -147,7 +185,18 @@ pub fn write_verdict_rows(path: &str, rows: &[VerdictRow]) -> Result<(), StoreEr
 /// # Errors
 /// If the format is unknown or the file cannot be written.
 pub fn write_names(path: &str, rows: &[NameRow]) -> Result<(), StoreError> {
-    write_rows(path, false, rows.iter().map(Cow::Borrowed))
+    write_rows(path, false, all(rows.iter().map(Cow::Borrowed)))
+}
+
+/// Writes the name rows that `fill` gives, one by one.
+///
+/// # Errors
+/// As [`write_names`]; also what `fill` answers.
+pub fn stream_names(
+    path: &str,
+    fill: impl FnOnce(RowSink<'_, NameRow>) -> io::Result<()>,
+) -> Result<(), StoreError> {
+    write_rows(path, false, owned(fill))
 }
 
 /// Writes partial flow rows: of each capture its name and stretches.
@@ -164,7 +213,7 @@ pub fn write_partial_flows<'a>(
             pieces.iter().map(move |piece| Ok(PartialFlowRow::of(&piece?, capture)))
         })
         .map_while(|row: std::io::Result<PartialFlowRow>| row.map_err(|error| failed = Some(error)).ok());
-    write_rows(path, true, rows.map(Cow::<PartialFlowRow>::Owned))?;
+    write_rows(path, true, all(rows.map(Cow::<PartialFlowRow>::Owned)))?;
     match failed {
         None => Ok(()),
         Some(error) => Err(StoreError::io(path, "is not whole: stretches put aside cannot be read", error)),
@@ -181,7 +230,7 @@ pub fn write_partial_names<'a>(
 ) -> Result<(), StoreError> {
     let rows = captures
         .flat_map(|(capture, dns)| dns.iter().map(move |message| PartialNameRow::of(&message, capture)));
-    write_rows(path, true, rows.map(Cow::<PartialNameRow>::Owned))
+    write_rows(path, true, all(rows.map(Cow::<PartialNameRow>::Owned)))
 }
 
 /// Writes the tallies of captures: JSON lines, whatever the extension; `-` is standard output.
@@ -189,7 +238,7 @@ pub fn write_partial_names<'a>(
 /// # Errors
 /// If the file cannot be written.
 pub fn write_summary(path: &str, captures: &[CaptureSummary]) -> Result<(), StoreError> {
-    write_json_lines(path, captures.iter().map(Cow::Borrowed))
+    write_json_lines(path, all(captures.iter().map(Cow::Borrowed)))
 }
 
 /// Writes one JSON value, indented, and a final line feed.
@@ -330,7 +379,7 @@ mod tests {
             "icmp_type": null, "icmp_code": 13, "syn_count": 1, "handshake_rtt_ns": -5, "app": "tls",
             "server_name": "example.org", "http_host": null, "tls_version": "1.3", "frames": [1, 2],
             "proof": [{"what": "syn", "capture": "a.pcap", "frame": 1}, {"what": "name", "capture": "b.pcap", "frame": 9}],
-            "tls_offered": ["TLSv1.3"], "alpn": ["h2", "http/1.1"], "ech": true,
+            "alpn": ["h2", "http/1.1"], "ech": true,
             "proxy_target": {"name": "nginx.org", "ip": null, "port": 443, "tunnel": true},
             "reset_ttl_differs": false, "tls_alert": 40, "proxy_status": 403,
         })
@@ -349,7 +398,7 @@ mod tests {
         {
             bare[absent] = Value::Null;
         }
-        for empty in ["frames", "proof", "tls_offered", "alpn"] {
+        for empty in ["frames", "proof", "alpn"] {
             bare[empty] = json!([]);
         }
         let judged = json!({
@@ -535,7 +584,7 @@ mod tests {
             assert_eq!(fields.len(), names.len(), "{names:?}");
             for format in [Format::Parquet, Format::Arrow] {
                 let path = scratch.path("rows");
-                columns::write(&path, format, false, rows.iter().map(Cow::Borrowed)).unwrap();
+                columns::write(&path, format, false, all(rows.iter().map(Cow::Borrowed))).unwrap();
                 let mut back = Vec::new();
                 columns::read_values(&path, format, |value| {
                     back.push(value);

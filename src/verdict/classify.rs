@@ -1,20 +1,22 @@
 //! Is this flow documented? SEMANTICS section 4, one flow at a time.
 
+use super::circumstances::{Circumstances, Evidence, Surveyor, Telling};
 use super::fit::{Destination, Fits, Ready, any_match, naming};
-use super::row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};
+use super::index::RuleIndex;
+use super::row::{Differs, NameEvidence, NameEvidenceSource, Nearest};
 use crate::audit::{Grade, Missing, Verdict};
-use crate::flow::FlowRecord;
+use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{
-    BaselineClass, BaselineLine, Contact, DestinationHere, Direction, HTTP_PROXY_ROLE, Matrix, RoleIdx,
-    RoleSet, RuleState, Site,
+    BaselineClass, BaselineLine, Contact, DestinationHere, Direction, HTTP_PROXY_ROLE, Matrix, RoleSet,
+    RuleState, Site,
 };
 use crate::model::{AppProtocol, DomainName};
-use crate::names::{Ledger, Reading, app};
+use crate::names::{Ledger, app};
 use std::net::IpAddr;
 
 /// What else there is to say about a flow than its verdict. Each becomes a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Issue {
+pub(super) enum Issue {
     /// The first payload bytes are not those of the protocol that the rule names.
     ProtocolMismatch {
         /// What the rules expect.
@@ -36,64 +38,57 @@ pub enum Issue {
     },
 }
 
-/// A flow with its verdict, and what it rests on.
+/// The verdict of all flows of the same circumstances, and what it rests on.
 #[derive(Clone, Debug)]
-pub struct Judged {
-    /// The row.
-    pub row: VerdictRow,
+pub(super) struct Ruling {
+    /// Roles of the initiator.
+    pub from_roles: RoleSet,
+    /// Roles of the responder.
+    pub to_roles: RoleSet,
+    /// Names of the destination, newest first; their age is the flow's own.
+    pub names: Vec<NameEvidence>,
+    /// How well the destination is identified; none where it is not.
+    pub grade: Option<Grade>,
+    /// Whether the matrix documents it.
+    pub verdict: Verdict,
+    /// The ids of the rules (or the baseline line) that fit.
+    pub rules: Vec<String>,
+    /// The places of the rules that document it, in the order of the packs.
+    pub documented_by: Vec<usize>,
+    /// What is missing, where undetermined.
+    pub missing: Option<Missing>,
+    /// The closest rule, where undocumented.
+    pub nearest: Option<Nearest>,
     /// What else there is to say.
     pub issues: Vec<Issue>,
-    /// The frames in which its names were learnt.
-    pub name_points: Vec<crate::model::FramePoint>,
     /// Whether a documented flow rests on a condition that nobody set.
     pub by_default: bool,
     /// Whether it rests on names that the page does not give.
     pub supplied: bool,
-    /// Whether it goes through a proxy that the site lists, to what the client asked of it.
-    pub proxied: bool,
-    /// Whether a subject takes part.
-    pub subject: bool,
+    /// What the client asked a proxy that the site lists to connect it to: it stands for the destination.
+    pub target: Option<ConnectTarget>,
     /// The rules that would fit if what is missing were known.
     pub possible: Vec<String>,
 }
 
 /// Judges flows: everything that does not change from one to the next.
-pub struct Classifier<'a> {
+pub(super) struct Classifier<'a> {
     pub(super) matrix: &'a Matrix,
     pub(super) site: &'a Site,
-    pub(super) ledger: &'a Ledger,
-    rules: Vec<Ready<'a>>,
-    proxy: Option<RoleIdx>,
-}
-
-/// What is known of where a flow goes.
-struct Evidence {
-    dest: Destination,
-    readings: Vec<Reading>,
-    /// The server name or HTTP host that the client wrote.
-    written: Option<DomainName>,
-    /// The server name inside a proxy's tunnel.
-    inner: Option<DomainName>,
-    corroborated: bool,
-    proxied: bool,
+    pub(super) surveyor: Surveyor<'a>,
+    pub(super) index: RuleIndex<'a>,
 }
 
 impl<'a> Classifier<'a> {
     /// For these rules, this site, this evidence.
-    pub fn new(matrix: &'a Matrix, site: &'a Site, ledger: &'a Ledger) -> Self {
-        let rules = matrix
-            .rules()
-            .iter()
-            .zip(site.rules())
-            .enumerate()
-            .map(|(order, (rule, here))| Ready { order, rule, here })
-            .collect();
-        Classifier { matrix, site, ledger, rules, proxy: matrix.role(HTTP_PROXY_ROLE) }
+    pub(super) fn new(matrix: &'a Matrix, site: &'a Site, ledger: &'a Ledger) -> Self {
+        let surveyor = Surveyor::new(matrix, site, ledger, matrix.role(HTTP_PROXY_ROLE));
+        Classifier { matrix, site, surveyor, index: RuleIndex::new(matrix, site) }
     }
 
     /// The rules, with what they mean at this site, in the order of the packs.
     pub(super) fn rules(&self) -> &[Ready<'a>] {
-        &self.rules
+        self.index.all()
     }
 
     /// The ids of the roles in a set, in the order of the packs.
@@ -106,222 +101,152 @@ impl<'a> Classifier<'a> {
         naming(self, from, name).iter().map(|ready| ready.rule.id.to_string()).collect()
     }
 
+    /// The page's name for a rule's destination.
+    pub(super) fn rule_title<'m>(&'m self, rule: &'m str) -> &'m str {
+        self.matrix.rule(rule).map_or(rule, |rule| &rule.to_title)
+    }
+
     /// Whether an audited machine is among these roles.
     pub(super) fn is_subject(&self, roles: RoleSet) -> bool {
         roles.meets(self.site.subjects())
     }
 
-    /// The verdict of one flow.
-    pub fn classify(&self, mut flow: FlowRecord) -> Judged {
-        let further = std::mem::take(&mut flow.further_targets);
-        if further.is_empty() || !self.is_proxy(self.site.roles_of(flow.responder_ip)) {
-            return self.classify_one(flow);
+    /// The verdict of a flow that asked a proxy for several destinations on one connection: what is worst about one is
+    /// said of the flow. None where it did not.
+    pub(super) fn rule_on_several(
+        &self,
+        flow: &Flow<'_>,
+        around: &Circumstances,
+    ) -> Option<(Ruling, Evidence)> {
+        if flow.further_targets().is_empty() || !self.surveyor.is_proxy(self.site.roles_of(flow.to.ip)) {
+            return None;
         }
-        // Several destinations on one connection to a proxy: what is worst about one is said of the flow.
-        let targets = flow.proxy_target.clone().into_iter().chain(further);
-        let each = targets
-            .map(|target| self.classify_one(FlowRecord { proxy_target: Some(target), ..flow.clone() }));
-        let each: Vec<Judged> = each.collect();
-        let badness = |one: &Judged| match one.row.verdict {
+        let each: Vec<(Ruling, Evidence)> = flow
+            .proxy_target()
+            .into_iter()
+            .chain(flow.further_targets())
+            .map(|target| {
+                let evidence = self.surveyor.evidence(flow, Some(target));
+                (self.rule_on(around, &evidence), evidence)
+            })
+            .collect();
+        let badness = |(one, _): &&(Ruling, Evidence)| match one.verdict {
             Verdict::Undocumented => 0,
             Verdict::Undetermined => 1,
             Verdict::Documented | Verdict::Platform | Verdict::OutOfScope => 2,
         };
-        let Some(mut worst) = each.iter().min_by_key(|one| badness(one)).cloned() else {
-            return self.classify_one(flow);
-        };
-        for one in each {
+        let (mut worst, evidence) = each.iter().min_by_key(badness).cloned()?;
+        for (one, _) in each {
             worst.by_default |= one.by_default;
             worst.supplied |= one.supplied;
-            for name in one.row.names {
-                if !worst.row.names.contains(&name) {
-                    worst.row.names.push(name);
-                }
-            }
-            for rule in one.row.rules {
-                if worst.row.verdict == one.row.verdict && !worst.row.rules.contains(&rule) {
-                    worst.row.rules.push(rule);
-                }
-            }
-            for issue in one.issues {
-                if !worst.issues.contains(&issue) {
-                    worst.issues.push(issue);
-                }
+            add_new(&mut worst.names, one.names);
+            add_new(&mut worst.issues, one.issues);
+            if worst.verdict == one.verdict {
+                add_new(&mut worst.rules, one.rules);
+                add_new(&mut worst.documented_by, one.documented_by);
             }
         }
-        worst
+        Some((worst, evidence))
     }
 
-    fn classify_one(&self, flow: FlowRecord) -> Judged {
-        let from_roles = self.site.roles_of(flow.initiator_ip);
-        let to_roles = self.site.roles_of(flow.responder_ip);
+    /// The verdict of all flows of these circumstances.
+    pub(super) fn rule_on(&self, around: &Circumstances, evidence: &Evidence) -> Ruling {
+        let (from_roles, to_roles) = (around.from.roles, self.site.roles_of(around.to));
         let subject = self.is_subject(from_roles.union(to_roles));
-        let evidence = self.evidence(&flow, to_roles);
-        let mut judged = Judged {
-            row: VerdictRow {
-                initiator_roles: self.role_words(from_roles),
-                responder_roles: self.role_words(to_roles),
-                names: self.names_of(&flow, &evidence),
-                grade: None,
-                verdict: Verdict::OutOfScope,
-                rules: Vec::new(),
-                missing: None,
-                nearest: None,
-                findings: Vec::new(),
-                flow,
-            },
+        let mut ruling = Ruling {
+            from_roles,
+            to_roles,
+            names: names_of(evidence),
+            grade: None,
+            verdict: Verdict::OutOfScope,
+            rules: Vec::new(),
+            documented_by: Vec::new(),
+            missing: None,
+            nearest: None,
             issues: Vec::new(),
-            name_points: evidence.readings.iter().map(|reading| reading.point).collect(),
             by_default: false,
             supplied: false,
-            proxied: evidence.proxied,
-            subject,
+            target: evidence.target.clone(),
             possible: Vec::new(),
         };
-        let flow = &judged.row.flow;
-        if is_loopback(flow.initiator_ip) || is_loopback(flow.responder_ip) {
-            return judged;
+        if around.from.loopback || around.to.is_loopback() {
+            return ruling;
         }
-        let fits = Fits::new(self, flow.proto, from_roles, &evidence.dest);
-        let documented = self.documented(&fits, &evidence);
-        judged.row.grade = grade(&evidence, to_roles, &documented);
+        let dest = self.destination(around, to_roles, evidence);
+        let fits = Fits::new(self, around.proto, from_roles, &dest);
+        let documented = self.documented(&fits, &dest, evidence);
+        ruling.grade = grade(evidence, to_roles, &documented);
         let mut verdict = documented.verdict;
         let mut missing = documented.missing;
         // To a proxy, and what was asked of it is not in the captures: only that would tell.
         if verdict == Verdict::Undocumented
-            && self.is_proxy(to_roles)
-            && flow.proxy_target.is_none()
-            && flow.telling_bytes == 0
+            && self.surveyor.is_proxy(to_roles)
+            && !evidence.proxied()
+            && around.telling == Telling::Nothing
         {
             (verdict, missing) = (Verdict::Undetermined, Some(Missing::Name));
         }
 
-        let conflict = self.conflict(flow, from_roles, to_roles, &evidence, &fits, &documented);
-        if let Some(why) = conflict {
-            judged.issues.push(Issue::NameConflict { why });
+        if let Some(why) = self.conflict(around, to_roles, evidence, &fits, &documented) {
+            ruling.issues.push(Issue::NameConflict { why });
             if verdict != Verdict::Undocumented {
                 verdict = Verdict::Undetermined;
                 missing = Some(Missing::Conflict);
             }
         }
-        if !evidence.proxied
-            && evidence.readings.is_empty()
-            && self.ledger.only_unsolicited(self.site.host_of(flow.initiator_ip), flow.responder_ip).is_some()
-        {
-            judged.issues.push(Issue::UnsolicitedAnswer);
+        if evidence.unsolicited {
+            ruling.issues.push(Issue::UnsolicitedAnswer);
         }
         if verdict == Verdict::Documented {
-            match self.account(&documented, &evidence) {
+            match self.account(&documented, evidence) {
                 Account::Own => {}
                 Account::Foreign(account) => {
-                    judged.issues.push(Issue::ForeignAccount { account });
+                    ruling.issues.push(Issue::ForeignAccount { account });
                     (verdict, missing) = (Verdict::Undetermined, Some(Missing::Account));
                 }
                 Account::Mixed => (verdict, missing) = (Verdict::Undetermined, Some(Missing::Ambiguous)),
             }
         }
         if verdict == Verdict::Documented {
-            judged.row.rules = documented.rules.iter().map(|ready| ready.rule.id.to_string()).collect();
-            judged.by_default =
+            ruling.rules = documented.rules.iter().map(|ready| ready.rule.id.to_string()).collect();
+            ruling.documented_by = documented.rules.iter().map(|ready| ready.order).collect();
+            ruling.by_default =
                 documented.rules.iter().all(|ready| matches!(ready.here.state, RuleState::AppliesUnset(_)));
-            judged.supplied = documented.rules.iter().all(|ready| ready.rule.supplied_names);
-            judged.issues.extend(self.mismatch(&judged.row.flow, &documented.rules, evidence.proxied));
-        } else if let Some(line) = self.platform(&judged.row.flow, &evidence) {
+            ruling.supplied = documented.rules.iter().all(|ready| ready.rule.supplied_names);
+            ruling.issues.extend(mismatch(around, &documented.rules, evidence));
+        } else if let Some(line) = self.platform(around, evidence) {
             verdict = Verdict::Platform;
             missing = None;
-            judged.row.rules = vec![line];
+            ruling.rules = vec![line];
         } else if !subject {
             verdict = Verdict::OutOfScope;
             missing = None;
-            judged.issues.clear();
+            ruling.issues.clear();
         } else if verdict == Verdict::Undocumented {
-            judged.row.nearest = self.nearest(&judged.row.flow, from_roles, to_roles, &evidence, &fits);
+            ruling.nearest = self.nearest(around, to_roles, &dest, evidence, &fits);
         } else {
-            judged.possible = documented.rules.iter().map(|ready| ready.rule.id.to_string()).collect();
+            ruling.possible = documented.rules.iter().map(|ready| ready.rule.id.to_string()).collect();
         }
-        judged.row.verdict = verdict;
-        judged.row.missing = missing;
-        judged
+        ruling.verdict = verdict;
+        ruling.missing = missing;
+        ruling
     }
 
-    fn evidence(&self, flow: &FlowRecord, to_roles: RoleSet) -> Evidence {
-        // A proxy may hold other roles, too: where it was asked for nothing, it is the destination.
-        if self.is_proxy(to_roles)
-            && let Some(target) = &flow.proxy_target
-        {
-            let dest = Destination {
+    /// Where a flow goes: its responder, or what the client asked its proxy for.
+    fn destination(&self, around: &Circumstances, to_roles: RoleSet, evidence: &Evidence) -> Destination {
+        match &evidence.target {
+            Some(target) => Destination {
                 ip: target.ip,
                 port: target.port,
                 roles: target.ip.map(|ip| self.site.roles_of(ip)).unwrap_or_default(),
                 proxied: true,
-            };
-            let reading = target.name.clone().map(|name| Reading {
-                names: [name].into(),
-                point: flow.named_at.or(flow.begin).unwrap_or_default(),
-                expired: false,
-                late: false,
-                contested: false,
-                salvaged: false,
-            });
-            let readings = reading.into_iter().collect();
-            // What the client names inside its tunnel may be another account than the one it asked the proxy for.
-            let inner = flow.server_name.clone().filter(|_| target.tunnel);
-            return Evidence { dest, readings, written: None, inner, corroborated: false, proxied: true };
+            },
+            None => Destination { ip: Some(around.to), port: around.port, roles: to_roles, proxied: false },
         }
-        let dest = Destination {
-            ip: Some(flow.responder_ip),
-            port: flow.responder_port,
-            roles: to_roles,
-            proxied: false,
-        };
-        let host = self.site.host_of(flow.initiator_ip);
-        let written = flow
-            .server_name
-            .clone()
-            .or_else(|| flow.http_host.as_ref().and_then(|host| host.parse::<DomainName>().ok()))
-            .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
-        let (readings, corroborated) =
-            self.ledger.readings(host, flow.responder_ip, flow.first_ts, written.as_ref());
-        Evidence { dest, readings, written, inner: None, corroborated, proxied: false }
     }
 
-    fn names_of(&self, flow: &FlowRecord, evidence: &Evidence) -> Vec<NameEvidence> {
-        let mut names: Vec<NameEvidence> = evidence
-            .readings
-            .iter()
-            .filter_map(|reading| {
-                Some(NameEvidence {
-                    name: reading.names.first()?.clone(),
-                    chain: reading.names.to_vec(),
-                    source: if evidence.proxied {
-                        NameEvidenceSource::Proxy
-                    } else {
-                        NameEvidenceSource::Dns
-                    },
-                    age_ns: (!evidence.proxied).then(|| flow.first_ts.since(reading.point.time)),
-                    scope: if evidence.proxied { "flow" } else { "host" }.to_owned(),
-                    expired: reading.expired,
-                    late: reading.late,
-                })
-            })
-            .collect();
-        if let Some(name) = &evidence.written {
-            let tls = flow.server_name.is_some();
-            names.push(NameEvidence {
-                name: name.clone(),
-                chain: vec![name.clone()],
-                source: if tls { NameEvidenceSource::Tls } else { NameEvidenceSource::Http },
-                age_ns: None,
-                scope: "flow".to_owned(),
-                expired: false,
-                late: false,
-            });
-        }
-        names
-    }
-
-    fn documented(&self, fits: &Fits<'a>, evidence: &Evidence) -> Documented<'a> {
-        let by_address = fits.by_address(evidence.dest.ip);
+    fn documented(&self, fits: &Fits<'_, 'a>, dest: &Destination, evidence: &Evidence) -> Documented<'a> {
+        let by_address = fits.by_address(dest.ip);
         let mut rules: Vec<Ready<'a>> = by_address.iter().map(|(ready, _)| *ready).collect();
         let mut grades: Vec<Grade> = by_address.iter().map(|(_, grade)| *grade).collect();
         if !rules.is_empty() {
@@ -350,14 +275,14 @@ impl<'a> Classifier<'a> {
             by_address: false,
         };
         if evidence.readings.is_empty() {
-            none.rules = fits.if_named(evidence.dest.ip);
+            none.rules = fits.if_named(dest.ip);
             if !none.rules.is_empty() {
                 none.verdict = Verdict::Undetermined;
                 none.missing = Some(Missing::Name);
                 return none;
             }
         }
-        let elsewhere = fits.region_unknown(evidence.dest.ip);
+        let elsewhere = fits.region_unknown(dest.ip);
         if !elsewhere.is_empty() {
             (none.verdict, none.missing, none.rules) =
                 (Verdict::Undetermined, Some(Missing::Ambiguous), elsewhere);
@@ -386,17 +311,16 @@ impl<'a> Classifier<'a> {
     /// SEMANTICS section 3, `name-conflict`, in words.
     fn conflict(
         &self,
-        flow: &FlowRecord,
-        from_roles: RoleSet,
+        around: &Circumstances,
         to_roles: RoleSet,
         evidence: &Evidence,
-        fits: &Fits<'a>,
+        fits: &Fits<'_, 'a>,
         documented: &Documented<'_>,
     ) -> Option<String> {
-        if self.is_proxy(to_roles) {
+        if self.surveyor.is_proxy(to_roles) {
             return None;
         }
-        let (host, ip) = (self.site.host_of(flow.initiator_ip), flow.responder_ip);
+        let ip = around.to;
         // (a) spoofed or contested: more answers than questions, and they differ.
         if Ledger::contested(&evidence.readings) {
             let name = evidence.readings.first().and_then(|reading| reading.names.first());
@@ -406,11 +330,8 @@ impl<'a> Classifier<'a> {
             ));
         }
         // (c) named by an untrusted resolver only.
-        if evidence.readings.is_empty()
-            && let Some(answer) = self.ledger.untrusted(host, ip, flow.first_ts)
-        {
-            let name = answer.names.first().map(ToString::to_string).unwrap_or_default();
-            let resolver = answer.resolver;
+        if let Some((resolver, name)) = &evidence.untrusted {
+            let name = name.as_ref().map(ToString::to_string).unwrap_or_default();
             return Some(format!(
                 "only {resolver}, which the site does not list as a resolver, gives it as {name}"
             ));
@@ -425,23 +346,16 @@ impl<'a> Classifier<'a> {
             ));
         }
         // (b) the client names a documented server at an address that was never given for it.
-        let early = evidence.readings.iter().any(|reading| !reading.late && !reading.contested);
         if let Some(name) = &evidence.written
-            && !early
+            && evidence.elsewhere
             && !documented.by_address
-            && !naming(self, from_roles, name).is_empty()
-            && !self.ledger.ever_named(host, name, ip)
-            && self.ledger.told_otherwise(host, name, ip, flow.first_ts)
+            && !naming(self, around.from.roles, name).is_empty()
         {
             return Some(format!(
                 "the client asks for {name}, but DNS gave this host other addresses for it"
             ));
         }
         None
-    }
-
-    fn is_proxy(&self, roles: RoleSet) -> bool {
-        self.proxy.is_some_and(|proxy| roles.contains(proxy))
     }
 
     /// Virtual network, private, loopback, link-local or unspecified: an address that no vendor's public service has.
@@ -491,74 +405,49 @@ impl<'a> Classifier<'a> {
         })
     }
 
-    /// The application that the first bytes show, held against the rules.
-    fn mismatch(&self, flow: &FlowRecord, rules: &[Ready<'_>], proxied: bool) -> Option<Issue> {
-        let seen = if proxied {
-            // Inside a tunnel only the ClientHello can be told; a request in absolute form is HTTP.
-            match (&flow.proxy_target, &flow.server_name) {
-                (Some(target), None) if target.tunnel => return None,
-                (Some(target), Some(_)) if target.tunnel => Some(AppProtocol::Tls),
-                _ => flow.app,
-            }
-        } else {
-            flow.app
-        };
-        if seen.is_none() && flow.telling_bytes < FlowRecord::TELLING_BYTES {
-            return None;
-        }
-        let mut expected = None;
-        for ready in rules {
-            let wanted = ready.rule.app.as_ref()?.app;
-            if seen.is_some_and(|seen| app::matches_rule(wanted, seen)) {
-                return None;
-            }
-            expected.get_or_insert(wanted);
-        }
-        expected.map(|expected| Issue::ProtocolMismatch { expected, seen })
-    }
-
     /// The baseline line of class `platform` that fits.
-    fn platform(&self, flow: &FlowRecord, evidence: &Evidence) -> Option<String> {
-        self.baseline(flow, evidence, |class| class == BaselineClass::Platform)
+    fn platform(&self, around: &Circumstances, evidence: &Evidence) -> Option<String> {
+        self.baseline(around, evidence, |class| class == BaselineClass::Platform)
     }
 
     /// The first baseline line of a class that fits: by address, or by name if every reading fits.
     fn baseline(
         &self,
-        flow: &FlowRecord,
+        around: &Circumstances,
         evidence: &Evidence,
         wanted: impl Fn(BaselineClass) -> bool,
     ) -> Option<String> {
-        if evidence.proxied {
+        if evidence.proxied() {
             return None;
         }
-        let contact = |direction, peer| Contact {
-            direction,
-            peer,
-            transport: flow.proto,
-            port: flow.responder_port,
+        let out = Contact {
+            direction: Direction::Out,
+            peer: around.to,
+            transport: around.proto,
+            port: around.port,
             names: &[],
         };
         // Anybody may register a name that a wildcard fits: it is the platform's only at an address of the service.
         let storage = self.matrix.tags().find(self.site.cloud(), "Storage");
-        let at_storage = storage.is_some_and(|tag| self.matrix.tags().contains(tag, flow.responder_ip));
+        let at_storage = storage.is_some_and(|tag| self.matrix.tags().contains(tag, around.to));
         let owned = |line: &BaselineLine, name: &DomainName| {
             line.class != BaselineClass::Platform
                 || at_storage
                 || line.names.iter().any(|pattern| pattern.is_exact() && pattern.matches(name))
         };
+        let comes_in = |line: &BaselineLine| {
+            line.carries(self.site, Direction::In, around.proto, around.port)
+                && self.surveyor.is_peer(&around.from, line)
+        };
         let fits = |line: &&BaselineLine| {
-            line.fits(self.site, contact(Direction::In, flow.initiator_ip))
-                || line.fits(self.site, contact(Direction::Out, flow.responder_ip))
+            comes_in(line)
+                || line.fits(self.site, out)
                 || (!evidence.readings.is_empty()
                     && !Ledger::contested(&evidence.readings)
                     && evidence.readings.iter().all(|reading| {
                         let names: Vec<&DomainName> =
                             reading.names.iter().filter(|name| owned(line, name)).collect();
-                        line.fits(
-                            self.site,
-                            Contact { names: &names, ..contact(Direction::Out, flow.responder_ip) },
-                        )
+                        line.fits(self.site, Contact { names: &names, ..out })
                     }))
         };
         let mut lines = self.matrix.baseline().iter().filter(|line| wanted(line.class));
@@ -568,54 +457,50 @@ impl<'a> Classifier<'a> {
     /// The closest rule, and what keeps it from fitting.
     fn nearest(
         &self,
-        flow: &FlowRecord,
-        from_roles: RoleSet,
+        around: &Circumstances,
         to_roles: RoleSet,
+        dest: &Destination,
         evidence: &Evidence,
-        fits: &Fits<'a>,
+        fits: &Fits<'_, 'a>,
     ) -> Option<Nearest> {
+        let from_roles = around.from.roles;
         let near = |ready: &Ready<'_>, differs| Some(Nearest { rule: ready.rule.id.to_string(), differs });
-        let reaches = |ready: &Ready<'_>| fits.destination_fits(ready, &evidence.dest, &evidence.readings);
-        let port_fits = |ready: &Ready<'_>| ready.rule.carries(flow.proto, evidence.dest.port);
-        let from_fits = |ready: &Ready<'_>| from_roles.contains(ready.here.from);
+        let reaches = |ready: &Ready<'_>| fits.destination_fits(ready, dest, &evidence.readings);
+        let port_fits = |ready: &Ready<'_>| ready.rule.carries(around.proto, dest.port);
         let on = |ready: &Ready<'_>| ready.here.state.applies();
-        let page = || self.rules.iter().filter(|ready| !ready.rule.is_alias());
+        let is_page = |ready: &&Ready<'_>| !ready.rule.is_alias();
+        let of_role = self.index.of(from_roles);
+        let page = || of_role.iter().filter(is_page);
         let alias_off = |ready: &&Ready<'_>| ready.here.state == RuleState::AliasOff;
-        if let Some(ready) =
-            self.rules.iter().filter(alias_off).find(|r| from_fits(r) && port_fits(r) && reaches(r))
-        {
+        if let Some(ready) = of_role.iter().filter(alias_off).find(|r| port_fits(r) && reaches(r)) {
             return near(ready, Differs::Alias);
         }
         let off = |ready: &&Ready<'_>| matches!(ready.here.state, RuleState::Off { .. });
-        if let Some(ready) = page().filter(off).find(|r| from_fits(r) && port_fits(r) && reaches(r)) {
+        if let Some(ready) = page().filter(off).find(|r| port_fits(r) && reaches(r)) {
             return near(ready, Differs::Condition);
         }
-        if let Some(ready) = page().find(|r| on(r) && from_fits(r) && !port_fits(r) && reaches(r)) {
+        if let Some(ready) = page().find(|r| on(r) && !port_fits(r) && reaches(r)) {
             return near(ready, Differs::Port);
         }
         // The same conversation the other way round.
-        let reversed = |ready: &&Ready<'_>| match ready.here.to {
-            DestinationHere::Role(role) | DestinationHere::SiteDefined { role, .. } => {
-                on(ready)
-                    && from_roles.contains(role)
-                    && to_roles.contains(ready.here.from)
-                    && (ready.rule.carries(flow.proto, flow.responder_port)
-                        || ready.rule.carries(flow.proto, flow.initiator_port))
-            }
-            _ => false,
+        let back = |ready: &&Ready<'_>| {
+            let by_initiator = around.reversed_by == Some(ready.order);
+            ready.leads_to(from_roles) && (by_initiator || ready.rule.carries(around.proto, around.port))
         };
-        if let Some(ready) = page().find(reversed) {
+        if let Some(ready) = self.index.of(to_roles).iter().find(back) {
             return near(ready, Differs::Direction);
         }
         for (class, differs) in [
             (BaselineClass::OsNoise, Differs::OsNoise),
             (BaselineClass::PlatformOrWorkload, Differs::PlatformOrWorkload),
         ] {
-            if let Some(rule) = self.baseline(flow, evidence, |line| line == class) {
+            if let Some(rule) = self.baseline(around, evidence, |line| line == class) {
                 return Some(Nearest { rule, differs });
             }
         }
-        if let Some(ready) = page().find(|r| on(r) && !from_fits(r) && port_fits(r) && reaches(r)) {
+        let of_others = |ready: &&Ready<'_>| !from_roles.contains(ready.here.from);
+        let on_port = self.index.on(around.proto, dest.port);
+        if let Some(ready) = on_port.iter().filter(is_page).filter(of_others).find(|r| on(r) && reaches(r)) {
             return near(ready, Differs::Role);
         }
         let covered = from_roles.union(to_roles);
@@ -623,17 +508,76 @@ impl<'a> Classifier<'a> {
         {
             return Some(Nearest { rule: page, differs: Differs::Page });
         }
-        if let Some(ready) = page().find(|r| on(r) && from_fits(r) && port_fits(r)) {
+        if let Some(ready) = page().find(|r| on(r) && port_fits(r)) {
             return near(ready, Differs::Name);
         }
-        let noise = self.baseline(flow, evidence, |line| line == BaselineClass::Noise)?;
+        let noise = self.baseline(around, evidence, |line| line == BaselineClass::Noise)?;
         from_roles.is_empty().then_some(Nearest { rule: noise, differs: Differs::Noise })
     }
 }
 
+fn add_new<T: PartialEq>(to: &mut Vec<T>, from: Vec<T>) {
+    for one in from {
+        if !to.contains(&one) {
+            to.push(one);
+        }
+    }
+}
+
+fn names_of(evidence: &Evidence) -> Vec<NameEvidence> {
+    let (source, scope) = if evidence.proxied() {
+        (NameEvidenceSource::Proxy, "flow")
+    } else {
+        (NameEvidenceSource::Dns, "host")
+    };
+    let of_reading = |reading: &crate::names::Reading| {
+        Some(NameEvidence {
+            name: reading.names.first()?.clone(),
+            chain: reading.names.to_vec(),
+            source,
+            age_ns: None,
+            scope: scope.to_owned(),
+            expired: reading.expired,
+            late: reading.late,
+        })
+    };
+    let written = evidence.written.iter().map(|name| NameEvidence {
+        name: name.clone(),
+        chain: vec![name.clone()],
+        source: if evidence.announced { NameEvidenceSource::Tls } else { NameEvidenceSource::Http },
+        age_ns: None,
+        scope: "flow".to_owned(),
+        expired: false,
+        late: false,
+    });
+    evidence.readings.iter().filter_map(of_reading).chain(written).collect()
+}
+
+/// The application that the first bytes show, held against the rules.
+fn mismatch(around: &Circumstances, rules: &[Ready<'_>], evidence: &Evidence) -> Option<Issue> {
+    // Inside a tunnel only the ClientHello can be told; a request in absolute form is HTTP.
+    let seen = match &evidence.target {
+        Some(target) if target.tunnel && !evidence.announced => return None,
+        Some(target) if target.tunnel => Some(AppProtocol::Tls),
+        _ => around.app,
+    };
+    if seen.is_none() && around.telling != Telling::Enough {
+        return None;
+    }
+    let mut expected = None;
+    for ready in rules {
+        let wanted = ready.rule.app.as_ref()?.app;
+        if seen.is_some_and(|seen| app::matches_rule(wanted, seen)) {
+            return None;
+        }
+        expected.get_or_insert(wanted);
+    }
+    expected.map(|expected| Issue::ProtocolMismatch { expected, seen })
+}
+
 /// How well the destination is identified, whatever the verdict.
 fn grade(evidence: &Evidence, to_roles: RoleSet, documented: &Documented<'_>) -> Option<Grade> {
-    if evidence.proxied {
+    if evidence.proxied() {
         return (!evidence.readings.is_empty()).then_some(Grade::Dns);
     }
     if !to_roles.is_empty() {
@@ -671,10 +615,6 @@ enum Account {
     Own,
     Foreign(String),
     Mixed,
-}
-
-fn is_loopback(ip: IpAddr) -> bool {
-    ip.is_loopback()
 }
 
 /// Private, loopback, link-local or unspecified space. Documentation and benchmarking ranges are ordinary public

@@ -1,23 +1,40 @@
 //! What the captures show of each rule.
 
-use super::classify::{Classifier, Judged};
-use crate::audit::{Coverage, CoverageState, Verdict};
-use crate::flow::Outcome;
+use super::classify::{Classifier, Ruling};
+use crate::audit::{Coverage, CoverageState};
+use crate::flow::{Flow, Outcome};
 use crate::matrix::RoleSet;
 use crate::model::{DomainName, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 
 /// What the flows of one rule came to.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct RuleTally {
     pub flows: u64,
     pub worked: u64,
     pub blocked: u64,
-    outcomes: BTreeMap<Outcome, u64>,
+    outcomes: OutcomeSet,
     names: BTreeSet<DomainName>,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
+}
+
+/// Which outcomes came, in the order of the ladder.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct OutcomeSet(u16);
+
+impl OutcomeSet {
+    pub(super) fn insert(&mut self, outcome: Outcome) {
+        self.0 |= 1 << outcome as u16;
+    }
+
+    pub(super) fn merge(&mut self, other: OutcomeSet) {
+        self.0 |= other.0;
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = Outcome> {
+        Outcome::ALL.into_iter().filter(move |&outcome| self.0 & (1 << outcome as u16) != 0)
+    }
 }
 
 /// Names listed for a rule: the first ones by alphabet. A hundred storage accounts help nobody.
@@ -26,40 +43,50 @@ const MOST_NAMES: usize = 20;
 /// Counts the documented flows of each rule.
 #[derive(Default)]
 pub(super) struct CoverageTally {
-    rules: BTreeMap<String, RuleTally>,
-    /// Hosts that sent anything, by address.
-    senders: BTreeSet<IpAddr>,
+    /// By the rule's place.
+    rules: Vec<RuleTally>,
+    /// Roles of hosts that sent anything.
+    senders: RoleSet,
     /// Names that could not be resolved, by (rule).
     unresolved: BTreeMap<String, String>,
 }
 
 impl CoverageTally {
-    pub(super) fn count(&mut self, judged: &Judged) {
-        let row = &judged.row;
-        if row.flow.packets_fwd > 0 {
-            self.senders.insert(row.flow.initiator_ip);
-        }
-        if row.flow.packets_rev > 0 {
-            self.senders.insert(row.flow.responder_ip);
-        }
-        if row.verdict != Verdict::Documented {
-            return;
-        }
-        for rule in &row.rules {
-            let tally = self.rules.entry(rule.clone()).or_default();
-            tally.flows += 1;
-            tally.worked += u64::from(row.flow.outcome.worked());
-            tally.blocked += u64::from(row.flow.outcome.is_blocked());
-            *tally.outcomes.entry(row.flow.outcome).or_default() += 1;
-            for name in &row.names {
+    /// Notes by which names the rules of a ruling were exercised: once for all of its flows.
+    pub(super) fn note_names(&mut self, ruling: &Ruling) {
+        for &rule in &ruling.documented_by {
+            let tally = self.rule(rule);
+            for name in &ruling.names {
                 if tally.names.insert(name.name.clone()) && tally.names.len() > MOST_NAMES {
                     tally.names.pop_last();
                 }
             }
-            let (first, last) = (row.flow.first_ts, row.flow.last_ts);
-            tally.first = Some(tally.first.map_or(first, |have| have.min(first)));
-            tally.last = Some(tally.last.map_or(last, |have| have.max(last)));
         }
+    }
+
+    pub(super) fn count(&mut self, flow: &Flow<'_>, ruling: &Ruling) {
+        if flow.packets_fwd > 0 {
+            self.senders = self.senders.union(ruling.from_roles);
+        }
+        if flow.packets_rev > 0 {
+            self.senders = self.senders.union(ruling.to_roles);
+        }
+        for &rule in &ruling.documented_by {
+            let tally = self.rule(rule);
+            tally.flows += 1;
+            tally.worked += u64::from(flow.outcome.worked());
+            tally.blocked += u64::from(flow.outcome.is_blocked());
+            tally.outcomes.insert(flow.outcome);
+            tally.first = Some(tally.first.map_or(flow.first_ts, |have| have.min(flow.first_ts)));
+            tally.last = Some(tally.last.map_or(flow.last_ts, |have| have.max(flow.last_ts)));
+        }
+    }
+
+    fn rule(&mut self, place: usize) -> &mut RuleTally {
+        if self.rules.len() <= place {
+            self.rules.resize_with(place + 1, RuleTally::default);
+        }
+        &mut self.rules[place]
     }
 
     /// Notes that a name of a rule could not be resolved.
@@ -69,16 +96,11 @@ impl CoverageTally {
 
     /// One line a rule, in the order of the packs.
     pub(super) fn finish(self, classifier: &Classifier<'_>) -> Vec<Coverage> {
-        let senders = self
-            .senders
-            .iter()
-            .map(|ip| classifier.site.roles_of(*ip))
-            .fold(RoleSet::default(), RoleSet::union);
         let empty = RuleTally::default();
         let mut lines: Vec<Coverage> = Vec::new();
         for ready in classifier.rules().iter().filter(|ready| ready.listed()) {
             let rule = ready.rule;
-            let tally = self.rules.get(rule.id.as_str()).unwrap_or(&empty);
+            let tally = self.rules.get(ready.order).unwrap_or(&empty);
             let (state, why) = if tally.worked > 0 && tally.blocked > 0 {
                 (
                     CoverageState::Intermittent,
@@ -87,19 +109,15 @@ impl CoverageTally {
             } else if tally.worked > 0 {
                 (CoverageState::Observed, None)
             } else if tally.blocked > 0 {
-                let kinds: Vec<&str> = tally
-                    .outcomes
-                    .keys()
-                    .filter(|outcome| outcome.is_blocked())
-                    .map(|outcome| outcome.as_str())
-                    .collect();
+                let kinds = tally.outcomes.iter().filter(|outcome| outcome.is_blocked());
+                let kinds: Vec<&str> = kinds.map(Outcome::as_str).collect();
                 (CoverageState::Blocked, Some(kinds.join(", ")))
             } else if let Some(why) = ready.not_applicable() {
                 (CoverageState::NotApplicable, Some(why))
             } else if tally.flows > 0 {
-                let seen: Vec<&str> = tally.outcomes.keys().map(|outcome| outcome.as_str()).collect();
+                let seen: Vec<&str> = tally.outcomes.iter().map(Outcome::as_str).collect();
                 (CoverageState::NotObserved, Some(format!("only {}", seen.join(", "))))
-            } else if !senders.contains(ready.here.from) {
+            } else if !self.senders.contains(ready.here.from) {
                 let why = format!("no packet of any {} in the captures", rule.from_title);
                 (CoverageState::NotObservable, Some(why))
             } else {

@@ -1,9 +1,13 @@
 //! Hosts that resolve names over an encrypted transport: why their names are missing.
 
-use super::classify::Judged;
+use super::circumstances::Evidence;
+use super::classify::Ruling;
+use super::findings::Judged;
+use super::judge::Case;
 use super::row::{NameEvidence, NameEvidenceSource};
 use crate::audit::{EncryptedDns, EncryptedDnsKind, EvidenceFrame};
-use crate::matrix::{PublicResolvers, Site};
+use crate::flow::{Flow, capture_name};
+use crate::matrix::PublicResolvers;
 use crate::model::{AppProtocol, DomainName, Transport};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -17,53 +21,55 @@ const MOST_REMARKS: usize = 4;
 const MOST_TITLES: usize = 4;
 
 /// Which hosts do, how, and whom they ask: by host, kind and resolver.
+#[derive(Default)]
 pub(super) struct Encrypted {
     uses: BTreeMap<(IpAddr, EncryptedDnsKind, String), EncryptedDns>,
-    /// For each host, in words.
-    reasons: BTreeMap<IpAddr, String>,
 }
 
 impl Encrypted {
-    /// From all judged flows, in the order of their rows. Only flows that an audited host began and that got through
-    /// count: an attempt that was blocked has hidden nothing.
-    pub(super) fn of(judged: &[Judged], site: &Site) -> Self {
-        let resolvers = PublicResolvers::bundled();
-        let mut uses: BTreeMap<_, EncryptedDns> = BTreeMap::new();
-        for one in judged {
-            let flow = &one.row.flow;
-            let roles = site.roles_of(flow.initiator_ip);
-            if !flow.outcome.worked() || !roles.meets(site.subjects()) {
-                continue;
-            }
-            let Some((kind, resolver)) = Seen::of(one).recognise(resolvers) else { continue };
-            let host = site.host_of(flow.initiator_ip);
-            let entry = uses.entry((host, kind, resolver.clone())).or_insert_with(|| {
-                let proof = flow.proof.iter();
-                let mut evidence: Vec<EvidenceFrame> = proof
-                    .map(|proof| EvidenceFrame { capture: proof.capture.clone(), frame: proof.frame })
-                    .collect();
-                evidence.dedup();
-                EncryptedDns {
-                    host,
-                    roles: one.row.initiator_roles.clone(),
-                    kind,
-                    resolver,
-                    flows: 0,
-                    first_ts: flow.first_ts,
-                    last_ts: flow.last_ts,
-                    evidence,
-                }
-            });
-            entry.flows += 1;
-            entry.first_ts = entry.first_ts.min(flow.first_ts);
-            entry.last_ts = entry.last_ts.max(flow.last_ts);
+    /// Counts a judged flow; they come in the order of their rows. Only flows that an audited host began and that got
+    /// through count: an attempt that was blocked has hidden nothing.
+    pub(super) fn count(&mut self, one: &Judged<'_>, evidence: &Evidence, case: &Case<'_>) {
+        let flow = one.flow;
+        if !flow.outcome.worked() || !one.ruling.from_roles.meets(case.site.subjects()) {
+            return;
         }
+        let seen = Seen::of(one, evidence);
+        let Some((kind, resolver)) = seen.recognise(PublicResolvers::bundled()) else { return };
+        let entry = self.uses.entry((one.host, kind, resolver.clone())).or_insert_with(|| {
+            let mut evidence: Vec<EvidenceFrame> = flow
+                .proofs()
+                .into_iter()
+                .map(|(_, point)| EvidenceFrame {
+                    capture: capture_name(case.captures, point.capture),
+                    frame: point.frame,
+                })
+                .collect();
+            evidence.dedup();
+            let [roles, _] = (one.roles)();
+            EncryptedDns {
+                host: one.host,
+                roles,
+                kind,
+                resolver,
+                flows: 0,
+                first_ts: flow.first_ts,
+                last_ts: flow.last_ts,
+                evidence,
+            }
+        });
+        entry.flows += 1;
+        entry.first_ts = entry.first_ts.min(flow.first_ts);
+        entry.last_ts = entry.last_ts.max(flow.last_ts);
+    }
+
+    /// For each host, in words, why its names are missing.
+    pub(super) fn reasons(&self) -> BTreeMap<IpAddr, String> {
         let mut titles: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
-        for used in uses.values() {
+        for used in self.uses.values() {
             titles.entry(used.host).or_default().push(used.title());
         }
-        let reasons = titles.into_iter().map(|(host, titles)| (host, reason(host, &titles))).collect();
-        Encrypted { uses, reasons }
+        titles.into_iter().map(|(host, titles)| (host, reason(host, &titles))).collect()
     }
 
     /// All of them, by host, kind and resolver.
@@ -73,17 +79,13 @@ impl Encrypted {
 
     /// What the reader must know: a line for each of the first hosts, one for the rest.
     pub(super) fn remarks(&self) -> Vec<String> {
-        let mut lines: Vec<String> = self.reasons.values().take(MOST_REMARKS).cloned().collect();
-        let more = self.reasons.len().saturating_sub(MOST_REMARKS);
+        let reasons = self.reasons();
+        let more = reasons.len().saturating_sub(MOST_REMARKS);
+        let mut lines: Vec<String> = reasons.into_values().take(MOST_REMARKS).collect();
         if more > 0 {
             lines.push(format!("{more} more audited hosts resolve names over encrypted DNS"));
         }
         lines
-    }
-
-    /// Why a host's names are missing, if this is why.
-    pub(super) fn reason(&self, host: IpAddr) -> Option<&str> {
-        self.reasons.get(&host).map(String::as_str)
     }
 }
 
@@ -115,23 +117,24 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    fn of(one: &'a Judged) -> Self {
-        let flow = &one.row.flow;
-        let (transport, port) = match &flow.proxy_target {
-            Some(target) if one.proxied => (Transport::Tcp, target.port),
-            _ => (flow.proto, flow.responder_port),
+    fn of(one: &Judged<'a>, evidence: &Evidence) -> Self {
+        let flow = one.flow;
+        let proxied = evidence.proxied();
+        let (transport, port) = match &evidence.target {
+            Some(target) => (Transport::Tcp, target.port),
+            None => (flow.proto, flow.to.port),
         };
-        let in_tunnel = one.proxied && flow.server_name.is_some();
+        let in_tunnel = proxied && flow.server_name().is_some();
         Seen {
             transport,
             port,
-            ip: flow.responder_ip,
+            ip: flow.to.ip,
             tls: flow.app == Some(AppProtocol::Tls) || in_tunnel,
             quic: flow.app == Some(AppProtocol::Quic),
-            untold: flow.app.is_none() || (one.proxied && !in_tunnel),
-            proxied: one.proxied,
-            alpn: &flow.alpn,
-            name: known_name(one),
+            untold: flow.app.is_none() || (proxied && !in_tunnel),
+            proxied,
+            alpn: flow.alpn(),
+            name: known_name(flow, one.ruling),
         }
     }
 
@@ -163,17 +166,16 @@ impl<'a> Seen<'a> {
 
 /// The one name by which a flow's destination is known: what the client wrote, unless that may be a cover; else what
 /// all evidence agrees on.
-fn known_name(one: &Judged) -> Option<&DomainName> {
-    let row = &one.row;
-    if let Some(name) = row.flow.server_name.as_ref().filter(|_| !row.flow.ech) {
+fn known_name<'a>(flow: &'a Flow<'_>, ruling: &'a Ruling) -> Option<&'a DomainName> {
+    if let Some(name) = flow.server_name().filter(|_| !flow.ech()) {
         return Some(name);
     }
     let told =
         |name: &&NameEvidence| matches!(name.source, NameEvidenceSource::Dns | NameEvidenceSource::Proxy);
-    let mut told = row.names.iter().filter(told).map(|name| &name.name);
+    let mut told = ruling.names.iter().filter(told).map(|name| &name.name);
     match told.next() {
         Some(first) => told.all(|name| name == first).then_some(first),
-        None => row.flow.server_name.as_ref(),
+        None => flow.server_name(),
     }
 }
 

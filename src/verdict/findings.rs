@@ -1,131 +1,345 @@
 //! Judged flows, DNS evidence and captures to findings. SEMANTICS section 5.
 
-use super::classify::{Issue, Judged};
+use super::classify::{Issue, Ruling};
+use super::coverage::OutcomeSet;
 use super::row::{Differs, NameEvidenceSource};
-use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Grade, Party, Severity, Verdict};
-use crate::flow::{FlowRecord, Outcome};
+use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Grade, Missing, Party, Severity, Verdict};
+use crate::flow::{Flow, Outcome, capture_name};
 use crate::model::{DomainName, FramePoint, Timestamp, Transport};
-use std::collections::BTreeMap;
+use foldhash::fast::RandomState;
+use hashbrown::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-/// What makes two observations one finding: code, initiator host, name or address, port, transport.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key {
+/// What makes two observations one finding, all but the initiator's host: code, name or address, port, transport.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(super) struct Stem {
     pub code: Code,
     pub severity: Severity,
-    pub host: Option<IpAddr>,
     pub to: String,
     pub port: Option<u16>,
     pub proto: Option<Transport>,
     pub rules: Vec<String>,
 }
 
+/// A stem, by number: looked up once for all flows of a ruling.
+pub(super) type StemId = usize;
+
 /// A finding while it grows.
 pub(super) struct Draft {
+    stem: StemId,
+    host: Option<IpAddr>,
     pub finding: Finding,
     /// The first ones, each once; what is counted comes in order of time.
     evidence: Vec<EvidenceFrame>,
-    hosts: BTreeMap<IpAddr, ()>,
+    outcomes: OutcomeSet,
+    hosts: BTreeSet<IpAddr>,
+    last_host: Option<IpAddr>,
+    /// Flows whose details are in already.
+    detailed: Vec<Detailed>,
+    /// For the one that stands for all strangers beyond [`MOST_STRANGERS`].
+    strangers: Option<Box<Strangers>>,
+    /// Hosts for whose flows a name is missing.
+    nameless: BTreeSet<IpAddr>,
+}
+
+/// All that the details of a flow depend on.
+#[derive(Clone, Copy, PartialEq)]
+struct Detailed {
+    ruling: u64,
+    from: IpAddr,
+    to: IpAddr,
+    accepted: Option<(usize, bool)>,
+    reset_ttl_differs: bool,
+    icmp: Option<(u8, u8)>,
+}
+
+/// Flows remembered of which the details are in: those of a draft are few, else they are put together again.
+const MOST_DETAILED: usize = 8;
+
+/// Detail lines of a finding.
+const MOST_DETAILS: usize = 12;
+
+/// Initiators without a role that have findings of their own for one (code, destination, port, transport): 100. What more
+/// there are is told in one further finding. A flood from forged addresses would bury all else and need a draft each;
+/// fewer could hide a handful of real peers. Initiators that hold a role are never folded.
+pub const MOST_STRANGERS: usize = 100;
+
+/// Hosts of one finding of which it is said that they resolve names in secret.
+const MOST_NAMELESS: usize = 8;
+
+/// What settles a name that encrypted DNS hides. An earlier capture would not show it either.
+const HIDDEN_REMEDY: &str = "switch encrypted DNS off on this host, or let it ask a resolver of the site in the clear, then capture again";
+
+/// Folded addresses that are told apart over all findings: 8 million, 40 bytes or fewer each. Beyond, their number is told
+/// as a least one.
+const MOST_DISTINCT: usize = 8 << 20;
+
+/// Addresses beyond [`MOST_STRANGERS`].
+#[derive(Default)]
+struct Strangers {
+    v4: HashSet<u32, RandomState>,
+    v6: HashSet<IpAddr, RandomState>,
+    /// Whether there may be more than were told apart.
+    more: bool,
+}
+
+impl Strangers {
+    /// Counts an address; tells whether it is new. Without room, only whether there are more is told.
+    fn insert(&mut self, ip: IpAddr, room: bool) -> bool {
+        match ip {
+            IpAddr::V4(ip) if room => return self.v4.insert(ip.to_bits()),
+            IpAddr::V6(_) if room => return self.v6.insert(ip),
+            IpAddr::V4(ip) => self.more |= !self.v4.contains(&ip.to_bits()),
+            IpAddr::V6(_) => self.more |= !self.v6.contains(&ip),
+        }
+        false
+    }
+
+    fn len(&self) -> usize {
+        self.v4.len() + self.v6.len()
+    }
 }
 
 /// All findings of an audit.
 pub(super) struct Findings<'a> {
-    drafts: BTreeMap<Key, Draft>,
+    stems: Vec<Stem>,
+    stem_of: HashMap<Stem, StemId, RandomState>,
+    drafts: Vec<Draft>,
+    draft_of: HashMap<(StemId, Option<IpAddr>), usize, RandomState>,
+    /// By stem: how many initiators without a role have findings of their own, and the draft for all others.
+    strangers: Vec<(usize, Option<usize>)>,
+    distinct: usize,
     captures: &'a [Arc<str>],
 }
 
 impl<'a> Findings<'a> {
     pub(super) fn new(captures: &'a [Arc<str>]) -> Self {
-        Findings { drafts: BTreeMap::new(), captures }
+        Findings {
+            stems: Vec::new(),
+            stem_of: HashMap::default(),
+            drafts: Vec::new(),
+            draft_of: HashMap::default(),
+            strangers: Vec::new(),
+            distinct: 0,
+            captures,
+        }
     }
 
-    /// The finding of a key, made by `make` when it is the first of its kind.
-    pub(super) fn draft(&mut self, key: Key, make: impl FnOnce() -> Finding) -> &mut Draft {
-        self.drafts.entry(key).or_insert_with(|| Draft {
-            finding: make(),
-            evidence: Vec::new(),
-            hosts: BTreeMap::new(),
-        })
+    /// The number of a stem.
+    pub(super) fn stem(&mut self, stem: Stem) -> StemId {
+        if let Some(&known) = self.stem_of.get(&stem) {
+            return known;
+        }
+        let id = self.stems.len();
+        self.stems.push(stem.clone());
+        self.strangers.push((0, None));
+        self.stem_of.insert(stem, id);
+        id
+    }
+
+    /// The finding of a stem and host, made by `make` when it is the first of its kind.
+    pub(super) fn draft(
+        &mut self,
+        stem: StemId,
+        host: Option<IpAddr>,
+        make: impl FnOnce() -> Finding,
+    ) -> &mut Draft {
+        let drafts = &mut self.drafts;
+        let place = *self.draft_of.entry((stem, host)).or_insert_with(|| {
+            drafts.push(Draft::new(stem, host, make()));
+            drafts.len() - 1
+        });
+        &mut drafts[place]
+    }
+
+    /// The finding of a stem for an initiator that holds no role: its own, or beyond [`MOST_STRANGERS`] the common one. Tells
+    /// whether it is the common one.
+    fn draft_of_stranger(
+        &mut self,
+        stem: StemId,
+        host: IpAddr,
+        make: impl FnOnce() -> Finding,
+    ) -> (&mut Draft, bool) {
+        if let Some(&place) = self.draft_of.get(&(stem, Some(host))) {
+            return (&mut self.drafts[place], false);
+        }
+        let (own, common) = &mut self.strangers[stem];
+        if *own < MOST_STRANGERS {
+            *own += 1;
+            return (self.draft(stem, Some(host), make), false);
+        }
+        let drafts = &mut self.drafts;
+        let place = *common.get_or_insert_with(|| {
+            let mut draft = Draft::new(stem, None, make());
+            draft.finding.from = Party::default();
+            draft.strangers = Some(Box::default());
+            drafts.push(draft);
+            drafts.len() - 1
+        });
+        let draft = &mut drafts[place];
+        if let Some(strangers) = &mut draft.strangers {
+            self.distinct += usize::from(strangers.insert(host, self.distinct < MOST_DISTINCT));
+        }
+        (draft, true)
     }
 
     pub(super) fn frame(&self, point: FramePoint) -> EvidenceFrame {
-        let capture = self.captures.get(point.capture.0 as usize).cloned().unwrap_or_else(|| Arc::from(""));
-        EvidenceFrame { capture, frame: point.frame }
+        frame(self.captures, point)
     }
 
     /// A finding that stands by itself.
     pub(super) fn add(&mut self, finding: Finding) {
-        let key = Key {
+        let stem = self.stem(Stem {
             code: finding.code,
             severity: finding.severity,
-            host: finding.from.ip,
             to: finding.title.clone(),
             port: finding.to.port,
             proto: finding.to.proto,
             rules: finding.rules.clone(),
-        };
+        });
         let frames = finding.evidence.clone();
-        let draft = self.draft(key, || finding);
+        let (host, outcomes) = (finding.from.ip, finding.outcomes.clone());
+        let draft = self.draft(stem, host, || finding);
         draft.cite(frames);
+        outcomes.into_iter().for_each(|outcome| draft.outcomes.insert(outcome));
     }
 
-    /// All findings, most severe first, then by code, initiator, destination, port and transport.
+    /// Where a host's names are missing since it resolves them in secret, what waits for a name says so.
+    pub(super) fn say_why_nameless(&mut self, reasons: &BTreeMap<IpAddr, String>) {
+        if reasons.is_empty() {
+            return;
+        }
+        for draft in &mut self.drafts {
+            let hosts = std::mem::take(&mut draft.nameless);
+            for why in hosts.iter().filter_map(|host| reasons.get(host)) {
+                draft.detail(why.clone());
+                draft.finding.remedy = HIDDEN_REMEDY.to_owned();
+            }
+        }
+    }
+
+    /// All findings, most severe first, then by code, initiator, destination, port and transport; of one code those that
+    /// stand for many strangers last.
     pub(super) fn finish(self) -> Vec<Finding> {
         let rank: BTreeMap<&str, usize> =
             self.captures.iter().enumerate().map(|(rank, name)| (&**name, rank)).collect();
-        let mut findings: Vec<Finding> = self
-            .drafts
-            .into_values()
-            .map(|draft| {
-                let mut finding = draft.finding;
-                finding.evidence = draft.evidence;
-                finding.evidence.sort_by_key(|at| (rank.get(&*at.capture).copied(), at.frame));
-                let addresses: Vec<String> = draft.hosts.keys().map(ToString::to_string).collect();
-                if addresses.len() > 1 {
-                    let (shown, more) = addresses.split_at(addresses.len().min(8));
-                    let tail =
-                        if more.is_empty() { String::new() } else { format!(" and {} more", more.len()) };
-                    finding.details.push(format!("addresses: {}{tail}", shown.join(", ")));
-                }
-                finding
-            })
-            .collect();
-        findings.sort_by(|a, b| {
-            let key = |finding: &Finding| (finding.severity, finding.code, finding.from.ip, finding.to.ip);
-            key(a)
-                .cmp(&key(b))
+        let stems = self.stems;
+        let mut drafts = self.drafts;
+        // What is equal in all that orders findings keeps this order.
+        drafts.sort_by(|a, b| {
+            let key = |draft: &Draft| {
+                let stem = stems.get(draft.stem);
+                (stem.map(|stem| (stem.code, stem.severity)), draft.host)
+            };
+            let rest = |draft: &Draft| {
+                stems.get(draft.stem).map(|stem| (&stem.to, stem.port, stem.proto, &stem.rules))
+            };
+            key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)))
+        });
+        drafts.sort_by(|a, b| {
+            let key = |draft: &Draft| {
+                let finding = &draft.finding;
+                let common = draft.strangers.is_some();
+                (finding.severity, finding.code, common, finding.from.ip, finding.to.ip)
+            };
+            let (a, b, by_key) = (&a.finding, &b.finding, key(a).cmp(&key(b)));
+            by_key
                 .then_with(|| a.to.name.cmp(&b.to.name))
                 .then_with(|| (a.to.port, a.to.proto, &a.rules).cmp(&(b.to.port, b.to.proto, &b.rules)))
         });
-        findings
+        drafts.into_iter().map(|draft| draft.finish(&rank)).collect()
     }
 }
 
+fn frame(captures: &[Arc<str>], point: FramePoint) -> EvidenceFrame {
+    EvidenceFrame { capture: capture_name(captures, point.capture), frame: point.frame }
+}
+
 impl Draft {
+    fn new(stem: StemId, host: Option<IpAddr>, finding: Finding) -> Draft {
+        Draft {
+            stem,
+            host,
+            finding,
+            evidence: Vec::new(),
+            outcomes: OutcomeSet::default(),
+            hosts: BTreeSet::new(),
+            last_host: None,
+            detailed: Vec::new(),
+            strangers: None,
+            nameless: BTreeSet::new(),
+        }
+    }
+
     /// Counts one more observation.
-    pub(super) fn count(&mut self, first: Timestamp, last: Timestamp, frames: Vec<EvidenceFrame>) {
+    pub(super) fn count(&mut self, first: Timestamp, last: Timestamp) {
         let finding = &mut self.finding;
         finding.count += 1;
         finding.first_ts = Some(finding.first_ts.map_or(first, |have| have.min(first)));
         finding.last_ts = Some(finding.last_ts.map_or(last, |have| have.max(last)));
-        self.cite(frames);
+    }
+
+    /// Whether more frames would change nothing.
+    fn is_cited(&self) -> bool {
+        self.evidence.len() >= Finding::MOST_EVIDENCE
     }
 
     /// The first ones stay: the bound is on what is kept while there may be millions of flows.
-    fn cite(&mut self, frames: Vec<EvidenceFrame>) {
+    pub(super) fn cite(&mut self, frames: impl IntoIterator<Item = EvidenceFrame>) {
         for frame in frames {
-            if self.evidence.len() < Finding::MOST_EVIDENCE && !self.evidence.contains(&frame) {
+            if !self.is_cited() && !self.evidence.contains(&frame) {
                 self.evidence.push(frame);
             }
         }
     }
 
-    pub(super) fn detail(&mut self, line: String) {
-        if self.finding.details.len() < 12 && !self.finding.details.contains(&line) {
+    fn detail(&mut self, line: String) {
+        if self.finding.details.len() < MOST_DETAILS && !self.finding.details.contains(&line) {
             self.finding.details.push(line);
         }
     }
+
+    fn finish(self, rank: &BTreeMap<&str, usize>) -> Finding {
+        let mut finding = self.finding;
+        finding.outcomes = self.outcomes.iter().collect();
+        finding.evidence = self.evidence;
+        finding.evidence.sort_by_key(|at| (rank.get(&*at.capture).copied(), at.frame));
+        if self.hosts.len() > 1 {
+            let shown: Vec<String> = self.hosts.iter().take(8).map(ToString::to_string).collect();
+            let more = self.hosts.len() - shown.len();
+            let tail = if more == 0 { String::new() } else { format!(" and {more} more") };
+            finding.details.push(format!("addresses: {}{tail}", shown.join(", ")));
+        }
+        if let Some(strangers) = self.strangers {
+            let least = if strangers.more { "at least " } else { "" };
+            let number = strangers.len();
+            let to = finding.title.split_once(" -> ").map_or("", |(_, to)| to);
+            finding.title = format!("and {least}{number} more addresses -> {to}");
+            let line = format!(
+                "{} attempts from {least}{number} addresses that hold no role, beyond the first {MOST_STRANGERS}, which \
+                 have findings of their own",
+                finding.count
+            );
+            finding.details.insert(0, line);
+        }
+        finding
+    }
+}
+
+/// A judged flow, as findings tell of it.
+pub(super) struct Judged<'j> {
+    pub flow: &'j Flow<'j>,
+    pub ruling: &'j Ruling,
+    pub serial: u64,
+    /// The ids of the initiator's roles, and of the responder's.
+    pub roles: &'j dyn Fn() -> [Vec<String>; 2],
+    /// The frames in which its names were learnt.
+    pub name_points: &'j dyn Fn() -> Vec<FramePoint>,
+    /// The host that began.
+    pub host: IpAddr,
+    pub accepted: Option<&'j Accepted>,
 }
 
 /// Frames cited for the names of one flow, so that its own are not crowded out.
@@ -133,35 +347,25 @@ const MOST_NAME_FRAMES: usize = 5;
 
 /// Frames that prove something about a flow: where its names were learnt, then its own, each in the order in which they
 /// were taken.
-fn frames_of(judged: &Judged, findings: &Findings<'_>) -> Vec<EvidenceFrame> {
-    let own = judged.row.flow.proof.iter();
-    let own = own.map(|proof| EvidenceFrame { capture: proof.capture.clone(), frame: proof.frame });
-    let mut names = judged.name_points.clone();
-    names.sort_unstable();
-    names.truncate(MOST_NAME_FRAMES);
-    names.iter().map(|point| findings.frame(*point)).chain(own).collect()
+fn points_of(judged: &Judged<'_>) -> Vec<FramePoint> {
+    let mut points = (judged.name_points)();
+    points.sort_unstable();
+    points.truncate(MOST_NAME_FRAMES);
+    points.extend(judged.flow.proofs().into_iter().map(|(_, point)| point));
+    points
 }
 
-/// The findings of one flow; tells the codes that its row carries. `hidden` says why its name is missing where its host
-/// resolves names in secret.
-pub(super) fn of_flow(
-    findings: &mut Findings<'_>,
-    judged: &Judged,
-    host: IpAddr,
-    accepted: Option<&Accepted>,
-    hidden: Option<&str>,
-) -> Vec<Code> {
-    let row = &judged.row;
-    let blocked = row.flow.outcome.is_blocked();
+/// The codes that a flow's row carries.
+fn codes_of(judged: &Judged<'_>) -> Vec<Code> {
+    let ruling = judged.ruling;
     let got_through = matches!(
-        row.flow.outcome,
+        judged.flow.outcome,
         Outcome::Established | Outcome::Answered | Outcome::Midstream | Outcome::HalfOpen | Outcome::OneSided
     );
-    let alias = row.nearest.as_ref().is_some_and(|nearest| nearest.differs == Differs::Alias);
-    let code = match (row.verdict, blocked) {
+    let code = match (ruling.verdict, judged.flow.outcome.is_blocked()) {
         (Verdict::Documented, true) => Some(Code::DocumentedBlocked),
         (Verdict::Platform, true) => Some(Code::PlatformBlocked),
-        (Verdict::Undocumented, _) if accepted.is_some_and(|accepted| !accepted.expired) => {
+        (Verdict::Undocumented, _) if judged.accepted.is_some_and(|accepted| !accepted.expired) => {
             Some(Code::Accepted)
         }
         (Verdict::Undocumented, _) if got_through => Some(Code::UnexpectedTraffic),
@@ -169,97 +373,154 @@ pub(super) fn of_flow(
         (Verdict::Undetermined, _) => Some(Code::Undetermined),
         (Verdict::Documented | Verdict::Platform, false) | (Verdict::OutOfScope, _) => None,
     };
-    let mut codes: Vec<Code> = code.into_iter().collect();
-    codes.extend(judged.issues.iter().map(|issue| match issue {
+    let of_issue = |issue: &Issue| match issue {
         Issue::ProtocolMismatch { .. } => Code::ProtocolMismatch,
         Issue::NameConflict { .. } => Code::NameConflict,
         Issue::UnsolicitedAnswer => Code::UnsolicitedAnswer,
         Issue::ForeignAccount { .. } => Code::ForeignAccount,
-    }));
+    };
+    let mut codes: Vec<Code> = code.into_iter().chain(ruling.issues.iter().map(of_issue)).collect();
     codes.sort_unstable();
     codes.dedup();
+    codes
+}
+
+/// The findings of one flow; tells the codes that its row carries.
+pub(super) fn of_flow(
+    findings: &mut Findings<'_>,
+    judged: &Judged<'_>,
+    stems: &mut Vec<(Code, Severity, StemId)>,
+) -> Vec<Code> {
+    let (flow, ruling) = (judged.flow, judged.ruling);
+    let codes = codes_of(judged);
+    let alias = ruling.nearest.as_ref().is_some_and(|nearest| nearest.differs == Differs::Alias);
     for &code in &codes {
         let severity = match code {
             Code::UnexpectedTraffic if alias => Severity::Medium,
             code => code.severity(),
         };
-        let name = destination_name(judged);
-        let to = name.as_ref().map_or_else(|| destination(judged).0.to_string(), ToString::to_string);
         // Undetermined flows fold into one finding per (role, server name or address, rule).
         let folded = code == Code::Undetermined;
-        let rules = if row.rules.is_empty() { judged.possible.clone() } else { row.rules.clone() };
-        let key = Key {
-            code,
-            severity,
-            host: if folded && !row.initiator_roles.is_empty() { None } else { Some(host) },
-            to: if folded { format!("{} {to} {:?}", row.initiator_roles.join("+"), row.missing) } else { to },
-            port: (!folded).then_some(destination(judged).1),
-            proto: Some(row.flow.proto),
-            rules: if folded { rules.clone() } else { Vec::new() },
+        let known = stems.iter().find(|(of, grade, _)| (*of, *grade) == (code, severity));
+        let stem = match known {
+            Some(&(.., stem)) => stem,
+            None => {
+                let stem = findings.stem(stem_of(judged, code, severity, folded));
+                stems.push((code, severity, stem));
+                stem
+            }
         };
-        let frames = frames_of(judged, findings);
-        let draft = findings.draft(key, || new_finding(code, severity, judged, name.clone(), rules));
-        draft.count(row.flow.first_ts, row.flow.last_ts, frames);
-        draft.hosts.insert(row.flow.responder_ip, ());
-        if !draft.finding.outcomes.contains(&row.flow.outcome) {
-            draft.finding.outcomes.push(row.flow.outcome);
-            draft.finding.outcomes.sort_unstable();
+        let captures = findings.captures;
+        let make = || new_finding(code, severity, judged);
+        let stranger = ruling.from_roles.is_empty();
+        let (draft, common) = if stranger {
+            findings.draft_of_stranger(stem, judged.host, make)
+        } else {
+            (findings.draft(stem, (!folded).then_some(judged.host), make), false)
+        };
+        draft.count(flow.first_ts, flow.last_ts);
+        if common && draft.finding.count == 1 {
+            draft.finding.display_filter = Some(filter_to(flow, &address_filter(flow.to.ip)));
         }
-        for line in details(code, judged, accepted) {
-            draft.detail(line);
+        if !draft.is_cited() {
+            draft.cite(points_of(judged).into_iter().map(|point| frame(captures, point)));
         }
-        if let (Code::Undetermined, Some(why)) = (code, hidden) {
-            draft.detail(why.to_owned());
-            draft.finding.remedy = HIDDEN_REMEDY.to_owned();
+        if draft.last_host != Some(flow.to.ip) {
+            draft.last_host = Some(flow.to.ip);
+            draft.hosts.insert(flow.to.ip);
         }
+        draft.outcomes.insert(flow.outcome);
+        if code == Code::Undetermined
+            && ruling.missing == Some(Missing::Name)
+            && draft.nameless.len() < MOST_NAMELESS
+        {
+            draft.nameless.insert(judged.host);
+        }
+        add_details(draft, code, judged, common);
     }
     codes
 }
 
-/// What settles a name that encrypted DNS hides. An earlier capture would not show it either.
-const HIDDEN_REMEDY: &str = "switch encrypted DNS off on this host, or let it ask a resolver of the site in the clear, then capture again";
+fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) -> Stem {
+    let ruling = judged.ruling;
+    let name = ruling.names.first().map(|name| name.name.to_string());
+    let (ip, port) = destination(judged);
+    let to = name.unwrap_or_else(|| ip.to_string());
+    let [from_roles, _] = (judged.roles)();
+    Stem {
+        code,
+        severity,
+        to: if folded { format!("{} {to} {:?}", from_roles.join("+"), ruling.missing) } else { to },
+        port: (!folded).then_some(port),
+        proto: Some(judged.flow.proto),
+        rules: if folded { rules_of(ruling) } else { Vec::new() },
+    }
+}
+
+fn rules_of(ruling: &Ruling) -> Vec<String> {
+    if ruling.rules.is_empty() { ruling.possible.clone() } else { ruling.rules.clone() }
+}
+
+/// Adds the details of a flow, unless a flow with the same ones was there before.
+fn add_details(draft: &mut Draft, code: Code, judged: &Judged<'_>, common: bool) {
+    if draft.finding.details.len() >= MOST_DETAILS || (common && draft.finding.count > 1) {
+        return;
+    }
+    let flow = judged.flow;
+    let detailed = Detailed {
+        ruling: judged.serial,
+        from: flow.from.ip,
+        to: flow.to.ip,
+        accepted: judged.accepted.map(|accepted| (accepted.entry, accepted.expired)),
+        reset_ttl_differs: code == Code::DocumentedBlocked && flow.reset_ttl_differs(),
+        icmp: flow.icmp,
+    };
+    if draft.detailed.contains(&detailed) {
+        return;
+    }
+    if draft.detailed.len() < MOST_DETAILED {
+        draft.detailed.push(detailed);
+    }
+    let own = flow.from.ip.to_string();
+    // What is said of all strangers names none of them.
+    for line in details(code, judged).into_iter().filter(|line| !common || !line.contains(&own)) {
+        draft.detail(line);
+    }
+}
 
 /// An `[[accept]]` entry that a flow matches.
 pub(super) struct Accepted {
+    /// Its place in the site file.
+    pub entry: usize,
     pub reason: String,
     pub until: Option<String>,
     pub expired: bool,
 }
 
 /// Where a flow goes: its responder, or what the client asked its proxy for (by name: the proxy's address stands for it).
-fn destination(judged: &Judged) -> (IpAddr, u16) {
-    let flow = &judged.row.flow;
-    match &flow.proxy_target {
-        Some(target) if judged.proxied => (target.ip.unwrap_or(flow.responder_ip), target.port),
-        _ => (flow.responder_ip, flow.responder_port),
+fn destination(judged: &Judged<'_>) -> (IpAddr, u16) {
+    match &judged.ruling.target {
+        Some(target) => (target.ip.unwrap_or(judged.flow.to.ip), target.port),
+        None => (judged.flow.to.ip, judged.flow.to.port),
     }
 }
 
-fn destination_name(judged: &Judged) -> Option<DomainName> {
-    judged.row.names.first().map(|name| name.name.clone())
+fn who(roles: &[String], ip: IpAddr) -> String {
+    if roles.is_empty() { ip.to_string() } else { format!("{} {ip}", roles.join("+")) }
 }
 
-fn who(roles: &[String], ip: Option<IpAddr>) -> String {
-    let ip = ip.map(|ip| ip.to_string()).unwrap_or_default();
-    if roles.is_empty() { ip } else { format!("{} {ip}", roles.join("+")) }
-}
-
-fn new_finding(
-    code: Code,
-    severity: Severity,
-    judged: &Judged,
-    name: Option<DomainName>,
-    rules: Vec<String>,
-) -> Finding {
-    let row = &judged.row;
-    let flow = &row.flow;
-    let from = who(&row.initiator_roles, Some(flow.initiator_ip));
+fn new_finding(code: Code, severity: Severity, judged: &Judged<'_>) -> Finding {
+    let (flow, ruling) = (judged.flow, judged.ruling);
+    let [from_roles, to_roles] = (judged.roles)();
+    let name = ruling.names.first().map(|name| name.name.clone());
+    let from = who(&from_roles, flow.from.ip);
     let (ip, port_number) = destination(judged);
+    let proxied = ruling.target.is_some();
     let to = match &name {
-        Some(name) if judged.proxied => format!("{name} (through {})", flow.responder_ip),
-        None if judged.proxied => format!("{ip} (through {})", flow.responder_ip),
-        Some(name) => format!("{name} ({})", flow.responder_ip),
-        None => who(&row.responder_roles, Some(flow.responder_ip)),
+        Some(name) if proxied => format!("{name} (through {})", flow.to.ip),
+        None if proxied => format!("{ip} (through {})", flow.to.ip),
+        Some(name) => format!("{name} ({})", flow.to.ip),
+        None => who(&to_roles, flow.to.ip),
     };
     let port = if flow.proto.has_ports() {
         format!("{} {}", flow.proto.to_string().to_uppercase(), port_number)
@@ -270,15 +531,15 @@ fn new_finding(
         code,
         severity,
         title: format!("{from} -> {to} {port}"),
-        from: Party { roles: row.initiator_roles.clone(), ip: Some(flow.initiator_ip), ..Party::default() },
+        from: Party { roles: from_roles, ip: Some(flow.from.ip), ..Party::default() },
         to: Party {
-            roles: row.responder_roles.clone(),
+            roles: to_roles,
             ip: Some(ip),
             name,
             port: flow.proto.has_ports().then_some(port_number),
             proto: Some(flow.proto),
         },
-        rules,
+        rules: rules_of(ruling),
         count: 0,
         first_ts: None,
         last_ts: None,
@@ -291,29 +552,29 @@ fn new_finding(
 }
 
 /// A filter for Wireshark that shows the conversation and the ICMP errors that quote it.
-fn display_filter(flow: &FlowRecord) -> String {
-    let field = |ip: IpAddr| if ip.is_ipv4() { "ip.addr" } else { "ipv6.addr" };
-    let ends = format!(
-        "{} == {} && {} == {}",
-        field(flow.initiator_ip),
-        flow.initiator_ip,
-        field(flow.responder_ip),
-        flow.responder_ip
-    );
+fn display_filter(flow: &Flow<'_>) -> String {
+    format!("{} && {}", address_filter(flow.from.ip), filter_to(flow, &address_filter(flow.to.ip)))
+}
+
+fn address_filter(ip: IpAddr) -> String {
+    format!("{} == {ip}", if ip.is_ipv4() { "ip.addr" } else { "ipv6.addr" })
+}
+
+fn filter_to(flow: &Flow<'_>, to: &str) -> String {
     match flow.proto {
         Transport::Tcp | Transport::Udp | Transport::Sctp => {
-            format!("{ends} && {}.port == {}", flow.proto, flow.responder_port)
+            format!("{to} && {}.port == {}", flow.proto, flow.to.port)
         }
-        Transport::Icmp => format!("{ends} && icmp"),
-        Transport::Icmp6 => format!("{ends} && icmpv6"),
-        Transport::Other(number) if flow.initiator_ip.is_ipv4() => format!("{ends} && ip.proto == {number}"),
-        Transport::Other(number) => format!("{ends} && ipv6.nxt == {number}"),
+        Transport::Icmp => format!("{to} && icmp"),
+        Transport::Icmp6 => format!("{to} && icmpv6"),
+        Transport::Other(number) if flow.from.ip.is_ipv4() => format!("{to} && ip.proto == {number}"),
+        Transport::Other(number) => format!("{to} && ipv6.nxt == {number}"),
     }
 }
 
-fn remedy(code: Code, judged: &Judged) -> String {
+fn remedy(code: Code, judged: &Judged<'_>) -> String {
     use crate::audit::Missing;
-    let row = &judged.row;
+    let row = judged.ruling;
     match (code, row.missing, &row.nearest) {
         (Code::Undetermined, Some(Missing::Name), _) => {
             "capture from before the resolver cache was filled (restart the service or flush its cache), DNS included".into()
@@ -336,7 +597,7 @@ fn remedy(code: Code, judged: &Judged) -> String {
         },
         (Code::DocumentedBlocked, ..) => {
             let rules = row.rules.join(", ");
-            let kind = match row.flow.outcome {
+            let kind = match judged.flow.outcome {
                 Outcome::Filtered => "nothing answers: a packet filter drops it, or the host is down",
                 Outcome::Refused => "the destination, or a firewall in its name, refuses it",
                 Outcome::Prohibited => "a firewall says so by ICMP: see who sent it",
@@ -353,19 +614,20 @@ fn remedy(code: Code, judged: &Judged) -> String {
 }
 
 /// By what name the destination was known, and how that is known.
-fn how_named(judged: &Judged) -> String {
-    let row = &judged.row;
+fn how_named(judged: &Judged<'_>) -> String {
+    let row = judged.ruling;
     let by_role = row.grade == Some(Grade::Site);
     let Some(best) = row.names.first().filter(|_| !by_role) else {
         if by_role {
+            let [_, to_roles] = (judged.roles)();
             return format!(
                 "name: none needed, the site file gives this address the role {}",
-                row.responder_roles.join("+")
+                to_roles.join("+")
             );
         }
         return format!(
             "name: none, no DNS answer to {} in these captures holds {}",
-            row.flow.initiator_ip, row.flow.responder_ip
+            judged.flow.from.ip, judged.flow.to.ip
         );
     };
     let chain: Vec<&str> = best.chain.iter().skip(1).map(DomainName::as_str).collect();
@@ -396,8 +658,8 @@ fn how_named(judged: &Judged) -> String {
     }
 }
 
-fn details(code: Code, judged: &Judged, accepted: Option<&Accepted>) -> Vec<String> {
-    let row = &judged.row;
+fn details(code: Code, judged: &Judged<'_>) -> Vec<String> {
+    let (row, flow) = (judged.ruling, judged.flow);
     let mut lines = Vec::new();
     if matches!(
         code,
@@ -406,11 +668,11 @@ fn details(code: Code, judged: &Judged, accepted: Option<&Accepted>) -> Vec<Stri
             | Code::DocumentedBlocked
             | Code::Undetermined
             | Code::Accepted
-    ) && row.flow.proto.has_ports()
+    ) && flow.proto.has_ports()
     {
         lines.push(how_named(judged));
     }
-    for issue in &judged.issues {
+    for issue in &row.issues {
         match (code, issue) {
             (Code::ProtocolMismatch, Issue::ProtocolMismatch { expected, seen }) => lines.push(match seen {
                 Some(seen) => format!("the rule names {expected}, the first bytes are {seen}"),
@@ -431,7 +693,7 @@ fn details(code: Code, judged: &Judged, accepted: Option<&Accepted>) -> Vec<Stri
     {
         lines.push(format!("nearest: {} (differs: {})", nearest.rule, nearest.differs.as_str()));
     }
-    if let Some(accepted) = accepted {
+    if let Some(accepted) = judged.accepted {
         match (code, &accepted.until) {
             (Code::Accepted, Some(until)) => {
                 lines.push(format!("accepted until {until}: {}", accepted.reason))
@@ -443,12 +705,10 @@ fn details(code: Code, judged: &Judged, accepted: Option<&Accepted>) -> Vec<Stri
             _ => {}
         }
     }
-    if code == Code::DocumentedBlocked && row.flow.reset_ttl_differs {
+    if code == Code::DocumentedBlocked && flow.reset_ttl_differs() {
         lines.push("hint: the reset's TTL differs from the responder's other packets: a device on the way may have sent it".into());
     }
-    if let (Code::DocumentedBlocked | Code::PlatformBlocked, Some(kind), Some(number)) =
-        (code, row.flow.icmp_type, row.flow.icmp_code)
-    {
+    if let (Code::DocumentedBlocked | Code::PlatformBlocked, Some((kind, number))) = (code, flow.icmp) {
         lines.push(format!("ICMP type {kind} code {number}"));
     }
     lines

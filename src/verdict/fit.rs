@@ -1,6 +1,7 @@
 //! Which rules fit a destination: by role, by prefix or tag, by name.
 
 use super::classify::Classifier;
+use super::index::Rules;
 use crate::audit::Grade;
 use crate::matrix::{DestinationHere as To, RoleIdx, RoleSet, Rule, RuleHere, RuleState, TagHere, Zone};
 use crate::model::{DomainName, DomainPattern, Transport};
@@ -45,6 +46,16 @@ impl Ready<'_> {
         }
     }
 
+    /// Whether it applies here, stands on the page, and leads to one of these roles.
+    pub(super) fn leads_to(&self, roles: RoleSet) -> bool {
+        match self.here.to {
+            To::Role(role) | To::SiteDefined { role, .. } => {
+                self.here.state.applies() && !self.rule.is_alias() && roles.contains(role)
+            }
+            To::Names { .. } | To::Tag { .. } | To::VirtualNetwork => false,
+        }
+    }
+
     /// Whether its destination is a storage account.
     pub(super) fn is_for_accounts(&self) -> bool {
         match &self.here.to {
@@ -73,28 +84,22 @@ impl Ready<'_> {
 }
 
 /// The rules whose From, transport, port and condition fit a flow.
-pub(super) struct Fits<'a> {
-    judge: &'a Classifier<'a>,
-    rules: Vec<Ready<'a>>,
+pub(super) struct Fits<'j, 'a> {
+    judge: &'j Classifier<'a>,
+    rules: Rules<'a>,
     identified: bool,
     proxied: bool,
     ip: Option<IpAddr>,
 }
 
-impl<'a> Fits<'a> {
+impl<'j, 'a> Fits<'j, 'a> {
     pub(super) fn new(
-        judge: &'a Classifier<'a>,
+        judge: &'j Classifier<'a>,
         proto: Transport,
         from: RoleSet,
         dest: &Destination,
     ) -> Self {
-        let rules = judge
-            .rules()
-            .iter()
-            .copied()
-            .filter(|ready| ready.here.state.applies() && from.contains(ready.here.from))
-            .filter(|ready| ready.rule.carries(proto, dest.port))
-            .collect();
+        let rules = judge.index.fitting(from, proto, dest.port);
         Fits { judge, rules, identified: !dest.roles.is_empty(), proxied: dest.proxied, ip: dest.ip }
     }
 
@@ -234,8 +239,8 @@ pub(super) fn naming<'a>(judge: &Classifier<'a>, from: RoleSet, name: &DomainNam
         }
         To::VirtualNetwork => false,
     };
-    let applies = |ready: &Ready<'_>| ready.here.state.applies() && from.contains(ready.here.from);
-    judge.rules().iter().copied().filter(|ready| applies(ready) && fits(ready)).collect()
+    let of_role = judge.index.of(from);
+    of_role.iter().copied().filter(|ready| ready.here.state.applies() && fits(ready)).collect()
 }
 
 pub(super) fn any_match(patterns: &[DomainPattern], names: &[DomainName]) -> bool {

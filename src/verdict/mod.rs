@@ -1,13 +1,22 @@
 //! Flows, names, matrix and site to judgement. Pure: no input or output, no clock.
+//!
+//! Is a flow documented? `classify` decides it, from the flow's `circumstances` alone; `fit` says which rules fit. `judge`
+//! takes the flows one by one and lets the others count.
 
+mod circumstances;
 mod classify;
 mod coverage;
 mod encrypted;
 mod findings;
 mod fit;
+mod index;
+mod intermittent;
 mod judge;
+mod memo;
+mod resolving;
 mod row;
+mod tally;
 
-pub use classify::{Classifier, Issue, Judged};
-pub use judge::{Case, judge};
+pub use findings::MOST_STRANGERS;
+pub use judge::{Case, Judge};
 pub use row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};

@@ -143,6 +143,35 @@ scenes! {
         s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").times(3).count(1));
     }
 
+    fn strangers_beyond_a_hundred_are_one_finding_that_counts_them(s) {
+        for n in 0..105 {
+            let stranger = format!("198.51.100.{}", n + 1);
+            s.at(1.0 + f64::from(n) / 100.0).tcp(&stranger, APPLIANCE, 22).syn();
+        }
+        // One of the first hundred, and one of the others again.
+        s.at(3.0).tcp("198.51.100.7", APPLIANCE, 22).syn();
+        s.at(3.1).tcp("198.51.100.105", APPLIANCE, 22).syn();
+        // Another port has a hundred of its own.
+        s.at(4.0).tcp("198.51.100.105", APPLIANCE, 8443).syn();
+        s.findings(&["unexpected-attempt"]).expect_finding(finding("unexpected-attempt").times(102));
+        s.expect_finding(finding("unexpected-attempt").from("198.51.100.7").count(2));
+        s.expect_finding(finding("unexpected-attempt").from("198.51.100.105").count(1));
+        s.expect_finding(
+            finding("unexpected-attempt")
+                .titled("and 5 more addresses -> backup-appliance 10.10.1.4 TCP 22")
+                .count(6)
+                .evidence(6),
+        );
+    }
+
+    fn machines_that_hold_a_role_are_never_folded(s) {
+        for n in 0..105 {
+            let worker = format!("10.10.2.{}", n + 1);
+            s.at(1.0 + f64::from(n) / 100.0).tcp(&worker, WEB, 8443).syn();
+        }
+        s.findings(&["unexpected-attempt"]).expect_finding(finding("unexpected-attempt").times(105).count(1));
+    }
+
     fn undetermined_flows_fold_by_role_and_server_name(s) {
         for (index, worker) in ["10.10.2.11", "10.10.2.12", "10.10.2.13"].into_iter().enumerate() {
             s.at(1.0 + index as f64).web(worker, WEB, "postgresql.org");

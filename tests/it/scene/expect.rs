@@ -268,6 +268,12 @@ impl FindingExpect {
         self
     }
 
+    /// Only those with this title.
+    pub fn titled(mut self, title: &str) -> Self {
+        self.keys.push(("title", title.into()));
+        self
+    }
+
     /// There are so many.
     pub fn times(mut self, times: usize) -> Self {
         self.times = times;

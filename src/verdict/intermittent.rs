@@ -1,0 +1,145 @@
+//! For one rule and host, attempts both worked and were blocked: told from sums, without keeping the flows.
+
+use super::classify::{Classifier, Ruling};
+use super::coverage::OutcomeSet;
+use super::findings::{self, Findings};
+use crate::audit::{Code, EvidenceFrame, Party};
+use crate::flow::Flow;
+use crate::matrix::RoleSet;
+use crate::model::{FramePoint, Timestamp, Transport};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// What the flows of one host came to that one and the same set of rules documents.
+#[derive(Default)]
+struct Attempts {
+    worked: u64,
+    blocked: u64,
+    outcomes: OutcomeSet,
+    range: Option<(Timestamp, Timestamp)>,
+    first_worked: Option<First>,
+    first_blocked: Option<First>,
+}
+
+/// The first flow of its kind, and its place in the order of rows.
+#[derive(Clone)]
+struct First {
+    place: u64,
+    from_roles: RoleSet,
+    to_roles: RoleSet,
+    port: u16,
+    proto: Transport,
+    points: Vec<FramePoint>,
+}
+
+impl First {
+    fn of(place: u64, flow: &Flow<'_>, ruling: &Ruling) -> First {
+        First {
+            place,
+            from_roles: ruling.from_roles,
+            to_roles: ruling.to_roles,
+            port: flow.to.port,
+            proto: flow.proto,
+            points: flow.proofs().into_iter().map(|(_, point)| point).collect(),
+        }
+    }
+
+    fn earlier(have: Option<First>, other: Option<&First>) -> Option<First> {
+        have.into_iter().chain(other.cloned()).min_by_key(|first| first.place)
+    }
+}
+
+/// Documented flows by host and set of rules.
+#[derive(Default)]
+pub(super) struct Intermittence {
+    /// Places of the rules of each set.
+    sets: Vec<Vec<usize>>,
+    set_of: HashMap<Vec<usize>, usize, RandomState>,
+    attempts: HashMap<(IpAddr, usize), Attempts, RandomState>,
+}
+
+impl Intermittence {
+    /// The set of the rules that document the flows of a ruling.
+    pub(super) fn set(&mut self, ruling: &Ruling) -> Option<usize> {
+        let rules = &ruling.documented_by;
+        if rules.is_empty() {
+            return None;
+        }
+        Some(*self.set_of.entry_ref(rules).or_insert_with(|| {
+            self.sets.push(rules.clone());
+            self.sets.len() - 1
+        }))
+    }
+
+    /// Counts a documented flow; `place` is its place in the order of rows.
+    pub(super) fn count(&mut self, host: IpAddr, set: usize, place: u64, flow: &Flow<'_>, ruling: &Ruling) {
+        let attempts = self.attempts.entry((host, set)).or_default();
+        let (first, last) = (flow.first_ts, flow.last_ts);
+        attempts.range =
+            Some(attempts.range.map_or((first, last), |(begin, end)| (begin.min(first), end.max(last))));
+        attempts.outcomes.insert(flow.outcome);
+        if flow.outcome.worked() {
+            attempts.worked += 1;
+            attempts.first_worked.get_or_insert_with(|| First::of(place, flow, ruling));
+        }
+        if flow.outcome.is_blocked() {
+            attempts.blocked += 1;
+            attempts.first_blocked.get_or_insert_with(|| First::of(place, flow, ruling));
+        }
+    }
+
+    /// The findings. Rules that the very same flows fit are told in one: those that stand in the same sets.
+    pub(super) fn finish(self, classifier: &Classifier<'_>, findings: &mut Findings<'_>) {
+        let mut sets_of: BTreeMap<(IpAddr, usize), Vec<usize>> = BTreeMap::new();
+        for &(host, set) in self.attempts.keys() {
+            for &rule in self.sets.get(set).into_iter().flatten() {
+                sets_of.entry((host, rule)).or_default().push(set);
+            }
+        }
+        let mut groups: BTreeMap<(IpAddr, Vec<usize>), Vec<String>> = BTreeMap::new();
+        for ((host, rule), mut sets) in sets_of {
+            sets.sort_unstable();
+            let id = classifier.rules().get(rule).map(|ready| ready.rule.id.to_string());
+            groups.entry((host, sets)).or_default().extend(id);
+        }
+        for ((host, sets), mut rules) in groups {
+            rules.sort_unstable();
+            let mut all = Attempts::default();
+            for attempts in sets.into_iter().filter_map(|set| self.attempts.get(&(host, set))) {
+                all.worked += attempts.worked;
+                all.blocked += attempts.blocked;
+                all.outcomes.merge(attempts.outcomes);
+                let ranges = all.range.into_iter().chain(attempts.range);
+                all.range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+                all.first_worked = First::earlier(all.first_worked, attempts.first_worked.as_ref());
+                all.first_blocked = First::earlier(all.first_blocked, attempts.first_blocked.as_ref());
+            }
+            let (Some(worked), Some(blocked)) = (&all.first_worked, &all.first_blocked) else { continue };
+            let to = rules.first().map_or("", |rule| classifier.rule_title(rule));
+            let roles = classifier.role_words(blocked.from_roles);
+            let title = format!(
+                "{} {host} -> {to}: {} attempts worked, {} were blocked",
+                roles.join("+"),
+                all.worked,
+                all.blocked
+            );
+            let points = worked.points.iter().chain(&blocked.points);
+            let frames: Vec<EvidenceFrame> = points.map(|point| findings.frame(*point)).collect();
+            let mut finding = findings::note(Code::Intermittent, title, frames);
+            finding.from = Party { roles, ip: Some(host), ..Party::default() };
+            finding.to = Party {
+                roles: classifier.role_words(blocked.to_roles),
+                port: Some(blocked.port),
+                proto: Some(blocked.proto),
+                ..Party::default()
+            };
+            finding.rules = rules;
+            finding.count = all.blocked;
+            (finding.first_ts, finding.last_ts) = all.range.unzip();
+            finding.outcomes = all.outcomes.iter().collect();
+            findings.add(finding);
+        }
+    }
+}

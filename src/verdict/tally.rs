@@ -1,0 +1,301 @@
+//! What all flows come to, counted one by one: nothing of a flow is kept.
+
+use super::classify::{Classifier, Ruling};
+use super::row::NameEvidenceSource;
+use crate::audit::{Conversation, Grade, NamesQuality, TimeBucket, Timeline, Totals, Verdict};
+use crate::flow::{Flow, Outcome};
+use crate::model::{NANOS_PER_SECOND, Timestamp, Transport};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Counts by verdict.
+#[derive(Clone, Copy, Default)]
+struct Verdicts([u64; Verdict::ALL.len()]);
+
+impl Verdicts {
+    fn count(&mut self, verdict: Verdict) {
+        self.0[verdict as usize] += 1;
+    }
+
+    fn merge(&mut self, other: &Verdicts) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+    }
+
+    /// Those that came.
+    fn table(&self) -> BTreeMap<Verdict, u64> {
+        Verdict::ALL.into_iter().zip(self.0).filter(|&(_, count)| count > 0).collect()
+    }
+}
+
+/// Counts by outcome.
+#[derive(Clone, Copy, Default)]
+struct Outcomes([u64; Outcome::ALL.len()]);
+
+impl Outcomes {
+    fn count(&mut self, outcome: Outcome) {
+        self.0[outcome as usize] += 1;
+    }
+
+    /// Those that came.
+    fn table(&self) -> BTreeMap<Outcome, u64> {
+        Outcome::ALL.into_iter().zip(self.0).filter(|&(_, count)| count > 0).collect()
+    }
+}
+
+/// Most lines of the From x To table; what is beyond goes into one line `(others)`.
+const MOST_CONVERSATIONS: usize = 500;
+
+#[derive(Default)]
+struct Line {
+    flows: u64,
+    bytes: u64,
+    verdicts: Verdicts,
+    outcomes: Outcomes,
+}
+
+/// Who talks to whom.
+#[derive(Default)]
+struct Conversations {
+    places: BTreeMap<(String, String), usize>,
+    lines: Vec<Line>,
+}
+
+impl Conversations {
+    /// The line of the flows of a ruling; to be asked in the order of rows, since the first ones get lines of their own.
+    fn place(&mut self, classifier: &Classifier<'_>, ruling: &Ruling, responder: IpAddr) -> usize {
+        let from = if ruling.from_roles.is_empty() {
+            "(no role)".to_owned()
+        } else {
+            classifier.role_words(ruling.from_roles).join("+")
+        };
+        let to = match (ruling.verdict, ruling.rules.first()) {
+            (Verdict::Documented, Some(rule)) => classifier.rule_title(rule).to_owned(),
+            (Verdict::Platform, Some(line)) => line.clone(),
+            _ if !ruling.to_roles.is_empty() => classifier.role_words(ruling.to_roles).join("+"),
+            (Verdict::OutOfScope, _) => "(out of scope)".to_owned(),
+            _ => ruling.names.first().map_or_else(|| responder.to_string(), |name| name.name.to_string()),
+        };
+        let mut key = (from, to);
+        if self.places.len() >= MOST_CONVERSATIONS && !self.places.contains_key(&key) {
+            key.1 = "(others)".to_owned();
+        }
+        *self.places.entry(key).or_insert_with(|| {
+            self.lines.push(Line::default());
+            self.lines.len() - 1
+        })
+    }
+
+    fn finish(self) -> Vec<Conversation> {
+        let lines = self.places.into_iter().filter_map(|((from, to), place)| {
+            let line = self.lines.get(place)?;
+            Some(Conversation {
+                from,
+                to,
+                flows: line.flows,
+                verdicts: line.verdicts.table(),
+                outcomes: line.outcomes.table(),
+                bytes: line.bytes,
+            })
+        });
+        lines.collect()
+    }
+}
+
+/// Lengths of a stretch of the timeline, seconds. Each divides the next, so that stretches can be joined when the range
+/// grows.
+const STEPS_S: [i64; 6] = [1, 10, 60, 600, 3_600, 86_400];
+
+/// Stretches at the most, but for the longest ones.
+const MOST_STRETCHES: i64 = 120;
+
+/// When flows began: in the least stretches that fit the range seen so far.
+#[derive(Default)]
+struct Times {
+    range: Option<(Timestamp, Timestamp)>,
+    step: usize,
+    stretches: HashMap<i64, (Verdicts, u64), RandomState>,
+}
+
+impl Times {
+    fn bucket_ns(&self) -> i64 {
+        STEPS_S.get(self.step).unwrap_or(&86_400) * NANOS_PER_SECOND
+    }
+
+    fn count(&mut self, time: Timestamp, verdict: Verdict, blocked: bool) {
+        let (first, last) =
+            self.range.map_or((time, time), |(first, last)| (first.min(time), last.max(time)));
+        self.range = Some((first, last));
+        while last.since(first) / self.bucket_ns() >= MOST_STRETCHES && self.step + 1 < STEPS_S.len() {
+            self.step += 1;
+            let bucket = self.bucket_ns();
+            for (begin, (verdicts, blocked)) in std::mem::take(&mut self.stretches) {
+                let into = self.stretches.entry(begin - begin.rem_euclid(bucket)).or_default();
+                into.0.merge(&verdicts);
+                into.1 += blocked;
+            }
+        }
+        let begin = time.0 - time.0.rem_euclid(self.bucket_ns());
+        let stretch = self.stretches.entry(begin).or_default();
+        stretch.0.count(verdict);
+        stretch.1 += u64::from(blocked);
+    }
+
+    fn finish(self) -> Timeline {
+        if self.range.is_none() {
+            return Timeline::default();
+        }
+        let bucket_ns = self.bucket_ns();
+        let stretches: BTreeMap<i64, (Verdicts, u64)> = self.stretches.into_iter().collect();
+        let bucket = |(begin, (verdicts, blocked)): (i64, (Verdicts, u64))| TimeBucket {
+            ts: Timestamp(begin),
+            verdicts: verdicts.table(),
+            blocked,
+        };
+        Timeline { bucket_ns, buckets: stretches.into_iter().map(bucket).collect() }
+    }
+}
+
+/// Grades, and none at all.
+const GRADES: [Option<Grade>; 6] = [
+    Some(Grade::Site),
+    Some(Grade::Corroborated),
+    Some(Grade::Dns),
+    Some(Grade::Tag),
+    Some(Grade::ServerName),
+    None,
+];
+
+/// Counts over all judged flows.
+#[derive(Default)]
+pub(super) struct Tally {
+    /// Flows judged.
+    pub flows: u64,
+    /// TCP flows.
+    pub tcp: u64,
+    /// TCP flows of which one direction is seen.
+    pub one_sided: u64,
+    /// TCP flows of which the beginning is not seen.
+    pub midstream: u64,
+    verdicts: Verdicts,
+    outcomes: Outcomes,
+    conditional: u64,
+    supplied: u64,
+    grades: [u64; GRADES.len()],
+    shared_addresses: u64,
+    expired: u64,
+    late: u64,
+    encrypted_hellos: u64,
+    conversations: Conversations,
+    times: Times,
+}
+
+impl Tally {
+    /// The line of the From x To table for the flows of a ruling.
+    pub(super) fn conversation(
+        &mut self,
+        classifier: &Classifier<'_>,
+        ruling: &Ruling,
+        responder: IpAddr,
+    ) -> usize {
+        self.conversations.place(classifier, ruling, responder)
+    }
+
+    pub(super) fn count(&mut self, flow: &Flow<'_>, ruling: &Ruling, conversation: usize) {
+        self.flows += 1;
+        if flow.proto == Transport::Tcp {
+            self.tcp += 1;
+            self.one_sided += u64::from(flow.outcome == Outcome::OneSided);
+            self.midstream += u64::from(flow.outcome == Outcome::Midstream);
+        }
+        self.verdicts.count(ruling.verdict);
+        self.outcomes.count(flow.outcome);
+        if ruling.verdict == Verdict::Documented {
+            self.conditional += u64::from(ruling.by_default);
+            self.supplied += u64::from(ruling.supplied);
+        }
+        self.grades[ruling.grade.map_or(GRADES.len() - 1, |grade| grade as usize)] += 1;
+        let mut dns = ruling.names.iter().filter(|name| name.source == NameEvidenceSource::Dns);
+        if let Some(newest) = dns.next() {
+            self.shared_addresses += u64::from(dns.next().is_some());
+            self.expired += u64::from(newest.expired);
+            self.late += u64::from(newest.late);
+        }
+        self.encrypted_hellos += u64::from(flow.ech());
+        if let Some(line) = self.conversations.lines.get_mut(conversation) {
+            line.flows += 1;
+            line.bytes += flow.bytes;
+            line.verdicts.count(ruling.verdict);
+            line.outcomes.count(flow.outcome);
+        }
+        self.times.count(flow.first_ts, ruling.verdict, flow.outcome.is_blocked());
+    }
+
+    pub(super) fn totals(&self, totals: &mut Totals) {
+        totals.flows = self.flows;
+        totals.verdicts = self.verdicts.table();
+        totals.outcomes = self.outcomes.table();
+        totals.conditional = self.conditional;
+        totals.supplied_names = self.supplied;
+    }
+
+    pub(super) fn names_quality(&self, quality: &mut NamesQuality) {
+        let word = |grade: Option<Grade>| grade.map_or("none", Grade::as_str).to_owned();
+        let counts = GRADES.into_iter().zip(self.grades).filter(|&(_, count)| count > 0);
+        quality.grades = counts.map(|(grade, count)| (word(grade), count)).collect();
+        quality.shared_addresses = self.shared_addresses;
+        quality.expired = self.expired;
+        quality.late = self.late;
+        quality.encrypted_hellos = self.encrypted_hellos;
+    }
+
+    pub(super) fn finish(self) -> (Vec<Conversation>, Timeline) {
+        (self.conversations.finish(), self.times.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The stretches as they are when the whole range is known beforehand.
+    fn at_once(seconds: &[i64]) -> (i64, Vec<(i64, u64)>) {
+        let (first, last) = (seconds.iter().min().unwrap(), seconds.iter().max().unwrap());
+        let step = STEPS_S.iter().find(|step| (last - first) / **step < 120).unwrap_or(&86_400);
+        let mut stretches: BTreeMap<i64, u64> = BTreeMap::new();
+        seconds.iter().for_each(|s| *stretches.entry(s - s.rem_euclid(*step)).or_default() += 1);
+        (*step, stretches.into_iter().collect())
+    }
+
+    #[test]
+    fn a_timeline_that_grows_is_the_one_of_its_whole_range() {
+        for seconds in [
+            vec![7],
+            vec![0, 119],
+            vec![-5, 0, 119, 3],
+            vec![5, 119, 120, 1_205],
+            vec![1_000_000, 0, 86_400 * 121, 17, 86_399],
+            (0..2_000).map(|n| n * n).collect(),
+        ] {
+            let mut times = Times::default();
+            for &s in &seconds {
+                times.count(Timestamp(s * NANOS_PER_SECOND), Verdict::Documented, s % 2 == 0);
+            }
+            let timeline = times.finish();
+            let came: Vec<(i64, u64)> = timeline
+                .buckets
+                .iter()
+                .map(|bucket| (bucket.ts.0 / NANOS_PER_SECOND, bucket.verdicts[&Verdict::Documented]))
+                .collect();
+            assert_eq!((timeline.bucket_ns / NANOS_PER_SECOND, came), at_once(&seconds), "{seconds:?}");
+        }
+    }
+
+    #[test]
+    fn places_in_tables_are_those_of_the_lists() {
+        assert!(Verdict::ALL.into_iter().enumerate().all(|(place, verdict)| verdict as usize == place));
+        assert!(Outcome::ALL.into_iter().enumerate().all(|(place, outcome)| outcome as usize == place));
+        assert!(GRADES.into_iter().flatten().enumerate().all(|(place, grade)| grade as usize == place));
+    }
+}
