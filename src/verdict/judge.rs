@@ -518,12 +518,11 @@ fn filter_text(name: &DomainName) -> String {
 }
 
 fn quality(case: &Case<'_>, judged: &[Judged]) -> CaptureQuality {
-    use crate::audit::End;
     let sum = |of: fn(&CaptureSummary) -> u64| case.inputs.iter().map(of).sum::<u64>();
     let tcp = || judged.iter().map(|one| &one.row.flow).filter(|flow| flow.proto == Transport::Tcp);
     let range = case.spans.range();
     CaptureQuality {
-        complete: case.unreadable.is_empty() && case.inputs.iter().all(|input| input.end == End::Complete),
+        complete: case.unreadable.is_empty() && case.inputs.iter().all(CaptureSummary::whole),
         drops: sum(|input| input.drops.unwrap_or_default()),
         snaplen_cut: sum(|input| input.snaplen_cut),
         duplicates: sum(|input| input.duplicates),
@@ -598,9 +597,47 @@ fn further_tags(case: &Case<'_>) -> Vec<TagsUsed> {
     further
 }
 
+/// Captures named in a remark; more are counted.
+const MOST_NAMED: usize = 3;
+
+/// That only a part of the captures was looked at, and which: one remark for each choice that was made.
+fn of_parts(inputs: &[CaptureSummary]) -> Vec<String> {
+    type Part<'a> = (Option<&'a str>, Option<Timestamp>, Option<Timestamp>);
+    let mut parts: BTreeMap<Part<'_>, Vec<&CaptureSummary>> = BTreeMap::new();
+    for input in inputs {
+        if let Some(chosen) = &input.chosen {
+            parts.entry((chosen.filter.as_deref(), chosen.since, chosen.until)).or_default().push(input);
+        }
+    }
+    let remark = |((filter, since, until), chosen): (Part<'_>, Vec<&CaptureSummary>)| {
+        let of = if chosen.len() == inputs.len() {
+            "the captures".to_owned()
+        } else {
+            let named: Vec<&str> = chosen.iter().take(MOST_NAMED).map(|input| &*input.path).collect();
+            let more = chosen.len() - named.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{}{more}", named.join(", "))
+        };
+        let which = [
+            filter.map(|filter| format!("those that fit `{filter}`")),
+            since.map(|since| format!("from {since} on")),
+            until.map(|until| format!("before {until}")),
+        ];
+        let which: Vec<String> = which.into_iter().flatten().collect();
+        format!(
+            "only a part of {of} was audited, {} of {} frames: {}. What was left out is in no finding; an answer that was \
+             left out looks like none, and a rule that only left-out frames exercise looks not observed",
+            chosen.iter().map(|input| input.looked_at()).sum::<u64>(),
+            chosen.iter().map(|input| input.frames).sum::<u64>(),
+            which.join(", ")
+        )
+    };
+    parts.into_iter().map(remark).collect()
+}
+
 /// What the reader must know before the findings.
 fn remarks(case: &Case<'_>, totals: &Totals) -> Vec<String> {
-    let mut remarks = Vec::new();
+    let mut remarks = of_parts(&case.inputs);
     if !case.site.resolvers_listed() {
         remarks.push(
             "the site lists no resolvers: answers of every resolver count as names, and forged ones are not told apart"
