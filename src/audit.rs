@@ -4,7 +4,7 @@ mod finding;
 mod summary;
 
 pub use finding::{Code, EvidenceFrame, Finding, Party, Severity};
-pub use summary::{CaptureSummary, End};
+pub use summary::{CaptureSummary, Chosen, End, UnfitLink};
 
 use crate::flow::Outcome;
 use crate::matrix::Requirement;
@@ -389,7 +389,7 @@ impl EncryptedDns {
 /// What the captures are worth.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureQuality {
-    /// Whether everything named was read to its end.
+    /// Whether everything named was read to its end, and the filter, if there was one, suits every link type.
     pub complete: bool,
     /// Frames that the capturing machine dropped, by the files' own statistics.
     pub drops: u64,

@@ -1,6 +1,6 @@
 //! What one capture gave: the line of a summary file, and the input of an audit.
 
-use crate::model::{Spans, Timestamp};
+use crate::model::{NotChosen, Spans, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -55,6 +55,46 @@ impl<'de> Deserialize<'de> for End {
     }
 }
 
+/// Which part of a capture was asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chosen {
+    /// The frames that this filter chooses.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<String>,
+    /// The frames of this time and later.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// The frames before this time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+    /// Link types for which the filter cannot be compiled: none of their frames was chosen.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unfit: Vec<UnfitLink>,
+}
+
+/// A link type for which a filter cannot be compiled.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfitLink {
+    /// The link type.
+    pub link_type: String,
+    /// The first frame that has it.
+    pub frame: u64,
+    /// Bytes from the start of the (decompressed) file to that frame's header.
+    pub offset: u64,
+    /// What the compiler says.
+    pub problem: String,
+}
+
+impl std::fmt::Display for UnfitLink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(
+            f,
+            "frame {}, at byte {}: the filter cannot be compiled for link type {} ({}): frames of that type were left out",
+            self.frame, self.offset, self.link_type, self.problem
+        )
+    }
+}
+
 /// What one capture gave. frames = packets + duplicates counted among them + sum of skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureSummary {
@@ -98,6 +138,9 @@ pub struct CaptureSummary {
     pub unknown_blocks: u64,
     /// Intervals in which frames came with gaps of at most 3 s.
     pub spans: Spans,
+    /// The part of it that was asked for; none where all of it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chosen: Option<Chosen>,
     /// How reading it ended.
     pub end: End,
     /// Rows of flows that begin in it: whole ones, or stretches with `--partial`.
@@ -107,15 +150,29 @@ pub struct CaptureSummary {
 }
 
 impl CaptureSummary {
-    /// Frames skipped for other reasons than being known not to be IP: what is not IP says nothing about the evidence.
+    /// Frames skipped for other reasons than being known not to be IP, and other than by choice: neither says anything about
+    /// the evidence.
     pub fn undecodable(&self) -> u64 {
-        let skipped = self.skipped.iter().filter(|(reason, _)| !matches!(reason.as_str(), "arp" | "not-ip"));
-        skipped.map(|(_, count)| count).sum()
+        let known = |reason: &str| {
+            matches!(reason, "arp" | "not-ip") || NotChosen::ALL.iter().any(|not| not.as_str() == reason)
+        };
+        self.skipped.iter().filter(|(reason, _)| !known(reason)).map(|(_, count)| count).sum()
+    }
+
+    /// Frames that were looked at: all but those left out by choice.
+    pub fn looked_at(&self) -> u64 {
+        let left_out = NotChosen::ALL.iter().filter_map(|not| self.skipped.get(not.as_str()));
+        self.frames.saturating_sub(left_out.sum())
+    }
+
+    /// Whether it was read to its end, and of every frame it is known whether it was asked for.
+    pub fn whole(&self) -> bool {
+        self.end == End::Complete && self.chosen.as_ref().is_none_or(|chosen| chosen.unfit.is_empty())
     }
 
     /// Share of undecodable frames over several captures, in millionths.
     pub fn undecodable_ppm(captures: &[CaptureSummary]) -> u64 {
-        let frames: u64 = captures.iter().map(|capture| capture.frames).sum();
+        let frames: u64 = captures.iter().map(CaptureSummary::looked_at).sum();
         let undecodable: u64 = captures.iter().map(CaptureSummary::undecodable).sum();
         (undecodable * 1_000_000).checked_div(frames).unwrap_or_default()
     }

@@ -1,6 +1,8 @@
-//! Bytes to frames: file readers, standard input, directories and globs.
+//! Bytes to frames: file readers, standard input, directories and globs; and which frames count.
 
+mod choice;
 mod end;
+mod filter;
 mod frame;
 mod input;
 mod pcap;
@@ -9,7 +11,9 @@ mod reader;
 mod source;
 pub mod write;
 
+pub use choice::{Choice, Chooser};
 pub use end::{CaptureEnd, FrameProblem};
+pub use filter::{Filter, FilterError, Unfit};
 pub use frame::{Frame, LinkType};
 pub use input::{Discovered, Input, InputProblem, InputSource, discover};
 pub use reader::{

@@ -1,6 +1,7 @@
 //! What was typed.
 
 use crate::audit::FailOn;
+use crate::model::Timestamp;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -29,6 +30,14 @@ Results go to standard output, messages to standard error.";
 const CAPTURES: &str = "\
 CAPTURE is a file (pcap or pcapng, also compressed), a directory (searched recursively), a glob, or `-` (a capture on standard input).";
 
+const CAPTURE_FILTER: &str = "\
+The filter keeps all traffic of the audited machines and of the peers that rules let begin something, behind a VLAN tag too; ICMP and \
+ARP of everybody; tunnels, whole. It stays one line:
+
+  tcpdump -i eth0 -s 0 -w site.pcap \"$(portproof capture-filter --site site.toml)\"
+
+Terms of your own go before it (`not port 22 and (...)`): behind the word `vlan` they would look in the wrong place.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Hold captures against the rules of a site
@@ -47,6 +56,9 @@ pub(super) enum Command {
     /// Look at site files
     #[command(subcommand)]
     Site(SiteCommand),
+    /// Print a filter for tcpdump that keeps what an audit of a site needs, DNS included
+    #[command(after_help = CAPTURE_FILTER)]
+    CaptureFilter(CaptureFilterArgs),
     /// Render an audit again (needs no capture)
     Report(ReportArgs),
     /// Say what a finding code means, with an example and what to do
@@ -92,6 +104,22 @@ pub(super) struct OutputArgs {
     pub(super) fail_on: FailOnWord,
 }
 
+/// Which frames of the captures count.
+#[derive(Debug, Group)]
+pub(super) struct ChoiceArgs {
+    /// Look only at frames that fit a filter of tcpdump, such as `net 10.10.0.0/16`; names of hosts are refused, since
+    /// they would have to be resolved
+    #[arg(long, short, value_name = "EXPR", allow_hyphen_values = true)]
+    pub(super) filter: Option<String>,
+    /// Look only at frames of this time and later: 2026-01-06T10:22:31Z, a date (its beginning in UTC), or seconds since
+    /// 1970
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::typed)]
+    pub(super) since: Option<Timestamp>,
+    /// Look only at frames before this time; a frame of exactly this time is out
+    #[arg(long, value_name = "TIME", value_parser = Timestamp::typed)]
+    pub(super) until: Option<Timestamp>,
+}
+
 #[derive(Debug, Group)]
 pub(super) struct AuditArgs {
     /// Captures
@@ -101,6 +129,8 @@ pub(super) struct AuditArgs {
     pub(super) policy: PolicyArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+    #[command(flatten)]
+    pub(super) choice: ChoiceArgs,
     /// Captures read at the same time [default: one for each processor]
     #[arg(long, short, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
@@ -126,6 +156,8 @@ pub(super) struct ExtractArgs {
     /// Count frames that another interface showed within 5 ms, for comparison with other tools
     #[arg(long)]
     pub(super) keep_duplicates: bool,
+    #[command(flatten)]
+    pub(super) choice: ChoiceArgs,
     /// Captures read at the same time [default: one for each processor]
     #[arg(long, short, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
@@ -177,6 +209,16 @@ pub(super) enum SiteCommand {
         #[command(flatten)]
         rules: RulesArgs,
     },
+}
+
+#[derive(Debug, Group)]
+pub(super) struct CaptureFilterArgs {
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
+    /// Leave VLAN tags out of it: for `-i any`, tunnels and other interfaces without Ethernet, where libpcap does not know
+    /// the word
+    #[arg(long)]
+    pub(super) untagged: bool,
 }
 
 #[derive(Debug, Group)]

@@ -91,6 +91,10 @@ mod tests {
             &["rules", "show", "no-such-rule"],
             &["rules", "lint", "no/such/pack.toml"],
             &["site", "check", "no/such/site.toml"],
+            &["capture-filter"],
+            &["capture-filter", "--site", "no/such/site.toml"],
+            &["extract", "captures/lab.pcap", "--filter", "tcp prot 443"],
+            &["extract", "captures/lab.pcap", "--since", "yesterday"],
         ] { assert_eq!(exit_code(arguments), 2, "{arguments:?}"); }
     }
 

@@ -2,12 +2,13 @@
 
 use super::Refusal;
 use super::args::{
-    Args, AuditArgs, Color, Command, ExtractArgs, JudgeArgs, OutputArgs, PolicyArgs, ReportArgs,
-    ReportFormat, RulesArgs, RulesCommand, SiteCommand,
+    Args, AuditArgs, CaptureFilterArgs, ChoiceArgs, Color, Command, ExtractArgs, JudgeArgs, OutputArgs,
+    PolicyArgs, ReportArgs, ReportFormat, RulesArgs, RulesCommand, SiteCommand,
 };
 use super::voice::say;
 use crate::audit::{Audit, Code, FailOn};
-use crate::matrix::{Matrix, Problem, Site};
+use crate::capture::{Choice, FilterError};
+use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
 use crate::pipeline::{Extract, ExtractOptions, Extracted};
 use crate::store::{self, Format};
 use std::fs;
@@ -24,6 +25,7 @@ pub(super) enum Plan {
     RulesShow { matrix: Matrix, ids: Vec<String> },
     RulesLint(Vec<PathBuf>),
     SiteCheck(Box<Policy>),
+    CaptureFilter { filter: String, site: PathBuf },
     Explain(Option<Code>),
 }
 
@@ -65,6 +67,7 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
         Command::Site(SiteCommand::Check { site, rules }) => {
             Ok(Plan::SiteCheck(Box::new(policy(PolicyArgs { site, rules })?)))
         }
+        Command::CaptureFilter(args) => plan_capture_filter(args),
         Command::Report(report) => plan_report(report, color),
         Command::Explain { code } => plan_explain(code),
     }
@@ -72,6 +75,7 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
 
 fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
+    let choice = choice(args.choice)?;
     let policy = Box::new(policy(args.policy)?);
     // Digests cost a pass over every byte: only where they are written down.
     let written_down = output.out.is_some()
@@ -79,7 +83,8 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
             output.format,
             ReportFormat::Json | ReportFormat::Jsonl | ReportFormat::Html | ReportFormat::Sarif
         );
-    let options = ExtractOptions { digest: written_down, jobs: jobs(args.jobs), ..ExtractOptions::default() };
+    let options =
+        ExtractOptions { digest: written_down, jobs: jobs(args.jobs), choice, ..ExtractOptions::default() };
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
 }
@@ -105,11 +110,13 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
     if !wrong.is_empty() {
         return Err(Refusal::of(wrong));
     }
+    let choice = choice(args.choice)?;
     let options = ExtractOptions {
         keep_duplicates: args.keep_duplicates,
         digest: files.summary.is_some(),
         jobs: jobs(args.jobs),
         keep_bytes: files.partial,
+        choice,
         ..ExtractOptions::default()
     };
     Ok(Plan::Extract { captures: args.captures, options, files })
@@ -142,6 +149,24 @@ fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {
         .map(|id| format!("no rule is called `{id}`: `portproof rules list` lists them"))
         .collect();
     if unknown.is_empty() { Ok(Plan::RulesShow { matrix, ids }) } else { Err(Refusal::of(unknown)) }
+}
+
+fn plan_capture_filter(args: CaptureFilterArgs) -> Result<Plan, Refusal> {
+    let file = args.policy.site.clone();
+    let policy = policy(args.policy)?;
+    let tagging = if args.untagged { Tagging::None } else { Tagging::Possible };
+    match capture_filter(&policy.site, tagging) {
+        Some(filter) => Ok(Plan::CaptureFilter { filter, site: file }),
+        None => {
+            let audited =
+                policy.site.subjects().iter().map(|role| policy.matrix.role_def(role).id.to_string());
+            Err(Refusal::new(format!(
+                "{}: no machine to audit has an address: under [roles], give addresses or prefixes to at least one of {}",
+                file.display(),
+                audited.collect::<Vec<_>>().join(", ")
+            )))
+        }
+    }
 }
 
 fn plan_report(args: ReportArgs, color: Color) -> Result<Plan, Refusal> {
@@ -187,6 +212,21 @@ fn plan_explain(code: Option<String>) -> Result<Plan, Refusal> {
     let known = || Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>().join(", ");
     code.map(|code| Plan::Explain(Some(code)))
         .map_err(|error| Refusal::new(format!("{error}: write one of {}", known())))
+}
+
+/// A filter without words chooses everything, as it does for tcpdump: then nothing was chosen.
+fn choice(args: ChoiceArgs) -> Result<Choice, Refusal> {
+    let filter = args.filter.filter(|expression| !expression.trim().is_empty());
+    let filter = filter.map(|expression| expression.parse()).transpose();
+    let filter = filter.map_err(|error: FilterError| Refusal::new(format!("--filter: {error}")))?;
+    if let (Some(since), Some(until)) = (args.since, args.until)
+        && since >= until
+    {
+        return Err(Refusal::new(format!(
+            "--since {since} is not before --until {until}: no frame lies between"
+        )));
+    }
+    Ok(Choice { filter, since: args.since, until: args.until })
 }
 
 fn output(args: OutputArgs, color: Color) -> Output {

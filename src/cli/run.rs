@@ -9,6 +9,7 @@ use crate::pipeline::{ExtractOptions, Extracted, Judging, Reduction, extract_all
 use crate::report::{self, Human};
 use crate::store::{self, Format};
 use crate::verdict::VerdictRow;
+use std::io::{self, IsTerminal};
 use std::path::Path;
 
 use super::args::ReportFormat;
@@ -41,6 +42,17 @@ pub(super) fn run(plan: Plan) -> Result<u8, Refusal> {
             Ok(if problems.iter().any(|problem| problem.is_error()) { REFUSED } else { 0 })
         }
         Plan::SiteCheck(policy) => results(|out| rules::site(out, &policy)).map(|()| 0),
+        Plan::CaptureFilter { filter, site } => {
+            results(|out| writeln!(out, "{filter}"))?;
+            if io::stderr().is_terminal() {
+                let site = site.display();
+                say(&format!(
+                    "use it as: tcpdump -i INTERFACE -s 0 -w FILE.pcap \"$(portproof capture-filter --site {site})\"\n\
+                     (for `-i any` and interfaces without Ethernet: --untagged)"
+                ));
+            }
+            Ok(0)
+        }
         Plan::Explain(Some(code)) => {
             results(|out| out.write_all(report::explain(code).as_bytes())).map(|()| 0)
         }
@@ -162,6 +174,9 @@ fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) 
         store::write_summary(path, &summaries)?;
     }
     for summary in &summaries {
+        for unfit in summary.chosen.iter().flat_map(|chosen| &chosen.unfit) {
+            say(&format!("{}: {unfit}", summary.path));
+        }
         if let End::Damaged { frame, offset, problem } = &summary.end {
             say(&format!("{}: damaged at frame {frame}, byte {offset}: {problem}", summary.path));
         }
@@ -177,7 +192,5 @@ fn put_aside(error: std::io::Error) -> Refusal {
 /// As an audit of the same captures would say (see [`Audit::incomplete`]).
 fn complete(summaries: &[CaptureSummary]) -> bool {
     CaptureSummary::undecodable_ppm(summaries) <= Audit::UNDECODABLE_LIMIT_PPM
-        && summaries
-            .iter()
-            .all(|summary| summary.end == End::Complete && summary.drops.unwrap_or_default() == 0)
+        && summaries.iter().all(|summary| summary.whole() && summary.drops.unwrap_or_default() == 0)
 }

@@ -8,6 +8,7 @@
 //! Nothing here looks at traffic.
 
 mod baseline;
+mod capture_filter;
 mod date;
 mod load;
 mod pack;
@@ -19,6 +20,7 @@ mod source;
 mod tags;
 
 pub use baseline::{BaselineClass, BaselineLine, BaselinePeer, Contact, Direction, PLATFORM_ADDRESS};
+pub use capture_filter::{Tagging, capture_filter};
 pub use date::{CalendarDate, CalendarDateError};
 pub use load::{MAX_ROLES, Matrix, RoleIdx, lint, lint_text};
 pub use resolvers::PublicResolvers;

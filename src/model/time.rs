@@ -88,6 +88,82 @@ impl FromStr for Timestamp {
     }
 }
 
+/// The text is no moment that a person may type.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "write 2026-01-06T10:22:31Z (a fraction may follow the seconds, and an offset such as +01:00 stand for the Z), a date \
+     such as 2026-01-06 (its beginning in UTC), or seconds since 1970"
+)]
+pub struct TypedTimeError;
+
+impl Timestamp {
+    /// The moment that a person typed: RFC 3339, a date, which means its beginning in UTC, or seconds since 1970.
+    ///
+    /// A time of day without `Z` or offset is refused: nobody knows whose it is. So are eight digits, which are far likelier
+    /// a date than a day of 1970.
+    ///
+    /// # Errors
+    /// It is nothing of these.
+    pub fn typed(text: &str) -> Result<Timestamp, TypedTimeError> {
+        let parse = || {
+            let (seconds, fraction) = text.split_once('.').unwrap_or((text, "0"));
+            if digits(seconds) && digits(fraction) {
+                let nanos = format!("{fraction:0<9}");
+                let compact_date = text.len() == 8 && seconds.len() == 8;
+                let plain = nanos.len() == 9 && !compact_date;
+                let whole = seconds.parse::<i64>().ok().filter(|_| plain)?.checked_mul(NANOS_PER_SECOND)?;
+                return whole.checked_add(nanos.parse().ok()?).map(Timestamp);
+            }
+            let (date, clock) = text.split_at_checked(10)?;
+            let part = |from: usize, to: usize| date.get(from..to).filter(|part| digits(part))?.parse().ok();
+            let (year, month, day): (i64, i64, i64) = (part(0, 4)?, part(5, 7)?, part(8, 10)?);
+            let midnight = days(year, month, day);
+            let dashes = date.bytes().enumerate().all(|(at, byte)| matches!(at, 4 | 7) == (byte == b'-'));
+            if !dashes || civil(midnight) != (year, month, day) {
+                return None;
+            }
+            if clock.is_empty() {
+                return midnight.checked_mul(86_400 * NANOS_PER_SECOND).map(Timestamp);
+            }
+            let clock = clock.strip_prefix(['T', 't', ' '])?;
+            let (clock, offset) = match clock.strip_suffix(['Z', 'z']) {
+                Some(clock) => (clock, 0),
+                None => {
+                    let (clock, offset) = clock.split_at_checked(clock.len().checked_sub(6)?)?;
+                    (clock, minutes_of(offset)?)
+                }
+            };
+            let (whole, fraction) = clock.split_once('.').unwrap_or((clock, "0"));
+            let shape = |(at, byte): (usize, u8)| {
+                if matches!(at, 2 | 5) { byte == b':' } else { byte.is_ascii_digit() }
+            };
+            if whole.len() != 8 || !whole.bytes().enumerate().all(shape) || !digits(fraction) {
+                return None;
+            }
+            let in_utc: Timestamp = format!("{date}T{clock}Z").parse().ok()?;
+            in_utc.0.checked_sub(offset * 60 * NANOS_PER_SECOND).map(Timestamp)
+        };
+        parse().ok_or(TypedTimeError)
+    }
+}
+
+fn digits(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+/// `+01:00` in minutes east of UTC.
+fn minutes_of(offset: &str) -> Option<i64> {
+    let (sign, clock) = match offset.split_at_checked(1)? {
+        ("+", clock) => (1, clock),
+        ("-", clock) => (-1, clock),
+        _ => return None,
+    };
+    let (hours, minutes) =
+        clock.split_once(':').filter(|(hours, minutes)| digits(hours) && digits(minutes))?;
+    let (hours, minutes): (i64, i64) = (hours.parse().ok()?, minutes.parse().ok()?);
+    (hours < 24 && minutes < 60).then_some(sign * (hours * 60 + minutes))
+}
+
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -186,6 +262,40 @@ mod tests {
         }
         for bad in ["", "2026-13-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00+01:00"] {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    #[rustfmt::skip]
+    fn a_moment_is_read_as_people_type_it_and_never_guessed() {
+        for (text, expected) in [
+            ("2026-01-06T10:22:31Z",            Some("2026-01-06T10:22:31.000000000Z")),
+            ("2026-01-06 10:22:31.5z",          Some("2026-01-06T10:22:31.500000000Z")),
+            ("2026-01-06T10:22:31.004512+01:00", Some("2026-01-06T09:22:31.004512000Z")),
+            ("2026-01-06T23:30:00-01:30",       Some("2026-01-07T01:00:00.000000000Z")),
+            ("2026-01-06",                      Some("2026-01-06T00:00:00.000000000Z")),
+            ("2024-02-29",                      Some("2024-02-29T00:00:00.000000000Z")),
+            ("1767694951",                      Some("2026-01-06T10:22:31.000000000Z")),
+            ("1767694951.004512",               Some("2026-01-06T10:22:31.004512000Z")), // as tcpdump -tt prints it
+            ("0",                               Some("1970-01-01T00:00:00.000000000Z")),
+            ("2026-01-06T10:22:31",             None), // whose time of day?
+            ("2026-01-06T10:22",                None),
+            ("2026-01-06T24:00:00Z",            None),
+            ("2026-01-06T10:22:31+1:00",        None),
+            ("2026-01-06T10:22:31+25:00",       None),
+            ("2026-01-06T10:22:31.Z",           None),
+            ("2026-01-06T10:22:31.0123456789Z", None),
+            ("2026-02-30",                      None),
+            ("2026-1-6",                        None),
+            ("20260106",                        None), // a day of August 1970, or a date?
+            ("1767694951004",                   None), // milliseconds
+            ("-1",                              None),
+            ("yesterday",                       None),
+            ("2026-01-0\u{e9}",                 None),
+            ("",                                None),
+        ] {
+            let found = Timestamp::typed(text).ok().map(|time| time.to_string());
+            assert_eq!(found.as_deref(), expected, "{text}");
         }
     }
 

@@ -1,16 +1,17 @@
 //! The map step: one capture to partial flows, DNS messages and a tally. Knows no site, no rules, no other capture.
 
+use super::chosen::chosen;
 use super::copies::{Copies, Copy};
 use crate::audit::{CaptureSummary, End, Unreadable};
 use crate::capture::{
-    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Compression, Digest, FileFormat, Input, InputProblem,
-    discover,
+    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Compression, Digest, FileFormat, Input,
+    InputProblem, discover,
 };
 use crate::decode::{Decoded, Packet, Payload, Shortfall, SkipReason, decode, decode_datagram};
 use crate::flow::{
     Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, Reassembly, TableOptions,
 };
-use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Transport};
+use crate::model::{CaptureId, Endpoint, FramePoint, NotChosen, Spans, Transport};
 use crate::names::{DnsLog, dns};
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -32,6 +33,8 @@ pub struct ExtractOptions {
     pub pieces_budget: usize,
     /// Keep the first payload bytes of every conversation, as rows for `judge` carry them.
     pub keep_bytes: bool,
+    /// Which frames count.
+    pub choice: Choice,
 }
 
 impl ExtractOptions {
@@ -49,6 +52,7 @@ impl Default for ExtractOptions {
             table_capacity: Self::TABLE_CAPACITY,
             pieces_budget: usize::MAX,
             keep_bytes: false,
+            choice: Choice::default(),
         }
     }
 }
@@ -136,16 +140,28 @@ fn extract_input(input: &Input, options: &ExtractOptions) -> Result<Extract, Unr
 /// Extracts one capture.
 pub fn extract(name: &str, mut reader: CaptureReader, options: &ExtractOptions) -> Extract {
     let mut mapper = Mapper::new(options);
+    let mut chooser = options.choice.chooser();
     while let Some(frame) = reader.next() {
         let point = FramePoint { time: frame.time, capture: CaptureId(0), frame: frame.number };
         mapper.frames += 1;
-        mapper.spans.insert(frame.time);
+        let kept = chooser.as_mut().map_or(Ok(()), |chooser| chooser.keeps(&frame));
+        // A frame that the filter leaves out still shows that the capture went on; one outside the range of time does not:
+        // what would have answered beyond the range is not looked at.
+        if kept != Err(NotChosen::OutsideTimeRange) {
+            mapper.spans.insert(frame.time);
+        }
+        if let Err(reason) = kept {
+            count(&mut mapper.skipped, reason.as_str());
+            continue;
+        }
         match decode(&frame) {
             Decoded::Skipped(reason) => mapper.skip(reason),
             Decoded::Packet(packet) => mapper.packet(&packet, frame.interface, point, frame.wire_len),
         }
     }
-    mapper.finish(name, reader)
+    let mut extract = mapper.finish(name, reader);
+    extract.summary.chosen = chooser.map(|chooser| chosen(&options.choice, chooser));
+    extract
 }
 
 struct Mapper {
@@ -301,6 +317,7 @@ impl Mapper {
             without_time: facts.frames_without_time,
             unknown_blocks: facts.skipped_blocks.values().sum(),
             spans: self.spans,
+            chosen: None,
             end,
             flows: pieces.len() as u64,
             names: self.dns.len() as u64,

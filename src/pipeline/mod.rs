@@ -1,6 +1,7 @@
 //! Composition only: extract (one capture to partial rows), reduction (all partial rows, joined: to an audit, or to whole
 //! flows and names for people and tools, one row at a time).
 
+mod chosen;
 mod copies;
 mod extract;
 mod join;

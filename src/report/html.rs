@@ -906,6 +906,7 @@ fn captures(audit: &Audit) -> Vec<String> {
 
 fn input(input: &CaptureSummary) -> Input<'_> {
     let (tone, end) = match &input.end {
+        End::Complete if !input.whole() => ("medium", "! in part".to_owned()),
         End::Complete => ("good", "✓ to its end".to_owned()),
         End::Damaged { .. } => ("medium", "! damaged".to_owned()),
     };
@@ -913,6 +914,7 @@ fn input(input: &CaptureSummary) -> Input<'_> {
     if let End::Damaged { frame, offset, problem } = &input.end {
         losses.push(format!("at frame {}, byte {}: {problem}", thousands(*frame), thousands(*offset)));
     }
+    losses.extend(input.chosen.iter().flat_map(|chosen| &chosen.unfit).map(ToString::to_string));
     let mut loss = |n: u64, what: &str| {
         if n > 0 {
             losses.push(format!("{} {what}", thousands(n)));

@@ -96,6 +96,8 @@ pub(super) fn damage(audit: &Audit) -> Vec<String> {
                 "{path}: damaged at frame {frame}, byte {offset}: {problem}. What comes before it counts, nothing after it."
             ));
         }
+        let unfit = input.chosen.iter().flat_map(|chosen| &chosen.unfit);
+        lines.extend(unfit.map(|unfit| format!("{path}: {unfit}.")));
         if let Some(drops) = input.drops.filter(|&drops| drops > 0) {
             lines.push(format!("{path}: the capturing machine dropped {}.", count(drops, "frame")));
         }

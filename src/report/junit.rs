@@ -169,6 +169,7 @@ fn told(finding: &Finding) -> Vec<String> {
 fn captures(audit: &Audit) -> Vec<Case> {
     let class = || "captures".to_owned();
     let read = audit.inputs.iter().map(|input| {
+        let unfit = input.chosen.iter().flat_map(|chosen| &chosen.unfit).next();
         let fate = match (&input.end, input.drops.unwrap_or_default()) {
             (End::Damaged { frame, offset, problem }, _) => Fate::Error {
                 kind: "capture-damaged",
@@ -178,7 +179,10 @@ fn captures(audit: &Audit) -> Vec<Case> {
                 kind: "capture-loss",
                 message: format!("the capturing machine dropped {drops} frames"),
             },
-            (End::Complete, _) => Fate::Passed,
+            (End::Complete, _) => match unfit {
+                Some(unfit) => Fate::Error { kind: "capture-loss", message: unfit.to_string() },
+                None => Fate::Passed,
+            },
         };
         Case { class: class(), name: input.path.to_string(), fate }
     });

@@ -78,6 +78,7 @@ fn summary(path: &str, end: End) -> CaptureSummary {
         without_time: 0,
         unknown_blocks: 0,
         spans: Spans::default(),
+        chosen: None,
         end,
         flows: 40,
         names: 10,

@@ -456,6 +456,7 @@ mod tests {
             without_time: 0,
             unknown_blocks: 0,
             spans: Spans::default(),
+            chosen: None,
             end: End::Damaged { frame: 4, offset: 100, problem: "cut".into() },
             flows: 2,
             names: 1,

@@ -733,6 +733,11 @@ pub(super) fn of_captures(findings: &mut Findings<'_>, inputs: &[CaptureSummary]
             let title = format!("{}: {drops} frames dropped while capturing", input.path.escape_debug());
             findings.add(note(Code::CaptureLoss, title, Vec::new()));
         }
+        for unfit in input.chosen.iter().flat_map(|chosen| &chosen.unfit) {
+            let title = format!("{}: {}", input.path.escape_debug(), unfit.to_string().escape_debug());
+            let first = EvidenceFrame { capture: input.path.clone(), frame: unfit.frame };
+            findings.add(note(Code::CaptureLoss, title, vec![first]));
+        }
     }
 }
 

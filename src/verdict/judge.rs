@@ -16,7 +16,7 @@ use crate::audit::{
 };
 use crate::flow::{Flow, FlowRecord};
 use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site};
-use crate::model::{DomainName, Spans, Transport};
+use crate::model::{DomainName, Spans, Timestamp, Transport};
 use crate::names::{Answer, Ledger};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -256,7 +256,7 @@ impl<'a> Judge<'a> {
             service_tags: tags_used(case, true).into_iter().next(),
             further_service_tags: further_tags(case),
             site: SiteUsed { name: case.site.name().to_owned(), sha256: case.site.sha256().to_owned() },
-            remarks: remarks(case, &totals, &encrypted),
+            remarks: remarks(case, &totals, &encrypted, &inputs),
             totals,
             coverage,
             findings,
@@ -329,12 +329,11 @@ impl<'a> Judge<'a> {
     }
 
     fn capture_quality(&self, inputs: &[CaptureSummary]) -> CaptureQuality {
-        use crate::audit::End;
         let case = self.case;
         let sum = |of: fn(&CaptureSummary) -> u64| inputs.iter().map(of).sum::<u64>();
         let range = case.spans.range();
         CaptureQuality {
-            complete: case.unreadable.is_empty() && inputs.iter().all(|input| input.end == End::Complete),
+            complete: case.unreadable.is_empty() && inputs.iter().all(CaptureSummary::whole),
             drops: sum(|input| input.drops.unwrap_or_default()),
             snaplen_cut: sum(|input| input.snaplen_cut),
             duplicates: sum(|input| input.duplicates),
@@ -441,9 +440,53 @@ fn further_tags(case: &Case<'_>) -> Vec<TagsUsed> {
     further
 }
 
+/// Captures named in a remark; more are counted.
+const MOST_NAMED: usize = 3;
+
+/// That only a part of the captures was looked at, and which: one remark for each choice that was made.
+fn of_parts(inputs: &[CaptureSummary]) -> Vec<String> {
+    type Part<'a> = (Option<&'a str>, Option<Timestamp>, Option<Timestamp>);
+    let mut parts: BTreeMap<Part<'_>, Vec<&CaptureSummary>> = BTreeMap::new();
+    for input in inputs {
+        if let Some(chosen) = &input.chosen {
+            parts.entry((chosen.filter.as_deref(), chosen.since, chosen.until)).or_default().push(input);
+        }
+    }
+    let remark = |((filter, since, until), chosen): (Part<'_>, Vec<&CaptureSummary>)| {
+        let of = if chosen.len() == inputs.len() {
+            "the captures".to_owned()
+        } else {
+            let named: Vec<&str> = chosen.iter().take(MOST_NAMED).map(|input| &*input.path).collect();
+            let more = chosen.len() - named.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{}{more}", named.join(", "))
+        };
+        let which = [
+            filter.map(|filter| format!("those that fit `{filter}`")),
+            since.map(|since| format!("from {since} on")),
+            until.map(|until| format!("before {until}")),
+        ];
+        let which: Vec<String> = which.into_iter().flatten().collect();
+        format!(
+            "only a part of {of} was audited, {} of {} frames: {}. What was left out is in no finding; an answer that was \
+             left out looks like none, and a rule that only left-out frames exercise looks not observed",
+            chosen.iter().map(|input| input.looked_at()).sum::<u64>(),
+            chosen.iter().map(|input| input.frames).sum::<u64>(),
+            which.join(", ")
+        )
+    };
+    parts.into_iter().map(remark).collect()
+}
+
 /// What the reader must know before the findings.
-fn remarks(case: &Case<'_>, totals: &Totals, encrypted: &Encrypted) -> Vec<String> {
-    let mut remarks = encrypted.remarks();
+fn remarks(
+    case: &Case<'_>,
+    totals: &Totals,
+    encrypted: &Encrypted,
+    inputs: &[CaptureSummary],
+) -> Vec<String> {
+    let mut remarks = of_parts(inputs);
+    remarks.extend(encrypted.remarks());
     if !case.site.resolvers_listed() {
         remarks.push(
             "the site lists no resolvers: answers of every resolver count as names, and forged ones are not told apart"

@@ -13,6 +13,7 @@ use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// DNS responses that stop a name (RFC 1035, RFC 8499): SERVFAIL, NXDOMAIN, REFUSED.
 const BLOCKING_RCODES: [(u16, &str); 3] = [(2, "SERVFAIL"), (3, "NXDOMAIN"), (5, "REFUSED")];
@@ -29,7 +30,7 @@ pub(super) struct Resolving<'j, 'a> {
 }
 
 /// What became of one name that a host asked for.
-struct Lookup<'a> {
+struct Lookup {
     client: IpAddr,
     queries: u64,
     first: Timestamp,
@@ -41,11 +42,11 @@ struct Lookup<'a> {
     refusals: u64,
     refused_in: Vec<FramePoint>,
     refused_by: BTreeSet<String>,
-    rules: &'a [String],
+    rules: Arc<[String]>,
 }
 
-/// The rules that give a name, by the roles that ask for it.
-type Documented<'a> = HashMap<(RoleSet, &'a DomainName), Vec<String>, RandomState>;
+/// The rules that give a name, if any do, by the roles that ask for it and the name's place in memory.
+type Documented = HashMap<(RoleSet, usize), Option<Arc<[String]>>, RandomState>;
 
 /// Queries to one resolver that the site does not list.
 struct Asked<'a> {
@@ -168,39 +169,25 @@ impl Resolving<'_, '_> {
     /// A name documented for the asking role (or inferred for its tag) that is refused, fails, or stays without answer.
     fn blocked_names(&mut self) {
         let (ledger, site) = (self.case.ledger, self.case.site);
-        // Which names matter is found once for each name and set of roles; of all others nothing is kept.
-        let mut documented: Documented<'_> = HashMap::default();
-        let mut roles_of: HashMap<(IpAddr, &DomainName), RoleSet, RandomState> = HashMap::default();
+        // Which names matter is found once for each name and set of roles; of all others nothing is kept. The ledger has
+        // each name once, so that its place in memory stands for it.
+        let at = |name: &DomainName| name.as_str().as_ptr().addr();
+        let mut documented: Documented = HashMap::default();
+        let mut places: HashMap<(IpAddr, usize), Option<usize>, RandomState> = HashMap::default();
+        let mut lookups: Vec<(IpAddr, &DomainName, Lookup)> = Vec::new();
         for query in ledger.queries() {
-            roles_of.entry((query.host, query.name)).or_insert_with(|| {
-                let roles = site.roles_of(query.client.ip);
-                let name = query.name;
-                documented.entry((roles, name)).or_insert_with(|| self.classifier.rules_naming(roles, name));
-                roles
-            });
-        }
-        let mut lookups: BTreeMap<(IpAddr, &DomainName), Lookup<'_>> = BTreeMap::new();
-        for query in ledger.queries() {
-            let roles = roles_of.get(&(query.host, query.name)).copied().unwrap_or_default();
-            let rules = documented.get(&(roles, query.name)).map_or(&[][..], Vec::as_slice);
-            if rules.is_empty() {
-                continue;
-            }
             let time = query.point.time;
-            let lookup = lookups.entry((query.host, query.name)).or_insert_with(|| Lookup {
-                client: query.client.ip,
-                queries: 0,
-                first: time,
-                last: time,
-                asked: Vec::new(),
-                any_answered: false,
-                resolved: false,
-                refused: None,
-                refusals: 0,
-                refused_in: Vec::new(),
-                refused_by: BTreeSet::new(),
-                rules,
+            let place = *places.entry((query.host, at(query.name))).or_insert_with(|| {
+                let roles = site.roles_of(query.client.ip);
+                let rules = documented.entry((roles, at(query.name))).or_insert_with(|| {
+                    let rules = self.classifier.rules_naming(roles, query.name);
+                    (!rules.is_empty()).then(|| rules.into())
+                });
+                let rules = rules.clone()?;
+                lookups.push((query.host, query.name, Lookup::new(query.client.ip, time, rules)));
+                Some(lookups.len() - 1)
             });
+            let Some((_, _, lookup)) = place.and_then(|place| lookups.get_mut(place)) else { continue };
             lookup.queries += 1;
             lookup.last = lookup.last.max(time);
             lookup.any_answered |= query.answered;
@@ -208,19 +195,24 @@ impl Resolving<'_, '_> {
                 lookup.asked.push(query.point);
             }
         }
+        if lookups.is_empty() {
+            return;
+        }
         for answer in ledger.answers().filter(|answer| answer.matched) {
             let Some(name) = answer.names.first() else { continue };
-            if let Some(lookup) = lookups.get_mut(&(answer.host, name)) {
+            let place = places.get(&(answer.host, at(name))).copied().flatten();
+            if let Some((_, _, lookup)) = place.and_then(|place| lookups.get_mut(place)) {
                 lookup.answer(&answer);
             }
         }
-        for ((host, name), lookup) in lookups {
+        lookups.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
+        for (host, name, lookup) in lookups {
             self.blocked_name(host, name, &lookup);
         }
     }
 
-    fn blocked_name(&mut self, host: IpAddr, name: &DomainName, lookup: &Lookup<'_>) {
-        let (first, client, rules) = (lookup.first, lookup.client, lookup.rules);
+    fn blocked_name(&mut self, host: IpAddr, name: &DomainName, lookup: &Lookup) {
+        let (first, client, rules) = (lookup.first, lookup.client, &lookup.rules);
         let silent = !lookup.any_answered
             && self.case.ledger.told(host) > 0
             && self.case.spans.any_within(first.plus(DNS_PATIENCE_NANOS), first.plus(GOES_ON_NANOS));
@@ -229,7 +221,7 @@ impl Resolving<'_, '_> {
             None if silent => "no answer",
             None => return,
         };
-        for rule in rules {
+        for rule in rules.iter() {
             self.coverage.unresolved(rule, format!("its name {name} cannot be resolved: {why}"));
         }
         let roles = self.classifier.role_words(self.case.site.roles_of(client));
@@ -261,7 +253,24 @@ impl Resolving<'_, '_> {
     }
 }
 
-impl Lookup<'_> {
+impl Lookup {
+    fn new(client: IpAddr, time: Timestamp, rules: Arc<[String]>) -> Self {
+        Lookup {
+            client,
+            queries: 0,
+            first: time,
+            last: time,
+            asked: Vec::new(),
+            any_answered: false,
+            resolved: false,
+            refused: None,
+            refusals: 0,
+            refused_in: Vec::new(),
+            refused_by: BTreeSet::new(),
+            rules,
+        }
+    }
+
     fn answer(&mut self, answer: &Answer<'_>) {
         match BLOCKING_RCODES.iter().find(|(code, _)| *code == answer.rcode) {
             Some((_, word)) => {

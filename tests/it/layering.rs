@@ -42,7 +42,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("flate2",                   &["capture"]),
     ("zstd",                     &["capture"]),
     ("glob",                     &["capture"]),
-    ("pcap",                     &["capture::live"]),
+    ("pcap",                     &["capture"]),
     ("sha2",                     &["capture", "names", "matrix", "pipeline", "report"]),
     ("etherparse",               &["decode"]),
     ("hickory_proto",            &["names"]),
@@ -438,7 +438,7 @@ fn a_planted_offender_is_named_with_file_and_line() {
         ("flow/key.rs",      "fn f() { ::etherparse::parse() }",                     "src/flow/key.rs:1: `etherparse` enters `flow::key`; its door is: decode"),
         ("flow/key.rs",      "extern crate etherparse as e;",                        "src/flow/key.rs:1: `etherparse` enters `flow::key`; its door is: decode"),
         ("lib.rs",           "pub use polars::frame::DataFrame;",                    "src/lib.rs:1: `polars` enters `lib.rs`; its door is: store"),
-        ("capture/file.rs",  "#[derive(Debug)]\nstruct D { inner: pcap::Capture }",  "src/capture/file.rs:2: `pcap` enters `capture::file`; its door is: capture::live"),
+        ("decode/link.rs",   "#[derive(Debug)]\nstruct D { inner: pcap::Capture }",  "src/decode/link.rs:2: `pcap` enters `decode::link`; its door is: capture"),
         ("pipeline/offline.rs", "#[tokio::main]\nasync fn f() {}",                   "src/pipeline/offline.rs:1: `tokio` enters `pipeline::offline`; its door is: pipeline::live, web, cli"),
         // The clock and the network.
         ("verdict/mod.rs",   "use std::time::{Duration, SystemTime};",               "src/verdict/mod.rs:1: `std::time::SystemTime` enters `verdict`; its door is: pipeline::live, web, cli"),

@@ -3,7 +3,7 @@
 mod capture_damage;
 mod captures;
 mod casebook;
-mod dns_growth;
+mod choosing;
 mod glossary;
 mod golden;
 mod laws;
