@@ -152,8 +152,8 @@ fn records(
 fn name_rows(joined: &Joined, records: &[FlowRecord], ledger: &Ledger) -> Vec<NameRow> {
     let name = |id: CaptureId| joined.captures.get(id.0 as usize).cloned().unwrap_or_else(|| Arc::from(""));
     let mut rows: Vec<NameRow> = Vec::new();
-    for (observation, matched) in ledger.rows() {
-        rows.push(NameRow::of_dns(&observation, name(observation.point.capture), matched));
+    for row in ledger.rows() {
+        rows.push(NameRow::of_dns(&row.observation(), name(row.point.capture), row.matched));
     }
     for record in records {
         let Some(point) = record.named_at else { continue };
