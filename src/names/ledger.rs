@@ -82,6 +82,26 @@ pub struct Query<'a> {
     pub answered: bool,
 }
 
+/// A message that is a row of the names table.
+#[derive(Clone, Copy)]
+pub struct DnsRow<'a> {
+    /// Where it stands in the evidence.
+    pub point: FramePoint,
+    /// Whether it is a response; if not, a query that nobody answered.
+    pub response: bool,
+    /// Whether it is a response to a query that was seen.
+    pub matched: bool,
+    log: &'a DnsLog,
+    entry: &'a Entry,
+}
+
+impl DnsRow<'_> {
+    /// The whole message.
+    pub fn observation(&self) -> DnsObservation {
+        self.log.observation(self.entry)
+    }
+}
+
 /// One chain of names by which a host knew an address: the asked name first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -414,8 +434,9 @@ impl Ledger {
     /// Which answers have a query, which queries an answer, and which answers contradict one another.
     fn match_answers(&mut self) {
         let seed = RandomState::default();
-        let mut exchanges: Vec<Exchange> = Vec::new();
-        let mut table: HashTable<u32> = HashTable::new();
+        let queries = self.log.entries().iter().filter(|entry| !self.said(entry).response).count();
+        let mut exchanges: Vec<Exchange> = Vec::with_capacity(queries);
+        let mut table: HashTable<u32> = HashTable::with_capacity(queries);
         let mut exchange_of: Vec<u32> = vec![NONE; self.log.len()];
         for (at, (entry, slot)) in self.log.entries().iter().zip(&mut exchange_of).enumerate() {
             let said = self.said(entry);
@@ -634,13 +655,18 @@ impl Ledger {
         })
     }
 
-    /// The messages that are rows of the names table, in order, and whether a query matches: responses, and queries that
-    /// nobody answered.
-    pub fn rows(&self) -> impl Iterator<Item = (DnsObservation, bool)> {
+    /// The messages that are rows of the names table, in order: responses, and queries that nobody answered.
+    pub fn rows(&self) -> impl Iterator<Item = DnsRow<'_>> {
         self.log.entries().iter().zip(&self.standing).filter_map(|(entry, standing)| {
             let said = self.said(entry);
             let row = said.response || (said.qname != NONE && !standing.matched);
-            row.then(|| (self.log.observation(entry), standing.matched))
+            row.then(|| DnsRow {
+                point: entry.point(),
+                response: said.response,
+                matched: standing.matched,
+                log: &self.log,
+                entry,
+            })
         })
     }
 

@@ -8,7 +8,7 @@ use crate::model::{CaptureId, DomainName, Endpoint, FramePoint, Timestamp, Trans
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::fmt;
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 /// The number of nothing: no log holds so many messages (160 GiB).
@@ -23,7 +23,7 @@ pub(super) fn number(index: usize) -> u32 {
 
 /// Values by number, each once. Hashing is seeded: what is kept here comes from captures.
 #[derive(Clone)]
-pub(super) struct Distinct<T> {
+struct Distinct<T> {
     values: Vec<T>,
     table: HashTable<u32>,
     seed: RandomState,
@@ -37,39 +37,22 @@ impl<T> Default for Distinct<T> {
 
 impl<T> Distinct<T> {
     #[inline]
-    pub(super) fn get(&self, number: u32) -> Option<&T> {
+    fn get(&self, number: u32) -> Option<&T> {
         self.values.get(number as usize)
     }
 
-    pub(super) fn values(&self) -> &[T] {
-        &self.values
+    /// The number of a value, if it is here. `hash` is of `seed`.
+    #[inline]
+    fn find(&self, hash: u64, same: impl Fn(&T) -> bool) -> Option<u32> {
+        self.table.find(hash, |&at| self.get(at).is_some_and(&same)).copied()
     }
 
-    /// The number of a value, if it is here. `key` is the part by which values differ.
-    #[inline]
-    pub(super) fn find<K: Hash + Eq + ?Sized>(&self, key: &K, key_of: impl Fn(&T) -> &K) -> Option<u32> {
-        let hash = self.seed.hash_one(key);
-        self.table.find(hash, |&at| self.get(at).is_some_and(|value| key_of(value) == key)).copied()
-    }
-
-    /// The number of a value, which is made if it is new.
-    #[inline]
-    pub(super) fn intern<K: Hash + Eq + ?Sized>(
-        &mut self,
-        key: &K,
-        key_of: impl Fn(&T) -> &K,
-        make: impl FnOnce() -> T,
-    ) -> u32 {
-        let hash = self.seed.hash_one(key);
-        let values = &self.values;
-        let same = |&at: &u32| values.get(at as usize).is_some_and(|value| key_of(value) == key);
-        if let Some(&found) = self.table.find(hash, same) {
-            return found;
-        }
+    /// The number of a new value.
+    fn insert(&mut self, hash: u64, value: T, hash_of: impl Fn(&RandomState, &T) -> u64) -> u32 {
         let new = number(self.values.len());
-        self.values.push(make());
+        self.values.push(value);
         let (values, seed) = (&self.values, &self.seed);
-        let rehash = |&at: &u32| values.get(at as usize).map_or(0, |value| seed.hash_one(key_of(value)));
+        let rehash = |&at: &u32| values.get(at as usize).map_or(0, |value| hash_of(seed, value));
         self.table.insert_unique(hash, new, rehash);
         new
     }
@@ -79,21 +62,27 @@ impl<T> Distinct<T> {
 #[derive(Clone, Default)]
 pub(super) struct Names(Distinct<DomainName>);
 
-fn text(name: &DomainName) -> &[u8] {
-    name.as_str().as_bytes()
-}
-
 impl Names {
     pub(super) fn get(&self, number: u32) -> Option<&DomainName> {
         self.0.get(number)
     }
 
     pub(super) fn find(&self, name: &DomainName) -> Option<u32> {
-        self.0.find(text(name), text)
+        let text = name.as_str().as_bytes();
+        self.0.find(self.0.seed.hash_one(text), |other| other.as_str().as_bytes() == text)
+    }
+
+    #[inline]
+    fn intern_text(&mut self, text: &[u8], make: impl FnOnce() -> DomainName) -> u32 {
+        let hash = self.0.seed.hash_one(text);
+        let found = self.0.find(hash, |other| other.as_str().as_bytes() == text);
+        found.unwrap_or_else(|| {
+            self.0.insert(hash, make(), |seed, other| seed.hash_one(other.as_str().as_bytes()))
+        })
     }
 
     fn intern(&mut self, name: &DomainName) -> u32 {
-        self.0.intern(text(name), text, || name.clone())
+        self.intern_text(name.as_str().as_bytes(), || name.clone())
     }
 }
 
@@ -101,21 +90,35 @@ impl Names {
 #[derive(Clone, Default)]
 pub(super) struct Addresses(Distinct<IpAddr>);
 
+/// What is hashed of an address: one number.
+#[inline]
+fn bits(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => u128::from(ip.to_bits()),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
+
 impl Addresses {
+    #[inline]
     pub(super) fn get(&self, number: u32) -> Option<IpAddr> {
         self.0.get(number).copied()
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.values().len()
+        self.0.values.len()
     }
 
+    #[inline]
     pub(super) fn find(&self, ip: IpAddr) -> Option<u32> {
-        self.0.find(&ip, |ip| ip)
+        self.0.find(self.0.seed.hash_one(bits(ip)), |other| *other == ip)
     }
 
+    #[inline]
     pub(super) fn intern(&mut self, ip: IpAddr) -> u32 {
-        self.0.intern(&ip, |ip| ip, || ip)
+        let hash = self.0.seed.hash_one(bits(ip));
+        let found = self.0.find(hash, |other| *other == ip);
+        found.unwrap_or_else(|| self.0.insert(hash, ip, |seed, other| seed.hash_one(bits(*other))))
     }
 }
 
@@ -395,9 +398,9 @@ impl DnsLog {
             *self = other;
             return;
         }
-        let names: Vec<u32> = other.names.0.values().iter().map(|name| self.names.intern(name)).collect();
+        let names: Vec<u32> = other.names.0.values.iter().map(|name| self.names.intern(name)).collect();
         let addresses: Vec<u32> =
-            other.addresses.0.values().iter().map(|&ip| self.addresses.intern(ip)).collect();
+            other.addresses.0.values.iter().map(|&ip| self.addresses.intern(ip)).collect();
         let here = |numbers: &[u32], there: u32| numbers.get(there as usize).copied().unwrap_or(NONE);
         let body = &mut self.body;
         let mut bodies = Vec::with_capacity(other.bodies.places.len());
@@ -504,7 +507,7 @@ impl Taker for Keeper<'_> {
 
     #[inline]
     fn name(&mut self, name: &[u8]) -> u32 {
-        self.log.names.0.intern(name, text, || plain::domain_name(name))
+        self.log.names.intern_text(name, || plain::domain_name(name))
     }
 
     #[inline]

@@ -29,6 +29,19 @@ pub(super) struct Resolving<'j, 'a> {
     pub coverage: &'j mut CoverageTally,
 }
 
+fn blocking(rcode: u16) -> Option<&'static str> {
+    BLOCKING_RCODES.iter().find(|(code, _)| *code == rcode).map(|(_, word)| *word)
+}
+
+/// Whether a name that a host asked for may have been blocked.
+#[derive(Default)]
+struct Trouble {
+    /// Some query for it was answered.
+    answered: bool,
+    /// Some answer refused it.
+    refused: bool,
+}
+
 /// What became of one name that a host asked for.
 struct Lookup {
     client: IpAddr,
@@ -173,9 +186,23 @@ impl Resolving<'_, '_> {
         // each name once, so that its place in memory stands for it.
         let at = |name: &DomainName| name.as_str().as_ptr().addr();
         let mut documented: Documented = HashMap::default();
+        // Nearly all names are answered and never refused: they are told apart first, and nothing else is asked of them.
+        let mut troubled: HashMap<(IpAddr, usize), Trouble, RandomState> = HashMap::default();
+        for query in ledger.queries() {
+            troubled.entry((query.host, at(query.name))).or_default().answered |= query.answered;
+        }
+        for answer in ledger.answers().filter(|answer| answer.matched && blocking(answer.rcode).is_some()) {
+            if let Some(name) = answer.names.first() {
+                troubled.entry((answer.host, at(name))).or_default().refused = true;
+            }
+        }
+        troubled.retain(|_, trouble| trouble.refused || !trouble.answered);
+        if troubled.is_empty() {
+            return;
+        }
         let mut places: HashMap<(IpAddr, usize), Option<usize>, RandomState> = HashMap::default();
         let mut lookups: Vec<(IpAddr, &DomainName, Lookup)> = Vec::new();
-        for query in ledger.queries() {
+        for query in ledger.queries().filter(|query| troubled.contains_key(&(query.host, at(query.name)))) {
             let time = query.point.time;
             let place = *places.entry((query.host, at(query.name))).or_insert_with(|| {
                 let roles = site.roles_of(query.client.ip);
@@ -272,8 +299,8 @@ impl Lookup {
     }
 
     fn answer(&mut self, answer: &Answer<'_>) {
-        match BLOCKING_RCODES.iter().find(|(code, _)| *code == answer.rcode) {
-            Some((_, word)) => {
+        match blocking(answer.rcode) {
+            Some(word) => {
                 self.refused.get_or_insert(word);
                 self.refusals += 1;
                 self.refused_by.insert(answer.resolver.to_string());
