@@ -530,7 +530,7 @@ fn quality(case: &Case<'_>, judged: &[Judged]) -> CaptureQuality {
         undecodable_ppm: CaptureSummary::undecodable_ppm(&case.inputs),
         one_sided: tcp().filter(|flow| flow.outcome == crate::flow::Outcome::OneSided).count() as u64,
         midstream: tcp().filter(|flow| flow.outcome == crate::flow::Outcome::Midstream).count() as u64,
-        intervals: case.spans.as_slice().len() as u64,
+        intervals: case.spans.len() as u64,
         first_ts: range.map(|(first, _)| first),
         last_ts: range.map(|(_, last)| last),
         unreadable_quotes: sum(|input| input.unreadable_quotes),
