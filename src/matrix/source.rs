@@ -10,6 +10,10 @@ use toml::de::{DeTable, DeValue};
 /// Bytes from the start of a file.
 pub(super) type Span = Range<usize>;
 
+/// Bytes of the longest line that is shown with a mistake. Files written by programs are often a single line: with each
+/// of thousands of mistakes it would be kept once more, and no person reads it.
+const MAX_SHOWN_LINE: usize = 500;
+
 /// How much a [`Problem`] weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -45,7 +49,7 @@ pub struct Problem {
     pub found: String,
     /// What is wrong and what to write instead.
     pub message: String,
-    /// The whole source line.
+    /// The whole source line; empty where it is too long to be shown.
     source_line: String,
 }
 
@@ -151,7 +155,10 @@ impl Doc {
             found: shown(&found.chars().take(80).collect::<String>()),
             message: message.into(),
             // A tab is one column here, so it must be one character in the excerpt.
-            source_line: shown(&self.text[line_start..line_end].trim_end().replace('\t', " ")),
+            source_line: match self.text[line_start..line_end].trim_end() {
+                line if line.len() > MAX_SHOWN_LINE => String::new(),
+                line => shown(&line.replace('\t', " ")),
+            },
         }
     }
 }
