@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 /// Where service tags came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -98,6 +99,12 @@ impl ServiceTags {
         let problems = tags.add(&doc, date, true);
         debug_assert!(problems.is_empty(), "{problems:?}");
         tags
+    }
+
+    /// [`ServiceTags::bundled`], read once and shared: linting many files reads them for each otherwise.
+    pub(super) fn bundled_once() -> Arc<Self> {
+        static BUNDLED: OnceLock<Arc<ServiceTags>> = OnceLock::new();
+        BUNDLED.get_or_init(|| Arc::new(Self::bundled())).clone()
     }
 
     /// Reads files, each `FILE` or `FILE@DATE` (2026-01-06 or 20260106); without a date, one is taken from a name such as
