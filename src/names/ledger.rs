@@ -20,6 +20,11 @@ const MOST_ALIASES: usize = 64;
 /// Most chains that are joined for one answer. Resolver caches give one or two; the bound keeps hostile captures linear.
 const MOST_JOINED: usize = 16;
 
+/// Most chains kept for one address and host, and readings given for one flow. Shared addresses of real hosts have a few;
+/// without a bound each of a million flows would carry each of a million names. What is beyond is said by a reading
+/// without names, which no rule fits: so that dropping evidence never documents anything.
+const MOST_CHAINS: usize = 64;
+
 /// One response, and what it may say.
 #[derive(Clone, Debug)]
 pub struct Answer {
@@ -78,7 +83,7 @@ pub struct Query {
 /// One chain of names by which a host knew an address: the asked name first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The names.
+    /// The names; none where it stands for further chains that were too many to keep.
     pub names: Vec<DomainName>,
     /// The newest answer that gives this chain.
     pub point: FramePoint,
@@ -101,6 +106,8 @@ pub struct Ledger {
     by_address: BTreeMap<(IpAddr, IpAddr), Vec<usize>>,
     /// (host, address) to the chains that answers which may name something gave it.
     by_chain: BTreeMap<(IpAddr, IpAddr), BTreeMap<Vec<DomainName>, Told>>,
+    /// (host, address) to the first answer whose chain was one too many.
+    crowded: BTreeMap<(IpAddr, IpAddr), FramePoint>,
     /// (host, target) to the names before the target in chains that reach it as an alias, and since when.
     by_alias: BTreeMap<(IpAddr, DomainName), BTreeMap<Vec<DomainName>, FramePoint>>,
     /// (host, name) to answers that asked for the name or reached it.
@@ -136,7 +143,11 @@ struct Question {
 #[derive(Default)]
 struct Exchange {
     queries: Vec<usize>,
+    /// How many of the queries are marked as answered: none is marked twice.
+    answered: usize,
     answers: Vec<usize>,
+    /// Whether two of the answers differ in their addresses.
+    mixed: bool,
     contested: bool,
 }
 
@@ -184,16 +195,16 @@ impl Ledger {
                 });
                 if let Some(exchange) = exchange {
                     exchange.answers.push(index);
-                    if exchange.answers.len() > exchange.queries.len() && !exchange.contested {
-                        let set = |index: &usize| -> BTreeSet<IpAddr> {
-                            ledger.answers[*index].addresses.iter().map(|(ip, _)| *ip).collect()
-                        };
-                        let newest = set(&index);
-                        exchange.contested = exchange.answers.iter().any(|other| set(other) != newest);
-                    }
-                    for &query in &exchange.queries {
+                    // Each is held against the first alone: all are equal if each equals that one.
+                    let set = |index: &usize| -> BTreeSet<IpAddr> {
+                        ledger.answers[*index].addresses.iter().map(|(ip, _)| *ip).collect()
+                    };
+                    exchange.mixed |= exchange.answers.first().is_some_and(|first| set(first) != set(&index));
+                    exchange.contested |= exchange.mixed && exchange.answers.len() > exchange.queries.len();
+                    for &query in &exchange.queries[exchange.answered..] {
                         ledger.queries[query].answered = true;
                     }
+                    exchange.answered = exchange.queries.len();
                 }
             } else if let Some(name) = message.qname.clone() {
                 ledger.asking.insert(host);
@@ -232,6 +243,10 @@ impl Ledger {
                 list.push(index);
                 if answer.names_something() && !answer.names.is_empty() {
                     let chains = self.by_chain.entry((answer.host, ip)).or_default();
+                    if chains.len() >= MOST_CHAINS && !chains.contains_key(&answer.names) {
+                        self.crowded.entry((answer.host, ip)).or_insert(answer.point);
+                        continue;
+                    }
                     let told = chains.entry(answer.names.clone()).or_default();
                     told.answers.push(index);
                     if !answer.contested {
@@ -293,6 +308,7 @@ impl Ledger {
         }
         answers.sort_unstable_by_key(|&(index, _)| std::cmp::Reverse(index));
         let mut readings: Vec<Reading> = Vec::new();
+        let mut crowded = self.crowded.get(&(host, ip)).copied().filter(|point| point.time <= end);
         let mut known: BTreeMap<Vec<DomainName>, usize> = BTreeMap::new();
         for (index, told) in answers {
             let answer = &self.answers[index];
@@ -303,6 +319,8 @@ impl Ledger {
             for names in self.joined(answer) {
                 if let Some(&index) = known.get(&names) {
                     readings[index].contested &= contested;
+                } else if readings.len() >= MOST_CHAINS {
+                    crowded = crowded.or(Some(answer.point));
                 } else {
                     known.insert(names.clone(), readings.len());
                     let salvaged = answer.salvaged;
@@ -310,6 +328,10 @@ impl Ledger {
                 }
             }
         }
+        readings.extend(crowded.map(|point| {
+            let (names, contested) = (Vec::new(), readings.iter().all(|reading| reading.contested));
+            Reading { names, point, expired: false, late, contested, salvaged: false }
+        }));
         readings
     }
 
