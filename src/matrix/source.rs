@@ -14,6 +14,10 @@ pub(super) type Span = Range<usize>;
 /// of thousands of mistakes it would be kept once more, and no person reads it.
 const MAX_SHOWN_LINE: usize = 500;
 
+/// Mistakes of one weight that are told of one file. Each is looked up in the text for its line and column, and nobody
+/// mends the thousandth without mending the first.
+pub(super) const MOST_TOLD: usize = 1_000;
+
 /// How much a [`Problem`] weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -175,11 +179,18 @@ impl<'d> Mistakes<'d> {
     }
 
     pub(super) fn error(&mut self, span: &Span, message: impl Into<String>) {
-        self.problems.push(self.doc.problem(Severity::Error, span, message));
+        self.tell(Severity::Error, span, message);
     }
 
     pub(super) fn warning(&mut self, span: &Span, message: impl Into<String>) {
-        self.problems.push(self.doc.problem(Severity::Warning, span, message));
+        self.tell(Severity::Warning, span, message);
+    }
+
+    fn tell(&mut self, severity: Severity, span: &Span, message: impl Into<String>) {
+        let told = || self.problems.iter().filter(|problem| problem.severity == severity).count();
+        if self.problems.len() < MOST_TOLD || told() < MOST_TOLD {
+            self.problems.push(self.doc.problem(severity, span, message));
+        }
     }
 
     /// `kind` and `name` are not among `known`: says which are, and which was probably meant.

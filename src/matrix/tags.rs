@@ -193,6 +193,7 @@ impl ServiceTags {
                 let owners = match text.parse::<IpNet>() {
                     Ok(IpNet::V4(net)) => into.v4.entry(net.trunc()).or_default(),
                     Ok(IpNet::V6(net)) => into.v6.entry(net.trunc()).or_default(),
+                    Err(_) if problems.len() >= super::source::MOST_TOLD => continue,
                     Err(_) => {
                         let at = doc.text.find(text.as_str()).unwrap_or_default();
                         let message = format!(
