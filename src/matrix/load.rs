@@ -43,10 +43,14 @@ pub struct Matrix {
 }
 
 fn built_in_packs() -> Result<Vec<Pack>, Vec<Problem>> {
-    BUILT_IN
-        .iter()
-        .map(|(file, text)| pack::read(Doc::new(&format!("built in: {file}"), text), true))
-        .collect()
+    static READ: OnceLock<Result<Vec<Pack>, Vec<Problem>>> = OnceLock::new();
+    let read = || {
+        BUILT_IN
+            .iter()
+            .map(|(file, text)| pack::read(Doc::new(&format!("built in: {file}"), text), true))
+            .collect()
+    };
+    READ.get_or_init(read).clone()
 }
 
 impl Matrix {
@@ -55,7 +59,7 @@ impl Matrix {
     pub fn builtin() -> Matrix {
         static BUILT: OnceLock<Matrix> = OnceLock::new();
         let build = || match built_in_packs() {
-            Ok(packs) => assemble(packs, Arc::new(ServiceTags::bundled())).unwrap_or_else(broken_build),
+            Ok(packs) => assemble(packs, ServiceTags::bundled_once()).unwrap_or_else(broken_build),
             Err(problems) => broken_build(problems),
         };
         BUILT.get_or_init(build).clone()
@@ -295,7 +299,7 @@ fn lint_packs(mut packs: Vec<Pack>) -> Vec<Problem> {
     let given: Vec<Arc<Doc>> = packs.iter().map(|pack| pack.doc.clone()).collect();
     let Ok(built_in) = built_in_packs() else { return warnings };
     add_built_in(&mut packs, built_in, false);
-    let mut problems = match assemble(packs, Arc::new(ServiceTags::bundled())) {
+    let mut problems = match assemble(packs, ServiceTags::bundled_once()) {
         Ok(matrix) => matrix.warnings,
         Err(problems) => problems,
     };

@@ -10,6 +10,14 @@ use toml::de::{DeTable, DeValue};
 /// Bytes from the start of a file.
 pub(super) type Span = Range<usize>;
 
+/// Bytes of the longest line that is shown with a mistake. Files written by programs are often a single line: with each
+/// of thousands of mistakes it would be kept once more, and no person reads it.
+const MAX_SHOWN_LINE: usize = 500;
+
+/// Mistakes of one weight that are told of one file. Each is looked up in the text for its line and column, and nobody
+/// mends the thousandth without mending the first.
+pub(super) const MOST_TOLD: usize = 1_000;
+
 /// How much a [`Problem`] weighs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -45,7 +53,7 @@ pub struct Problem {
     pub found: String,
     /// What is wrong and what to write instead.
     pub message: String,
-    /// The whole source line.
+    /// The whole source line; empty where it is too long to be shown.
     source_line: String,
 }
 
@@ -151,7 +159,10 @@ impl Doc {
             found: shown(&found.chars().take(80).collect::<String>()),
             message: message.into(),
             // A tab is one column here, so it must be one character in the excerpt.
-            source_line: shown(&self.text[line_start..line_end].trim_end().replace('\t', " ")),
+            source_line: match self.text[line_start..line_end].trim_end() {
+                line if line.len() > MAX_SHOWN_LINE => String::new(),
+                line => shown(&line.replace('\t', " ")),
+            },
         }
     }
 }
@@ -168,11 +179,18 @@ impl<'d> Mistakes<'d> {
     }
 
     pub(super) fn error(&mut self, span: &Span, message: impl Into<String>) {
-        self.problems.push(self.doc.problem(Severity::Error, span, message));
+        self.tell(Severity::Error, span, message);
     }
 
     pub(super) fn warning(&mut self, span: &Span, message: impl Into<String>) {
-        self.problems.push(self.doc.problem(Severity::Warning, span, message));
+        self.tell(Severity::Warning, span, message);
+    }
+
+    fn tell(&mut self, severity: Severity, span: &Span, message: impl Into<String>) {
+        let told = || self.problems.iter().filter(|problem| problem.severity == severity).count();
+        if self.problems.len() < MOST_TOLD || told() < MOST_TOLD {
+            self.problems.push(self.doc.problem(severity, span, message));
+        }
     }
 
     /// `kind` and `name` are not among `known`: says which are, and which was probably meant.

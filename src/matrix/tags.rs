@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::{Arc, OnceLock};
 
 /// Where service tags came from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -100,6 +101,12 @@ impl ServiceTags {
         tags
     }
 
+    /// [`ServiceTags::bundled`], read once and shared: linting many files reads them for each otherwise.
+    pub(super) fn bundled_once() -> Arc<Self> {
+        static BUNDLED: OnceLock<Arc<ServiceTags>> = OnceLock::new();
+        BUNDLED.get_or_init(|| Arc::new(Self::bundled())).clone()
+    }
+
     /// Reads files, each `FILE` or `FILE@DATE` (2026-01-06 or 20260106); without a date, one is taken from a name such as
     /// `ServiceTags_Public_20260105.json`. Clouds that no file covers keep the bundled tags.
     ///
@@ -186,6 +193,7 @@ impl ServiceTags {
                 let owners = match text.parse::<IpNet>() {
                     Ok(IpNet::V4(net)) => into.v4.entry(net.trunc()).or_default(),
                     Ok(IpNet::V6(net)) => into.v6.entry(net.trunc()).or_default(),
+                    Err(_) if problems.len() >= super::source::MOST_TOLD => continue,
                     Err(_) => {
                         let at = doc.text.find(text.as_str()).unwrap_or_default();
                         let message = format!(

@@ -1,6 +1,7 @@
 //! Time as captures tell it: nanoseconds since the Unix epoch, never the clock of this machine.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -179,10 +180,15 @@ impl<'de> Deserialize<'de> for Timestamp {
 
 /// Intervals of capture time in which frames came with gaps of at most [`Spans::GAP_NANOS`].
 ///
-/// A function of the set of frame times alone: the order of insertion and of merging carries no meaning.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Spans(Vec<(Timestamp, Timestamp)>);
+/// A function of the set of frame times alone: the order of insertion and of merging carries no meaning. Each insertion
+/// costs at most the logarithm of the intervals: a capture may be made so that every frame comes before all others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spans {
+    /// All intervals but the latest: begin to end.
+    earlier: BTreeMap<Timestamp, Timestamp>,
+    /// The latest, at hand because time usually goes forward.
+    latest: Option<(Timestamp, Timestamp)>,
+}
 
 impl Spans {
     /// The longest silence inside one interval: 3 s, the least time that SEMANTICS section 2 asks a capture to
@@ -192,37 +198,37 @@ impl Spans {
 
     /// Adds one frame's time.
     pub fn insert(&mut self, time: Timestamp) {
-        if let Some(last) = self.0.last_mut() {
+        match &mut self.latest {
+            None => self.latest = Some((time, time)),
             // The usual case: time goes forward.
-            if time >= last.0 && time.since(last.1) <= Self::GAP_NANOS {
-                last.1 = last.1.max(time);
-                return;
+            Some((begin, end)) if time >= *begin && time.since(*end) <= Self::GAP_NANOS => {
+                *end = time.max(*end);
             }
-            if time.since(last.1) > Self::GAP_NANOS {
-                self.0.push((time, time));
-                return;
+            Some(latest) if time > latest.1 => {
+                self.earlier.insert(latest.0, latest.1);
+                *latest = (time, time);
             }
+            Some(_) => self.add(time, time),
         }
-        self.add(time, time);
     }
 
-    fn add(&mut self, from: Timestamp, to: Timestamp) {
-        let near = |a: Timestamp, b: Timestamp| b.since(a) <= Self::GAP_NANOS;
-        let start = self.0.partition_point(|&(_, end)| !near(end, from));
-        let stop = start + self.0[start..].partition_point(|&(begin, _)| near(to, begin));
-        let (mut from, mut to) = (from, to);
-        for &(begin, end) in &self.0[start..stop] {
+    fn add(&mut self, mut from: Timestamp, mut to: Timestamp) {
+        self.earlier.extend(self.latest.take());
+        // Intervals lie apart by more than the gap, so that those near to this one stand side by side.
+        while let Some((&begin, &end)) = self.earlier.range(..=to.plus(Self::GAP_NANOS)).next_back()
+            && from.since(end) <= Self::GAP_NANOS
+        {
+            self.earlier.remove(&begin);
             from = from.min(begin);
             to = to.max(end);
         }
-        self.0.splice(start..stop, [(from, to)]);
+        self.earlier.insert(from, to);
+        self.latest = self.earlier.pop_last();
     }
 
     /// Adds all intervals of `other`.
     pub fn merge(&mut self, other: &Spans) {
-        for &(from, to) in &other.0 {
-            self.add(from, to);
-        }
+        other.iter().for_each(|(from, to)| self.add(from, to));
     }
 
     /// Whether some frame came in `from..=to`.
@@ -230,18 +236,48 @@ impl Spans {
     /// Exact where the window is at least [`Spans::GAP_NANOS`] long; a shorter window inside an interval counts as
     /// seen.
     pub fn any_within(&self, from: Timestamp, to: Timestamp) -> bool {
-        let first = self.0.partition_point(|&(_, end)| end < from);
-        self.0.get(first).is_some_and(|&(begin, _)| begin <= to)
+        let last = match self.latest {
+            Some((begin, end)) if begin <= to => Some(end),
+            _ => self.earlier.range(..=to).next_back().map(|(_, &end)| end),
+        };
+        last.is_some_and(|end| from <= end)
     }
 
     /// The intervals, ascending and apart by more than [`Spans::GAP_NANOS`].
-    pub fn as_slice(&self) -> &[(Timestamp, Timestamp)] {
-        &self.0
+    pub fn iter(&self) -> impl Iterator<Item = (Timestamp, Timestamp)> {
+        self.earlier.iter().map(|(&begin, &end)| (begin, end)).chain(self.latest)
+    }
+
+    /// How many intervals there are.
+    pub fn len(&self) -> usize {
+        self.earlier.len() + usize::from(self.latest.is_some())
+    }
+
+    /// Whether no frame came.
+    pub fn is_empty(&self) -> bool {
+        self.latest.is_none()
     }
 
     /// The earliest and the latest time, if any frame came.
     pub fn range(&self) -> Option<(Timestamp, Timestamp)> {
-        Some((self.0.first()?.0, self.0.last()?.1))
+        Some((self.iter().next()?.0, self.latest?.1))
+    }
+}
+
+/// A list of pairs, as [`Spans::iter`] gives them.
+impl Serialize for Spans {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+impl<'de> Deserialize<'de> for Spans {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut spans = Spans::default();
+        for (from, to) in Vec::<(Timestamp, Timestamp)>::deserialize(deserializer)? {
+            spans.add(from, to.max(from));
+        }
+        Ok(spans)
     }
 }
 
@@ -315,13 +351,24 @@ mod tests {
             .collect();
         assert_eq!(spans[0], spans[1]);
         assert_eq!(spans[0], spans[2]);
-        assert_eq!(spans[0].as_slice().len(), 3, "{:?}", spans[0]);
+        assert_eq!(spans[0].len(), 3, "{:?}", spans[0]);
         let mut halves = Spans::default();
         let mut tail = Spans::default();
         seconds[..4].iter().for_each(|s| halves.insert(Timestamp(s * NANOS_PER_SECOND)));
         seconds[4..].iter().for_each(|s| tail.insert(Timestamp(s * NANOS_PER_SECOND)));
         halves.merge(&tail);
         assert_eq!(halves, spans[0]);
+    }
+
+    /// 400,000 intervals, each before all others: minutes where an insertion moves what comes after it.
+    #[test]
+    fn times_that_run_backwards_cost_no_more_than_others() {
+        let mut spans = Spans::default();
+        (0..400_000).rev().for_each(|n| spans.insert(Timestamp(n * 4 * NANOS_PER_SECOND)));
+        assert_eq!(spans.len(), 400_000);
+        let mut again = Spans::default();
+        again.merge(&spans);
+        assert_eq!(again, spans);
     }
 
     #[test]

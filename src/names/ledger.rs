@@ -26,6 +26,11 @@ pub(super) const MOST_ALIASES: usize = 64;
 /// Most chains that are joined for one answer. Resolver caches give one or two; the bound keeps hostile captures linear.
 pub(super) const MOST_JOINED: usize = 16;
 
+/// Most chains kept for one address and host, and readings given for one flow. Shared addresses of real hosts have a few;
+/// without a bound each of a million flows would carry each of a million names. What is beyond is said by a reading
+/// without names, which no rule fits: so that dropping evidence never documents anything.
+const MOST_CHAINS: usize = 64;
+
 /// Names that one message gives to its addresses: real chains have fewer than ten.
 const MOST_NAMES: usize = 64;
 
@@ -105,7 +110,7 @@ impl DnsRow<'_> {
 /// One chain of names by which a host knew an address: the asked name first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
-    /// The names.
+    /// The names; none where it stands for further chains that were too many to keep.
     pub names: Arc<[DomainName]>,
     /// The newest answer that gives this chain.
     pub point: FramePoint,
@@ -701,7 +706,8 @@ impl Ledger {
     ) -> (Vec<Reading>, bool) {
         let Some(known) = self.known(host, ip) else { return (Vec::new(), false) };
         let ip = self.log.addresses().find(ip).unwrap_or(NONE);
-        let chains = span(&self.told, known.told);
+        let told = span(&self.told, known.told);
+        let (chains, more) = told.split_at(told.len().min(MOST_CHAINS));
         let early = |told: &Told| self.told_until(told, time).next().is_some();
         let late = !chains.iter().any(early);
         let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
@@ -720,7 +726,16 @@ impl Ledger {
                 return (readings, true);
             }
         }
-        (self.read(chains.iter(), &moment), false)
+        let mut readings = self.read(chains.iter(), &moment);
+        let beyond =
+            more.first().and_then(|told| self.told_until(told, end).next()).map(|at| self.entry(at).point());
+        if let Some(point) = beyond.or_else(|| readings.get(MOST_CHAINS).map(|reading| reading.point)) {
+            readings.truncate(MOST_CHAINS);
+            let contested = readings.iter().all(|reading| reading.contested);
+            let names: Arc<[DomainName]> = [].into();
+            readings.push(Reading { names, point, expired: false, late, contested, salvaged: false });
+        }
+        (readings, false)
     }
 
     /// The answers up to a time.

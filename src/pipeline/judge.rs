@@ -6,7 +6,7 @@ use crate::audit::{Audit, CaptureSummary, Unreadable};
 use crate::flow::{Finisher, Flow, FlowRecord, HostSight, PartialFlow, capture_name};
 use crate::matrix::{Matrix, Site};
 use crate::model::{CaptureId, FramePoint, Transport};
-use crate::names::{DnsObservation, Ledger, NameRow, NameSource, ServerEnds};
+use crate::names::{DnsRow, Ledger, NameRow, NameSource, ServerEnds};
 use crate::verdict::{Case, Judge, VerdictRow};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -140,21 +140,20 @@ impl<'a> Reduction<'a> {
             }
             Ok(())
         })?;
-        let messages: Vec<(DnsObservation, bool)> = self.ledger.rows().collect();
+        let messages: Vec<DnsRow<'_>> = self.ledger.rows().collect();
         // What is put in order is a handle; rows of messages are made when their turn comes.
-        let of_message = messages.iter().map(|(observation, _)| {
-            let source = if observation.message.response { NameSource::Dns } else { NameSource::DnsQuery };
-            let point = observation.point;
+        let of_message = messages.iter().map(|message| {
+            let source = if message.response { NameSource::Dns } else { NameSource::DnsQuery };
+            let point = message.point;
             (point.time, name(point.capture), point.frame, source)
         });
         let of_server = servers.iter().map(|row| (row.ts, row.capture.clone(), row.frame, row.source));
         let mut handles: Vec<_> = of_message.chain(of_server).zip(0..).collect();
         handles.sort_unstable();
         for ((_, capture, ..), place) in handles {
-            let message: Option<&(DnsObservation, bool)> = messages.get(place);
             let server = || servers.get(place - messages.len()).cloned();
-            let row = match message {
-                Some((observation, matched)) => Some(NameRow::of_dns(observation, capture, *matched)),
+            let row = match messages.get(place) {
+                Some(message) => Some(NameRow::of_dns(&message.observation(), capture, message.matched)),
                 None => server(),
             };
             row.map_or(Ok(()), &mut *sink)?;

@@ -392,6 +392,8 @@ impl<'a> Classifier<'a> {
         }
         let foreign: Vec<Option<String>> = chains.iter().map(|chain| foreign_in(chain)).collect();
         match foreign.iter().flatten().next() {
+            // Further chains, too many to keep: they may hold anyone's account.
+            None if chains.iter().any(|chain| chain.is_empty()) => Account::Mixed,
             None => Account::Own,
             Some(account) if foreign.iter().all(Option::is_some) => Account::Foreign(account.clone()),
             Some(_) => Account::Mixed,

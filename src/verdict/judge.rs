@@ -340,7 +340,7 @@ impl<'a> Judge<'a> {
             undecodable_ppm: CaptureSummary::undecodable_ppm(inputs),
             one_sided: self.tally.one_sided,
             midstream: self.tally.midstream,
-            intervals: case.spans.as_slice().len() as u64,
+            intervals: case.spans.len() as u64,
             first_ts: range.map(|(first, _)| first),
             last_ts: range.map(|(_, last)| last),
             unreadable_quotes: sum(|input| input.unreadable_quotes),
