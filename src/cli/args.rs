@@ -134,6 +134,10 @@ pub(super) struct AuditArgs {
     /// Captures read at the same time [default: one for each processor]
     #[arg(long, short, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
+    /// Memory to stay within, such as 512MiB or 2GiB: conversations beyond it wait in a temporary file [default: a quarter
+    /// of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) memory_limit: Option<usize>,
 }
 
 #[derive(Debug, Group)]
@@ -161,6 +165,10 @@ pub(super) struct ExtractArgs {
     /// Captures read at the same time [default: one for each processor]
     #[arg(long, short, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
+    /// Memory to stay within, such as 512MiB or 2GiB: conversations beyond it wait in a temporary file [default: a quarter
+    /// of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) memory_limit: Option<usize>,
 }
 
 #[derive(Debug, Group)]
@@ -286,3 +294,24 @@ pub(super) enum Color {
     /// Never
     Never,
 }
+
+/// Bytes, as people write them.
+fn size(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => 0,
+    };
+    let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
+    match bytes {
+        Some(bytes) if bytes >= LEAST_MEMORY => Ok(bytes),
+        Some(bytes) if unit > 0 => Err(format!("{bytes} bytes are too few: at least 64MiB are needed")),
+        _ => Err("a size is a number with KiB, MiB or GiB behind it, such as 512MiB".to_owned()),
+    }
+}
+
+/// The program with its rules and service tags takes a third of this before it reads a frame.
+const LEAST_MEMORY: usize = 64 << 20;

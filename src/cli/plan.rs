@@ -85,6 +85,7 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
         );
     let options =
         ExtractOptions { digest: written_down, jobs: jobs(args.jobs), choice, ..ExtractOptions::default() };
+    let options = options.within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
 }
@@ -119,6 +120,7 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
         choice,
         ..ExtractOptions::default()
     };
+    let options = options.within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     Ok(Plan::Extract { captures: args.captures, options, files })
 }
 
@@ -239,6 +241,14 @@ fn make_directory(output: &Output) -> Result<(), Refusal> {
 }
 
 /// One thread for each processor unless told otherwise.
+/// A quarter of the machine's memory, bytes; where that cannot be told, of 4 GiB.
+fn quarter_of_the_machine() -> usize {
+    let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = told.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes = line.and_then(|line| line.trim().trim_end_matches("kB").trim().parse::<usize>().ok());
+    kibibytes.map_or(1 << 30, |kibibytes| kibibytes * 1024 / 4)
+}
+
 fn jobs(told: Option<NonZeroUsize>) -> usize {
     let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     told.unwrap_or_else(processors).get()

@@ -77,6 +77,10 @@ fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
         return Err(Refusal::of(lines.into_iter().chain([none]).collect()));
     }
     lines.iter().for_each(|line| say(line));
+    let problem = extracted.captures.iter().find_map(|capture| capture.pieces.spill_problem());
+    if let Some(problem) = problem {
+        say(&format!("no temporary file can be written ({problem}): what should wait there stays in memory"));
+    }
     Ok(())
 }
 

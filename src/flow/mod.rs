@@ -22,7 +22,7 @@ pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Hello, Segment, Stream, Told};
 pub use key::{FlowKey, Side};
 pub use outcome::{ConnState, GOES_ON_NANOS, Outcome};
 pub use partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
-pub use pieces::{Pieces, PiecesReader};
+pub use pieces::{Budget, Pieces, PiecesReader};
 pub use record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 pub use stitch::{SYN_DUPLICATE_NANOS, UDP_IDLE_NANOS, initiator, stitch};
 pub use table::{FlowTable, Observed, TableOptions};

@@ -12,7 +12,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
-use std::sync::LazyLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock};
 
 /// Bytes of one block of packed stretches: large enough that writing and reading blocks costs few system calls, small
 /// enough that a budget is kept to within one.
@@ -49,6 +50,23 @@ pub(super) fn hash_of(key: &FlowKey) -> u64 {
     hasher.finish()
 }
 
+/// How many bytes of packed stretches may stay in memory, over all captures of a run.
+#[derive(Debug)]
+pub struct Budget(AtomicUsize);
+
+impl Budget {
+    /// Of so many bytes.
+    pub fn new(bytes: usize) -> Self {
+        Budget(AtomicUsize::new(bytes))
+    }
+
+    /// Takes bytes for good, if they are left.
+    fn take(&self, bytes: usize) -> bool {
+        let less = |left: usize| left.checked_sub(bytes);
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+}
+
 enum Block {
     Memory(Vec<u8>),
     File { offset: u64, bytes: usize },
@@ -70,8 +88,7 @@ pub struct Pieces {
     /// Addresses to which packets were seen.
     reached: HashSet<IpAddr, RandomState>,
     fragments: Vec<PartialFlow>,
-    /// Bytes that may stay in memory.
-    budget: usize,
+    budget: Arc<Budget>,
     file: Option<File>,
     file_bytes: u64,
     /// Why the temporary file could not be written; then everything stays in memory.
@@ -90,7 +107,7 @@ impl std::fmt::Debug for Pieces {
 
 impl Default for Pieces {
     fn default() -> Self {
-        Pieces::new(usize::MAX)
+        Pieces::new(Arc::new(Budget::new(usize::MAX)))
     }
 }
 
@@ -109,8 +126,8 @@ impl PartialEq for Pieces {
 }
 
 impl Pieces {
-    /// None yet; `budget` bytes of them stay in memory.
-    pub fn new(budget: usize) -> Self {
+    /// None yet; what is beyond the budget waits in a temporary file.
+    pub fn new(budget: Arc<Budget>) -> Self {
         Pieces {
             blocks: Vec::new(),
             open: Vec::new(),
@@ -181,7 +198,7 @@ impl Pieces {
 
     fn close_block(&mut self) {
         let block = std::mem::take(&mut self.open);
-        if block.len() > self.budget && self.no_file.is_none() {
+        if !self.budget.take(block.len()) && self.no_file.is_none() {
             match self.write_block(&block) {
                 Ok(place) => {
                     self.blocks.push(place);
@@ -193,7 +210,6 @@ impl Pieces {
                 Err(error) => self.no_file = Some(error),
             }
         }
-        self.budget = self.budget.saturating_sub(block.len());
         self.blocks.push(Block::Memory(block));
     }
 
@@ -361,7 +377,7 @@ mod tests {
     #[test]
     fn what_waits_in_a_file_comes_back_in_any_order() {
         let count = 200_000;
-        let mut pieces = Pieces::new(BLOCK_BYTES);
+        let mut pieces = Pieces::new(Arc::new(Budget::new(BLOCK_BYTES)));
         (0..count).for_each(|number| pieces.push(lone_packet(number)));
         assert!(pieces.spilled_bytes() > 3 * BLOCK_BYTES as u64, "{pieces:?}");
         let reader = pieces.reader(CaptureId(0));

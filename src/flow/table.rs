@@ -4,13 +4,14 @@
 use super::key::{FlowKey, Side};
 use super::open::{At, Open};
 use super::partial::{QuoteClass, QuoteFact};
-use super::pieces::{Pieces, hash_of};
+use super::pieces::{Budget, Pieces, hash_of};
 use super::stitch::UDP_IDLE_NANOS;
 use crate::decode::{Icmp, Packet, Payload, Quote, icmp_ports};
 use crate::model::{CaptureId, Endpoint, FramePoint, NANOS_PER_SECOND, Transport};
 use crate::names::http;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 /// What the table made of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,12 +27,12 @@ pub enum Observed {
 }
 
 /// What a table may take, and what it keeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct TableOptions {
     /// Conversations kept open at the same time, at most. Changes no audit.
     pub capacity: usize,
-    /// Bytes of stretches already cut that stay in memory; the rest waits in a temporary file. Changes no audit.
-    pub budget: usize,
+    /// For stretches already cut: what is beyond waits in a temporary file. Changes no audit.
+    pub budget: Arc<Budget>,
     /// Whether the first payload bytes are kept whatever they say: rows for `judge` carry them. Else TLS is read as it
     /// arrives.
     pub keep_bytes: bool,
@@ -78,7 +79,7 @@ impl FlowTable {
             free: Vec::new(),
             closed: VecDeque::new(),
             hand: 0,
-            done: Pieces::new(options.budget),
+            done: Pieces::new(options.budget.clone()),
             options: TableOptions { capacity: options.capacity.clamp(1, u32::MAX as usize), ..options },
             capture,
             base: 0,

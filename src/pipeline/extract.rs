@@ -9,13 +9,13 @@ use crate::capture::{
 };
 use crate::decode::{Decoded, Packet, Payload, Shortfall, SkipReason, decode, decode_datagram};
 use crate::flow::{
-    Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, Reassembly, TableOptions,
+    Budget, Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, Reassembly, TableOptions,
 };
 use crate::model::{CaptureId, Endpoint, FramePoint, NotChosen, Spans, Transport};
 use crate::names::{DnsLog, dns};
 use std::collections::BTreeMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// How captures are extracted.
 #[derive(Clone, Debug)]
@@ -28,9 +28,8 @@ pub struct ExtractOptions {
     pub jobs: usize,
     /// Conversations kept open at the same time, per capture. Changes no audit.
     pub table_capacity: usize,
-    /// Bytes of stretches already cut that stay in memory, per capture; the rest waits in a temporary file. Changes no
-    /// audit.
-    pub pieces_budget: usize,
+    /// For stretches already cut, over all captures: what is beyond waits in a temporary file. Changes no audit.
+    pub budget: Arc<Budget>,
     /// Keep the first payload bytes of every conversation, as rows for `judge` carry them.
     pub keep_bytes: bool,
     /// Which frames count.
@@ -41,6 +40,26 @@ impl ExtractOptions {
     /// Conversations kept open unless told otherwise: 131,072, some 64 MiB. Fewer would cut long conversations more
     /// often, which costs time only; more would keep a flood of lone SYNs in memory that no cache holds.
     pub const TABLE_CAPACITY: usize = 1 << 17;
+
+    /// Bytes of packed stretches that stay in memory unless told otherwise: 64 MiB, some 400,000 whole connections. More
+    /// would make memory grow with the captures' length; what is beyond is written to a temporary file and read back once,
+    /// which costs a few percent of an audit.
+    pub const PIECES_BYTES: usize = 64 << 20;
+
+    /// Options that keep memory within `bytes`, as far as conversations are concerned: an eighth of it is for open ones, an
+    /// eighth for those that wait. What remains is for the index of all of them, names and findings.
+    #[must_use]
+    pub fn within(self, bytes: usize) -> Self {
+        let for_each_job = bytes / 8 / Self::OPEN_BYTES / self.jobs.max(1);
+        ExtractOptions {
+            table_capacity: Self::TABLE_CAPACITY.min(for_each_job.max(1 << 10)),
+            budget: Arc::new(Budget::new(Self::PIECES_BYTES.min(bytes / 8))),
+            ..self
+        }
+    }
+
+    /// Bytes of one open conversation, its place in the table's index included.
+    const OPEN_BYTES: usize = 512;
 }
 
 impl Default for ExtractOptions {
@@ -50,7 +69,7 @@ impl Default for ExtractOptions {
             digest: false,
             jobs: 1,
             table_capacity: Self::TABLE_CAPACITY,
-            pieces_budget: usize::MAX,
+            budget: Arc::new(Budget::new(Self::PIECES_BYTES)),
             keep_bytes: false,
             choice: Choice::default(),
         }
@@ -61,7 +80,7 @@ impl ExtractOptions {
     pub(super) fn table(&self) -> TableOptions {
         TableOptions {
             capacity: self.table_capacity,
-            budget: self.pieces_budget,
+            budget: self.budget.clone(),
             keep_bytes: self.keep_bytes,
         }
     }

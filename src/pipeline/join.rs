@@ -4,8 +4,8 @@ use super::extract::{Extracted, read_dns};
 use crate::audit::CaptureSummary;
 use crate::decode::{Decoded, decode_datagram};
 use crate::flow::{
-    Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, PiecesReader, Reassembly, Side,
-    TableOptions, by_datagram, datagram, initiator, stitch, tcp_stream,
+    Budget, Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, PiecesReader, Reassembly,
+    Side, TableOptions, by_datagram, datagram, initiator, stitch, tcp_stream,
 };
 use crate::model::{CaptureId, Spans, Timestamp, Transport};
 use crate::names::{DnsLog, DnsObservation, dns};
@@ -120,7 +120,8 @@ impl Joined {
             return 0;
         }
         waiting.sort_by_key(|piece| piece.point);
-        let options = TableOptions { capacity: 1 << 10, budget: usize::MAX, keep_bytes: true };
+        let budget = Arc::new(Budget::new(usize::MAX));
+        let options = TableOptions { capacity: 1 << 10, budget, keep_bytes: true };
         let mut tables: BTreeMap<CaptureId, FlowTable> = BTreeMap::new();
         let mut reassembly = Reassembly::default();
         let dns = &mut self.dns;
@@ -132,7 +133,7 @@ impl Joined {
             };
             let response = if datagram.whole { read_dns(&packet, point, dns) } else { None };
             // A stretch is of one capture: a datagram over two is counted in one of each, and stitched.
-            let new = |capture| FlowTable::new(options, capture);
+            let new = |capture| FlowTable::new(options.clone(), capture);
             let table = tables.entry(point.capture).or_insert_with(|| new(point.capture));
             let observed = table.observe(&packet, point, wire_len, response);
             if observed == Observed::Flow {

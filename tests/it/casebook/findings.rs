@@ -145,17 +145,17 @@ scenes! {
 
     fn strangers_beyond_a_hundred_are_one_finding_that_counts_them(s) {
         for n in 0..105 {
-            let stranger = format!("198.51.100.{}", n + 1);
+            let stranger = format!("198.18.7.{}", n + 1);
             s.at(1.0 + f64::from(n) / 100.0).tcp(&stranger, APPLIANCE, 22).syn();
         }
         // One of the first hundred, and one of the others again.
-        s.at(3.0).tcp("198.51.100.7", APPLIANCE, 22).syn();
-        s.at(3.1).tcp("198.51.100.105", APPLIANCE, 22).syn();
+        s.at(3.0).tcp("198.18.7.7", APPLIANCE, 22).syn();
+        s.at(3.1).tcp("198.18.7.105", APPLIANCE, 22).syn();
         // Another port has a hundred of its own.
-        s.at(4.0).tcp("198.51.100.105", APPLIANCE, 8443).syn();
+        s.at(4.0).tcp("198.18.7.105", APPLIANCE, 8443).syn();
         s.findings(&["unexpected-attempt"]).expect_finding(finding("unexpected-attempt").times(102));
-        s.expect_finding(finding("unexpected-attempt").from("198.51.100.7").count(2));
-        s.expect_finding(finding("unexpected-attempt").from("198.51.100.105").count(1));
+        s.expect_finding(finding("unexpected-attempt").from("198.18.7.7").count(2));
+        s.expect_finding(finding("unexpected-attempt").from("198.18.7.105").count(1));
         s.expect_finding(
             finding("unexpected-attempt")
                 .titled("and 5 more addresses -> backup-appliance 10.10.1.4 TCP 22")
