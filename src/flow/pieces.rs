@@ -261,7 +261,12 @@ impl Pieces {
 
     /// Reads them, as stretches of `capture`.
     pub fn reader(&self, capture: CaptureId) -> PiecesReader<'_> {
-        PiecesReader { pieces: self, capture, cache: RefCell::default() }
+        PiecesReader { pieces: self, capture, cache: RefCell::default(), sparse: false }
+    }
+
+    /// Reads a few of them, from anywhere: of a file no more than each.
+    pub fn sparse_reader(&self, capture: CaptureId) -> PiecesReader<'_> {
+        PiecesReader { sparse: true, ..self.reader(capture) }
     }
 
     /// All of them in the order in which they were cut, fragments last; their points are of capture 0.
@@ -317,6 +322,7 @@ pub struct PiecesReader<'a> {
     pieces: &'a Pieces,
     capture: CaptureId,
     cache: RefCell<Cache>,
+    sparse: bool,
 }
 
 impl PiecesReader<'_> {
@@ -352,6 +358,14 @@ impl PiecesReader<'_> {
         match self.pieces.blocks.get(block as usize) {
             None => self.pieces.open.get(offset as usize..).and_then(read).ok_or_else(damaged),
             Some(Block::Memory(bytes)) => bytes.get(offset as usize..).and_then(read).ok_or_else(damaged),
+            Some(&Block::File { offset: start, bytes }) if self.sparse => {
+                let next = self.pieces.places.get(number as usize + 1).filter(|(other, _)| *other == block);
+                let end = next.map_or(bytes, |&(_, end)| end as usize);
+                let mut only = vec![0; end.saturating_sub(offset as usize)];
+                let file = self.pieces.file.as_ref().ok_or_else(damaged)?;
+                file.read_exact_at(&mut only, start + u64::from(offset))?;
+                read(&only).ok_or_else(damaged)
+            }
             Some(&Block::File { offset: start, bytes }) => {
                 let mut cache = self.cache.borrow_mut();
                 let cache = &mut *cache;
@@ -406,11 +420,13 @@ mod tests {
         let mut pieces = Pieces::new(Arc::new(Budget::new(BLOCK_BYTES)));
         (0..count).for_each(|number| pieces.push(lone_packet(number)));
         assert!(pieces.spilled_bytes() > 30 * BLOCK_BYTES as u64, "{pieces:?}");
-        let reader = pieces.reader(CaptureId(0));
-        for step in [1u32, 7_919, 99_991] {
-            for number in (0..2_000u32).map(|n| n * step % count) {
-                assert_eq!(reader.get(number).unwrap(), lone_packet(number));
+        for reader in [pieces.reader(CaptureId(0)), pieces.sparse_reader(CaptureId(0))] {
+            for step in [1u32, 7_919, 99_991] {
+                for number in (0..2_000u32).map(|n| n * step % count) {
+                    assert_eq!(reader.get(number).unwrap(), lone_packet(number));
+                }
             }
+            assert_eq!(reader.get(count - 1).unwrap(), lone_packet(count - 1));
         }
         assert!(pieces.iter().map(Result::unwrap).eq((0..count).map(lone_packet)));
     }

@@ -180,7 +180,7 @@ impl Joined {
         let mut flows = Vec::with_capacity(by_hash.len());
         let (mut members, mut groups) = (Vec::new(), Vec::new());
         {
-            let reader = FlowReader::new(self);
+            let reader = FlowReader::sparse(self);
             for run in by_hash.chunk_by(|a, b| a >> 32 == b >> 32) {
                 if let [one] = run {
                     flows.push(FlowNumber(*one as u32));
@@ -227,7 +227,7 @@ impl Joined {
             return Ok(());
         }
         let mut found = Vec::new();
-        let reader = FlowReader::new(self);
+        let reader = FlowReader::sparse(self);
         for &flow in &self.flows {
             let holds = match self.group(flow) {
                 Some(members) => members.iter().any(|member| marked.contains(member)),
@@ -252,7 +252,7 @@ impl Joined {
     /// As for [`join`].
     pub fn order(&self, is_service: &dyn Fn(Transport, u16) -> bool) -> io::Result<Vec<FlowNumber>> {
         let mut order = self.flows.clone();
-        let reader = FlowReader::new(self);
+        let reader = FlowReader::sparse(self);
         let mut at = 0;
         while at < order.len() {
             let time = self.time(order[at]);
@@ -280,8 +280,15 @@ impl Joined {
 }
 
 impl<'a> FlowReader<'a> {
+    /// For all flows, in the order of rows.
     pub fn new(joined: &'a Joined) -> Self {
         let readers = joined.sets.iter().map(|set| set.pieces.reader(set.capture)).collect();
+        FlowReader { joined, readers }
+    }
+
+    /// For a few of them, in any order.
+    fn sparse(joined: &'a Joined) -> Self {
+        let readers = joined.sets.iter().map(|set| set.pieces.sparse_reader(set.capture)).collect();
         FlowReader { joined, readers }
     }
 
