@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// How long after a flow began an answer may still name it: 5 s (SEMANTICS section 3), the time after which stub resolvers
@@ -153,6 +154,8 @@ pub struct Ledger {
     /// Clients and resolvers between which no answer is matched, and some are unsolicited.
     forged: HashSet<(u32, u16, u32), RandomState>,
     for_names: OnceLock<ForNames>,
+    /// What [`Ledger::until`] found last: a hint, no result depends on it.
+    asked_last: AtomicU32,
 }
 
 /// What became of a message.
@@ -708,10 +711,12 @@ impl Ledger {
         let ip = self.log.addresses().find(ip).unwrap_or(NONE);
         let told = span(&self.told, known.told);
         let (chains, more) = told.split_at(told.len().min(MOST_CHAINS));
-        let early = |told: &Told| self.told_until(told, time).next().is_some();
+        let until = self.until(time);
+        let early = |told: &Told| self.told_until(told, until).next().is_some();
         let late = !chains.iter().any(early);
         let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
-        let moment = Moment { ip, time, end, late };
+        let until = if late { self.until(end) } else { until };
+        let moment = Moment { ip, time, end, until, late };
         if let Some(written) = written {
             let number = self.log.names().find(written);
             let may_hold = |told: &&Told| {
@@ -727,8 +732,10 @@ impl Ledger {
             }
         }
         let mut readings = self.read(chains.iter(), &moment);
-        let beyond =
-            more.first().and_then(|told| self.told_until(told, end).next()).map(|at| self.entry(at).point());
+        let beyond = more
+            .first()
+            .and_then(|told| self.told_until(told, until).next())
+            .map(|at| self.entry(at).point());
         if let Some(point) = beyond.or_else(|| readings.get(MOST_CHAINS).map(|reading| reading.point)) {
             readings.truncate(MOST_CHAINS);
             let contested = readings.iter().all(|reading| reading.contested);
@@ -739,15 +746,42 @@ impl Ledger {
     }
 
     /// The answers up to a time.
-    fn told_until(&self, told: &Told, end: Timestamp) -> impl DoubleEndedIterator<Item = u32> {
+    fn told_until(&self, told: &Told, end: Until) -> impl DoubleEndedIterator<Item = u32> {
         let answers = span(&self.told_answers, told.answers);
         // Mostly all or none.
         let count = match (answers.first(), answers.last()) {
-            (Some(&first), _) if self.entry(first).time() > end => 0,
-            (_, Some(&last)) if self.entry(last).time() <= end => answers.len(),
-            _ => answers.partition_point(|&at| self.entry(at).time() <= end),
+            (Some(&first), _) if first >= end.0 => 0,
+            (_, Some(&last)) if last < end.0 => answers.len(),
+            _ => answers.partition_point(|&at| at < end.0),
         };
         answers.iter().take(count).copied()
+    }
+
+    /// The number of messages up to a time. They are asked for in the order of time, nearly: the search begins where the
+    /// last one ended.
+    fn until(&self, end: Timestamp) -> Until {
+        let entries = self.log.entries();
+        let before = |at: usize| entries.get(at).is_some_and(|entry| entry.time() <= end);
+        let from = (self.asked_last.load(Ordering::Relaxed) as usize).min(entries.len());
+        let (mut low, mut high, mut step) = (from, from, 1);
+        if from > 0 && !before(from - 1) {
+            // Back: `low` stays above what is looked for until it no longer is.
+            while low > 0 && !before(low - 1) {
+                high = low - 1;
+                low = low.saturating_sub(step);
+                step *= 2;
+            }
+        } else {
+            while before(high) {
+                low = high + 1;
+                high = (high + step).min(entries.len());
+                step *= 2;
+            }
+        }
+        let count =
+            low + entries.get(low..high).unwrap_or_default().partition_point(|entry| entry.time() <= end);
+        self.asked_last.store(number(count), Ordering::Relaxed);
+        Until(number(count))
     }
 
     fn read<'t>(&self, chains: impl Iterator<Item = &'t Told>, moment: &Moment) -> Vec<Reading> {
@@ -755,7 +789,7 @@ impl Ledger {
         let mut answers: Vec<(u32, &Told)> = Vec::with_capacity(chains.size_hint().1.unwrap_or_default());
         let mut joins = false;
         for told in chains {
-            let mut known = self.told_until(told, moment.end);
+            let mut known = self.told_until(told, moment.until);
             answers.extend(known.next_back().map(|at| (at, told)));
             if told.before != NONE {
                 joins = true;
@@ -884,11 +918,16 @@ impl Ledger {
     }
 }
 
+/// How many messages came up to a time.
+#[derive(Clone, Copy)]
+struct Until(u32);
+
 /// When a flow to an address began, and until when answers count for it.
 struct Moment {
     ip: u32,
     time: Timestamp,
     end: Timestamp,
+    until: Until,
     /// Whether no answer came before.
     late: bool,
 }

@@ -71,6 +71,20 @@ const MOST_NAMELESS: usize = 8;
 
 /// What settles a name that encrypted DNS hides. An earlier capture would not show it either.
 const HIDDEN_REMEDY: &str = "switch encrypted DNS off on this host, or let it ask a resolver of the site in the clear, then capture again";
+/// Findings of their own that initiators without a role have of one code, whatever the destination and port: 1,000. A flood
+/// may as well go to every port of every machine, a hundred addresses each.
+pub const MOST_STRANGER_FINDINGS: usize = 1_000;
+
+/// Whose finding a flow is counted with.
+#[derive(Clone, Copy, PartialEq)]
+enum Share {
+    /// The initiator's own.
+    Own,
+    /// That of all further strangers at the same destination and port.
+    Destination,
+    /// That of all further strangers of the same code.
+    Code,
+}
 
 /// Folded addresses that are told apart over all findings: 8 million, 40 bytes or fewer each. Beyond, their number is told
 /// as a least one.
@@ -110,6 +124,8 @@ pub(super) struct Findings<'a> {
     draft_of: HashMap<(StemId, Option<IpAddr>), usize, RandomState>,
     /// By stem: how many initiators without a role have findings of their own, and the draft for all others.
     strangers: Vec<(usize, Option<usize>)>,
+    /// The same by code, whatever the destination.
+    crowds: Vec<((Code, Severity), usize, Option<usize>)>,
     distinct: usize,
     captures: &'a [Arc<str>],
 }
@@ -122,6 +138,7 @@ impl<'a> Findings<'a> {
             drafts: Vec::new(),
             draft_of: HashMap::default(),
             strangers: Vec::new(),
+            crowds: Vec::new(),
             distinct: 0,
             captures,
         }
@@ -154,26 +171,41 @@ impl<'a> Findings<'a> {
         &mut drafts[place]
     }
 
-    /// The finding of a stem for an initiator that holds no role: its own, or beyond [`MOST_STRANGERS`] the common one. Tells
-    /// whether it is the common one.
+    /// The finding of a stem for an initiator that holds no role: its own, or a common one beyond [`MOST_STRANGERS`] of the
+    /// stem and [`MOST_STRANGER_FINDINGS`] of the code.
     fn draft_of_stranger(
         &mut self,
         stem: StemId,
         host: IpAddr,
         make: impl FnOnce() -> Finding,
-    ) -> (&mut Draft, bool) {
+    ) -> (&mut Draft, Share) {
         if let Some(&place) = self.draft_of.get(&(stem, Some(host))) {
-            return (&mut self.drafts[place], false);
+            return (&mut self.drafts[place], Share::Own);
         }
-        let (own, common) = &mut self.strangers[stem];
-        if *own < MOST_STRANGERS {
-            *own += 1;
-            return (self.draft(stem, Some(host), make), false);
-        }
+        let (own, of_stem) = &mut self.strangers[stem];
+        let (common, share) = if *own >= MOST_STRANGERS {
+            (of_stem, Share::Destination)
+        } else {
+            let code = (self.stems[stem].code, self.stems[stem].severity);
+            let place = self.crowds.iter().position(|(of, ..)| *of == code).unwrap_or_else(|| {
+                self.crowds.push((code, 0, None));
+                self.crowds.len() - 1
+            });
+            let (_, count, of_code) = &mut self.crowds[place];
+            if *count < MOST_STRANGER_FINDINGS {
+                (*own, *count) = (*own + 1, *count + 1);
+                return (self.draft(stem, Some(host), make), Share::Own);
+            }
+            (of_code, Share::Code)
+        };
         let drafts = &mut self.drafts;
         let place = *common.get_or_insert_with(|| {
             let mut draft = Draft::new(stem, None, make());
             draft.finding.from = Party::default();
+            if share == Share::Code {
+                (draft.finding.to, draft.finding.display_filter) = (Party::default(), None);
+                draft.finding.title = " -> further destinations and ports".to_owned();
+            }
             draft.strangers = Some(Box::default());
             drafts.push(draft);
             drafts.len() - 1
@@ -182,7 +214,7 @@ impl<'a> Findings<'a> {
         if let Some(strangers) = &mut draft.strangers {
             self.distinct += usize::from(strangers.insert(host, self.distinct < MOST_DISTINCT));
         }
-        (draft, true)
+        (draft, share)
     }
 
     pub(super) fn frame(&self, point: FramePoint) -> EvidenceFrame {
@@ -317,9 +349,10 @@ impl Draft {
             let number = strangers.len();
             let to = finding.title.split_once(" -> ").map_or("", |(_, to)| to);
             finding.title = format!("and {least}{number} more addresses -> {to}");
+            let most = if finding.to.ip.is_some() { MOST_STRANGERS } else { MOST_STRANGER_FINDINGS };
             let line = format!(
-                "{} attempts from {least}{number} addresses that hold no role, beyond the first {MOST_STRANGERS}, which \
-                 have findings of their own",
+                "{} attempts from {least}{number} addresses that hold no role, beyond the first {most}, which have \
+                 findings of their own",
                 finding.count
             );
             finding.details.insert(0, line);
@@ -413,19 +446,19 @@ pub(super) fn of_flow(
         let captures = findings.captures;
         let make = || new_finding(code, severity, judged);
         let stranger = ruling.from_roles.is_empty();
-        let (draft, common) = if stranger {
+        let (draft, share) = if stranger {
             findings.draft_of_stranger(stem, judged.host, make)
         } else {
-            (findings.draft(stem, (!folded).then_some(judged.host), make), false)
+            (findings.draft(stem, (!folded).then_some(judged.host), make), Share::Own)
         };
         draft.count(flow.first_ts, flow.last_ts);
-        if common && draft.finding.count == 1 {
+        if share == Share::Destination && draft.finding.count == 1 {
             draft.finding.display_filter = Some(filter_to(flow, &address_filter(flow.to.ip)));
         }
         if !draft.is_cited() {
             draft.cite(points_of(judged).into_iter().map(|point| frame(captures, point)));
         }
-        if draft.last_host != Some(flow.to.ip) {
+        if share != Share::Code && draft.last_host != Some(flow.to.ip) {
             draft.last_host = Some(flow.to.ip);
             draft.hosts.insert(flow.to.ip);
         }
@@ -436,7 +469,7 @@ pub(super) fn of_flow(
         {
             draft.nameless.insert(judged.host);
         }
-        add_details(draft, code, judged, common);
+        add_details(draft, code, judged, share);
     }
     codes
 }
@@ -462,8 +495,10 @@ fn rules_of(ruling: &Ruling) -> Vec<String> {
 }
 
 /// Adds the details of a flow, unless a flow with the same ones was there before.
-fn add_details(draft: &mut Draft, code: Code, judged: &Judged<'_>, common: bool) {
-    if draft.finding.details.len() >= MOST_DETAILS || (common && draft.finding.count > 1) {
+fn add_details(draft: &mut Draft, code: Code, judged: &Judged<'_>, share: Share) {
+    let common = share != Share::Own;
+    let full = draft.finding.details.len() >= MOST_DETAILS;
+    if full || share == Share::Code || (common && draft.finding.count > 1) {
         return;
     }
     let flow = judged.flow;

@@ -9,8 +9,8 @@ use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
 /// Rulings remembered: beyond, all are forgotten and found again, which costs time and changes nothing. A site knows
-/// hundreds of (role, destination, port); the rest comes from captures and is not ours to bound otherwise. 16 MiB or so.
-const MOST_RULINGS: usize = 1 << 14;
+/// hundreds of (role, destination, port); the rest comes from captures and is not ours to bound otherwise. About 1 KiB each.
+const MOST_RULINGS: usize = 1 << 15;
 
 /// A ruling, and where its flows are counted.
 #[derive(Debug)]
@@ -27,11 +27,22 @@ pub(super) struct Settled {
 }
 
 /// Rulings by circumstances and evidence.
-#[derive(Default)]
 pub(super) struct Memo {
+    limit: usize,
     entries: Vec<(Circumstances, Evidence, Settled)>,
     table: HashTable<usize>,
     hasher: RandomState,
+}
+
+impl Default for Memo {
+    fn default() -> Self {
+        Memo {
+            limit: MOST_RULINGS,
+            entries: Vec::new(),
+            table: HashTable::new(),
+            hasher: RandomState::default(),
+        }
+    }
 }
 
 impl Memo {
@@ -51,7 +62,7 @@ impl Memo {
         let place = match self.table.find(hash, same) {
             Some(&place) => place,
             None => {
-                if self.entries.len() >= MOST_RULINGS {
+                if self.entries.len() >= self.limit {
                     self.entries.clear();
                     self.table.clear();
                 }
@@ -72,4 +83,65 @@ impl Memo {
 
 fn hash_of(hasher: &RandomState, around: &Circumstances, evidence: &Evidence) -> u64 {
     if evidence.is_none() { hasher.hash_one(around) } else { hasher.hash_one((around, evidence)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::circumstances::Telling;
+    use super::*;
+    use crate::matrix::{Matrix, Site};
+    use crate::model::Transport;
+    use crate::names::Ledger;
+
+    const SITE: &str = r#"
+        [site]
+        name = "s"
+        virtual_network = ["10.1.0.0/16"]
+        [roles]
+        backup-appliance = ["10.1.0.4"]
+        worker = ["10.1.1.0/24"]
+        web-browser = ["10.3.0.0/16"]
+    "#;
+
+    #[test]
+    fn a_ruling_remembered_or_forgotten_is_the_one_that_is_found_anew() {
+        let matrix = Matrix::builtin();
+        let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+        let ledger = Ledger::default();
+        let classifier = Classifier::new(&matrix, &site, &ledger);
+        let hosts =
+            ["10.1.0.4", "10.1.1.7", "10.1.1.8", "10.3.0.9", "198.51.100.1", "198.51.100.2", "127.0.0.1"];
+        let mut memos = [Memo::default(), Memo { limit: 3, ..Memo::default() }];
+        for round in 0..2 {
+            for (from, to) in hosts.iter().flat_map(|from| hosts.map(|to| (from, to))) {
+                for (port, telling) in [(443, Telling::Nothing), (443, Telling::Enough), (22, Telling::Few)] {
+                    let around = Circumstances {
+                        from: classifier.surveyor.initiator(from.parse().unwrap()),
+                        to: to.parse().unwrap(),
+                        port,
+                        proto: Transport::Tcp,
+                        reversed_by: None,
+                        app: None,
+                        telling,
+                    };
+                    let evidence = Evidence::default();
+                    let anew = format!("{:?}", classifier.rule_on(&around, &evidence));
+                    for memo in &mut memos {
+                        let settle = |ruling| Settled {
+                            ruling,
+                            serial: 0,
+                            conversation: 0,
+                            rule_set: None,
+                            stems: Vec::new(),
+                        };
+                        let known = memo.ruling(&classifier, &around, &evidence, settle);
+                        assert_eq!(format!("{:?}", known.ruling), anew, "{round}: {from} -> {to} {port}");
+                    }
+                }
+            }
+        }
+        let [whole, small] = memos;
+        // Two strangers, and two workers, are the same as initiators.
+        assert_eq!((whole.entries.len(), small.entries.len() <= 3), (5 * hosts.len() * 3, true));
+    }
 }

@@ -17,6 +17,6 @@ mod resolving;
 mod row;
 mod tally;
 
-pub use findings::MOST_STRANGERS;
+pub use findings::{MOST_STRANGER_FINDINGS, MOST_STRANGERS};
 pub use judge::{Case, Judge};
 pub use row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};
