@@ -607,7 +607,7 @@ mod tests {
         );
         check(
             &scratch,
-            &capture.dns.iter().map(|m| PartialNameRow::of(m, &capture.summary.path)).collect::<Vec<_>>(),
+            &capture.dns.iter().map(|m| PartialNameRow::of(&m, &capture.summary.path)).collect::<Vec<_>>(),
         );
     }
 
