@@ -166,7 +166,7 @@ scenes! {
 
     fn strangers_at_every_port_are_a_thousand_findings_and_one(s) {
         for n in 0..1_005u16 {
-            let stranger = format!("198.51.100.{}", n % 200 + 1);
+            let stranger = format!("198.18.7.{}", n % 200 + 1);
             s.at(1.0 + f64::from(n) / 1_000.0).tcp(&stranger, APPLIANCE, 30_000 + n).syn();
         }
         s.findings(&["unexpected-attempt"]).expect_finding(finding("unexpected-attempt").times(1_001));
