@@ -3,6 +3,7 @@
 mod capture_damage;
 mod captures;
 mod casebook;
+mod fuzzed;
 mod glossary;
 mod golden;
 mod laws;
