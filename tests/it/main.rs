@@ -4,6 +4,7 @@ mod capture_damage;
 mod captures;
 mod casebook;
 mod choosing;
+mod fuzzed;
 mod glossary;
 mod golden;
 mod laws;
