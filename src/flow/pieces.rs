@@ -67,6 +67,17 @@ impl Budget {
     }
 }
 
+fn short(hash: u64) -> u32 {
+    (hash >> 32) as u32
+}
+
+impl FlowKey {
+    /// The hash that [`Pieces::hashes`] has for stretches of this key. It is another in each run of the program.
+    pub fn hash(&self) -> u32 {
+        short(hash_of(self))
+    }
+}
+
 enum Block {
     Memory(Vec<u8>),
     File { offset: u64, bytes: usize },
@@ -191,7 +202,7 @@ impl Pieces {
             }
         }
         self.places.push((self.blocks.len() as u32, self.open.len() as u32));
-        self.hashes.push((hash >> 32) as u32);
+        self.hashes.push(short(hash));
         self.times.push(time);
         self.open.extend_from_slice(&self.scratch);
     }
@@ -342,6 +353,14 @@ impl PiecesReader<'_> {
     /// As for [`PiecesReader::get`].
     pub fn get_into(&self, number: u32, flow: &mut PartialFlow) -> io::Result<()> {
         self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.capture, flow))
+    }
+
+    /// All of them but fragments, in the order in which they were cut.
+    ///
+    /// # Errors
+    /// As for [`PiecesReader::get`].
+    pub fn all(&self) -> impl Iterator<Item = io::Result<PartialFlow>> {
+        (0..self.pieces.places.len() as u32).map(|number| self.get(number))
     }
 
     /// Between whom a stretch is.

@@ -2,12 +2,12 @@
 
 use super::extract::{Extracted, read_dns};
 use crate::audit::CaptureSummary;
-use crate::decode::{Decoded, decode_datagram};
+use crate::decode::{Decoded, Packet, decode_datagram};
 use crate::flow::{
     Budget, Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, PiecesReader, Reassembly,
     Side, TableOptions, by_datagram, datagram, initiator, stitch, tcp_stream,
 };
-use crate::model::{CaptureId, Spans, Timestamp, Transport};
+use crate::model::{CaptureId, FramePoint, Spans, Timestamp, Transport};
 use crate::names::{DnsLog, DnsObservation, dns};
 use std::collections::BTreeMap;
 use std::io;
@@ -33,6 +33,9 @@ pub(super) struct Joined {
     /// Addresses to which packets were seen.
     pub reached: Vec<IpAddr>,
     sets: Vec<Set>,
+    /// Stretches whose frames are of several captures, by fragments: numbered after all others.
+    loose: Vec<PartialFlow>,
+    loose_first: u32,
     members: Vec<u32>,
     groups: Vec<Group>,
     /// Flows: numbers of stretches that are a flow alone, or of groups, marked.
@@ -79,6 +82,8 @@ pub(super) fn join(extracted: Extracted) -> io::Result<Joined> {
         without_flow: BTreeMap::new(),
         reached: Vec::new(),
         sets: Vec::new(),
+        loose: Vec::new(),
+        loose_first: 0,
         members: Vec::new(),
         groups: Vec::new(),
         flows: Vec::new(),
@@ -106,6 +111,10 @@ pub(super) fn join(extracted: Extracted) -> io::Result<Joined> {
     joined.stitch()?;
     joined.dns_over_tcp()?;
     let mut reached: Vec<IpAddr> = joined.sets.iter().flat_map(|set| set.pieces.reached()).collect();
+    for flow in &joined.loose {
+        let to = |side: Side| (flow.side(side).packets > 0).then(|| flow.key.endpoint(side.other()).ip);
+        reached.extend([Side::Low, Side::High].into_iter().filter_map(to));
+    }
     reached.sort_unstable();
     reached.dedup();
     joined.reached = reached;
@@ -120,29 +129,22 @@ impl Joined {
             return 0;
         }
         waiting.sort_by_key(|piece| piece.point);
-        let budget = Arc::new(Budget::new(usize::MAX));
-        let options = TableOptions { capacity: 1 << 10, budget, keep_bytes: true };
-        let mut tables: BTreeMap<CaptureId, FlowTable> = BTreeMap::new();
         let mut reassembly = Reassembly::default();
-        let dns = &mut self.dns;
+        let (dns, loose) = (&mut self.dns, &mut self.loose);
         let mut observe = |datagram: &Datagram| -> bool {
-            let (Decoded::Packet(packet), Some((&(point, wire_len), earlier))) =
-                (decode_datagram(&datagram.head, &datagram.bytes), datagram.frames.split_last())
+            let (Decoded::Packet(packet), Some(&(point, _))) =
+                (decode_datagram(&datagram.head, &datagram.bytes), datagram.frames.last())
             else {
                 return false;
             };
             let response = if datagram.whole { read_dns(&packet, point, dns) } else { None };
-            // A stretch is of one capture: a datagram over two is counted in one of each, and stitched.
-            let new = |capture| FlowTable::new(options.clone(), capture);
-            let table = tables.entry(point.capture).or_insert_with(|| new(point.capture));
-            let observed = table.observe(&packet, point, wire_len, response);
-            if observed == Observed::Flow {
-                for &(point, wire_len) in earlier {
-                    let table = tables.entry(point.capture).or_insert_with(|| new(point.capture));
-                    table.count_earlier_fragment(&packet, point, wire_len);
+            match stretch_of(&packet, &datagram.frames, response) {
+                Some(stretch) => {
+                    loose.push(stretch);
+                    true
                 }
+                None => false,
             }
-            observed == Observed::Flow
         };
         for piece in waiting {
             if let Some(datagram) = reassembly.add(piece) {
@@ -154,9 +156,6 @@ impl Joined {
             if !datagram(&group).is_some_and(|datagram| observe(&datagram)) {
                 over += group.len() as u64;
             }
-        }
-        for (capture, table) in tables {
-            self.sets.push(Set { first: 0, capture, pieces: table.finish() });
         }
         over
     }
@@ -171,7 +170,12 @@ impl Joined {
             let count = u32::try_from(set.pieces.times().len()).map_err(|_| too_many())?;
             first = first.checked_add(count).filter(|&sum| sum < GROUP).ok_or_else(too_many)?;
         }
-        let mut by_hash: Vec<u64> = Vec::with_capacity(first as usize);
+        self.loose_first = first;
+        let all = u32::try_from(self.loose.len()).ok().and_then(|more| first.checked_add(more));
+        let all = all.filter(|&all| all < GROUP).ok_or_else(too_many)?;
+        let mut by_hash: Vec<u64> = Vec::with_capacity(all as usize);
+        let numbered = self.loose.iter().zip(first..);
+        by_hash.extend(numbered.map(|(flow, number)| u64::from(flow.key.hash()) << 32 | u64::from(number)));
         for set in &self.sets {
             let numbered = set.pieces.hashes().iter().zip(set.first..);
             by_hash.extend(numbered.map(|(&hash, number)| u64::from(hash) << 32 | u64::from(number)));
@@ -202,9 +206,16 @@ impl Joined {
         if flow.0 & GROUP != 0 {
             return self.groups.get((flow.0 & !GROUP) as usize).map(|group| group.time).unwrap_or_default();
         }
+        if let Some(loose) = self.loose(flow.0) {
+            return loose.order_time().unwrap_or_default();
+        }
         self.set_of(flow.0)
             .and_then(|(_, set)| set.pieces.times().get((flow.0 - set.first) as usize).copied())
             .unwrap_or_default()
+    }
+
+    fn loose(&self, number: u32) -> Option<&PartialFlow> {
+        self.loose.get(number.checked_sub(self.loose_first)? as usize)
     }
 
     fn set_of(&self, number: u32) -> Option<(usize, &Set)> {
@@ -222,6 +233,13 @@ impl Joined {
             .sets
             .iter()
             .flat_map(|set| set.pieces.dns_over_tcp().iter().map(|number| set.first + number))
+            .chain(
+                self.loose
+                    .iter()
+                    .zip(self.loose_first..)
+                    .filter(|(flow, _)| is_dns_over_tcp(flow))
+                    .map(|(_, n)| n),
+            )
             .collect();
         if marked.is_empty() {
             return Ok(());
@@ -293,6 +311,9 @@ impl<'a> FlowReader<'a> {
     }
 
     fn piece(&self, number: u32) -> io::Result<PartialFlow> {
+        if let Some(loose) = self.joined.loose(number) {
+            return Ok(loose.clone());
+        }
         let missing = || io::Error::other("no stretch has this number");
         let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
         self.readers.get(index).ok_or_else(missing)?.get(number - set.first)
@@ -303,7 +324,7 @@ impl<'a> FlowReader<'a> {
     /// # Errors
     /// As for [`join`].
     pub fn get_into(&self, flow: FlowNumber, place: &mut PartialFlow) -> io::Result<()> {
-        if flow.0 & GROUP != 0 {
+        if flow.0 & GROUP != 0 || self.joined.loose(flow.0).is_some() {
             *place = self.get(flow)?;
             return Ok(());
         }
@@ -335,6 +356,10 @@ impl<'a> FlowReader<'a> {
         let mut by_key: BTreeMap<_, Vec<u32>> = BTreeMap::new();
         for &entry in run {
             let number = entry as u32;
+            if let Some(loose) = self.joined.loose(number) {
+                by_key.entry(loose.key).or_default().push(number);
+                continue;
+            }
             let missing = || io::Error::other("no stretch has this number");
             let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
             let reader = self.readers.get(index).ok_or_else(missing)?;
@@ -387,6 +412,39 @@ fn stitched(pieces: Vec<(PartialFlow, u32)>) -> Vec<Stitched> {
         open = Some(piece);
     }
     found
+}
+
+/// The one stretch that a datagram is, whatever captures its frames are of.
+fn stretch_of(packet: &Packet<'_>, frames: &[(FramePoint, u32)], dns: Option<bool>) -> Option<PartialFlow> {
+    let (&(point, wire_len), earlier) = frames.split_last()?;
+    let mut tables: BTreeMap<CaptureId, FlowTable> = BTreeMap::new();
+    let new = |capture| {
+        let budget = Arc::new(Budget::new(usize::MAX));
+        FlowTable::new(TableOptions { capacity: 1, budget, keep_bytes: true }, capture)
+    };
+    let table = tables.entry(point.capture).or_insert_with(|| new(point.capture));
+    if table.observe(packet, point, wire_len, dns) != Observed::Flow {
+        return None;
+    }
+    for &(point, wire_len) in earlier {
+        let table = tables.entry(point.capture).or_insert_with(|| new(point.capture));
+        table.count_earlier_fragment(packet, point, wire_len);
+    }
+    let mut whole: Option<PartialFlow> = None;
+    for (capture, table) in tables {
+        for part in table.finish().reader(capture).all().flatten() {
+            match &mut whole {
+                None => whole = Some(part),
+                Some(whole) => whole.join(part),
+            }
+        }
+    }
+    whole
+}
+
+fn is_dns_over_tcp(flow: &PartialFlow) -> bool {
+    flow.key.transport == Transport::Tcp
+        && (flow.key.low.port == dns::PORT || flow.key.high.port == dns::PORT)
 }
 
 fn dns_of_tcp(flow: &PartialFlow) -> Vec<DnsObservation> {
