@@ -6,6 +6,8 @@ mod casebook;
 mod choosing;
 mod glossary;
 mod golden;
+#[cfg(unix)]
+mod interrupting;
 mod laws;
 mod layering;
 mod reports;
