@@ -19,6 +19,13 @@ pub enum End {
         /// What is wrong there.
         problem: String,
     },
+    /// Nobody waited for its end. Everything before `frame` was read and counts; nothing after it did.
+    Interrupted {
+        /// The number of the first frame that was not read.
+        frame: u64,
+        /// Bytes from the start of the (decompressed) file to its header.
+        offset: u64,
+    },
 }
 
 #[derive(Serialize, Deserialize)]
@@ -26,6 +33,9 @@ struct Damage {
     frame: u64,
     offset: u64,
     problem: String,
+    /// Tells it from a damage.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    interrupted: bool,
 }
 
 impl Serialize for End {
@@ -33,7 +43,12 @@ impl Serialize for End {
         match self {
             End::Complete => serializer.serialize_str("complete"),
             End::Damaged { frame, offset, problem } => {
-                Damage { frame: *frame, offset: *offset, problem: problem.clone() }.serialize(serializer)
+                let (frame, offset, problem) = (*frame, *offset, problem.clone());
+                Damage { frame, offset, problem, interrupted: false }.serialize(serializer)
+            }
+            End::Interrupted { frame, offset } => {
+                let (frame, offset, problem) = (*frame, *offset, "reading was interrupted".to_owned());
+                Damage { frame, offset, problem, interrupted: true }.serialize(serializer)
             }
         }
     }
@@ -50,7 +65,12 @@ impl<'de> Deserialize<'de> for End {
         match Either::deserialize(deserializer)? {
             Either::Word(word) if word == "complete" => Ok(End::Complete),
             Either::Word(word) => Err(serde::de::Error::custom(format!("`{word}` is no end of a capture"))),
-            Either::Damage(Damage { frame, offset, problem }) => Ok(End::Damaged { frame, offset, problem }),
+            Either::Damage(Damage { frame, offset, interrupted: true, .. }) => {
+                Ok(End::Interrupted { frame, offset })
+            }
+            Either::Damage(Damage { frame, offset, problem, .. }) => {
+                Ok(End::Damaged { frame, offset, problem })
+            }
         }
     }
 }
@@ -102,7 +122,7 @@ pub struct CaptureSummary {
     pub path: Arc<str>,
     /// SHA-256 of the file as stored; none where nobody asked for it.
     pub sha256: Option<String>,
-    /// Size of the file as stored, bytes.
+    /// Size of the file as stored, bytes; what was read of it, if reading was interrupted.
     pub bytes: u64,
     /// Format, byte order, resolution, compression.
     pub format: String,

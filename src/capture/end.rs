@@ -111,6 +111,9 @@ pub enum FrameProblem {
         /// Minor version.
         minor: u16,
     },
+    /// Nothing is wrong with it: reading was told to stop here.
+    #[error("reading was interrupted")]
+    Interrupted,
     /// The bytes could not be had: the compressed data are damaged, or the medium failed.
     #[error("reading failed: {0}")]
     Unreadable(String),

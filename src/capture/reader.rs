@@ -1,18 +1,24 @@
 //! One capture, whatever its format and compression, frame by frame.
 
-use super::end::CaptureEnd;
+use super::end::{CaptureEnd, FrameProblem};
 use super::frame::{Frame, LinkType};
 use super::input::{Input, InputSource};
+use super::intake::Intake;
+use super::patient;
 use super::pcap::{Pcap, Record, Stop};
 use super::pcapng::Pcapng;
 use super::source::{Handle, Source};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
 use std::io::{self, BufReader, Cursor, ErrorKind, Read};
+use std::sync::Arc;
 
 /// Bytes that a decompressor reads at a time: large enough that system calls do not show.
 const COMPRESSED_BUFFER_BYTES: usize = 128 * 1024;
+
+/// Frames after which whoever watches is told: an atomic addition every 256 frames is not to be measured, and 256 frames of
+/// a slow pipe are not long to wait for.
+const FRAMES_TOLD_AT_ONCE: u64 = 256;
 
 /// The file format of a capture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -68,7 +74,7 @@ pub enum Digest {
     /// No digest: reading costs nothing more.
     #[default]
     None,
-    /// SHA-256 (FIPS 180-4), in the same pass. It costs more than reading and decoding together.
+    /// SHA-256 (FIPS 180-4), in the same pass, on a thread of its own. It costs more than reading and decoding together.
     Sha256,
 }
 
@@ -169,6 +175,7 @@ enum Format {
 /// Reads frames from one capture, in file order. Memory is bounded by the largest frame, whatever the file's size.
 pub struct CaptureReader {
     name: String,
+    intake: Arc<Intake>,
     stored: Handle,
     source: Source,
     format: Format,
@@ -197,16 +204,22 @@ impl CaptureReader {
     /// It cannot be read, is empty, or is no pcap or pcapng capture. A capture that is damaged opens; see
     /// [`CaptureReader::end`].
     pub fn open(input: &Input, digest: Digest) -> Result<Self, OpenError> {
-        let reader: Box<dyn Read + Send> = match &input.source {
-            InputSource::Stdin => Box::new(io::stdin()),
-            InputSource::File(path) => match File::open(path) {
-                Ok(file) => Box::new(file),
-                Err(error) => {
-                    return Err(OpenError { name: input.name.clone(), problem: OpenProblem::Io(error) });
-                }
-            },
+        Self::open_watched(input, digest, Arc::default())
+    }
+
+    /// Opens an input that somebody watches being read, and may stop. A capture whose reading was stopped ends with
+    /// [`FrameProblem::Interrupted`], and has no digest.
+    ///
+    /// # Errors
+    /// As for [`CaptureReader::open`].
+    pub fn open_watched(input: &Input, digest: Digest, intake: Arc<Intake>) -> Result<Self, OpenError> {
+        let file = match &input.source {
+            InputSource::Stdin => patient::stdin(&intake),
+            InputSource::File(path) => patient::file(path, &intake),
         };
-        Self::from_read(&input.name, reader, digest)
+        let built =
+            file.map_err(OpenProblem::Io).and_then(|file| Self::build(&input.name, file, digest, intake));
+        built.map_err(|problem| OpenError { name: input.name.clone(), problem })
     }
 
     /// Reads a capture from any byte stream: a file, a pipe, memory. `name` is what messages call it.
@@ -214,11 +227,17 @@ impl CaptureReader {
     /// # Errors
     /// As for [`CaptureReader::open`].
     pub fn from_read(name: &str, reader: Box<dyn Read + Send>, digest: Digest) -> Result<Self, OpenError> {
-        Self::build(name, reader, digest).map_err(|problem| OpenError { name: name.to_owned(), problem })
+        Self::build(name, reader, digest, Arc::default())
+            .map_err(|problem| OpenError { name: name.to_owned(), problem })
     }
 
-    fn build(name: &str, reader: Box<dyn Read + Send>, digest: Digest) -> Result<Self, OpenProblem> {
-        let mut stored = Handle::new(reader, digest == Digest::Sha256);
+    fn build(
+        name: &str,
+        reader: Box<dyn Read + Send>,
+        digest: Digest,
+        intake: Arc<Intake>,
+    ) -> Result<Self, OpenProblem> {
+        let mut stored = Handle::new(reader, digest == Digest::Sha256, Arc::clone(&intake));
         let first = first_bytes(&mut stored)?;
         let (compression, mut source) = decompressed(&stored, first)?;
         if !source.have(4) {
@@ -238,7 +257,7 @@ impl CaptureReader {
             match Pcap::open(&mut source) {
                 Ok(pcap) => Format::Pcap(pcap),
                 Err(stop) => {
-                    end = Some(ended(stop, 1));
+                    end = Some(ended(stop, 1, stored.interrupted()));
                     Format::Broken(FileFormat::Pcap)
                 }
             }
@@ -247,6 +266,7 @@ impl CaptureReader {
         };
         Ok(CaptureReader {
             name: name.to_owned(),
+            intake,
             stored,
             source,
             format,
@@ -284,7 +304,8 @@ impl CaptureReader {
         match step {
             Ok(record) => Some(self.frame(record)),
             Err(stop) => {
-                self.end = Some(ended(stop, self.number + 1));
+                self.intake.add_frames(self.frames % FRAMES_TOLD_AT_ONCE);
+                self.end = Some(ended(stop, self.number + 1, self.stored.interrupted()));
                 None
             }
         }
@@ -294,6 +315,9 @@ impl CaptureReader {
     fn frame(&mut self, record: Record) -> Frame<'_> {
         self.number += 1;
         self.frames += 1;
+        if self.frames.is_multiple_of(FRAMES_TOLD_AT_ONCE) {
+            self.intake.add_frames(FRAMES_TOLD_AT_ONCE);
+        }
         self.snaplen_cut += u64::from(record.captured < record.wire_len);
         Frame {
             number: self.number,
@@ -370,9 +394,13 @@ impl CaptureReader {
     }
 }
 
-fn ended(stop: Stop, frame: u64) -> CaptureEnd {
+fn ended(stop: Stop, frame: u64, interrupted: bool) -> CaptureEnd {
     match stop {
         Stop::Complete => CaptureEnd::Complete,
+        // What was read ends anywhere, mostly within a record.
+        Stop::Damaged(offset, _) if interrupted => {
+            CaptureEnd::Damaged { frame, offset, problem: FrameProblem::Interrupted }
+        }
         Stop::Damaged(offset, problem) => CaptureEnd::Damaged { frame, offset, problem },
     }
 }

@@ -1,6 +1,7 @@
 //! One reusable buffer over a byte stream, and the count of what the stream gave.
 
-use sha2::{Digest as _, Sha256};
+use super::digest::Digester;
+use super::intake::{Intake, interrupted};
 use std::io::{self, ErrorKind, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -10,13 +11,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// 1.4-1.5 times (the copy leaves the second-level cache before it is decoded). Mapping the file costs 1.8-3 times.
 const BUFFER_BYTES: usize = 512 * 1024;
 
-/// A stream as stored: counts its bytes and, if asked, digests them, whoever reads it.
+/// A stream as stored: counts its bytes and, if asked, has them digested, whoever reads it.
 ///
 /// Decompressors own their reader; the handle that [`Handle`] is lets the capture reader drain and ask it afterwards.
 struct Raw {
     reader: Box<dyn Read + Send>,
     bytes: u64,
-    sha256: Option<Sha256>,
+    digester: Option<Digester>,
+    intake: Arc<Intake>,
+    ended: bool,
+    interrupted: bool,
 }
 
 /// A shared handle on a stream as stored.
@@ -24,8 +28,16 @@ struct Raw {
 pub(super) struct Handle(Arc<Mutex<Raw>>);
 
 impl Handle {
-    pub(super) fn new(reader: Box<dyn Read + Send>, digest: bool) -> Self {
-        Handle(Arc::new(Mutex::new(Raw { reader, bytes: 0, sha256: digest.then(Sha256::new) })))
+    pub(super) fn new(reader: Box<dyn Read + Send>, digest: bool, intake: Arc<Intake>) -> Self {
+        let digester = digest.then(|| Digester::new(Arc::clone(&intake)));
+        Handle(Arc::new(Mutex::new(Raw {
+            reader,
+            bytes: 0,
+            digester,
+            intake,
+            ended: false,
+            interrupted: false,
+        })))
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut Raw) -> T) -> T {
@@ -36,6 +48,11 @@ impl Handle {
     /// Bytes read so far.
     pub(super) fn byte_count(&self) -> u64 {
         self.with(|raw| raw.bytes)
+    }
+
+    /// Whether bytes were refused because reading is to stop.
+    pub(super) fn interrupted(&self) -> bool {
+        self.with(|raw| raw.interrupted)
     }
 
     /// Reads to the end; hands back how many bytes the stream had in all, and their SHA-256 if it was asked for.
@@ -49,17 +66,31 @@ impl Handle {
                 Err(error) => return Err(error),
             }
         }
-        Ok(self.with(|raw| (raw.bytes, raw.sha256.as_ref().map(|hash| hash.clone().finalize().into()))))
+        let (bytes, digester) = self.with(|raw| (raw.bytes, raw.digester.take()));
+        Ok((bytes, digester.map(Digester::finish).transpose()?))
     }
 }
 
 impl Read for Handle {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.with(|raw| {
-            let got = raw.reader.read(buffer)?;
+            if raw.intake.stopped() && !raw.ended {
+                raw.interrupted = true;
+                return Err(interrupted());
+            }
+            let got = match raw.reader.read(buffer) {
+                Ok(got) => got,
+                Err(error) => {
+                    // A reader that waits for a pipe gives up by itself.
+                    raw.interrupted |= raw.intake.stopped();
+                    return Err(error);
+                }
+            };
+            raw.ended |= got == 0 && !buffer.is_empty();
             raw.bytes += got as u64;
-            if let (Some(hash), Some(bytes)) = (&mut raw.sha256, buffer.get(..got)) {
-                hash.update(bytes);
+            raw.intake.add_bytes(got as u64);
+            if let (Some(digester), Some(bytes)) = (&mut raw.digester, buffer.get(..got)) {
+                digester.update(bytes);
             }
             Ok(got)
         })

@@ -16,6 +16,9 @@ pub(super) struct Args {
     /// Colours in the report for people
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub(super) color: Color,
+    /// How far the work has got, on standard error: on a terminal, as JSON (one object a line), or not
+    #[arg(long, global = true, value_name = "MANNER", value_enum, default_value_t = ProgressWord::Auto)]
+    pub(super) progress: ProgressWord,
 }
 
 const EXIT_CODES: &str = "\
@@ -23,9 +26,10 @@ Exit codes:
   0  nothing to report, and everything was read
   1  findings (see --fail-on)
   2  could not do what was asked: usage, no capture readable, bad rules or site
-  3  done, but the evidence is incomplete: damaged capture, drops, too much undecodable
+  3  done, but the evidence is incomplete: damaged capture, drops, too much undecodable, interrupted
 
-Results go to standard output, messages to standard error.";
+Results go to standard output, messages to standard error. SIGINT (Ctrl-C) and SIGTERM end the reading of `audit` and \
+`extract`: what was read so far counts, marked as incomplete. A second one ends the program at once.";
 
 const CAPTURES: &str = "\
 CAPTURE is a file (pcap or pcapng, also compressed), a directory (searched recursively), a glob, or `-` (a capture on standard input).";
@@ -315,3 +319,13 @@ fn size(text: &str) -> Result<usize, String> {
 
 /// The program with its rules and service tags takes a third of this before it reads a frame.
 const LEAST_MEMORY: usize = 64 << 20;
+/// `--progress`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum ProgressWord {
+    /// Bars, if standard error is a terminal and the work takes longer than a second
+    Auto,
+    /// One object a line: `progress` twice a second, `done` at the end
+    Json,
+    /// Nothing
+    None,
+}

@@ -5,13 +5,16 @@
 
 mod args;
 mod plan;
+mod progress;
 mod rules;
 mod run;
+mod stop;
 mod voice;
 
 use args::Args;
 use clap::Parser;
 use plan::plan;
+use progress::Progress;
 use std::ffi::OsString;
 
 /// Could not do what was asked.
@@ -27,7 +30,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return u8::try_from(told.exit_code()).unwrap_or(REFUSED);
         }
     };
-    let result = plan(args).and_then(run::run);
+    let progress = Progress::new(args.progress);
+    let result = plan(args).and_then(|plan| run::run(plan, &progress));
     result.unwrap_or_else(|refusal| {
         refusal.lines.iter().for_each(|line| voice::say(line));
         refusal.exit_code

@@ -1,31 +1,44 @@
 //! Does what was planned. Gives the exit code.
 
 use super::plan::{ExtractFiles, Output, Plan, Policy};
+use super::progress::Progress;
+use super::stop;
 use super::voice::{coloured, results, say};
 use super::{REFUSED, Refusal, rules};
 use crate::audit::{Audit, CaptureSummary, Code, End};
 use crate::matrix::lint;
-use crate::pipeline::{ExtractOptions, Extracted, Judging, Reduction, extract_all};
+use crate::pipeline::{ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
 use crate::report::{self, Human};
 use crate::store::{self, Format};
 use crate::verdict::VerdictRow;
 use std::io::{self, IsTerminal};
 use std::path::Path;
+use std::sync::Arc;
 
 use super::args::ReportFormat;
 
 /// The evidence is incomplete.
 const INCOMPLETE: u8 = 3;
 
-pub(super) fn run(plan: Plan) -> Result<u8, Refusal> {
+pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
     match plan {
         Plan::Audit { captures, options, policy, output } => {
-            let extracted = extract_all(&captures, &options);
-            told_unreadable(&extracted)?;
-            audit(extracted, &policy, &output)
+            let extracted = read(&captures, options, progress)?;
+            let code = audit(extracted, &policy, &output, progress)?;
+            progress.done();
+            Ok(code)
         }
-        Plan::Extract { captures, options, files } => extract(&captures, &options, &files),
-        Plan::Judge { extracted, policy, output } => audit(extracted, &policy, &output),
+        Plan::Extract { captures, options, files } => {
+            let extracted = read(&captures, options, progress)?;
+            let code = extract(extracted, &files, progress)?;
+            progress.done();
+            Ok(code)
+        }
+        Plan::Judge { extracted, policy, output } => {
+            let code = audit(extracted, &policy, &output, progress)?;
+            progress.done();
+            Ok(code)
+        }
         Plan::Report { audit, rows, output } => {
             let rows = rows.map(|path| store::read_verdict_rows(&path)).transpose()?.unwrap_or_default();
             render(&audit, &rows, &output)?;
@@ -65,13 +78,30 @@ pub(super) fn run(plan: Plan) -> Result<u8, Refusal> {
     }
 }
 
+/// Reads captures, until a signal comes.
+fn read(captures: &[String], options: ExtractOptions, progress: &Progress) -> Result<Extracted, Refusal> {
+    let options = ExtractOptions { watch: Arc::clone(progress.watch()), ..options };
+    stop::on_signals(progress.watch().stop());
+    let extracted = progress.during(|| extract_all(captures, &options));
+    progress.say_if_stopped();
+    told_unreadable(&extracted)?;
+    Ok(extracted)
+}
+
 /// Says which captures could not be read; without any that could, nothing was done.
 fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
     let tell = |path: &str, problem: &str| {
         // Most problems name their file already.
         if problem.contains(path) { problem.to_owned() } else { format!("{path}: {problem}") }
     };
-    let lines: Vec<String> = extracted.unreadable.iter().map(|u| tell(&u.path, &u.problem)).collect();
+    let (not_begun, unreadable): (Vec<_>, Vec<_>) =
+        extracted.unreadable.iter().partition(|u| u.problem == Watch::NOT_BEGUN);
+    let mut lines: Vec<String> = unreadable.iter().map(|u| tell(&u.path, &u.problem)).collect();
+    if let Some(first) = not_begun.first() {
+        let more = not_begun.len() - 1;
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        lines.push(format!("{}{more}: not read: {}", first.path, first.problem));
+    }
     if extracted.captures.is_empty() {
         let none = "no capture could be read".to_owned();
         return Err(Refusal::of(lines.into_iter().chain([none]).collect()));
@@ -84,35 +114,47 @@ fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn audit(extracted: Extracted, policy: &Policy, output: &Output) -> Result<u8, Refusal> {
-    let judging = Judging::new(extracted, &policy.matrix, &policy.site).map_err(put_aside)?;
-    let mut audit: Option<Audit> = None;
-    if let Some(out) = &output.out {
-        let path = |name: &str| Path::new(out).join(name).to_string_lossy().into_owned();
-        let rows = Format::best_extension();
-        store::stream_verdict_rows(&path(&format!("flows.{rows}")), |sink| {
-            audit = Some(judging.audit(Some(sink))?);
-            Ok(())
-        })?;
-        store::stream_names(&path(&format!("names.{rows}")), |sink| judging.reduction().name_rows(sink))?;
-        if let Some(audit) = &audit {
-            store::write_text(&path("report.html"), &report::html(audit))?;
-            // Last, so that an audit.json always stands beside its rows.
-            store::write_json(&path("audit.json"), audit)?;
-        }
-    }
+fn audit(extracted: Extracted, policy: &Policy, output: &Output, progress: &Progress) -> Result<u8, Refusal> {
+    let judging = progress.during(|| Judging::new(extracted, &policy.matrix, &policy.site));
+    let judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
+    let filed = match &output.out {
+        Some(out) => progress.during(|| files(&judging, out))?,
+        None => None,
+    };
     let audit = match output.format {
-        // Rows on standard output are judged anew: its reader may go away, and the files are to be whole.
-        ReportFormat::Jsonl | ReportFormat::Csv => rows(&judging, output)?,
-        _ => match audit {
+        // Rows on standard output are judged anew: its reader may go away, and the files are to be whole. Where they stand
+        // on a terminal, they are progress enough.
+        ReportFormat::Jsonl | ReportFormat::Csv if io::stdout().is_terminal() => rows(&judging, output)?,
+        ReportFormat::Jsonl | ReportFormat::Csv => progress.during(|| rows(&judging, output))?,
+        _ => match filed {
             Some(audit) => audit,
-            None => judging.audit(None).map_err(|error| Refusal::new(error.to_string()))?,
+            None => {
+                progress.during(|| judging.audit(None)).map_err(|error| Refusal::new(error.to_string()))?
+            }
         },
     };
     if !matches!(output.format, ReportFormat::Jsonl | ReportFormat::Csv) {
         render(&audit, &[], output)?;
     }
     Ok(audit.exit_code(output.fail_on))
+}
+
+/// Writes the files of `--out`.
+fn files(judging: &Judging<'_>, out: &str) -> Result<Option<Audit>, Refusal> {
+    let mut audit: Option<Audit> = None;
+    let path = |name: &str| Path::new(out).join(name).to_string_lossy().into_owned();
+    let rows = Format::best_extension();
+    store::stream_verdict_rows(&path(&format!("flows.{rows}")), |sink| {
+        audit = Some(judging.audit(Some(sink))?);
+        Ok(())
+    })?;
+    store::stream_names(&path(&format!("names.{rows}")), |sink| judging.reduction().name_rows(sink))?;
+    if let Some(audit) = &audit {
+        store::write_text(&path("report.html"), &report::html(audit))?;
+        // Last, so that an audit.json always stands beside its rows.
+        store::write_json(&path("audit.json"), audit)?;
+    }
+    Ok(audit)
 }
 
 /// Writes rows to standard output while they are judged.
@@ -151,10 +193,33 @@ fn render(audit: &Audit, rows: &[VerdictRow], output: &Output) -> Result<(), Ref
     })
 }
 
-fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) -> Result<u8, Refusal> {
-    let extracted = extract_all(captures, options);
-    told_unreadable(&extracted)?;
+fn extract(extracted: Extracted, files: &ExtractFiles, progress: &Progress) -> Result<u8, Refusal> {
     let all_read = extracted.unreadable.is_empty();
+    let summaries = progress.during(|| write_rows(extracted, files, progress))?;
+    for summary in &summaries {
+        for unfit in summary.chosen.iter().flat_map(|chosen| &chosen.unfit) {
+            say(&format!("{}: {unfit}", summary.path));
+        }
+        match &summary.end {
+            End::Complete => {}
+            End::Damaged { frame, offset, problem } => {
+                say(&format!("{}: damaged at frame {frame}, byte {offset}: {problem}", summary.path));
+            }
+            End::Interrupted { frame, offset } => {
+                let path = &summary.path;
+                say(&format!("{path}: reading was interrupted at frame {frame}, byte {offset}"));
+            }
+        }
+    }
+    Ok(if all_read && complete(&summaries) { 0 } else { INCOMPLETE })
+}
+
+/// Writes what was extracted; hands back the tally of each capture.
+fn write_rows(
+    extracted: Extracted,
+    files: &ExtractFiles,
+    progress: &Progress,
+) -> Result<Vec<CaptureSummary>, Refusal> {
     let summaries = if files.partial {
         let captures = || extracted.captures.iter().map(|capture| (&capture.summary.path, capture));
         if let Some(path) = &files.flows {
@@ -165,7 +230,7 @@ fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) 
         }
         extracted.captures.into_iter().map(|capture| capture.summary).collect()
     } else {
-        let reduction = Reduction::new(extracted).map_err(put_aside)?;
+        let reduction = Reduction::new(extracted).map_err(put_aside)?.watched(Arc::clone(progress.watch()));
         if let Some(path) = &files.flows {
             store::stream_flows(path, |sink| reduction.flow_rows(sink))?;
         }
@@ -177,15 +242,7 @@ fn extract(captures: &[String], options: &ExtractOptions, files: &ExtractFiles) 
     if let Some(path) = &files.summary {
         store::write_summary(path, &summaries)?;
     }
-    for summary in &summaries {
-        for unfit in summary.chosen.iter().flat_map(|chosen| &chosen.unfit) {
-            say(&format!("{}: {unfit}", summary.path));
-        }
-        if let End::Damaged { frame, offset, problem } = &summary.end {
-            say(&format!("{}: damaged at frame {frame}, byte {offset}: {problem}", summary.path));
-        }
-    }
-    Ok(if all_read && complete(&summaries) { 0 } else { INCOMPLETE })
+    Ok(summaries)
 }
 
 /// What was put aside on disk is needed, and cannot be had back.

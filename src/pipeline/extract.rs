@@ -2,10 +2,11 @@
 
 use super::chosen::chosen;
 use super::copies::{Copies, Copy};
+use super::watch::Watch;
 use crate::audit::{CaptureSummary, End, Unreadable};
 use crate::capture::{
-    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Compression, Digest, FileFormat, Input,
-    InputProblem, discover,
+    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Compression, Digest, FileFormat,
+    FrameProblem, Input, InputProblem, Intake, discover,
 };
 use crate::decode::{Decoded, Packet, Payload, Shortfall, SkipReason, decode, decode_datagram};
 use crate::flow::{
@@ -34,6 +35,8 @@ pub struct ExtractOptions {
     pub keep_bytes: bool,
     /// Which frames count.
     pub choice: Choice,
+    /// Who watches. Changes nothing unless reading is stopped.
+    pub watch: Arc<Watch>,
 }
 
 impl ExtractOptions {
@@ -72,6 +75,7 @@ impl Default for ExtractOptions {
             budget: Arc::new(Budget::new(Self::PIECES_BYTES)),
             keep_bytes: false,
             choice: Choice::default(),
+            watch: Arc::default(),
         }
     }
 }
@@ -122,13 +126,15 @@ pub fn extract_all(captures: &[String], options: &ExtractOptions) -> Extracted {
         };
         extracted.unreadable.push(Unreadable { path: path.clone(), problem: problem.to_string() });
     }
+    let intakes = options.watch.expect(&inputs);
     let next = AtomicUsize::new(0);
     let done: Mutex<BTreeMap<usize, Result<Extract, Unreadable>>> = Mutex::default();
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(input) = inputs.get(index) else { return };
-            let result = extract_input(input, options);
+            let (Some(input), Some(intake)) = (inputs.get(index), intakes.get(index)) else { return };
+            let result = extract_input(input, intake, options);
+            intake.end();
             if let Ok(mut done) = done.lock() {
                 done.insert(index, result);
             }
@@ -149,10 +155,19 @@ pub fn extract_all(captures: &[String], options: &ExtractOptions) -> Extracted {
     extracted
 }
 
-fn extract_input(input: &Input, options: &ExtractOptions) -> Result<Extract, Unreadable> {
+fn extract_input(
+    input: &Input,
+    intake: &Arc<Intake>,
+    options: &ExtractOptions,
+) -> Result<Extract, Unreadable> {
     let unreadable = |problem: String| Unreadable { path: input.name.clone(), problem };
+    if options.watch.stopped() {
+        return Err(unreadable(Watch::NOT_BEGUN.to_owned()));
+    }
+    intake.begin();
     let digest = if options.digest { Digest::Sha256 } else { Digest::None };
-    let reader = CaptureReader::open(input, digest).map_err(|error| unreadable(error.to_string()))?;
+    let reader = CaptureReader::open_watched(input, digest, Arc::clone(intake));
+    let reader = reader.map_err(|error| unreadable(error.to_string()))?;
     Ok(extract(&input.name, reader, options))
 }
 
@@ -302,6 +317,9 @@ impl Mapper {
         let facts = reader.facts();
         let end = match reader.end() {
             None | Some(CaptureEnd::Complete) => End::Complete,
+            Some(CaptureEnd::Damaged { frame, offset, problem: FrameProblem::Interrupted }) => {
+                End::Interrupted { frame: *frame, offset: *offset }
+            }
             Some(CaptureEnd::Damaged { frame, offset, problem }) => {
                 End::Damaged { frame: *frame, offset: *offset, problem: problem.to_string() }
             }

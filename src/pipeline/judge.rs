@@ -2,6 +2,7 @@
 
 use super::extract::Extracted;
 use super::join::{FlowNumber, FlowReader, Joined, join};
+use super::watch::Watch;
 use crate::audit::{Audit, CaptureSummary, Unreadable};
 use crate::flow::{Finisher, Flow, FlowRecord, HostSight, PartialFlow, capture_name};
 use crate::matrix::{Matrix, Site};
@@ -14,6 +15,7 @@ use std::cell::{OnceCell, RefCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Takes rows, one by one, in their order.
 pub type Sink<'s, R> = &'s mut dyn FnMut(R) -> io::Result<()>;
@@ -40,6 +42,7 @@ pub struct Reduction<'a> {
     policy: Option<(&'a Matrix, &'a Site)>,
     services: Services,
     inputs: OnceCell<Vec<CaptureSummary>>,
+    watch: Arc<Watch>,
 }
 
 /// Whether a port is a service's, found once for each port that comes.
@@ -95,7 +98,15 @@ impl<'a> Reduction<'a> {
         let begin = joined.spans.range().map(|(first, _)| first);
         let trusted = |ip: IpAddr| policy.is_none_or(|(_, site)| site.is_resolver(ip));
         let ledger = Ledger::new(std::mem::take(&mut joined.dns), &host_of, &trusted, begin);
-        Ok(Reduction { joined, order, sight, ledger, unreadable, policy, services, inputs: OnceCell::new() })
+        let (inputs, watch) = (OnceCell::new(), Arc::default());
+        Ok(Reduction { joined, order, sight, ledger, unreadable, policy, services, inputs, watch })
+    }
+
+    /// Lets somebody watch.
+    #[must_use]
+    pub fn watched(mut self, watch: Arc<Watch>) -> Self {
+        self.watch = watch;
+        self
     }
 
     /// Hands over all flows, in the order of rows.
@@ -110,7 +121,9 @@ impl<'a> Reduction<'a> {
         };
         let reader = FlowReader::new(&self.joined);
         let mut stretch = PartialFlow::nothing();
-        for &flow in &self.order {
+        self.watch.pass(self.order.len());
+        for (number, &flow) in self.order.iter().enumerate() {
+            self.watch.flow(number);
             reader.get_into(flow, &mut stretch)?;
             take(&finisher.finish(&stretch))?;
         }
@@ -214,6 +227,12 @@ impl<'a> Judging<'a> {
     /// As for [`Reduction::new`].
     pub fn new(extracted: Extracted, matrix: &'a Matrix, site: &'a Site) -> io::Result<Self> {
         Ok(Judging { reduction: Reduction::joined(extracted, Some((matrix, site)))?, matrix, site })
+    }
+
+    /// Lets somebody watch.
+    #[must_use]
+    pub fn watched(self, watch: Arc<Watch>) -> Self {
+        Judging { reduction: self.reduction.watched(watch), ..self }
     }
 
     /// What was joined: the captures, the rows of names.

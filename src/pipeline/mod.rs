@@ -6,6 +6,8 @@ mod copies;
 mod extract;
 mod join;
 mod judge;
+mod watch;
 
 pub use extract::{Extract, ExtractOptions, Extracted, extract, extract_all};
 pub use judge::{Judged, Judging, Reduction, Sink, judge};
+pub use watch::Watch;

@@ -909,10 +909,17 @@ fn input(input: &CaptureSummary) -> Input<'_> {
         End::Complete if !input.whole() => ("medium", "! in part".to_owned()),
         End::Complete => ("good", "✓ to its end".to_owned()),
         End::Damaged { .. } => ("medium", "! damaged".to_owned()),
+        End::Interrupted { .. } => ("medium", "! interrupted".to_owned()),
     };
     let mut losses = Vec::new();
-    if let End::Damaged { frame, offset, problem } = &input.end {
-        losses.push(format!("at frame {}, byte {}: {problem}", thousands(*frame), thousands(*offset)));
+    match &input.end {
+        End::Complete => {}
+        End::Damaged { frame, offset, problem } => {
+            losses.push(format!("at frame {}, byte {}: {problem}", thousands(*frame), thousands(*offset)));
+        }
+        End::Interrupted { frame, offset } => {
+            losses.push(format!("at frame {}, byte {}", thousands(*frame), thousands(*offset)));
+        }
     }
     losses.extend(input.chosen.iter().flat_map(|chosen| &chosen.unfit).map(ToString::to_string));
     let mut loss = |n: u64, what: &str| {

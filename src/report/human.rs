@@ -3,7 +3,7 @@
 use super::text::{count, fit, printable, shell_word, thousands, width, wrap};
 use crate::audit::{
     Audit, CaptureSummary, Code, Conversation, Coverage, CoverageState, End, EvidenceFrame, Finding, Party,
-    Severity, Verdict,
+    Severity, Unreadable, Verdict,
 };
 use crate::flow::Outcome;
 use crate::model::Timestamp;
@@ -87,14 +87,18 @@ pub(super) fn grouped(audit: &Audit) -> BTreeMap<(Severity, Code), Vec<&Finding>
 
 /// What a reader must know about missing evidence before anything else.
 pub(super) fn damage(audit: &Audit) -> Vec<String> {
-    let mut lines: Vec<String> =
-        audit.unreadable.iter().map(|u| format!("{}: not read: {}", printable(&u.path), u.problem)).collect();
+    let mut lines = not_read(&audit.unreadable);
     for input in &audit.inputs {
         let path = printable(&input.path);
-        if let End::Damaged { frame, offset, problem } = &input.end {
-            lines.push(format!(
+        match &input.end {
+            End::Complete => {}
+            End::Damaged { frame, offset, problem } => lines.push(format!(
                 "{path}: damaged at frame {frame}, byte {offset}: {problem}. What comes before it counts, nothing after it."
-            ));
+            )),
+            End::Interrupted { frame, offset } => lines.push(format!(
+                "{path}: reading was interrupted at frame {frame}, byte {offset}. What comes before it counts; the rest was \
+                 not read."
+            )),
         }
         let unfit = input.chosen.iter().flat_map(|chosen| &chosen.unfit);
         lines.extend(unfit.map(|unfit| format!("{path}: {unfit}.")));
@@ -107,6 +111,23 @@ pub(super) fn damage(audit: &Audit) -> Vec<String> {
         lines.push(format!("{} of all frames could not be decoded.", percent(ppm)));
     }
     lines
+}
+
+/// Captures of one problem; more are counted.
+const MOST_NAMED: usize = 3;
+
+/// What was not read, and why: told together where the reason is the same.
+fn not_read(unreadable: &[Unreadable]) -> Vec<String> {
+    let alike = unreadable.chunk_by(|a, b| a.problem == b.problem);
+    let tell = |alike: &[Unreadable]| {
+        let named: Vec<_> = alike.iter().take(MOST_NAMED).map(|u| printable(&u.path)).collect();
+        let more = alike.len() - named.len();
+        let more =
+            if more > 0 { format!(" and {}", count(more as u64, "more capture")) } else { String::new() };
+        let problem = alike.first().map(|u| u.problem.as_str()).unwrap_or_default();
+        format!("{}{more}: not read: {problem}", named.join(", "))
+    };
+    alike.map(tell).collect()
 }
 
 pub(super) fn percent(ppm: u64) -> String {
@@ -633,6 +654,7 @@ pub(super) fn capture_line(input: &CaptureSummary) -> String {
     let end = match &input.end {
         End::Complete => "read to its end",
         End::Damaged { .. } => "damaged",
+        End::Interrupted { .. } => "interrupted",
     };
     format!(
         "{}: {}, {}, {}, {end}",

@@ -175,6 +175,10 @@ fn captures(audit: &Audit) -> Vec<Case> {
                 kind: "capture-damaged",
                 message: format!("damaged at frame {frame}, byte {offset}: {problem}"),
             },
+            (End::Interrupted { frame, offset }, _) => Fate::Error {
+                kind: "capture-interrupted",
+                message: format!("reading was interrupted at frame {frame}, byte {offset}"),
+            },
             (End::Complete, drops) if drops > 0 => Fate::Error {
                 kind: "capture-loss",
                 message: format!("the capturing machine dropped {drops} frames"),

@@ -90,8 +90,14 @@ fn pascal(word: &str) -> String {
 fn artifact(input: &crate::audit::CaptureSummary) -> Value {
     let mut properties =
         json!({ "path": printable(&input.path), "format": input.format, "frames": input.frames });
-    if let End::Damaged { frame, offset, .. } = input.end {
-        properties["damagedAt"] = json!({ "frame": frame, "offset": offset });
+    match input.end {
+        End::Complete => {}
+        End::Damaged { frame, offset, .. } => {
+            properties["damagedAt"] = json!({ "frame": frame, "offset": offset });
+        }
+        End::Interrupted { frame, offset } => {
+            properties["interruptedAt"] = json!({ "frame": frame, "offset": offset });
+        }
     }
     let mut artifact = json!({
         "location": { "uri": uri(&input.path) },

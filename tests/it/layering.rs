@@ -65,6 +65,11 @@ const DOORS: &[(&str, &[&str])] = &[
     ("tokio",                    &["pipeline::live", "web", "cli"]),
     ("axum",                     &["web"]),
     ("clap",                     &["cli"]),
+    ("indicatif",                &["cli"]),
+    ("signal_hook",              &["cli"]),
+    // Waiting for a pipe; the CPU clock.
+    ("rustix",                   &["capture", "cli"]),
+    ("rustix::time",             &["cli"]),
     // A stopped clock, and no traffic of our own.
     ("std::time::Instant",       &["pipeline::live", "web", "cli"]),
     ("std::time::SystemTime",    &["pipeline::live", "web", "cli"]),

@@ -7,6 +7,8 @@ mod choosing;
 mod fuzzed;
 mod glossary;
 mod golden;
+#[cfg(unix)]
+mod interrupting;
 mod laws;
 mod layering;
 mod reports;
