@@ -66,6 +66,10 @@ const MOST_DETAILS: usize = 12;
 /// fewer could hide a handful of real peers. Initiators that hold a role are never folded.
 pub const MOST_STRANGERS: usize = 100;
 
+/// Flows of one finding whose details are told: its first 64. What only later ones would add stands in their rows; to word
+/// it for each of a million flows costs more than to judge them.
+const MOST_TOLD: u64 = 64;
+
 /// Hosts of one finding of which it is said that they resolve names in secret.
 const MOST_NAMELESS: usize = 8;
 
@@ -498,7 +502,8 @@ fn rules_of(ruling: &Ruling) -> Vec<String> {
 fn add_details(draft: &mut Draft, code: Code, judged: &Judged<'_>, share: Share) {
     let common = share != Share::Own;
     let full = draft.finding.details.len() >= MOST_DETAILS;
-    if full || share == Share::Code || (common && draft.finding.count > 1) {
+    let told = draft.finding.count > if common { 1 } else { MOST_TOLD };
+    if full || told || share == Share::Code {
         return;
     }
     let flow = judged.flow;
@@ -516,10 +521,12 @@ fn add_details(draft: &mut Draft, code: Code, judged: &Judged<'_>, share: Share)
     if draft.detailed.len() < MOST_DETAILED {
         draft.detailed.push(detailed);
     }
-    let own = flow.from.ip.to_string();
     // What is said of all strangers names none of them.
-    for line in details(code, judged).into_iter().filter(|line| !common || !line.contains(&own)) {
-        draft.detail(line);
+    let own = common.then(|| flow.from.ip.to_string());
+    for line in details(code, judged) {
+        if own.as_ref().is_none_or(|own| !line.contains(own)) {
+            draft.detail(line);
+        }
     }
 }
 
