@@ -761,7 +761,7 @@ class Bench:
             rows.append((title, spread(whole), f"{doubled:.2f}",
                          f"{DOUBLING_LIMIT}{', ' if verdict else ''}{verdict}", f"{seconds[0]:.3f} -> {seconds[1]:.3f}"))
         self.section(
-            f"Growth: CPU of the larger over the smaller{self.note()}",
+            "Growth: CPU of the larger over the smaller" + (" (QUICK: a fifth of the sizes)" if self.options.quick else ""),
             table(["what grows", "CPU ratio", "for one doubling", "limit", "CPU s"], rows), watch.line())
 
     def stages(self):
