@@ -157,6 +157,57 @@ impl Bodies {
     }
 }
 
+/// Most bytes of messages remembered as they came, so that they need not be read again; beyond, remembering begins anew.
+/// A hundred thousand messages: fewer would make a busy resolver's repeats new ones, more only cost memory.
+const MOST_REMEMBERED: usize = 16 << 20;
+
+/// Plain messages as they came, but for their identifiers: what they say is known. Of a plain message nothing else
+/// depends on the identifier, since no name in it may point into the header.
+#[derive(Clone, Default)]
+struct Remembered {
+    bytes: Vec<u8>,
+    messages: Vec<RememberedMessage>,
+    table: HashTable<u32>,
+    seed: RandomState,
+}
+
+#[derive(Clone, Copy)]
+struct RememberedMessage {
+    start: u32,
+    length: u32,
+    body: u32,
+    response: bool,
+}
+
+impl Remembered {
+    fn bytes_of(&self, number: u32) -> Option<&[u8]> {
+        let message = self.messages.get(number as usize)?;
+        let start = message.start as usize;
+        self.bytes.get(start..start + message.length as usize)
+    }
+
+    #[inline]
+    fn find(&self, hash: u64, rest: &[u8]) -> Option<(u32, bool)> {
+        let found = self.table.find(hash, |&at| self.bytes_of(at) == Some(rest))?;
+        self.messages.get(*found as usize).map(|message| (message.body, message.response))
+    }
+
+    fn insert(&mut self, hash: u64, rest: &[u8], body: u32, response: bool) {
+        if self.bytes.len() + rest.len() > MOST_REMEMBERED {
+            self.bytes.clear();
+            self.messages.clear();
+            self.table.clear();
+        }
+        let (start, length) = (number(self.bytes.len()), number(rest.len()));
+        let new = number(self.messages.len());
+        self.bytes.extend_from_slice(rest);
+        self.messages.push(RememberedMessage { start, length, body, response });
+        let mut table = std::mem::take(&mut self.table);
+        table.insert_unique(hash, new, |&at| self.seed.hash_one(self.bytes_of(at).unwrap_or_default()));
+        self.table = table;
+    }
+}
+
 /// A message without its identifier, names and addresses by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Body {
@@ -282,6 +333,7 @@ pub struct DnsLog {
     addresses: Addresses,
     bodies: Bodies,
     entries: Vec<Entry>,
+    remembered: Remembered,
     /// The message at hand, and its words: reused.
     body: Body,
     words: Vec<u8>,
@@ -299,6 +351,16 @@ impl DnsLog {
         transport: Transport,
     ) -> Option<bool> {
         let ends = |response| if response { (dst, src) } else { (src, dst) };
+        let (id, rest) = bytes.split_first_chunk()?;
+        let hash = self.remembered.seed.hash_one(rest);
+        if let Some((body, response)) = self.remembered.find(hash, rest) {
+            let (client, resolver) = ends(response);
+            if !dns::is_dns_port(resolver.port) {
+                return None;
+            }
+            self.enter(point, client, resolver, transport, u16::from_be_bytes(*id), body);
+            return Some(response);
+        }
         self.body.clear();
         if let Some(plain) = plain::read(bytes, &mut Keeper { log: self }) {
             let (client, resolver) = ends(plain.response);
@@ -306,7 +368,9 @@ impl DnsLog {
                 return None;
             }
             self.take_plain(&plain);
-            self.keep(point, client, resolver, transport, plain.id);
+            let body = self.keep_body();
+            self.remembered.insert(hash, rest, body, plain.response);
+            self.enter(point, client, resolver, transport, plain.id, body);
             return Some(plain.response);
         }
         let message = dns::parse_any(bytes)?;
@@ -344,27 +408,33 @@ impl DnsLog {
         }
         body.ttls.extend_from_slice(&message.ttls);
         body.hints.extend(message.svcb_hints.iter().map(|ip| addresses.intern(*ip)));
+        let body = self.keep_body();
         let DnsObservation { point, client, resolver, transport, .. } = observation;
-        self.keep(point, client, resolver, transport, observation.message.id);
+        self.enter(point, client, resolver, transport, observation.message.id, body);
     }
 
-    /// Keeps the message at hand.
-    fn keep(
+    /// Keeps what the message at hand says.
+    fn keep_body(&mut self) -> u32 {
+        self.body.write(&mut self.words);
+        self.bodies.intern(&self.words)
+    }
+
+    fn enter(
         &mut self,
         point: FramePoint,
         client: Endpoint,
         resolver: Endpoint,
         transport: Transport,
         id: u16,
+        body: u32,
     ) {
-        self.body.write(&mut self.words);
         self.entries.push(Entry {
             time: point.time,
             frame: point.frame,
             capture: point.capture,
             client: self.addresses.intern(client.ip),
             resolver: self.addresses.intern(resolver.ip),
-            body: self.bodies.intern(&self.words),
+            body,
             client_port: client.port,
             resolver_port: resolver.port,
             id,
@@ -427,6 +497,8 @@ impl DnsLog {
 
     /// Puts the messages in the order of their frames; messages of one frame stay in the order in which they were kept.
     pub fn sort(&mut self) {
+        // Where messages are put in order, no more are to be read.
+        self.remembered = Remembered::default();
         self.entries.sort_by_key(Entry::point);
     }
 
