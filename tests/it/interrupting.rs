@@ -135,7 +135,7 @@ fn captures_that_were_not_begun_are_listed_and_without_a_terminal_nothing_is_dra
     let summary = place("the evidence is incomplete");
     let begun = place(&format!("reading was interrupted at frame {}", FRAMES + 1));
     let other = place("not read: reading was interrupted before it");
-    let findings = place("HIGH unexpected-traffic");
+    let findings = place("HIGH documented-blocked");
     assert!(summary < begun.min(other) && begun.max(other) < findings, "first what is missing: {report}");
 }
 
