@@ -27,10 +27,13 @@ pub(super) const MOST_ALIASES: usize = 64;
 /// Most chains that are joined for one answer. Resolver caches give one or two; the bound keeps hostile captures linear.
 pub(super) const MOST_JOINED: usize = 16;
 
-/// Most chains kept for one address and host, and readings given for one flow. Shared addresses of real hosts have a few;
+/// Most readings given for one flow. Shared addresses of real hosts have a few names, those of storage stamps some hundreds;
 /// without a bound each of a million flows would carry each of a million names. What is beyond is said by a reading
 /// without names, which no rule fits: so that dropping evidence never documents anything.
-const MOST_CHAINS: usize = 64;
+const MOST_CHAINS: usize = 1024;
+
+/// Most chains of one address and host that are searched for the name that a client wrote.
+const MOST_SEARCHED: usize = 1 << 14;
 
 /// Names that one message gives to its addresses: real chains have fewer than ten.
 const MOST_NAMES: usize = 64;
@@ -725,7 +728,7 @@ impl Ledger {
                         told.bits & bit(name) != 0 && self.chains.numbers(told.chain).contains(&name)
                     })
             };
-            let mut readings = self.read(chains.iter().filter(may_hold), &moment);
+            let mut readings = self.read(told.iter().take(MOST_SEARCHED).filter(may_hold), &moment);
             readings.retain(|reading| reading.names.contains(written));
             if !readings.is_empty() {
                 return (readings, true);
