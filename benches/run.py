@@ -583,7 +583,9 @@ class Bench:
         notes = ["Versions: " + ", ".join(f"{peer.name} {versions[peer.name]}" for peer in present) + "."] if present else []
         if heads:
             notes.append(f"Measured on the first {SLOW_PEER_PACKETS:,} packets, portproof likewise: {', '.join(sorted(heads))}.")
-        if missing:
+        if self.options.peers == "none":
+            notes.append("Other tools were left out (`--peers none`).")
+        elif missing:
             notes.append("Not installed, so not measured: " + ", ".join(missing) + ".")
         self.section(
             f"One thread: CPU of portproof over CPU of the other{self.note()}",
