@@ -138,6 +138,9 @@ pub(super) struct AuditArgs {
     /// Captures read at the same time [default: one for each processor]
     #[arg(long, short, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
+    /// Further UDP port of VXLAN, beside 4789 and 8472; may be given several times
+    #[arg(long, value_name = "PORT")]
+    pub(super) vxlan_port: Vec<u16>,
     /// Memory to stay within, such as 512MiB or 2GiB: conversations beyond it wait in a temporary file [default: a quarter
     /// of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = size)]
@@ -169,6 +172,9 @@ pub(super) struct ExtractArgs {
     /// Captures read at the same time [default: one for each processor]
     #[arg(long, short, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
+    /// Further UDP port of VXLAN, beside 4789 and 8472; may be given several times
+    #[arg(long, value_name = "PORT")]
+    pub(super) vxlan_port: Vec<u16>,
     /// Memory to stay within, such as 512MiB or 2GiB: conversations beyond it wait in a temporary file [default: a quarter
     /// of the machine's]
     #[arg(long, value_name = "SIZE", value_parser = size)]

@@ -8,6 +8,7 @@ use super::args::{
 use super::voice::say;
 use crate::audit::{Audit, Code, FailOn};
 use crate::capture::{Choice, FilterError};
+use crate::decode::DecodeOptions;
 use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
 use crate::pipeline::{Extract, ExtractOptions, Extracted};
 use crate::store::{self, Format};
@@ -85,7 +86,8 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
         );
     let options =
         ExtractOptions { digest: written_down, jobs: jobs(args.jobs), choice, ..ExtractOptions::default() };
-    let options = options.within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
+    let options = ExtractOptions { decode: tunnels(&args.vxlan_port), ..options }
+        .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
 }
@@ -118,6 +120,7 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
         jobs: jobs(args.jobs),
         keep_bytes: files.partial,
         choice,
+        decode: tunnels(&args.vxlan_port),
         ..ExtractOptions::default()
     };
     let options = options.within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
@@ -241,6 +244,13 @@ fn make_directory(output: &Output) -> Result<(), Refusal> {
 }
 
 /// One thread for each processor unless told otherwise.
+/// The ports of tunnels: those that IANA and Linux give, and what else was told.
+fn tunnels(vxlan: &[u16]) -> DecodeOptions {
+    let mut options = DecodeOptions::DEFAULT;
+    options.vxlan_ports.to_mut().extend(vxlan);
+    options
+}
+
 /// A quarter of the machine's memory, bytes; where that cannot be told, of 4 GiB.
 fn quarter_of_the_machine() -> usize {
     let told = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
@@ -282,6 +292,38 @@ mod tests {
 
     fn refused(arguments: &[&str]) -> String {
         planned(arguments).err().map(|refusal| refusal.lines.join("\n")).unwrap_or_default()
+    }
+
+    #[test]
+    fn tunnels_have_the_ports_that_are_told_beside_the_usual_ones() {
+        let site = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/site.toml");
+        for (more, ports) in [(&[][..], &[4789, 8472][..]), (&["--vxlan-port", "4700"], &[4789, 8472, 4700])]
+        {
+            let arguments = [&["audit", "x.pcap", "--site", site][..], more].concat();
+            match planned(&arguments) {
+                Ok(Plan::Audit { options, .. }) => assert_eq!(&*options.decode.vxlan_ports, ports),
+                other => panic!("{:?}", other.err().map(|refusal| refusal.lines)),
+            }
+        }
+    }
+
+    #[test]
+    fn a_memory_limit_bounds_open_conversations_and_is_written_as_people_do() {
+        let site = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/site.toml");
+        let capacity = |limit: &str, jobs: &str| {
+            let told = ["audit", "x.pcap", "--site", site, "--memory-limit", limit, "--jobs", jobs];
+            match planned(&told) {
+                Ok(Plan::Audit { options, .. }) => options.table_capacity,
+                other => panic!("{:?}", other.err().map(|refusal| refusal.lines)),
+            }
+        };
+        assert_eq!(capacity("4GiB", "1"), ExtractOptions::TABLE_CAPACITY);
+        assert_eq!(capacity("128MiB", "1"), capacity("134217728", "1"));
+        assert_eq!(capacity("128m", "1"), 2 * capacity("128MiB", "2"));
+        for wrong in ["1MiB", "much", "5parsec", "99999999999GiB", ""] {
+            let told = ["portproof", "audit", "x.pcap", "--site", site, "--memory-limit", wrong];
+            assert!(Args::try_parse_from(told).is_err(), "{wrong}");
+        }
     }
 
     #[test]

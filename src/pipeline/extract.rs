@@ -8,7 +8,9 @@ use crate::capture::{
     ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Compression, Digest, FileFormat,
     FrameProblem, Input, InputProblem, Intake, discover,
 };
-use crate::decode::{Decoded, Packet, Payload, Shortfall, SkipReason, decode, decode_datagram};
+use crate::decode::{
+    DecodeOptions, Decoded, Packet, Payload, Shortfall, SkipReason, decode_datagram, decode_with,
+};
 use crate::flow::{
     Budget, Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, Reassembly, TableOptions,
 };
@@ -35,6 +37,8 @@ pub struct ExtractOptions {
     pub keep_bytes: bool,
     /// Which frames count.
     pub choice: Choice,
+    /// The ports of tunnels.
+    pub decode: DecodeOptions,
     /// Who watches. Changes nothing unless reading is stopped.
     pub watch: Arc<Watch>,
 }
@@ -75,6 +79,7 @@ impl Default for ExtractOptions {
             budget: Arc::new(Budget::new(Self::PIECES_BYTES)),
             keep_bytes: false,
             choice: Choice::default(),
+            decode: DecodeOptions::DEFAULT,
             watch: Arc::default(),
         }
     }
@@ -188,7 +193,7 @@ pub fn extract(name: &str, mut reader: CaptureReader, options: &ExtractOptions) 
             count(&mut mapper.skipped, reason.as_str());
             continue;
         }
-        match decode(&frame) {
+        match decode_with(&frame, &options.decode) {
             Decoded::Skipped(reason) => mapper.skip(reason),
             Decoded::Packet(packet) => mapper.packet(&packet, frame.interface, point, frame.wire_len),
         }
