@@ -7,7 +7,7 @@ use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
 use portproof::audit::{Audit, CaptureSummary, EvidenceFrame};
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::capture::{CaptureReader, Digest};
-use portproof::flow::{PartialFlow, Pieces, stitch};
+use portproof::flow::{Budget, PartialFlow, Pieces, stitch};
 use portproof::matrix::{Matrix, Site};
 use portproof::model::{NANOS_PER_SECOND, Timestamp};
 use portproof::pipeline::{Extract, ExtractOptions, Extracted, Judged, extract, judge};
@@ -15,6 +15,7 @@ use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 const BEGIN: i64 = 1_767_600_000 * NANOS_PER_SECOND;
 const APPLIANCE: [u8; 4] = [10, 10, 1, 4];
@@ -446,4 +447,23 @@ fn a_udp_silence_ends_a_flow_in_whatever_order_its_sides_were_written() {
         [0..1, 1..3].map(|part| one_capture(&format!("part-{}", part.start), &frames[part], &options));
     assert_eq!(flows(vec![one_capture("whole", &frames, &options)]), 2);
     assert_eq!(flows(parts.into()), 2);
+}
+
+/// Twenty thousand exchanges, each cut in two since the table holds few, most of them put aside on disk.
+#[test]
+fn what_waits_in_a_temporary_file_changes_no_audit() {
+    let frames: Vec<(Timestamp, Vec<u8>)> = [true, false]
+        .into_iter()
+        .flat_map(|from_client| {
+            (0..20_000u16).map(move |n| {
+                let event = Event::Udp { server: 0, client_port: 20_000 + n, from_client };
+                let seconds = if from_client { 0 } else { 30 };
+                (Timestamp(BEGIN + seconds * 1_000_000_000 + i64::from(n) * 1_000_000), frame(&event, n))
+            })
+        })
+        .collect();
+    let aside =
+        ExtractOptions { table_capacity: 64, budget: Arc::new(Budget::new(0)), ..ExtractOptions::default() };
+    assert!(one_capture("whole", &frames, &aside).pieces.spilled_bytes() > 1_000_000);
+    assert_eq!(whole(&frames, &ExtractOptions::default()), whole(&frames, &aside));
 }
