@@ -106,6 +106,14 @@ fn an_interrupted_audit_tells_what_was_read_and_that_it_is_not_all() {
     assert!(input["sha256"].is_null(), "no digest of a part passes for that of the file");
     assert_eq!(audit["capture_quality"]["complete"], false);
     assert!(audit["findings"].as_array().is_some_and(|findings| !findings.is_empty()));
+
+    // Whoever reads the audit again is told the same.
+    let file = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("interrupted-audit.json");
+    fs::write(&file, &output.stdout).expect("a file");
+    let again = ended_while_read(start(&["report", file.to_str().expect("text")]));
+    let report = String::from_utf8(again.stdout).expect("text");
+    assert_eq!(again.status.code(), Some(3));
+    assert!(report.contains(&format!("reading was interrupted at frame {}", FRAMES + 1)), "{report}");
 }
 
 #[test]
