@@ -454,8 +454,7 @@ impl<'a> Classifier<'a> {
         let serves_time = |line: &BaselineLine, reading: &Reading| {
             let asks = |peer: &&BaselinePeer| matches!(peer, BaselinePeer::SiteTimeServers);
             line.peers.iter().filter(asks).any(|peer| {
-                let names: Vec<&DomainName> =
-                    reading.names.iter().filter(|name| owned(line, name)).collect();
+                let names: Vec<&DomainName> = reading.names.iter().filter(|name| owned(line, name)).collect();
                 peer.fits(self.site, around.to, &names)
             })
         };

@@ -155,15 +155,17 @@ impl<'j, 'a> Fits<'j, 'a> {
 
     fn names_fit(&self, ready: &Ready<'_>, reading: &Reading) -> bool {
         let (site, names) = (self.judge.site, &reading.names);
-        let mirrored = self.mirror
-            && self.ip.is_some_and(|ip| names.iter().any(|name| site.mirror_allows(name, ip)));
+        let mirrored =
+            self.mirror && self.ip.is_some_and(|ip| names.iter().any(|name| site.mirror_allows(name, ip)));
         // An address that holds a site role is identified: no rule by name fits it.
         if self.identified && !mirrored {
             return false;
         }
         match &ready.here.to {
             // Names inferred for a tag document no address outside its prefixes, but for a private endpoint.
-            To::Tag { .. } if !self.proxied && !self.ip.is_some_and(|ip| site.in_virtual_network(ip)) => false,
+            To::Tag { .. } if !self.proxied && !self.ip.is_some_and(|ip| site.in_virtual_network(ip)) => {
+                false
+            }
             _ => self.judge.names_in(ready, reading),
         }
     }
