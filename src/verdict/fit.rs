@@ -139,9 +139,19 @@ impl<'j, 'a> Fits<'j, 'a> {
         self.rules.iter().copied().filter(within).collect()
     }
 
-    /// Rules that some name of one chain fits.
-    pub(super) fn by_reading(&self, reading: &Reading) -> Vec<Ready<'a>> {
-        self.rules.iter().copied().filter(|ready| self.names_fit(ready, reading)).collect()
+    /// Rules that some name of some chain fits, in the order of the packs; and how many chains some rule fits.
+    pub(super) fn by_readings(&self, readings: &[Reading]) -> (Vec<Ready<'a>>, usize) {
+        let (mut fits, mut fitting) = (vec![false; self.rules.len()], 0);
+        for reading in readings {
+            let mut some = false;
+            for (ready, fits) in self.rules.iter().zip(&mut fits) {
+                let here = self.names_fit(ready, reading);
+                (*fits, some) = (*fits | here, some | here);
+            }
+            fitting += usize::from(some);
+        }
+        let union = self.rules.iter().zip(fits).filter(|&(_, fits)| fits).map(|(ready, _)| *ready);
+        (union.collect(), fitting)
     }
 
     /// Rules that every chain fits.
