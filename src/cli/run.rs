@@ -107,7 +107,11 @@ fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
         return Err(Refusal::of(lines.into_iter().chain([none]).collect()));
     }
     lines.iter().for_each(|line| say(line));
-    let problem = extracted.captures.iter().find_map(|capture| capture.pieces.spill_problem());
+    let mut problems = extracted.captures.iter().flat_map(|capture| {
+        let further = capture.further.iter().map(|further| &further.pieces);
+        std::iter::once(&capture.pieces).chain(further).filter_map(|pieces| pieces.spill_problem())
+    });
+    let problem = problems.next();
     if let Some(problem) = problem {
         say(&format!("no temporary file can be written ({problem}): what should wait there stays in memory"));
     }
@@ -136,7 +140,10 @@ fn audit(extracted: Extracted, policy: &Policy, output: &Output, progress: &Prog
     if !matches!(output.format, ReportFormat::Jsonl | ReportFormat::Csv) {
         render(&audit, &[], output)?;
     }
-    Ok(audit.exit_code(output.fail_on))
+    let code = audit.exit_code(output.fail_on);
+    // The program ends here, and what a million flows left takes a while to take apart.
+    std::mem::forget((audit, judging));
+    Ok(code)
 }
 
 /// Writes the files of `--out`.

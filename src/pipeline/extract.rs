@@ -51,10 +51,10 @@ impl ExtractOptions {
     /// often, which costs time only; more would keep a flood of lone SYNs in memory that no cache holds.
     pub const TABLE_CAPACITY: usize = 1 << 17;
 
-    /// Bytes of packed stretches that stay in memory unless told otherwise: 64 MiB, some 400,000 whole connections. More
+    /// Bytes of packed stretches that stay in memory unless told otherwise: 16 MiB, some 100,000 whole connections. More
     /// would make memory grow with the captures' length; what is beyond is written to a temporary file and read back once,
     /// which costs a few percent of an audit.
-    pub const PIECES_BYTES: usize = 64 << 20;
+    pub const PIECES_BYTES: usize = 16 << 20;
 
     /// Options that keep memory within `bytes`, as far as conversations are concerned: an eighth of it is for open ones, an
     /// eighth for those that wait. What remains is for the index of all of them, names and findings.

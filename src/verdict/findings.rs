@@ -5,9 +5,10 @@ use super::coverage::OutcomeSet;
 use super::row::{Differs, NameEvidenceSource};
 use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Grade, Missing, Party, Severity, Verdict};
 use crate::flow::{Flow, Outcome, capture_name};
-use crate::model::{DomainName, FramePoint, Timestamp, Transport};
+use crate::model::{CaptureId, DomainName, FramePoint, Timestamp, Transport};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,10 +33,10 @@ pub(super) struct Draft {
     host: Option<IpAddr>,
     pub finding: Finding,
     /// The first ones, each once; what is counted comes in order of time.
-    evidence: Vec<EvidenceFrame>,
+    evidence: Vec<Cited>,
     outcomes: OutcomeSet,
-    hosts: BTreeSet<IpAddr>,
-    last_host: Option<IpAddr>,
+    /// The destination's addresses.
+    hosts: Hosts,
     /// Flows whose details are in already.
     detailed: Vec<Detailed>,
     /// For the one that stands for all strangers beyond [`MOST_STRANGERS`].
@@ -44,6 +45,35 @@ pub(super) struct Draft {
     nameless: BTreeSet<IpAddr>,
     /// Whether its initiator holds no role.
     of_stranger: bool,
+}
+
+/// A frame that a finding cites.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Cited {
+    capture: CaptureId,
+    frame: u64,
+}
+
+/// Addresses, mostly one.
+#[derive(Default)]
+struct Hosts {
+    last: Option<IpAddr>,
+    /// All of them, once there are two.
+    all: BTreeSet<IpAddr>,
+}
+
+impl Hosts {
+    fn insert(&mut self, ip: IpAddr) {
+        match self.last.replace(ip) {
+            None => {}
+            Some(last) if last == ip => {}
+            Some(last) => self.all.extend([last, ip]),
+        }
+    }
+
+    fn add(&mut self, others: Hosts) {
+        others.last.into_iter().chain(others.all).for_each(|ip| self.insert(ip));
+    }
 }
 
 /// All that the details of a flow depend on.
@@ -252,8 +282,13 @@ impl<'a> Findings<'a> {
         });
         let frames = finding.evidence.clone();
         let (host, outcomes) = (finding.from.ip, finding.outcomes.clone());
-        let draft = self.draft(stem, host, || finding);
-        draft.cite(frames);
+        let draft = self.draft(stem, host, || Finding { evidence: Vec::new(), ..finding });
+        let evidence = &mut draft.finding.evidence;
+        for frame in frames {
+            if evidence.len() < Finding::MOST_EVIDENCE && !evidence.contains(&frame) {
+                evidence.push(frame);
+            }
+        }
         outcomes.into_iter().for_each(|outcome| draft.outcomes.insert(outcome));
     }
 
@@ -332,7 +367,7 @@ impl<'a> Findings<'a> {
             let hosts = std::mem::take(&mut draft.nameless);
             for why in hosts.iter().filter_map(|host| reasons.get(host)) {
                 draft.detail(why.clone());
-                draft.finding.remedy = HIDDEN_REMEDY.to_owned();
+                draft.finding.remedy = HIDDEN_REMEDY.into();
             }
         }
     }
@@ -378,7 +413,7 @@ impl<'a> Findings<'a> {
                 .then_with(|| a.to.name.cmp(&b.to.name))
                 .then_with(|| (a.to.port, a.to.proto, &a.rules).cmp(&(b.to.port, b.to.proto, &b.rules)))
         });
-        drafts.into_iter().map(|draft| draft.finish(&rank)).collect()
+        drafts.into_iter().map(|draft| draft.finish(self.captures, &rank)).collect()
     }
 }
 
@@ -394,8 +429,7 @@ impl Draft {
             finding,
             evidence: Vec::new(),
             outcomes: OutcomeSet::default(),
-            hosts: BTreeSet::new(),
-            last_host: None,
+            hosts: Hosts::default(),
             detailed: Vec::new(),
             strangers: None,
             nameless: BTreeSet::new(),
@@ -409,9 +443,9 @@ impl Draft {
         finding.count += more.count;
         finding.first_ts = finding.first_ts.into_iter().chain(more.first_ts).min();
         finding.last_ts = finding.last_ts.into_iter().chain(more.last_ts).max();
-        self.cite(later.evidence);
+        self.cite_all(later.evidence);
         self.outcomes.merge(later.outcomes);
-        self.hosts.extend(later.hosts);
+        self.hosts.add(later.hosts);
         self.nameless.extend(later.nameless);
         while self.nameless.len() > MOST_NAMELESS {
             self.nameless.pop_last();
@@ -434,7 +468,7 @@ impl Draft {
             (self.finding.to, self.finding.display_filter) = (Party::default(), None);
             self.finding.title = " -> further destinations and ports".to_owned();
             self.finding.details.clear();
-            self.hosts.clear();
+            self.hosts = Hosts::default();
         }
         let mut strangers = Box::<Strangers>::default();
         self.host.map(|host| strangers.insert(host, true));
@@ -455,7 +489,11 @@ impl Draft {
     }
 
     /// The first ones stay: the bound is on what is kept while there may be millions of flows.
-    pub(super) fn cite(&mut self, frames: impl IntoIterator<Item = EvidenceFrame>) {
+    pub(super) fn cite(&mut self, frames: impl IntoIterator<Item = FramePoint>) {
+        self.cite_all(frames.into_iter().map(|at| Cited { capture: at.capture, frame: at.frame }));
+    }
+
+    fn cite_all(&mut self, frames: impl IntoIterator<Item = Cited>) {
         for frame in frames {
             if !self.is_cited() && !self.evidence.contains(&frame) {
                 self.evidence.push(frame);
@@ -469,14 +507,19 @@ impl Draft {
         }
     }
 
-    fn finish(self, rank: &BTreeMap<&str, usize>) -> Finding {
+    fn finish(self, captures: &[Arc<str>], rank: &BTreeMap<&str, usize>) -> Finding {
         let mut finding = self.finding;
         finding.outcomes = self.outcomes.iter().collect();
-        finding.evidence = self.evidence;
+        let cited = self
+            .evidence
+            .into_iter()
+            .map(|at| EvidenceFrame { capture: capture_name(captures, at.capture), frame: at.frame });
+        // Some name their frames themselves.
+        finding.evidence.extend(cited);
         finding.evidence.sort_by_key(|at| (rank.get(&*at.capture).copied(), at.frame));
-        if self.hosts.len() > 1 {
-            let shown: Vec<String> = self.hosts.iter().take(8).map(ToString::to_string).collect();
-            let more = self.hosts.len() - shown.len();
+        if self.hosts.all.len() > 1 {
+            let shown: Vec<String> = self.hosts.all.iter().take(8).map(ToString::to_string).collect();
+            let more = self.hosts.all.len() - shown.len();
             let tail = if more == 0 { String::new() } else { format!(" and {more} more") };
             finding.details.push(format!("addresses: {}{tail}", shown.join(", ")));
         }
@@ -579,7 +622,6 @@ pub(super) fn of_flow(
                 stem
             }
         };
-        let captures = findings.captures;
         let make = || new_finding(code, severity, judged);
         let stranger = ruling.from_roles.is_empty();
         let (draft, share) = if stranger {
@@ -592,10 +634,9 @@ pub(super) fn of_flow(
             draft.finding.display_filter = Some(filter_to(flow, &address_filter(flow.to.ip)));
         }
         if !draft.is_cited() {
-            draft.cite(points_of(judged).into_iter().map(|point| frame(captures, point)));
+            draft.cite(points_of(judged));
         }
-        if share != Share::Code && draft.last_host != Some(flow.to.ip) {
-            draft.last_host = Some(flow.to.ip);
+        if share != Share::Code {
             draft.hosts.insert(flow.to.ip);
         }
         draft.outcomes.insert(flow.outcome);
@@ -746,7 +787,7 @@ fn filter_to(flow: &Flow<'_>, to: &str) -> String {
     }
 }
 
-fn remedy(code: Code, judged: &Judged<'_>) -> String {
+fn remedy(code: Code, judged: &Judged<'_>) -> Cow<'static, str> {
     use crate::audit::Missing;
     let row = judged.ruling;
     match (code, row.missing, &row.nearest) {
@@ -764,8 +805,10 @@ fn remedy(code: Code, judged: &Judged<'_>) -> String {
         }
         (Code::UnexpectedTraffic | Code::UnexpectedAttempt, _, Some(nearest)) => match nearest.differs {
             Differs::Alias => "set aliases = true in the site file if this name may stand for the documented one".into(),
-            Differs::Condition => format!("switch the condition of {} on in the site file if it applies here", nearest.rule),
-            Differs::Page => format!("hold it against the page \"{}\", which is not loaded", nearest.rule),
+            Differs::Condition => {
+                format!("switch the condition of {} on in the site file if it applies here", nearest.rule).into()
+            }
+            Differs::Page => format!("hold it against the page \"{}\", which is not loaded", nearest.rule).into(),
             Differs::OsNoise => "the operating system does this: point it to servers of your own, or list it under [[accept]]".into(),
             _ => code.advice().into(),
         },
@@ -781,7 +824,7 @@ fn remedy(code: Code, judged: &Judged<'_>) -> String {
                 Outcome::ProxyDenied => "the proxy refuses it: see its rules and its credentials",
                 _ => "see the frames",
             };
-            format!("open what {rules} documents; {kind}")
+            format!("open what {rules} documents; {kind}").into()
         }
         _ => code.advice().into(),
     }
