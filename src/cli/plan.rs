@@ -86,7 +86,8 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
         );
     let options =
         ExtractOptions { digest: written_down, jobs: jobs(args.jobs), choice, ..ExtractOptions::default() };
-    let options = ExtractOptions { decode: tunnels(&args.vxlan_port), ..options }
+    let part_bytes = Some(ExtractOptions::PART_BYTES);
+    let options = ExtractOptions { decode: tunnels(&args.vxlan_port), part_bytes, ..options }
         .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
@@ -135,13 +136,22 @@ fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
     let captures: Vec<Extract> = rows
         .captures
         .into_iter()
-        .map(|capture| Extract { summary: capture.summary, pieces: capture.pieces, dns: capture.dns })
+        .map(|capture| Extract {
+            summary: capture.summary,
+            pieces: capture.pieces,
+            further: Vec::new(),
+            dns: capture.dns,
+        })
         .collect();
     if captures.is_empty() {
         return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
     }
     make_directory(&output)?;
-    Ok(Plan::Judge { extracted: Extracted { captures, unreadable: rows.unreadable }, policy, output })
+    Ok(Plan::Judge {
+        extracted: Extracted { captures, unreadable: rows.unreadable, ..Extracted::default() },
+        policy,
+        output,
+    })
 }
 
 fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {

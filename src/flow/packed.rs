@@ -470,32 +470,38 @@ impl Reader<'_> {
     }
 }
 
-/// Between whom a packed stretch is.
-pub(super) fn unpack_key(bytes: &[u8], hellos: &Hellos) -> Option<FlowKey> {
-    Reader { bytes, base: FramePoint::default(), hellos }.key().map(|(_, key)| key)
+/// Where packed stretches come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The capture of their points.
+    pub capture: CaptureId,
+    /// Frames of it before the one that they count from.
+    pub frames_before: u64,
 }
 
-/// Reads what [`pack`] wrote into `flow`, whatever that was; its points are of `capture`. On `None` it is of no use.
-pub(super) fn unpack(
-    bytes: &[u8],
-    hellos: &Hellos,
-    capture: CaptureId,
-    flow: &mut PartialFlow,
-) -> Option<()> {
-    unpacked(bytes, hellos, capture, flow).map(|_| ())
+impl From<CaptureId> for Origin {
+    fn from(capture: CaptureId) -> Self {
+        Origin { capture, frames_before: 0 }
+    }
+}
+
+/// Reads what [`pack`] wrote into `flow`, whatever that was. On `None` it is of no use.
+pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, origin: Origin, flow: &mut PartialFlow) -> Option<()> {
+    unpacked(bytes, hellos, origin, flow).map(|_| ())
 }
 
 /// As [`unpack`]; hands back the bytes after the stretch.
 fn unpacked<'b>(
     bytes: &'b [u8],
     hellos: &'b Hellos,
-    capture: CaptureId,
+    origin: Origin,
     flow: &mut PartialFlow,
 ) -> Option<&'b [u8]> {
+    let capture = origin.capture;
     let mut r = Reader { bytes, base: FramePoint { capture, ..FramePoint::default() }, hellos };
     let (flags, key) = r.key()?;
     r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
-    r.base.frame = r.number()?;
+    r.base.frame = r.number()?.checked_add(origin.frames_before)?;
     flow.clear(key);
     if flags & VLAN != 0 {
         flow.vlan = Some(r.u16()?);
@@ -565,7 +571,7 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<&'b [u
     if *version != ROW_VERSION {
         return Err(RowProblem::Version(*version));
     }
-    let rest = unpacked(bytes, &NO_HELLOS, CaptureId(0), flow);
+    let rest = unpacked(bytes, &NO_HELLOS, Origin::default(), flow);
     let broken = |why| Err(RowProblem::Broken(why));
     match rest {
         None => return broken("it ends too early, or names what is not in it"),

@@ -112,10 +112,12 @@ impl DnsRow<'_> {
 }
 
 /// One chain of names by which a host knew an address: the asked name first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Reading {
     /// The names; none where it stands for further chains that were too many to keep.
     pub names: Arc<[DomainName]>,
+    /// The number of these names in the ledger, if they have one: equal numbers are equal names.
+    pub chain: Option<ChainNumber>,
     /// The newest answer that gives this chain.
     pub point: FramePoint,
     /// Whether that answer's time to live had passed when the flow began.
@@ -127,6 +129,20 @@ pub struct Reading {
     /// Whether its message was salvaged.
     pub salvaged: bool,
 }
+
+impl PartialEq for Reading {
+    fn eq(&self, other: &Reading) -> bool {
+        let Reading { names, chain: _, point, expired, late, contested, salvaged } = self;
+        (names, point, expired, late) == (&other.names, &other.point, &other.expired, &other.late)
+            && (contested, salvaged) == (&other.contested, &other.salvaged)
+    }
+}
+
+impl Eq for Reading {}
+
+/// A chain of names of one ledger, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChainNumber(u32);
 
 /// All DNS evidence, by host. Messages, addresses and names go by their numbers in the log; each hash map is seeded, and
 /// none is walked.
@@ -743,7 +759,8 @@ impl Ledger {
             readings.truncate(MOST_CHAINS);
             let contested = readings.iter().all(|reading| reading.contested);
             let names: Arc<[DomainName]> = [].into();
-            readings.push(Reading { names, point, expired: false, late, contested, salvaged: false });
+            let (expired, salvaged) = (false, false);
+            readings.push(Reading { names, chain: None, point, expired, late, contested, salvaged });
         }
         (readings, false)
     }
@@ -809,7 +826,7 @@ impl Ledger {
             let expired = moment.time.since(point.time) > kept_nanos;
             // An uncontested answer of before is not touched by a newer contest.
             let contested = told.uncontested.is_none_or(|first| first > moment.end);
-            let mut add = |names: Arc<[DomainName]>| {
+            let mut add = |names: Arc<[DomainName]>, chain: Option<ChainNumber>| {
                 if joins {
                     if let Some(reading) = seen.get(&names).and_then(|&place| readings.get_mut(place)) {
                         reading.contested &= contested;
@@ -817,12 +834,12 @@ impl Ledger {
                     }
                     seen.insert(names.clone(), readings.len());
                 }
-                readings.push(Reading { names, point, expired, late, contested, salvaged });
+                readings.push(Reading { names, chain, point, expired, late, contested, salvaged });
             };
             if told.before == NONE {
-                add(self.chains.shared(told.chain));
+                add(self.chains.shared(told.chain), Some(ChainNumber(told.chain)));
             } else {
-                self.joined(told, at).into_iter().for_each(|names| add(names.into()));
+                self.joined(told, at).into_iter().for_each(|names| add(names.into(), None));
             }
         }
         readings

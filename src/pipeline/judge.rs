@@ -89,15 +89,30 @@ impl<'a> Reduction<'a> {
     }
 
     fn joined(extracted: Extracted, policy: Option<(&'a Matrix, &'a Site)>) -> io::Result<Self> {
-        let unreadable = extracted.unreadable.clone();
-        let mut joined = join(extracted)?;
+        let (unreadable, jobs) = (extracted.unreadable.clone(), extracted.jobs);
+        let mut joined = join(extracted);
         let host_of = |ip: IpAddr| policy.map_or(ip, |(_, site)| site.host_of(ip));
         let services = Services::default();
         let sight = HostSight::of_reached(joined.reached.iter().copied(), &host_of);
-        let order = joined.order(&|transport, port| is_service(policy, &services, transport, port))?;
+        let is_service = |transport, port| is_service(policy, &services, transport, port);
         let begin = joined.spans.range().map(|(first, _)| first);
         let trusted = |ip: IpAddr| policy.is_none_or(|(_, site)| site.is_resolver(ip));
-        let ledger = Ledger::new(std::mem::take(&mut joined.dns), &host_of, &trusted, begin);
+        let ledger_of = |dns| Ledger::new(dns, &host_of, &trusted, begin);
+        let (ledger, order) = if jobs > 1 && !joined.holds_dns_over_tcp() {
+            // Names and flows do not wait for each other, unless messages stand in flows.
+            let dns = std::mem::take(&mut joined.dns);
+            std::thread::scope(|scope| {
+                let names = scope.spawn(|| ledger_of(dns));
+                let order = joined.stitch(jobs).and_then(|()| joined.order(&is_service));
+                let failed = |_| io::Error::other("the thread that puts names in order failed");
+                names.join().map_err(failed).and_then(|names| Ok((names, order?)))
+            })?
+        } else {
+            joined.stitch(jobs)?;
+            joined.dns_over_tcp()?;
+            let order = joined.order(&is_service)?;
+            (ledger_of(std::mem::take(&mut joined.dns)), order)
+        };
         let (inputs, watch) = (OnceCell::new(), Arc::default());
         Ok(Reduction { joined, order, sight, ledger, unreadable, policy, services, inputs, watch })
     }

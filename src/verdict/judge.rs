@@ -387,7 +387,7 @@ fn accepted(
     }
     let accepted = [NameEvidenceSource::Dns, NameEvidenceSource::Proxy];
     let names = ruling.names.iter().filter(|name| accepted.contains(&name.source));
-    let names: Vec<&DomainName> = names.flat_map(|name| &name.chain).collect();
+    let names: Vec<&DomainName> = names.flat_map(|name| &*name.chain).collect();
     // What the client asked its proxy for replaces the destination.
     let (to, port) = match &ruling.target {
         Some(target) => (target.ip, target.port),

@@ -12,6 +12,7 @@ mod fit;
 mod index;
 mod intermittent;
 mod judge;
+mod matches;
 mod memo;
 mod resolving;
 mod row;

@@ -278,7 +278,7 @@ fn one_capture(name: &str, frames: &[(Timestamp, Vec<u8>)], options: &ExtractOpt
 fn audit(captures: Vec<Extract>) -> Judged {
     let matrix = Matrix::builtin();
     let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
-    judge(Extracted { captures, unreadable: Vec::new() }, &matrix, &site).unwrap()
+    judge(Extracted { captures, ..Extracted::default() }, &matrix, &site).unwrap()
 }
 
 /// Everything that an audit says but its inputs, with frames counted over all captures.
