@@ -196,6 +196,10 @@ pub(super) struct JudgeArgs {
     pub(super) policy: PolicyArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+    /// Memory to stay within, such as 512MiB or 2GiB: rows beyond it wait in a temporary file [default: a quarter of the
+    /// machine's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) memory_limit: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -131,12 +131,14 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
 fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
     let policy = Box::new(policy(args.policy)?);
-    let captures = store::read_partial(&args.flows, &args.names, &args.summary)?;
-    let captures: Vec<Extract> = captures
+    let options = ExtractOptions::default().within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
+    let rows = store::read_partial(&args.flows, &args.names, &args.summary, &options.budget)?;
+    let captures: Vec<Extract> = rows
+        .captures
         .into_iter()
         .map(|capture| Extract {
             summary: capture.summary,
-            pieces: capture.pieces.into_iter().collect(),
+            pieces: capture.pieces,
             further: Vec::new(),
             dns: capture.dns,
         })
@@ -145,7 +147,11 @@ fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
         return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
     }
     make_directory(&output)?;
-    Ok(Plan::Judge { extracted: Extracted { captures, ..Extracted::default() }, policy, output })
+    Ok(Plan::Judge {
+        extracted: Extracted { captures, unreadable: rows.unreadable, ..Extracted::default() },
+        policy,
+        output,
+    })
 }
 
 fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {

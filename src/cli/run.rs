@@ -35,6 +35,7 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             Ok(code)
         }
         Plan::Judge { extracted, policy, output } => {
+            told_unreadable(&extracted)?;
             let code = audit(extracted, &policy, &output, progress)?;
             progress.done();
             Ok(code)

@@ -85,7 +85,7 @@ pub(super) struct Classifier<'a> {
     pub(super) site: &'a Site,
     pub(super) surveyor: Surveyor<'a>,
     pub(super) index: RuleIndex<'a>,
-    /// Of each rule, and of each line of the baseline twice: at an address of the storage service, and elsewhere.
+    /// Of each destination of rules, and of each line of the baseline twice: at an address of the storage service, and elsewhere.
     pub(super) matches: Matches,
     lines: BaselineIndex,
 }
@@ -95,7 +95,7 @@ impl<'a> Classifier<'a> {
     pub(super) fn new(matrix: &'a Matrix, site: &'a Site, ledger: &'a Ledger) -> Self {
         let surveyor = Surveyor::new(matrix, site, ledger, matrix.role(HTTP_PROXY_ROLE));
         let index = RuleIndex::new(matrix, site);
-        let matches = Matches::new(index.all().len() + 2 * matrix.baseline().len());
+        let matches = Matches::new(index.places() + 2 * matrix.baseline().len());
         Classifier { matrix, site, surveyor, index, matches, lines: BaselineIndex::default() }
     }
 
@@ -439,7 +439,7 @@ impl<'a> Classifier<'a> {
                 || line.names.iter().any(|pattern| pattern.is_exact() && pattern.matches(name))
         };
         let named = |place: usize, line: &BaselineLine, reading: &Reading| {
-            let question = self.rules().len() + 2 * place + usize::from(at_storage);
+            let question = self.index.places() + 2 * place + usize::from(at_storage);
             let fits = |name: &&DomainName| line.names.iter().any(|pattern| pattern.matches(name));
             self.matches.holds(reading, question, || {
                 reading.names.iter().filter(|name| owned(line, name)).any(|name| fits(&name))
@@ -480,29 +480,33 @@ impl<'a> Classifier<'a> {
     ) -> Option<Nearest> {
         let from_roles = around.from.roles;
         let near = |ready: &Ready<'_>, differs| Some(Nearest { rule: ready.rule.id.to_string(), differs });
-        let reaches = |ready: &Ready<'_>| fits.destination_fits(ready, dest, &evidence.readings);
+        // Found once for each destination.
+        let known: RefCell<HashMap<usize, bool, RandomState>> = RefCell::default();
+        let reaches = |ready: &Ready<'_>| {
+            let find = || fits.destination_fits(ready, dest, &evidence.readings);
+            *known.borrow_mut().entry(ready.place).or_insert_with(find)
+        };
         let port_fits = |ready: &Ready<'_>| ready.rule.carries(around.proto, dest.port);
         let on = |ready: &Ready<'_>| ready.here.state.applies();
-        let is_page = |ready: &&Ready<'_>| !ready.rule.is_alias();
+        let is_page = |ready: &Ready<'_>| !ready.rule.is_alias();
         let of_role = self.index.of(from_roles);
-        let page = || of_role.iter().filter(is_page);
-        let alias_off = |ready: &&Ready<'_>| ready.here.state == RuleState::AliasOff;
-        if let Some(ready) = of_role.iter().filter(alias_off).find(|r| port_fits(r) && reaches(r)) {
+        let alias_off = |ready: &Ready<'_>| ready.here.state == RuleState::AliasOff;
+        if let Some(ready) = of_role.first(reaches, |r| alias_off(r) && port_fits(r)) {
             return near(ready, Differs::Alias);
         }
-        let off = |ready: &&Ready<'_>| matches!(ready.here.state, RuleState::Off { .. });
-        if let Some(ready) = page().filter(off).find(|r| port_fits(r) && reaches(r)) {
+        let off = |ready: &Ready<'_>| matches!(ready.here.state, RuleState::Off { .. });
+        if let Some(ready) = of_role.first(reaches, |r| off(r) && is_page(r) && port_fits(r)) {
             return near(ready, Differs::Condition);
         }
-        if let Some(ready) = page().find(|r| on(r) && !port_fits(r) && reaches(r)) {
+        if let Some(ready) = of_role.first(reaches, |r| on(r) && is_page(r) && !port_fits(r)) {
             return near(ready, Differs::Port);
         }
         // The same conversation the other way round.
-        let back = |ready: &&Ready<'_>| {
+        let back = |ready: &Ready<'_>| {
             let by_initiator = around.reversed_by == Some(ready.order);
             ready.leads_to(from_roles) && (by_initiator || ready.rule.carries(around.proto, around.port))
         };
-        if let Some(ready) = self.index.of(to_roles).iter().find(back) {
+        if let Some(ready) = self.index.of(to_roles).first(|r| r.is_at(from_roles), back) {
             return near(ready, Differs::Direction);
         }
         for (class, differs) in [
@@ -513,9 +517,9 @@ impl<'a> Classifier<'a> {
                 return Some(Nearest { rule, differs });
             }
         }
-        let of_others = |ready: &&Ready<'_>| !from_roles.contains(ready.here.from);
+        let of_others = |ready: &Ready<'_>| !from_roles.contains(ready.here.from);
         let on_port = self.index.on(around.proto, dest.port);
-        if let Some(ready) = on_port.iter().filter(is_page).filter(of_others).find(|r| on(r) && reaches(r)) {
+        if let Some(ready) = on_port.first(reaches, |r| is_page(r) && of_others(r) && on(r)) {
             return near(ready, Differs::Role);
         }
         let covered = from_roles.union(to_roles);
@@ -523,7 +527,7 @@ impl<'a> Classifier<'a> {
         {
             return Some(Nearest { rule: page, differs: Differs::Page });
         }
-        if let Some(ready) = page().find(|r| on(r) && port_fits(r)) {
+        if let Some(ready) = fits.rules().iter().find(|ready| is_page(ready)) {
             return near(ready, Differs::Name);
         }
         let noise = self.baseline(around, evidence, |line| line == BaselineClass::Noise)?;

@@ -24,6 +24,8 @@ pub(super) struct Ready<'a> {
     pub order: usize,
     pub rule: &'a Rule,
     pub here: &'a RuleHere,
+    /// The number of its destination: equal for rules that lead to the same.
+    pub place: usize,
 }
 
 impl Ready<'_> {
@@ -48,10 +50,13 @@ impl Ready<'_> {
 
     /// Whether it applies here, stands on the page, and leads to one of these roles.
     pub(super) fn leads_to(&self, roles: RoleSet) -> bool {
+        self.is_at(roles) && self.here.state.applies() && !self.rule.is_alias()
+    }
+
+    /// Whether its destination is one of these roles.
+    pub(super) fn is_at(&self, roles: RoleSet) -> bool {
         match self.here.to {
-            To::Role(role) | To::SiteDefined { role, .. } => {
-                self.here.state.applies() && !self.rule.is_alias() && roles.contains(role)
-            }
+            To::Role(role) | To::SiteDefined { role, .. } => roles.contains(role),
             To::Names { .. } | To::Tag { .. } | To::VirtualNetwork => false,
         }
     }
@@ -110,7 +115,7 @@ impl<'j, 'a> Fits<'j, 'a> {
     /// Rules that the address alone fits, with the grade.
     pub(super) fn by_address(&self, ip: Option<IpAddr>) -> Vec<(Ready<'a>, Grade)> {
         let Some(ip) = ip else { return Vec::new() };
-        self.rules.iter().filter_map(|ready| Some((*ready, self.address_fits(ready, ip)?))).collect()
+        self.rules.leading(|ready| self.address_fits(ready, ip))
     }
 
     fn address_fits(&self, ready: &Ready<'_>, ip: IpAddr) -> Option<Grade> {
@@ -136,22 +141,21 @@ impl<'j, 'a> Fits<'j, 'a> {
             }
             _ => false,
         };
-        self.rules.iter().copied().filter(within).collect()
+        self.leading(within)
     }
 
     /// Rules that some name of some chain fits, in the order of the packs; and how many chains some rule fits.
     pub(super) fn by_readings(&self, readings: &[Reading]) -> (Vec<Ready<'a>>, usize) {
-        let (mut fits, mut fitting) = (vec![false; self.rules.len()], 0);
+        let (mut places, mut fitting) = (vec![false; self.rules.places().count()], 0);
         for reading in readings {
             let mut some = false;
-            for (ready, fits) in self.rules.iter().zip(&mut fits) {
+            for (ready, fits) in self.rules.places().zip(&mut places) {
                 let here = self.names_fit(ready, reading);
                 (*fits, some) = (*fits | here, some | here);
             }
             fitting += usize::from(some);
         }
-        let union = self.rules.iter().zip(fits).filter(|&(_, fits)| fits).map(|(ready, _)| *ready);
-        (union.collect(), fitting)
+        (self.rules.of_places(&places), fitting)
     }
 
     /// Rules that every chain fits.
@@ -160,7 +164,18 @@ impl<'j, 'a> Fits<'j, 'a> {
             return Vec::new();
         }
         let fits = |ready: &Ready<'_>| readings.iter().all(|reading| self.names_fit(ready, reading));
-        self.rules.iter().copied().filter(fits).collect()
+        self.leading(fits)
+    }
+
+    /// The rules that lead where `fits` says yes.
+    fn leading(&self, fits: impl Fn(&Ready<'a>) -> bool) -> Vec<Ready<'a>> {
+        let found = self.rules.leading(|ready| fits(ready).then_some(()));
+        found.into_iter().map(|(ready, ())| ready).collect()
+    }
+
+    /// All of them, in the order of the packs.
+    pub(super) fn rules(&self) -> &[Ready<'a>] {
+        &self.rules
     }
 
     fn names_fit(&self, ready: &Ready<'_>, reading: &Reading) -> bool {
@@ -200,7 +215,7 @@ impl<'j, 'a> Fits<'j, 'a> {
             To::Tag { names, .. } => self.proxied && !names.is_empty(),
             To::VirtualNetwork => false,
         };
-        self.rules.iter().copied().filter(could).collect()
+        self.leading(could)
     }
 
     /// A name that the pack itself gives (as name, behind a tag, for a product), at an address of one's own, which neither
@@ -210,7 +225,7 @@ impl<'j, 'a> Fits<'j, 'a> {
         if names.iter().any(|name| site.mirror_allows(name, ip)) {
             return None;
         }
-        self.rules.iter().find_map(|ready| {
+        self.rules.places().find_map(|ready| {
             let (patterns, zones): (&[DomainPattern], &[Zone]) = match &ready.here.to {
                 To::Names { names, zones, .. } | To::Tag { names, zones, .. } => (names, zones),
                 To::Role(_) | To::SiteDefined { .. } | To::VirtualNetwork => return None,
@@ -238,7 +253,7 @@ impl Classifier<'_> {
     pub(super) fn names_in(&self, ready: &Ready<'_>, reading: &Reading) -> bool {
         let names = &reading.names;
         let of_role = |role: RoleIdx| self.site.role_names(role).iter().any(|own| names.contains(own));
-        self.matches.holds(reading, ready.order, || match &ready.here.to {
+        self.matches.holds(reading, ready.place, || match &ready.here.to {
             To::Names { names: patterns, .. } | To::Tag { names: patterns, .. } => any_match(patterns, names),
             To::Role(role) => of_role(*role),
             To::SiteDefined { role, names: patterns } => of_role(*role) || any_match(patterns, names),
@@ -258,8 +273,8 @@ pub(super) fn naming<'a>(judge: &Classifier<'a>, from: RoleSet, name: &DomainNam
         }
         To::VirtualNetwork => false,
     };
-    let of_role = judge.index.of(from);
-    of_role.iter().copied().filter(|ready| ready.here.state.applies() && fits(ready)).collect()
+    let named = judge.index.of(from).leading(|ready| fits(ready).then_some(()));
+    named.into_iter().map(|(ready, ())| ready).filter(|ready| ready.here.state.applies()).collect()
 }
 
 pub(super) fn any_match(patterns: &[DomainPattern], names: &[DomainName]) -> bool {

@@ -119,25 +119,45 @@ impl Intermittence {
 
     /// The findings. Rules that the very same flows fit are told in one: those that stand in the same sets.
     pub(super) fn finish(self, classifier: &Classifier<'_>, findings: &mut Findings<'_>) {
-        let mut sets_of: BTreeMap<(IpAddr, usize), Vec<usize>> = BTreeMap::new();
-        for &(host, set) in self.attempts.keys() {
-            for &rule in self.sets.get(set).into_iter().flatten() {
-                sets_of.entry((host, rule)).or_default().push(set);
+        // Rules that stand in the same sets do so for every host: they are looked at together.
+        let mut sets_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (set, rules) in self.sets.iter().enumerate() {
+            for &rule in rules {
+                sets_of.entry(rule).or_default().push(set);
             }
         }
-        let mut groups: BTreeMap<(IpAddr, Vec<usize>), Vec<String>> = BTreeMap::new();
-        for ((host, rule), mut sets) in sets_of {
-            sets.sort_unstable();
-            let id = classifier.rules().get(rule).map(|ready| ready.rule.id.to_string());
-            groups.entry((host, sets)).or_default().extend(id);
+        let mut kinds: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+        for (rule, sets) in sets_of {
+            kinds.entry(sets).or_default().push(rule);
         }
-        for ((host, sets), mut rules) in groups {
-            rules.sort_unstable();
+        let mut kinds_in: Vec<Vec<usize>> = vec![Vec::new(); self.sets.len()];
+        for (kind, sets) in kinds.keys().enumerate() {
+            for &set in sets {
+                kinds_in[set].push(kind);
+            }
+        }
+        let kinds: Vec<Vec<usize>> = kinds.into_values().collect();
+        let mut sets_of: BTreeMap<(IpAddr, usize), Vec<usize>> = BTreeMap::new();
+        for &(host, set) in self.attempts.keys() {
+            for &kind in kinds_in.get(set).into_iter().flatten() {
+                sets_of.entry((host, kind)).or_default().push(set);
+            }
+        }
+        let mut groups: BTreeMap<(IpAddr, Vec<usize>), Vec<usize>> = BTreeMap::new();
+        for ((host, kind), mut sets) in sets_of {
+            sets.sort_unstable();
+            groups.entry((host, sets)).or_default().push(kind);
+        }
+        for ((host, sets), of) in groups {
             let mut all = Attempts::default();
             for attempts in sets.into_iter().filter_map(|set| self.attempts.get(&(host, set))) {
                 all.add(attempts);
             }
             let (Some(worked), Some(blocked)) = (&all.first_worked, &all.first_blocked) else { continue };
+            let rules = of.iter().filter_map(|&kind| kinds.get(kind)).flatten();
+            let rules = rules.filter_map(|&rule| classifier.rules().get(rule));
+            let mut rules: Vec<String> = rules.map(|ready| ready.rule.id.to_string()).collect();
+            rules.sort_unstable();
             let to = rules.first().map_or("", |rule| classifier.rule_title(rule));
             let roles = classifier.role_words(blocked.from_roles);
             let title = format!(

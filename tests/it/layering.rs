@@ -57,6 +57,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("prefix_trie",              &["matrix"]),
     ("toml",                     &["matrix"]),
     ("polars",                   &["store"]),
+    ("polars_arrow",             &["store"]),
+    ("data_encoding",            &["store"]),
     ("serde_json",               &["matrix", "audit", "store", "report", "pipeline", "cli"]),
     ("askama",                   &["report"]),
     ("csv",                      &["report"]),
