@@ -10,7 +10,7 @@ use crate::audit::{Audit, Code, FailOn};
 use crate::capture::{Choice, FilterError};
 use crate::decode::DecodeOptions;
 use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
-use crate::pipeline::{Extract, ExtractOptions, Extracted};
+use crate::pipeline::ExtractOptions;
 use crate::store::{self, Format};
 use std::fs;
 use std::num::NonZeroUsize;
@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 pub(super) enum Plan {
     Audit { captures: Vec<String>, options: ExtractOptions, policy: Box<Policy>, output: Output },
     Extract { captures: Vec<String>, options: ExtractOptions, files: ExtractFiles },
-    Judge { extracted: Extracted, policy: Box<Policy>, output: Output },
+    Judge { rows: PartialRows, policy: Box<Policy>, output: Output },
     Report { audit: Box<Audit>, rows: Option<String>, output: Output },
     RulesList(Matrix),
     RulesShow { matrix: Matrix, ids: Vec<String> },
@@ -44,6 +44,14 @@ pub(super) struct Output {
     pub(super) format: ReportFormat,
     pub(super) fail_on: FailOn,
     pub(super) color: Color,
+}
+
+/// Files of rows that `extract --partial` wrote, and of its tallies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct PartialRows {
+    pub(super) flows: Vec<String>,
+    pub(super) names: Vec<String>,
+    pub(super) summary: Vec<String>,
 }
 
 /// Where extracted rows go.
@@ -130,20 +138,9 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
 fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
     let policy = Box::new(policy(args.policy)?);
-    let captures = store::read_partial(&args.flows, &args.names, &args.summary)?;
-    let captures: Vec<Extract> = captures
-        .into_iter()
-        .map(|capture| Extract {
-            summary: capture.summary,
-            pieces: capture.pieces.into_iter().collect(),
-            dns: capture.dns,
-        })
-        .collect();
-    if captures.is_empty() {
-        return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
-    }
     make_directory(&output)?;
-    Ok(Plan::Judge { extracted: Extracted { captures, unreadable: Vec::new() }, policy, output })
+    let rows = PartialRows { flows: args.flows, names: args.names, summary: args.summary };
+    Ok(Plan::Judge { rows, policy, output })
 }
 
 fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {

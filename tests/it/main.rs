@@ -4,6 +4,8 @@ mod capture_damage;
 mod captures;
 mod casebook;
 mod choosing;
+#[cfg(target_os = "linux")]
+mod confining;
 mod fuzzed;
 mod glossary;
 mod golden;
