@@ -11,6 +11,8 @@ mod glossary;
 mod golden;
 #[cfg(unix)]
 mod interrupting;
+#[cfg(target_os = "linux")]
+mod lab;
 mod laws;
 mod layering;
 mod reports;
