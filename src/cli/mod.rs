@@ -78,7 +78,7 @@ mod tests {
 
     fn exit_code(arguments: &[&str]) -> u8 {
         // Confinement is for good, and other tests run in this process.
-        let all = std::iter::once("portproof").chain(arguments.iter().copied()).chain(["--no-sandbox"]);
+        let all = ["portproof", "--no-sandbox"].into_iter().chain(arguments.iter().copied());
         main(all.map(OsString::from))
     }
 

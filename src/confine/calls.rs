@@ -69,7 +69,7 @@ const ALLOWED_LIVE_HERE: &[i64] = &[];
 /// What is refused in so many words; all others answer as if there were no such call.
 #[rustfmt::skip]
 const REFUSED: &[i64] = &[
-    libc::SYS_socket, libc::SYS_connect, libc::SYS_listen, libc::SYS_sendmsg, libc::SYS_sendmmsg,
+    libc::SYS_connect, libc::SYS_listen, libc::SYS_sendmsg, libc::SYS_sendmmsg,
     libc::SYS_execve, libc::SYS_execveat, libc::SYS_ptrace, libc::SYS_process_vm_readv, libc::SYS_process_vm_writev,
     libc::SYS_kill, libc::SYS_tkill, libc::SYS_pidfd_open, libc::SYS_pidfd_send_signal, libc::SYS_unshare, libc::SYS_setns,
     libc::SYS_mount, libc::SYS_umount2, libc::SYS_chroot, libc::SYS_pivot_root, libc::SYS_bpf, libc::SYS_perf_event_open,
@@ -79,8 +79,9 @@ const REFUSED: &[i64] = &[
 ];
 /// Refused by the second filter though the first allows it: no more filters.
 const LAST: &[i64] = &[libc::SYS_seccomp];
-/// Refused in so many words where nothing is live, conditional or allowed otherwise.
-const REFUSED_OFFLINE: &[i64] = &[
+/// Refused in so many words where nothing is live; else allowed, or under conditions.
+const REFUSED_UNLESS_LIVE: &[i64] = &[
+    libc::SYS_socket,
     libc::SYS_bind,
     libc::SYS_accept,
     libc::SYS_accept4,
@@ -105,6 +106,9 @@ const FIONBIO: u64 = 0x5421;
 const FIONCLEX: u64 = 0x5450;
 const FIOCLEX: u64 = 0x5451;
 
+/// What libpcap asks of a device that it opens (netdevice(7)): flags, address, MTU, number, offloads. Nothing is set.
+const IOCTLS_OF_OPENING: &[u64] = &[0x8910, 0x8912, 0x8913, 0x8921, 0x8927, 0x8933, 0x8946];
+
 /// The filters, in the order in which they are to be installed. Of two that refuse, the answer is the later one's.
 ///
 /// # Errors
@@ -119,13 +123,10 @@ pub(super) fn filters(live: Option<&Live>) -> Result<[BpfProgram; 2], String> {
         filter.try_into().map_err(|error: seccompiler::BackendError| told(&error))
     };
     let errno = |number: i32| SeccompAction::Errno(number.unsigned_abs());
-    let refused = REFUSED.iter().chain(REFUSED_HERE).chain(LAST).chain(if live.is_none() {
-        REFUSED_OFFLINE
-    } else {
-        &[]
-    });
-    let refused = refused.map(|&call| (call, Vec::new())).collect();
     let allowed = allowed(live).map_err(|error| told(&error))?;
+    let refused = REFUSED.iter().chain(REFUSED_HERE).chain(REFUSED_UNLESS_LIVE);
+    let refused = refused.filter(|call| !allowed.contains_key(call)).chain(LAST);
+    let refused = refused.map(|&call| (call, Vec::new())).collect();
     Ok([
         made(allowed, errno(libc::ENOSYS), SeccompAction::Allow)?,
         made(refused, SeccompAction::Allow, errno(libc::EPERM))?,
@@ -168,7 +169,9 @@ fn allowed(live: Option<&Live>) -> Result<Rules, seccompiler::BackendError> {
     rules.insert(libc::SYS_prlimit64, vec![SeccompRule::new(vec![long(2, SeccompCmpOp::Eq, 0)?])?]);
     // Signals to oneself: how `abort` and a second Ctrl-C end the program.
     rules.insert(libc::SYS_tgkill, any_of(0, &[u64::from(std::process::id())])?);
-    rules.insert(libc::SYS_ioctl, any_of(1, IOCTLS)?);
+    let reopen = live.is_some_and(|live| live.reopen);
+    let ioctls = [IOCTLS, if reopen { IOCTLS_OF_OPENING } else { &[] }].concat();
+    rules.insert(libc::SYS_ioctl, any_of(1, &ioctls)?);
 
     // Packet sockets are read. Writing to one would be sending, and a duplicate of one would have another number.
     let packet_sockets = live.map(|live| &live.packet_sockets[..]).unwrap_or_default();
@@ -208,7 +211,12 @@ fn allowed(live: Option<&Live>) -> Result<Rules, seccompiler::BackendError> {
         rules.insert(libc::SYS_sendto, unless_packet(vec![long(4, SeccompCmpOp::Eq, 0)?])?);
         rules.insert(libc::SYS_socketpair, any_of(0, &[number(libc::AF_UNIX)])?);
         // An interface that came back: the socket is bound to it anew.
-        if !packet_sockets.is_empty() {
+        if reopen {
+            // Of the Internet: what libpcap asks of a device by; it cannot connect, listen or name whom to send to.
+            let families = [libc::AF_PACKET, libc::AF_INET, libc::AF_UNIX].map(number);
+            rules.insert(libc::SYS_socket, any_of(0, &families)?);
+            rules.insert(libc::SYS_bind, Vec::new());
+        } else if !packet_sockets.is_empty() {
             let sockets: Vec<u64> = packet_sockets.iter().map(|&fd| number(fd)).collect();
             rules.insert(libc::SYS_bind, any_of(0, &sockets)?);
         }
@@ -220,13 +228,15 @@ fn allowed(live: Option<&Live>) -> Result<Rules, seccompiler::BackendError> {
 mod tests {
     use super::*;
 
+    fn live(reopen: bool) -> Live {
+        Live { packet_sockets: vec![5, 7], reopen }
+    }
+
     #[test]
-    fn nothing_is_allowed_and_refused_at_once() {
-        for live in [None, Some(&Live { packet_sockets: vec![5, 7] })] {
+    fn what_nobody_needs_is_allowed_to_nobody() {
+        for live in [None, Some(&live(false)), Some(&live(true))] {
             let allowed = allowed(live).unwrap();
-            let refused =
-                REFUSED.iter().chain(REFUSED_HERE).chain(if live.is_none() { REFUSED_OFFLINE } else { &[] });
-            for call in refused {
+            for call in REFUSED.iter().chain(REFUSED_HERE) {
                 assert!(!allowed.contains_key(call), "system call {call}, live: {}", live.is_some());
             }
             filters(live).unwrap();
@@ -236,13 +246,14 @@ mod tests {
     #[test]
     fn no_audit_of_captures_has_anything_of_the_network() {
         let offline = allowed(None).unwrap();
-        for call in ALLOWED_LIVE.iter().chain(&[
-            libc::SYS_socket,
-            libc::SYS_bind,
-            libc::SYS_sendto,
-            libc::SYS_socketpair,
-        ]) {
+        for call in ALLOWED_LIVE.iter().chain(REFUSED_UNLESS_LIVE) {
             assert!(!offline.contains_key(call), "system call {call}");
         }
+    }
+
+    #[test]
+    fn sockets_are_made_only_where_devices_are_opened_again() {
+        assert!(!allowed(Some(&live(false))).unwrap().contains_key(&libc::SYS_socket));
+        assert!(allowed(Some(&live(true))).unwrap().contains_key(&libc::SYS_socket));
     }
 }

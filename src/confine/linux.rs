@@ -28,6 +28,9 @@ const ALWAYS_READ: &[&str] = &[
     "/dev/urandom",
 ];
 
+/// Where libpcap reads what a device lost; the links of the former lead into the latter.
+const LIVE_READ: &[&str] = &["/sys/class/net", "/sys/devices"];
+
 /// The newest rights that rules are written for. Older kernels know fewer; what they miss beneath version 6 (truncation,
 /// sockets, `ioctl` on devices, signals) the filter of system calls denies by itself.
 const NEWEST: ABI = ABI::V6;
@@ -41,7 +44,7 @@ pub(super) fn confine(needs: &Needs) -> State {
     // Paths are opened while everything may still be opened.
     let rules = ruleset(needs);
     if let Some(user) = &needs.user
-        && let Err(why) = become_user(user)
+        && let Err(why) = become_user(user, needs.live.as_ref().is_some_and(|live| live.reopen))
     {
         missing.push(format!("the user is not changed to {}: {why}", user.name));
     }
@@ -113,8 +116,9 @@ fn read_back(needs: &Needs, mut landlock: Option<i32>, mut missing: Vec<String>)
     }
 }
 
-/// Becomes the user: first the groups, while that is still allowed. Capabilities go with it.
-fn become_user(user: &User) -> rustix::io::Result<()> {
+/// Becomes the user: first the groups, while that is still allowed. Capabilities go with it, unless some are to be kept:
+/// then the permitted ones are left to be dropped later.
+fn become_user(user: &User, keep: bool) -> rustix::io::Result<()> {
     let (uid, gid) = (Uid::from_raw(user.uid), Gid::from_raw(user.gid));
     if rustix::process::getuid() == uid
         && rustix::process::geteuid() == uid
@@ -124,6 +128,7 @@ fn become_user(user: &User) -> rustix::io::Result<()> {
     }
     // The bounding set can only be emptied by who still has capabilities.
     empty_bounding_set();
+    thread::set_keep_capabilities(keep)?;
     thread::set_thread_groups(&[])?;
     thread::set_thread_res_gid(gid, gid, gid)?;
     thread::set_thread_res_uid(uid, uid, uid)
@@ -169,8 +174,14 @@ fn drop_capabilities(needs: &Needs, missing: &mut Vec<String>) {
                 missing.push(format!("the capability CAP_DAC_OVERRIDE is kept, since {}", not_ours(path)));
             }
         }
-        kept &= had.permitted;
     }
+    if needs.live.as_ref().is_some_and(|live| live.reopen) {
+        kept |= CapabilitySet::NET_RAW;
+        missing.push(
+            "the capability CAP_NET_RAW and making packet sockets are kept, to open devices again".to_owned(),
+        );
+    }
+    kept &= had.permitted;
     let _ = thread::clear_ambient_capability_set();
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: none };
     if let Err(error) = thread::set_capabilities(None, sets) {
@@ -196,7 +207,8 @@ fn ruleset(needs: &Needs) -> Result<RulesetCreated, String> {
         .map_err(told)?;
     let scratch = needs.scratch.iter().cloned();
     let around = needs.scratch.iter().filter_map(|path| path.parent()).map(Path::to_owned);
-    let always = ALWAYS_READ.iter().map(PathBuf::from);
+    let live: &[&str] = if needs.live.is_some() { LIVE_READ } else { &[] };
+    let always = ALWAYS_READ.iter().chain(live).map(PathBuf::from);
     let wishes = (needs.read.iter().cloned().chain(always).map(|path| (path, read)))
         .chain(needs.list.iter().map(|path| (path.clone(), AccessFs::ReadDir.into())))
         .chain(needs.write.iter().map(|path| (path.clone(), write)))

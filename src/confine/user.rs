@@ -27,6 +27,16 @@ impl User {
         User::among(text, &std::fs::read_to_string(Path::new("/etc/passwd")).unwrap_or_default())
     }
 
+    /// Hands a file or directory of ours over to this user, so that it can be written after [`super::confine`] has become
+    /// that user. Nothing that lies in it is handed over.
+    ///
+    /// # Errors
+    /// Not root, nor owner with CAP_CHOWN; the path does not exist.
+    #[cfg(unix)]
+    pub fn hand_over(&self, path: &Path) -> std::io::Result<()> {
+        std::os::unix::fs::chown(path, Some(self.uid), Some(self.gid))
+    }
+
     fn among(text: &str, passwd: &str) -> Result<Self, UserError> {
         let user = |uid, gid| User { name: text.to_owned(), uid, gid };
         let (uid, gid) = text.split_once(':').unwrap_or((text, text));
