@@ -49,7 +49,18 @@ fn what_firewall_and_clients_know_is_what_the_audit_says() {
     let out = tempfile::tempdir().unwrap();
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut lab = Command::new("python3");
-    let lab = lab.arg(project.join("tests/lab/lab.py")).arg(out.path()).output().unwrap();
+    lab.arg(project.join("tests/lab/lab.py")).arg(out.path());
+    let program = || Command::new(env!("CARGO_BIN_EXE_portproof"));
+    // A program that can watch does so beside tcpdump.
+    let live = program().args(["live", "--help"]).output().unwrap().status.success();
+    if live {
+        let at = |name: &str| out.path().join(name);
+        lab.arg("--beside")
+            .arg(env!("CARGO_BIN_EXE_portproof"))
+            .args(["live", "-i", "eth0", "--format", "json"]);
+        lab.arg("--site").arg(at("site.toml")).arg("--out").arg(at("live"));
+    }
+    let lab = lab.output().unwrap();
     assert!(lab.status.success(), "{}", String::from_utf8_lossy(&lab.stderr));
     let truth: Value =
         serde_json::from_slice(&std::fs::read(out.path().join("truth.json")).unwrap()).unwrap();
@@ -62,6 +73,13 @@ fn what_firewall_and_clients_know_is_what_the_audit_says() {
         "jsonl",
     ]));
     agrees(&truth, &audit);
+    if live {
+        assert_eq!(truth["beside"], 1, "findings make the exit code of a live run 1");
+        agrees(
+            &truth,
+            &said(program().current_dir(out.path()).args(["report", "live", "--format", "jsonl"])),
+        );
+    }
 }
 
 /// Connection by connection, in both directions: what was tried is there, and what is there was tried.

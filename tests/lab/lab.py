@@ -229,9 +229,7 @@ def address(where, text, device):
 
 
 def build(work, attempts):
-    run("mount", "--make-rprivate", "/")
-    # Ours alone: names of namespaces, the resolver's address.
-    run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    # For these processes alone: the resolver's address.
     for name, text in [("resolv.conf", f"nameserver {RESOLVER}\noptions timeout:2 attempts:2\n"), ("nsswitch.conf", "hosts: files dns\n"), ("hosts", "127.0.0.1 localhost\n")]:
         (work / name).write_text(text)
         real = pathlib.Path("/etc", name)
@@ -385,38 +383,38 @@ sql-managed-instance = ["10.10.8.0/24"]
 
 
 def lab(out, beside):
-    work = pathlib.Path(tempfile.mkdtemp(prefix="lab-"))
-    try:
-        attempts = plan()
-        build(work, attempts)
-        start_servers(work, attempts)
-        recorder = inside("appliance", "tcpdump", "-i", "eth0", "-n", "-s", "0", "-U", "--immediate-mode", "-Z", "root", "-w", str(out / "lab.pcap"),
-                          stderr=open(work / "tcpdump.log", "w"))
-        wait_for(lambda: "listening on" in (work / "tcpdump.log").read_text(), "tcpdump")
-        (out / "site.toml").write_text(SITE)
-        watcher = inside("appliance", *beside) if beside else None
-        time.sleep(2 if watcher else 0.2)
-        clients = []
-        for a in attempts:
-            where = "outside" if a.server == APPLIANCE else "appliance"
-            clients.append(inside(where, sys.executable, __file__, "--client", a.service, str(a.family), a.source, str(a.port), a.to[0], str(a.to[1]), stdout=subprocess.PIPE))
-            time.sleep(0.4)
-        saw = [c.communicate(timeout=60)[0].strip() for c in clients]
-        time.sleep(1)
-        for process in filter(None, [watcher, recorder]):
-            # `ip netns exec` has become the program.
-            process.send_signal(signal.SIGINT)
-            process.wait(timeout=20)
-        log = (work / "tcpdump.log").read_text()
-        assert "\n0 packets dropped by kernel" in log, log
-        counted = counters()
-        truth = {"counters": counted, "beside": watcher and watcher.returncode, "attempts": [told(a, s, counted) for a, s in zip(attempts, saw)]}
-        (out / "truth.json").write_text(json.dumps(truth, indent=1))
-        problems = [f"{a['name']}: {a['problem']}" for a in truth["attempts"] if a["problem"]]
-        if problems:
-            sys.exit("lab.py: not as planned:\n" + "\n".join(problems))
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+    # In a file system of these processes alone, as the names of the namespaces are: nothing is left of either.
+    run("mount", "--make-rprivate", "/")
+    run("mount", "-t", "tmpfs", "tmpfs", "/run")
+    work = pathlib.Path(tempfile.mkdtemp(prefix="lab-", dir="/run"))
+    attempts = plan()
+    build(work, attempts)
+    start_servers(work, attempts)
+    recorder = inside("appliance", "tcpdump", "-i", "eth0", "-n", "-s", "0", "-U", "--immediate-mode", "-Z", "root", "-w", str(out / "lab.pcap"),
+                      stderr=open(work / "tcpdump.log", "w"))
+    wait_for(lambda: "listening on" in (work / "tcpdump.log").read_text(), "tcpdump")
+    (out / "site.toml").write_text(SITE)
+    watcher = inside("appliance", *beside) if beside else None
+    time.sleep(2 if watcher else 0.2)
+    clients = []
+    for a in attempts:
+        where = "outside" if a.server == APPLIANCE else "appliance"
+        clients.append(inside(where, sys.executable, __file__, "--client", a.service, str(a.family), a.source, str(a.port), a.to[0], str(a.to[1]), stdout=subprocess.PIPE))
+        time.sleep(0.4)
+    saw = [c.communicate(timeout=60)[0].strip() for c in clients]
+    time.sleep(1)
+    for process in filter(None, [watcher, recorder]):
+        # `ip netns exec` has become the program.
+        process.send_signal(signal.SIGINT)
+        process.wait(timeout=20)
+    log = (work / "tcpdump.log").read_text()
+    assert "\n0 packets dropped by kernel" in log, log
+    counted = counters()
+    truth = {"counters": counted, "beside": watcher and watcher.returncode, "attempts": [told(a, s, counted) for a, s in zip(attempts, saw)]}
+    (out / "truth.json").write_text(json.dumps(truth, indent=1))
+    problems = [f"{a['name']}: {a['problem']}" for a in truth["attempts"] if a["problem"]]
+    if problems:
+        sys.exit("lab.py: not as planned:\n" + "\n".join(problems))
 
 
 def told(a, saw, counted):
