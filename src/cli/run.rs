@@ -1,13 +1,13 @@
 //! Does what was planned. Gives the exit code.
 
-use super::plan::{ExtractFiles, Output, Plan, Policy};
+use super::plan::{ExtractFiles, Output, PartialRows, Plan, Policy};
 use super::progress::Progress;
 use super::stop;
 use super::voice::{coloured, results, say};
 use super::{REFUSED, Refusal, rules};
 use crate::audit::{Audit, CaptureSummary, Code, End};
 use crate::matrix::lint;
-use crate::pipeline::{ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
+use crate::pipeline::{Extract, ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
 use crate::report::{self, Human};
 use crate::store::{self, Format};
 use crate::verdict::VerdictRow;
@@ -34,7 +34,8 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             progress.done();
             Ok(code)
         }
-        Plan::Judge { extracted, policy, output } => {
+        Plan::Judge { rows, policy, output } => {
+            let extracted = partial(rows)?;
             told_unreadable(&extracted)?;
             let code = audit(extracted, &policy, &output, progress)?;
             progress.done();
@@ -87,6 +88,26 @@ fn read(captures: &[String], options: ExtractOptions, progress: &Progress) -> Re
     progress.say_if_stopped();
     told_unreadable(&extracted)?;
     Ok(extracted)
+}
+
+/// Reads what `extract --partial` wrote.
+fn partial(rows: PartialRows) -> Result<Extracted, Refusal> {
+    let PartialRows { flows, names, summary, budget, jobs } = rows;
+    let rows = store::read_partial(&flows, &names, &summary, &budget)?;
+    let captures: Vec<Extract> = rows
+        .captures
+        .into_iter()
+        .map(|capture| Extract {
+            summary: capture.summary,
+            pieces: capture.pieces,
+            dns: capture.dns,
+            further: Vec::new(),
+        })
+        .collect();
+    if captures.is_empty() {
+        return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
+    }
+    Ok(Extracted { captures, unreadable: rows.unreadable, jobs })
 }
 
 /// Says which captures could not be read; without any that could, nothing was done.
