@@ -94,7 +94,8 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
         );
     let options =
         ExtractOptions { digest: written_down, jobs: jobs(args.jobs), choice, ..ExtractOptions::default() };
-    let options = ExtractOptions { decode: tunnels(&args.vxlan_port), ..options }
+    let part_bytes = Some(ExtractOptions::PART_BYTES);
+    let options = ExtractOptions { decode: tunnels(&args.vxlan_port), part_bytes, ..options }
         .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })

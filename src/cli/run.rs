@@ -96,13 +96,14 @@ fn partial(rows: &PartialRows) -> Result<Extracted, Refusal> {
         .map(|capture| Extract {
             summary: capture.summary,
             pieces: capture.pieces.into_iter().collect(),
+            further: Vec::new(),
             dns: capture.dns,
         })
         .collect();
     if captures.is_empty() {
         return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
     }
-    Ok(Extracted { captures, unreadable: Vec::new() })
+    Ok(Extracted { captures, ..Extracted::default() })
 }
 
 /// Says which captures could not be read; without any that could, nothing was done.

@@ -465,22 +465,28 @@ impl Reader<'_> {
     }
 }
 
-/// Between whom a packed stretch is.
-pub(super) fn unpack_key(bytes: &[u8], hellos: &Hellos) -> Option<FlowKey> {
-    Reader { bytes, base: FramePoint::default(), hellos }.key().map(|(_, key)| key)
+/// Where packed stretches come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The capture of their points.
+    pub capture: CaptureId,
+    /// Frames of it before the one that they count from.
+    pub frames_before: u64,
 }
 
-/// Reads what [`pack`] wrote into `flow`, whatever that was; its points are of `capture`. On `None` it is of no use.
-pub(super) fn unpack(
-    bytes: &[u8],
-    hellos: &Hellos,
-    capture: CaptureId,
-    flow: &mut PartialFlow,
-) -> Option<()> {
+impl From<CaptureId> for Origin {
+    fn from(capture: CaptureId) -> Self {
+        Origin { capture, frames_before: 0 }
+    }
+}
+
+/// Reads what [`pack`] wrote into `flow`, whatever that was. On `None` it is of no use.
+pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, origin: Origin, flow: &mut PartialFlow) -> Option<()> {
+    let capture = origin.capture;
     let mut r = Reader { bytes, base: FramePoint { capture, ..FramePoint::default() }, hellos };
     let (flags, key) = r.key()?;
     r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
-    r.base.frame = r.number()?;
+    r.base.frame = r.number()?.checked_add(origin.frames_before)?;
     flow.clear(key);
     if flags & VLAN != 0 {
         flow.vlan = Some(r.u16()?);

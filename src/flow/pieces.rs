@@ -1,7 +1,7 @@
 //! The stretches that one capture gave, packed: in memory as far as the budget goes, beyond it in a temporary file.
 
 use super::key::FlowKey;
-use super::packed::{Hellos, View, pack, unpack, unpack_key};
+use super::packed::{Hellos, Origin, View, pack, unpack};
 use super::partial::PartialFlow;
 use crate::model::{CaptureId, Timestamp, Transport};
 use crate::names::dns;
@@ -19,9 +19,8 @@ use std::sync::{Arc, LazyLock};
 /// read for a single stretch wastes little.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// Blocks of a file that a reader keeps, 16 MiB. Stretches are taken in the order in which they began and stand in the
-/// order in which they ended: TCP seconds, UDP minutes later. So a reader is in a hundred places at a time.
-const CACHED_BLOCKS: usize = 128;
+/// Blocks of a file that a reader keeps: it goes through them in their order, mostly.
+const CACHED_BLOCKS: usize = 8;
 
 /// Keys are held against each other by this hash over all captures of a run. It is seeded anew in each process, so that
 /// nobody can make keys collide; nothing that is printed depends on it.
@@ -270,14 +269,15 @@ impl Pieces {
         &self.times
     }
 
-    /// Reads them, as stretches of `capture`.
-    pub fn reader(&self, capture: CaptureId) -> PiecesReader<'_> {
-        PiecesReader { pieces: self, capture, cache: RefCell::default(), sparse: false }
+    /// Reads them, as stretches of a capture, or of a part of one.
+    pub fn reader(&self, origin: impl Into<Origin>) -> PiecesReader<'_> {
+        let origin = origin.into();
+        PiecesReader { pieces: self, origin, cache: RefCell::default(), sparse: false }
     }
 
     /// Reads a few of them, from anywhere: of a file no more than each.
-    pub fn sparse_reader(&self, capture: CaptureId) -> PiecesReader<'_> {
-        PiecesReader { sparse: true, ..self.reader(capture) }
+    pub fn sparse_reader(&self, origin: impl Into<Origin>) -> PiecesReader<'_> {
+        PiecesReader { sparse: true, ..self.reader(origin) }
     }
 
     /// All of them in the order in which they were cut, fragments last; their points are of capture 0.
@@ -328,10 +328,14 @@ impl Cache {
     }
 }
 
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a packed stretch cannot be read")
+}
+
 /// Reads the stretches of one capture.
 pub struct PiecesReader<'a> {
     pieces: &'a Pieces,
-    capture: CaptureId,
+    origin: Origin,
     cache: RefCell<Cache>,
     sparse: bool,
 }
@@ -352,7 +356,26 @@ impl PiecesReader<'_> {
     /// # Errors
     /// As for [`PiecesReader::get`].
     pub fn get_into(&self, number: u32, flow: &mut PartialFlow) -> io::Result<()> {
-        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.capture, flow))
+        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.origin, flow))
+    }
+
+    /// Adds the bytes of a stretch to others, for [`PiecesReader::unpacked`].
+    ///
+    /// # Errors
+    /// As for [`PiecesReader::get`].
+    pub fn packed(&self, number: u32, out: &mut Vec<u8>) -> io::Result<()> {
+        self.with(number, |bytes| {
+            out.extend_from_slice(bytes);
+            Some(())
+        })
+    }
+
+    /// The stretch that bytes of these pieces are, in place of another that is no longer needed.
+    ///
+    /// # Errors
+    /// They are not what [`PiecesReader::packed`] gave.
+    pub fn unpacked(&self, bytes: &[u8], flow: &mut PartialFlow) -> io::Result<()> {
+        unpack(bytes, &self.pieces.hellos, self.origin, flow).ok_or_else(damaged)
     }
 
     /// All of them but fragments, in the order in which they were cut.
@@ -363,24 +386,18 @@ impl PiecesReader<'_> {
         (0..self.pieces.places.len() as u32).map(|number| self.get(number))
     }
 
-    /// Between whom a stretch is.
-    ///
-    /// # Errors
-    /// As for [`PiecesReader::get`].
-    pub fn key(&self, number: u32) -> io::Result<FlowKey> {
-        self.with(number, |bytes| unpack_key(bytes, &self.pieces.hellos))
-    }
-
     fn with<T>(&self, number: u32, read: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a packed stretch cannot be read");
         let &(block, offset) = self.pieces.places.get(number as usize).ok_or_else(damaged)?;
+        let next = self.pieces.places.get(number as usize + 1).filter(|(other, _)| *other == block);
+        let range = |bytes: usize| offset as usize..next.map_or(bytes, |&(_, end)| end as usize);
         match self.pieces.blocks.get(block as usize) {
-            None => self.pieces.open.get(offset as usize..).and_then(read).ok_or_else(damaged),
-            Some(Block::Memory(bytes)) => bytes.get(offset as usize..).and_then(read).ok_or_else(damaged),
+            None => {
+                let open = &self.pieces.open;
+                open.get(range(open.len())).and_then(read).ok_or_else(damaged)
+            }
+            Some(Block::Memory(bytes)) => bytes.get(range(bytes.len())).and_then(read).ok_or_else(damaged),
             Some(&Block::File { offset: start, bytes }) if self.sparse => {
-                let next = self.pieces.places.get(number as usize + 1).filter(|(other, _)| *other == block);
-                let end = next.map_or(bytes, |&(_, end)| end as usize);
-                let mut only = vec![0; end.saturating_sub(offset as usize)];
+                let mut only = vec![0; range(bytes).len()];
                 let file = self.pieces.file.as_ref().ok_or_else(damaged)?;
                 file.read_exact_at(&mut only, start + u64::from(offset))?;
                 read(&only).ok_or_else(damaged)
@@ -403,7 +420,7 @@ impl PiecesReader<'_> {
                 };
                 let cached = cache.blocks.get_mut(place).ok_or_else(damaged)?;
                 cached.used = true;
-                cached.bytes.get(offset as usize..).and_then(read).ok_or_else(damaged)
+                cached.bytes.get(range(bytes)).and_then(read).ok_or_else(damaged)
             }
         }
     }

@@ -42,6 +42,8 @@ pub(super) struct Draft {
     strangers: Option<Box<Strangers>>,
     /// Hosts for whose flows a name is missing.
     nameless: BTreeSet<IpAddr>,
+    /// Whether its initiator holds no role.
+    of_stranger: bool,
 }
 
 /// All that the details of a flow depend on.
@@ -118,6 +120,20 @@ impl Strangers {
     fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
+
+    fn remove(&mut self, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) => self.v4.remove(&ip.to_bits()),
+            IpAddr::V6(_) => self.v6.remove(&ip),
+        };
+    }
+
+    /// Adds others; tells how many are new.
+    fn add(&mut self, others: Strangers, room: bool) -> usize {
+        self.more |= others.more;
+        let v4 = others.v4.into_iter().map(|ip| IpAddr::V4(ip.into()));
+        v4.chain(others.v6).filter(|&ip| self.insert(ip, room)).count()
+    }
 }
 
 /// All findings of an audit.
@@ -190,15 +206,14 @@ impl<'a> Findings<'a> {
         let (common, share) = if *own >= MOST_STRANGERS {
             (of_stem, Share::Destination)
         } else {
-            let code = (self.stems[stem].code, self.stems[stem].severity);
-            let place = self.crowds.iter().position(|(of, ..)| *of == code).unwrap_or_else(|| {
-                self.crowds.push((code, 0, None));
-                self.crowds.len() - 1
-            });
+            let place = self.crowd(stem);
+            let (own, _) = &mut self.strangers[stem];
             let (_, count, of_code) = &mut self.crowds[place];
             if *count < MOST_STRANGER_FINDINGS {
                 (*own, *count) = (*own + 1, *count + 1);
-                return (self.draft(stem, Some(host), make), Share::Own);
+                let draft = self.draft(stem, Some(host), make);
+                draft.of_stranger = true;
+                return (draft, Share::Own);
             }
             (of_code, Share::Code)
         };
@@ -242,6 +257,72 @@ impl<'a> Findings<'a> {
         outcomes.into_iter().for_each(|outcome| draft.outcomes.insert(outcome));
     }
 
+    /// Adds what later flows came to. Strangers that were not met before have findings of their own as far as there is room.
+    pub(super) fn absorb(&mut self, later: Findings<'a>) {
+        let Findings { stems, drafts, strangers, crowds, .. } = later;
+        let stem_of: Vec<StemId> = stems.into_iter().map(|stem| self.stem(stem)).collect();
+        let of_stem: HashSet<usize, RandomState> =
+            strangers.iter().filter_map(|&(_, common)| common).collect();
+        let of_code: HashSet<usize, RandomState> = crowds.iter().filter_map(|&(.., common)| common).collect();
+        for (place, draft) in drafts.into_iter().enumerate() {
+            let Some(&stem) = stem_of.get(draft.stem) else { continue };
+            let draft = Draft { stem, ..draft };
+            if of_stem.contains(&place) {
+                self.add_common(draft, Share::Destination);
+            } else if of_code.contains(&place) {
+                self.add_common(draft, Share::Code);
+            } else if let Some(&known) = self.draft_of.get(&(stem, draft.host)) {
+                self.drafts[known].add(draft, false);
+            } else if !draft.of_stranger {
+                self.adopt(draft);
+            } else {
+                let own = self.strangers[stem].0 < MOST_STRANGERS;
+                let crowd = self.crowd(stem);
+                if !own {
+                    self.add_common(draft.made_common(Share::Destination), Share::Destination);
+                } else if self.crowds[crowd].1 >= MOST_STRANGER_FINDINGS {
+                    self.add_common(draft.made_common(Share::Code), Share::Code);
+                } else {
+                    self.strangers[stem].0 += 1;
+                    self.crowds[crowd].1 += 1;
+                    self.adopt(draft);
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, draft: Draft) {
+        self.draft_of.insert((draft.stem, draft.host), self.drafts.len());
+        self.drafts.push(draft);
+    }
+
+    /// Adds one that stands for many strangers to that of its kind, if there is one.
+    fn add_common(&mut self, draft: Draft, share: Share) {
+        let crowd = self.crowd(draft.stem);
+        let (room, new) = (self.distinct < MOST_DISTINCT, self.drafts.len());
+        let common = match share {
+            Share::Code => &mut self.crowds[crowd].2,
+            Share::Destination | Share::Own => &mut self.strangers[draft.stem].1,
+        };
+        let known = *common.get_or_insert(new);
+        match self.drafts.get_mut(known) {
+            Some(known) => self.distinct += known.add(draft, room),
+            None => {
+                self.distinct += draft.strangers.as_ref().map_or(0, |strangers| strangers.len());
+                self.drafts.push(draft);
+            }
+        }
+    }
+
+    /// The place of the crowd that strangers of a stem belong to.
+    fn crowd(&mut self, stem: StemId) -> usize {
+        let code = (self.stems[stem].code, self.stems[stem].severity);
+        self.crowds.iter().position(|(of, ..)| *of == code).unwrap_or_else(|| {
+            self.crowds.push((code, 0, None));
+            self.crowds.len() - 1
+        })
+    }
+
     /// Where a host's names are missing since it resolves them in secret, what waits for a name says so.
     pub(super) fn say_why_nameless(&mut self, reasons: &BTreeMap<IpAddr, String>) {
         if reasons.is_empty() {
@@ -263,6 +344,18 @@ impl<'a> Findings<'a> {
             self.captures.iter().enumerate().map(|(rank, name)| (&**name, rank)).collect();
         let stems = self.stems;
         let mut drafts = self.drafts;
+        // Whoever has a finding of its own is none of the further ones: where stretches of the rows were judged apart, a
+        // stranger may have been one of the many in one of them.
+        let own: Vec<(usize, IpAddr)> = drafts
+            .iter()
+            .filter(|draft| draft.of_stranger)
+            .filter_map(|draft| self.strangers.get(draft.stem)?.1.zip(draft.host))
+            .collect();
+        for (common, host) in own {
+            if let Some(strangers) = drafts.get_mut(common).and_then(|draft| draft.strangers.as_mut()) {
+                strangers.remove(host);
+            }
+        }
         // What is equal in all that orders findings keeps this order.
         drafts.sort_by(|a, b| {
             let key = |draft: &Draft| {
@@ -306,7 +399,46 @@ impl Draft {
             detailed: Vec::new(),
             strangers: None,
             nameless: BTreeSet::new(),
+            of_stranger: false,
         }
+    }
+
+    /// Adds what later flows came to.
+    fn add(&mut self, later: Draft, room: bool) -> usize {
+        let (finding, more) = (&mut self.finding, later.finding);
+        finding.count += more.count;
+        finding.first_ts = finding.first_ts.into_iter().chain(more.first_ts).min();
+        finding.last_ts = finding.last_ts.into_iter().chain(more.last_ts).max();
+        self.cite(later.evidence);
+        self.outcomes.merge(later.outcomes);
+        self.hosts.extend(later.hosts);
+        self.nameless.extend(later.nameless);
+        while self.nameless.len() > MOST_NAMELESS {
+            self.nameless.pop_last();
+        }
+        more.details.into_iter().for_each(|line| self.detail(line));
+        match (&mut self.strangers, later.strangers) {
+            (Some(own), Some(more)) => own.add(*more, room),
+            _ => 0,
+        }
+    }
+
+    /// One that stands for many strangers, of this one's.
+    fn made_common(mut self, share: Share) -> Draft {
+        let own = self.finding.from.ip.map(|ip| ip.to_string()).unwrap_or_default();
+        self.finding.details.retain(|line| !line.contains(&own));
+        self.finding.from = Party::default();
+        let to_filter = self.finding.display_filter.as_ref().and_then(|both| both.split_once(" && "));
+        self.finding.display_filter = to_filter.map(|(_, to)| to.to_owned());
+        if share == Share::Code {
+            (self.finding.to, self.finding.display_filter) = (Party::default(), None);
+            self.finding.title = " -> further destinations and ports".to_owned();
+            self.finding.details.clear();
+            self.hosts.clear();
+        }
+        let mut strangers = Box::<Strangers>::default();
+        self.host.map(|host| strangers.insert(host, true));
+        Draft { host: None, strangers: Some(strangers), of_stranger: false, ..self }
     }
 
     /// Counts one more observation.

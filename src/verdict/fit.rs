@@ -90,6 +90,8 @@ pub(super) struct Fits<'j, 'a> {
     identified: bool,
     proxied: bool,
     ip: Option<IpAddr>,
+    /// Whether the address stands in for some documented name.
+    mirror: bool,
 }
 
 impl<'j, 'a> Fits<'j, 'a> {
@@ -100,7 +102,9 @@ impl<'j, 'a> Fits<'j, 'a> {
         dest: &Destination,
     ) -> Self {
         let rules = judge.index.fitting(from, proto, dest.port);
-        Fits { judge, rules, identified: !dest.roles.is_empty(), proxied: dest.proxied, ip: dest.ip }
+        let mirror = dest.ip.is_some_and(|ip| judge.site.is_mirror(ip));
+        let (identified, proxied) = (!dest.roles.is_empty(), dest.proxied);
+        Fits { judge, rules, identified, proxied, ip: dest.ip, mirror }
     }
 
     /// Rules that the address alone fits, with the grade.
@@ -135,9 +139,19 @@ impl<'j, 'a> Fits<'j, 'a> {
         self.rules.iter().copied().filter(within).collect()
     }
 
-    /// Rules that some name of one chain fits.
-    pub(super) fn by_reading(&self, names: &[DomainName]) -> Vec<Ready<'a>> {
-        self.rules.iter().copied().filter(|ready| self.names_fit(ready, names)).collect()
+    /// Rules that some name of some chain fits, in the order of the packs; and how many chains some rule fits.
+    pub(super) fn by_readings(&self, readings: &[Reading]) -> (Vec<Ready<'a>>, usize) {
+        let (mut fits, mut fitting) = (vec![false; self.rules.len()], 0);
+        for reading in readings {
+            let mut some = false;
+            for (ready, fits) in self.rules.iter().zip(&mut fits) {
+                let here = self.names_fit(ready, reading);
+                (*fits, some) = (*fits | here, some | here);
+            }
+            fitting += usize::from(some);
+        }
+        let union = self.rules.iter().zip(fits).filter(|&(_, fits)| fits).map(|(ready, _)| *ready);
+        (union.collect(), fitting)
     }
 
     /// Rules that every chain fits.
@@ -145,34 +159,25 @@ impl<'j, 'a> Fits<'j, 'a> {
         if readings.is_empty() {
             return Vec::new();
         }
-        let fits = |ready: &Ready<'_>| readings.iter().all(|reading| self.names_fit(ready, &reading.names));
+        let fits = |ready: &Ready<'_>| readings.iter().all(|reading| self.names_fit(ready, reading));
         self.rules.iter().copied().filter(fits).collect()
     }
 
-    fn names_fit(&self, ready: &Ready<'_>, names: &[DomainName]) -> bool {
-        let site = self.judge.site;
-        let mirrored = self.ip.is_some_and(|ip| names.iter().any(|name| site.mirror_allows(name, ip)));
+    fn names_fit(&self, ready: &Ready<'_>, reading: &Reading) -> bool {
+        let (site, names) = (self.judge.site, &reading.names);
+        let mirrored =
+            self.mirror && self.ip.is_some_and(|ip| names.iter().any(|name| site.mirror_allows(name, ip)));
         // An address that holds a site role is identified: no rule by name fits it.
         if self.identified && !mirrored {
             return false;
         }
         match &ready.here.to {
-            To::Names { names: patterns, .. } => any_match(patterns, names),
-            To::Role(role) => self.role_names_fit(*role, names),
-            To::SiteDefined { role, names: patterns } => {
-                self.role_names_fit(*role, names) || any_match(patterns, names)
-            }
             // Names inferred for a tag document no address outside its prefixes, but for a private endpoint.
-            To::Tag { names: patterns, .. } => {
-                let private_endpoint = self.ip.is_some_and(|ip| site.in_virtual_network(ip));
-                (self.proxied || private_endpoint) && any_match(patterns, names)
+            To::Tag { .. } if !self.proxied && !self.ip.is_some_and(|ip| site.in_virtual_network(ip)) => {
+                false
             }
-            To::VirtualNetwork => false,
+            _ => self.judge.names_in(ready, reading),
         }
-    }
-
-    fn role_names_fit(&self, role: RoleIdx, names: &[DomainName]) -> bool {
-        self.judge.site.role_names(role).iter().any(|own| names.contains(own))
     }
 
     /// Rules that could fit if the address had a name. Only rules by name can miss one; and neither a name of the vendor's
@@ -224,7 +229,21 @@ impl<'j, 'a> Fits<'j, 'a> {
         readings: &[Reading],
     ) -> bool {
         dest.ip.is_some_and(|ip| self.address_fits(ready, ip).is_some())
-            || (!readings.is_empty() && readings.iter().all(|reading| self.names_fit(ready, &reading.names)))
+            || (!readings.is_empty() && readings.iter().all(|reading| self.names_fit(ready, reading)))
+    }
+}
+
+impl Classifier<'_> {
+    /// Whether a chain holds a name that a rule gives, whatever the address.
+    pub(super) fn names_in(&self, ready: &Ready<'_>, reading: &Reading) -> bool {
+        let names = &reading.names;
+        let of_role = |role: RoleIdx| self.site.role_names(role).iter().any(|own| names.contains(own));
+        self.matches.holds(reading, ready.order, || match &ready.here.to {
+            To::Names { names: patterns, .. } | To::Tag { names: patterns, .. } => any_match(patterns, names),
+            To::Role(role) => of_role(*role),
+            To::SiteDefined { role, names: patterns } => of_role(*role) || any_match(patterns, names),
+            To::VirtualNetwork => false,
+        })
     }
 }
 
