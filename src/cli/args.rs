@@ -19,6 +19,12 @@ pub(super) struct Args {
     /// How far the work has got, on standard error: on a terminal, as JSON (one object a line), or not
     #[arg(long, global = true, value_name = "MANNER", value_enum, default_value_t = ProgressWord::Auto)]
     pub(super) progress: ProgressWord,
+    /// Say more on standard error: how the program is confined
+    #[arg(long, short, global = true)]
+    pub(super) verbose: bool,
+    /// Keep all rights while captures are read; by default the program gives up whatever it does not need first
+    #[arg(long, global = true)]
+    pub(super) no_sandbox: bool,
 }
 
 const EXIT_CODES: &str = "\

@@ -9,18 +9,20 @@ use super::voice::say;
 use crate::audit::{Audit, Code, FailOn};
 use crate::capture::{Choice, FilterError};
 use crate::decode::DecodeOptions;
+use crate::flow::Budget;
 use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
-use crate::pipeline::{Extract, ExtractOptions, Extracted};
+use crate::pipeline::ExtractOptions;
 use crate::store::{self, Format};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// What to do.
 pub(super) enum Plan {
     Audit { captures: Vec<String>, options: ExtractOptions, policy: Box<Policy>, output: Output },
     Extract { captures: Vec<String>, options: ExtractOptions, files: ExtractFiles },
-    Judge { extracted: Extracted, policy: Box<Policy>, output: Output },
+    Judge { rows: PartialRows, policy: Box<Policy>, output: Output },
     Report { audit: Box<Audit>, rows: Option<String>, output: Output },
     RulesList(Matrix),
     RulesShow { matrix: Matrix, ids: Vec<String> },
@@ -44,6 +46,16 @@ pub(super) struct Output {
     pub(super) format: ReportFormat,
     pub(super) fail_on: FailOn,
     pub(super) color: Color,
+}
+
+/// Files of rows that `extract --partial` wrote, and of its tallies.
+pub(super) struct PartialRows {
+    pub(super) flows: Vec<String>,
+    pub(super) names: Vec<String>,
+    pub(super) summary: Vec<String>,
+    /// For what waits.
+    pub(super) budget: Arc<Budget>,
+    pub(super) jobs: usize,
 }
 
 /// Where extracted rows go.
@@ -131,27 +143,16 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
 fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
     let policy = Box::new(policy(args.policy)?);
-    let options = ExtractOptions::default().within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
-    let rows = store::read_partial(&args.flows, &args.names, &args.summary, &options.budget)?;
-    let captures: Vec<Extract> = rows
-        .captures
-        .into_iter()
-        .map(|capture| Extract {
-            summary: capture.summary,
-            pieces: capture.pieces,
-            further: Vec::new(),
-            dns: capture.dns,
-        })
-        .collect();
-    if captures.is_empty() {
-        return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
-    }
     make_directory(&output)?;
-    Ok(Plan::Judge {
-        extracted: Extracted { captures, unreadable: rows.unreadable, ..Extracted::default() },
-        policy,
-        output,
-    })
+    let options = ExtractOptions::default().within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
+    let rows = PartialRows {
+        flows: args.flows,
+        names: args.names,
+        summary: args.summary,
+        budget: options.budget,
+        jobs: jobs(None),
+    };
+    Ok(Plan::Judge { rows, policy, output })
 }
 
 fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {

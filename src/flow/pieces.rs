@@ -19,9 +19,8 @@ use std::sync::{Arc, LazyLock};
 /// read for a single stretch wastes little.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// Blocks of a file that a reader keeps, 16 MiB. Stretches are taken in the order in which they began and stand in the
-/// order in which they ended: TCP seconds, UDP minutes later. So a reader is in a hundred places at a time.
-const CACHED_BLOCKS: usize = 128;
+/// Blocks of a file that a reader keeps: it goes through them in their order, mostly.
+const CACHED_BLOCKS: usize = 8;
 
 /// Keys are held against each other by this hash over all captures of a run. It is seeded anew in each process, so that
 /// nobody can make keys collide; nothing that is printed depends on it.
@@ -401,14 +400,12 @@ impl PiecesReader<'_> {
         })
     }
 
-    /// The stretch that bytes of these pieces are.
+    /// The stretch that bytes of these pieces are, in place of another that is no longer needed.
     ///
     /// # Errors
     /// They are not what [`PiecesReader::packed`] gave.
-    pub fn unpacked(&self, bytes: &[u8]) -> io::Result<PartialFlow> {
-        let mut flow = PartialFlow::nothing();
-        unpack(bytes, &self.pieces.hellos, self.origin, &mut flow).ok_or_else(damaged)?;
-        Ok(flow)
+    pub fn unpacked(&self, bytes: &[u8], flow: &mut PartialFlow) -> io::Result<()> {
+        unpack(bytes, &self.pieces.hellos, self.origin, flow).ok_or_else(damaged)
     }
 
     /// All of them but fragments, in the order in which they were cut.

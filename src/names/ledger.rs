@@ -6,11 +6,11 @@ use super::observation::DnsObservation;
 use crate::model::{DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet, HashTable};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// How long after a flow began an answer may still name it: 5 s (SEMANTICS section 3), the time after which stub resolvers
@@ -173,9 +173,11 @@ pub struct Ledger {
     /// Clients and resolvers between which no answer is matched, and some are unsolicited.
     forged: HashSet<(u32, u16, u32), RandomState>,
     for_names: OnceLock<ForNames>,
-    /// What [`Ledger::until`] found last: a hint, no result depends on it.
-    asked_last: AtomicU32,
 }
+
+/// Where a ledger was last asked for a time, by one who asks in the order of time, nearly. No result depends on it.
+#[derive(Debug, Default)]
+pub struct Bookmark(Cell<u32>);
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -725,16 +727,17 @@ impl Ledger {
         ip: IpAddr,
         time: Timestamp,
         written: Option<&DomainName>,
+        last: &Bookmark,
     ) -> (Vec<Reading>, bool) {
         let Some(known) = self.known(host, ip) else { return (Vec::new(), false) };
         let ip = self.log.addresses().find(ip).unwrap_or(NONE);
         let told = span(&self.told, known.told);
         let (chains, more) = told.split_at(told.len().min(MOST_CHAINS));
-        let until = self.until(time);
+        let until = self.until(time, last);
         let early = |told: &Told| self.told_until(told, until).next().is_some();
         let late = !chains.iter().any(early);
         let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
-        let until = if late { self.until(end) } else { until };
+        let until = if late { self.until(end, last) } else { until };
         let moment = Moment { ip, time, end, until, late };
         if let Some(written) = written {
             let number = self.log.names().find(written);
@@ -779,10 +782,10 @@ impl Ledger {
 
     /// The number of messages up to a time. They are asked for in the order of time, nearly: the search begins where the
     /// last one ended.
-    fn until(&self, end: Timestamp) -> Until {
+    fn until(&self, end: Timestamp, last: &Bookmark) -> Until {
         let entries = self.log.entries();
         let before = |at: usize| entries.get(at).is_some_and(|entry| entry.time() <= end);
-        let from = (self.asked_last.load(Ordering::Relaxed) as usize).min(entries.len());
+        let from = (last.0.get() as usize).min(entries.len());
         let (mut low, mut high, mut step) = (from, from, 1);
         if from > 0 && !before(from - 1) {
             // Back: `low` stays above what is looked for until it no longer is.
@@ -800,7 +803,7 @@ impl Ledger {
         }
         let count =
             low + entries.get(low..high).unwrap_or_default().partition_point(|entry| entry.time() <= end);
-        self.asked_last.store(number(count), Ordering::Relaxed);
+        last.0.set(number(count));
         Until(number(count))
     }
 
@@ -1290,6 +1293,7 @@ mod tests {
         prop_assert_eq!(queries, expected);
         let plain = |answer: &reference::Answer| flat_reference(&slow, answer);
         let answers: Vec<_> = fast.answers().map(|answer| flat(&answer)).collect();
+        let bookmark = Bookmark::default();
         prop_assert_eq!(answers, slow.answers().iter().map(plain).collect::<Vec<_>>());
         for (host, other) in (0..36).map(|pair| (ip(pair / 6), ip(pair % 6))) {
             prop_assert_eq!(fast.told(host), slow.told(host));
@@ -1305,7 +1309,7 @@ mod tests {
             }
             for time in (0..26).map(|half| Timestamp(half * NANOS_PER_SECOND / 2)) {
                 let readings = slow.readings(host, other, time);
-                prop_assert_eq!(fast.readings(host, other, time, None), (readings.clone(), false));
+                prop_assert_eq!(fast.readings(host, other, time, None, &bookmark), (readings.clone(), false));
                 let untrusted = fast.untrusted(host, other, time).map(|answer| flat(&answer));
                 prop_assert_eq!(untrusted, slow.untrusted(host, other, time).map(plain));
                 for name in (0..5).map(name) {
@@ -1315,7 +1319,7 @@ mod tests {
                     let holding: Vec<Reading> = holding.cloned().collect();
                     let some = !holding.is_empty();
                     let expected = (if some { holding } else { readings.clone() }, some);
-                    prop_assert_eq!(fast.readings(host, other, time, Some(&name)), expected);
+                    prop_assert_eq!(fast.readings(host, other, time, Some(&name), &bookmark), expected);
                 }
             }
         }

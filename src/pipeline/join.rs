@@ -389,6 +389,55 @@ impl<'a> FlowReader<'a> {
         Ok(Gathered { numbers, begins, bytes })
     }
 
+    /// Hands over flows, in the order given. Where some wait in temporary files, those are read in their own order, for many
+    /// flows at a time: flows come in the order in which they began, and stand in the order in which they ended, seconds or
+    /// minutes later.
+    ///
+    /// # Errors
+    /// As for [`Joined::stitch`], and what `take` answers.
+    pub fn each(
+        &self,
+        flows: &[FlowNumber],
+        take: &mut dyn FnMut(&PartialFlow) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut stretch = PartialFlow::nothing();
+        if self.joined.sets.iter().all(|set| set.pieces.spilled_bytes() == 0) {
+            for &flow in flows {
+                self.get_into(flow, &mut stretch)?;
+                take(&stretch)?;
+            }
+            return Ok(());
+        }
+        for flows in flows.chunks(WINDOW_FLOWS) {
+            let members = |&flow: &FlowNumber| match self.joined.group(flow) {
+                Some(members) => members.to_vec(),
+                None => vec![flow.0],
+            };
+            let mut numbers: Vec<u32> = Vec::with_capacity(flows.len());
+            for flow in flows {
+                match self.joined.group(*flow) {
+                    Some(members) => numbers.extend_from_slice(members),
+                    None => numbers.push(flow.0),
+                }
+            }
+            numbers.sort_unstable();
+            let gathered = self.gather(numbers)?;
+            for flow in flows {
+                if flow.0 & GROUP == 0 && self.joined.loose(flow.0).is_none() {
+                    gathered.get_into(self, flow.0, &mut stretch)?;
+                    take(&stretch)?;
+                    continue;
+                }
+                let pieces: Vec<PartialFlow> = members(flow)
+                    .into_iter()
+                    .map(|member| gathered.get(self, member))
+                    .collect::<io::Result<_>>()?;
+                take(&whole(pieces)?)?;
+            }
+        }
+        Ok(())
+    }
+
     /// A flow, in place of another that is no longer needed.
     ///
     /// # Errors
@@ -410,10 +459,17 @@ impl<'a> FlowReader<'a> {
         let Some(members) = self.joined.group(flow) else { return self.piece(flow.0) };
         let pieces: Vec<PartialFlow> =
             members.iter().map(|&member| self.piece(member)).collect::<io::Result<_>>()?;
-        let mut flows = stitch(pieces).into_iter();
-        flows.next().ok_or_else(|| io::Error::other("a flow of no stretches"))
+        whole(pieces)
     }
 }
+
+/// Stretches that are one flow.
+fn whole(pieces: Vec<PartialFlow>) -> io::Result<PartialFlow> {
+    stitch(pieces).into_iter().next().ok_or_else(|| io::Error::other("a flow of no stretches"))
+}
+
+/// Flows that are read at once to be handed over: 32,768, some five megabytes.
+const WINDOW_FLOWS: usize = 1 << 15;
 
 /// Stretches that are read at once to be held against each other: a quarter of a million, some tens of megabytes. Fewer would
 /// go through the temporary file more often.
@@ -486,11 +542,17 @@ impl Gathered {
         if let Some(loose) = reader.joined.loose(number) {
             return Ok(loose.clone());
         }
+        let mut flow = PartialFlow::nothing();
+        self.get_into(reader, number, &mut flow)?;
+        Ok(flow)
+    }
+
+    fn get_into(&self, reader: &FlowReader<'_>, number: u32, flow: &mut PartialFlow) -> io::Result<()> {
         let place = self.numbers.binary_search(&number).map_err(|_| missing())?;
         let bytes = self.begins.get(place).zip(self.begins.get(place + 1));
         let bytes = bytes.and_then(|(&from, &to)| self.bytes.get(from..to)).ok_or_else(missing)?;
         let (index, _) = reader.joined.set_of(number).ok_or_else(missing)?;
-        reader.readers.get(index).ok_or_else(missing)?.unpacked(bytes)
+        reader.readers.get(index).ok_or_else(missing)?.unpacked(bytes, flow)
     }
 }
 

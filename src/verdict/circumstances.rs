@@ -6,7 +6,7 @@ use super::index::RuleIndex;
 use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{BaselineLine, BaselinePeer, Direction, Matrix, RoleIdx, RoleSet, Site};
 use crate::model::{AppProtocol, DomainName, FramePoint, Transport};
-use crate::names::{ChainNumber, Ledger, Reading};
+use crate::names::{Bookmark, ChainNumber, Ledger, Reading};
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -143,6 +143,7 @@ impl Hash for Evidence {
 pub(super) struct Surveyor<'a> {
     site: &'a Site,
     ledger: &'a Ledger,
+    bookmark: Bookmark,
     proxy: Option<RoleIdx>,
     /// Each peer of the baseline's lines about what comes in, once.
     peers: Vec<&'a BaselinePeer>,
@@ -186,7 +187,7 @@ impl<'a> Surveyor<'a> {
                 }
             }
         }
-        Surveyor { site, ledger, proxy, peers, named_ports }
+        Surveyor { site, ledger, bookmark: Bookmark::default(), proxy, peers, named_ports }
     }
 
     fn rules_name(&self, transport: Transport, port: u16) -> bool {
@@ -279,7 +280,8 @@ impl<'a> Surveyor<'a> {
             .cloned()
             .or_else(|| flow.http_host().and_then(|host| host.parse::<DomainName>().ok()))
             .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
-        let (readings, corroborated) = self.ledger.readings(host, ip, flow.first_ts, written.as_ref());
+        let (readings, corroborated) =
+            self.ledger.readings(host, ip, flow.first_ts, written.as_ref(), &self.bookmark);
         let (mut untrusted, mut unsolicited) = (None, false);
         if readings.is_empty() {
             let answer = self.ledger.untrusted(host, ip, flow.first_ts);

@@ -304,12 +304,7 @@ impl<'a> Classifier<'a> {
         if evidence.readings.is_empty() {
             return none;
         }
-        let per_reading: Vec<Vec<Ready<'a>>> =
-            evidence.readings.iter().map(|reading| fits.by_reading(reading)).collect();
-        let fitting = per_reading.iter().filter(|rules| !rules.is_empty()).count();
-        let mut union: Vec<Ready<'a>> = per_reading.into_iter().flatten().collect();
-        union.sort_by_key(|ready| ready.order);
-        union.dedup_by_key(|ready| ready.order);
+        let (union, fitting) = fits.by_readings(&evidence.readings);
         none.rules = union;
         if fitting == evidence.readings.len() {
             none.verdict = Verdict::Documented;
@@ -605,7 +600,9 @@ fn names_of(evidence: &Evidence) -> Vec<NameEvidence> {
         expired: false,
         late: false,
     });
-    evidence.readings.iter().filter_map(of_reading).chain(written).collect()
+    let mut names = Vec::with_capacity(evidence.readings.len() + 1);
+    names.extend(evidence.readings.iter().filter_map(of_reading).chain(written));
+    names
 }
 
 /// The application that the first bytes show, held against the rules.

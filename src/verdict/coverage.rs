@@ -98,6 +98,27 @@ impl CoverageTally {
         }
     }
 
+    /// Adds what later flows came to.
+    pub(super) fn add(&mut self, later: CoverageTally) {
+        self.senders = self.senders.union(later.senders);
+        for (place, other) in later.rules.into_iter().enumerate() {
+            let tally = self.rule(place);
+            tally.flows += other.flows;
+            tally.worked += other.worked;
+            tally.blocked += other.blocked;
+            tally.outcomes.merge(other.outcomes);
+            tally.first = tally.first.into_iter().chain(other.first).min();
+            tally.last = tally.last.into_iter().chain(other.last).max();
+        }
+        for (rules, names) in later.names {
+            let own = self.names.entry(rules).or_default();
+            names.0.iter().for_each(|name| own.insert(name));
+        }
+        for (rule, why) in later.unresolved {
+            self.unresolved.entry(rule).or_insert(why);
+        }
+    }
+
     fn rule(&mut self, place: usize) -> &mut RuleTally {
         if self.rules.len() <= place {
             self.rules.resize_with(place + 1, RuleTally::default);

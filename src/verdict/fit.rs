@@ -144,9 +144,18 @@ impl<'j, 'a> Fits<'j, 'a> {
         self.leading(within)
     }
 
-    /// Rules that some name of one chain fits.
-    pub(super) fn by_reading(&self, reading: &Reading) -> Vec<Ready<'a>> {
-        self.leading(|ready| self.names_fit(ready, reading))
+    /// Rules that some name of some chain fits, in the order of the packs; and how many chains some rule fits.
+    pub(super) fn by_readings(&self, readings: &[Reading]) -> (Vec<Ready<'a>>, usize) {
+        let (mut places, mut fitting) = (vec![false; self.rules.places().count()], 0);
+        for reading in readings {
+            let mut some = false;
+            for (ready, fits) in self.rules.places().zip(&mut places) {
+                let here = self.names_fit(ready, reading);
+                (*fits, some) = (*fits | here, some | here);
+            }
+            fitting += usize::from(some);
+        }
+        (self.rules.of_places(&places), fitting)
     }
 
     /// Rules that every chain fits.

@@ -32,6 +32,14 @@ impl<'a> RuleList<'a> {
         self.groups().filter_map(<[_]>::first)
     }
 
+    /// The rules of destinations that are marked, in the order of the packs; `marked` is by place of [`RuleList::places`].
+    pub(super) fn of_places(&self, marked: &[bool]) -> Vec<Ready<'a>> {
+        let groups = self.groups().zip(marked).filter(|&(_, &marked)| marked);
+        let mut rules: Vec<Ready<'a>> = groups.flat_map(|(group, _)| group).copied().collect();
+        rules.sort_by_key(|ready| ready.order);
+        rules
+    }
+
     /// The rules whose destination fits, with what `fits` says of it. It must depend on the destination alone.
     pub(super) fn leading<T: Copy>(&self, fits: impl Fn(&Ready<'a>) -> Option<T>) -> Vec<(Ready<'a>, T)> {
         let mut found = Vec::new();

@@ -19,5 +19,5 @@ mod row;
 mod tally;
 
 pub use findings::{MOST_STRANGER_FINDINGS, MOST_STRANGERS};
-pub use judge::{Case, Judge};
+pub use judge::{Case, Judge, Sums};
 pub use row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};
