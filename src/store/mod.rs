@@ -752,7 +752,7 @@ mod tests {
             let [told] = &back.unreadable[..] else { panic!("{extension}: {:?}", back.unreadable) };
             assert_eq!(told.path, path);
             assert!(
-                told.problem.starts_with("2 of 700 rows, the first of them row 301: "),
+                told.problem.starts_with("2 of 700 rows cannot be read, the first of them row 301: "),
                 "{}",
                 told.problem
             );
