@@ -2,23 +2,28 @@
 
 use super::Refusal;
 use super::args::{
-    Args, AuditArgs, CaptureFilterArgs, ChoiceArgs, Color, Command, ExtractArgs, JudgeArgs, OutputArgs,
-    PolicyArgs, ReportArgs, ReportFormat, RulesArgs, RulesCommand, SiteCommand,
+    Args, AuditArgs, CaptureFilterArgs, ChoiceArgs, Color, Command, ExtractArgs, JudgeArgs, LiveArgs,
+    OutputArgs, PolicyArgs, ReportArgs, ReportFormat, RulesArgs, RulesCommand, SiteCommand,
 };
 use super::voice::say;
 use crate::audit::{Audit, Code, FailOn};
+use crate::capture::live::{self, TapOptions};
 use crate::capture::{Choice, FilterError};
 use crate::decode::DecodeOptions;
 use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
+use crate::pipeline::live::{LiveOptions, Rotation};
 use crate::pipeline::{Extract, ExtractOptions, Extracted};
 use crate::store::{self, Format};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// What to do.
 pub(super) enum Plan {
     Audit { captures: Vec<String>, options: ExtractOptions, policy: Box<Policy>, output: Output },
+    Live(Box<LivePlan>),
+    Interfaces,
     Extract { captures: Vec<String>, options: ExtractOptions, files: ExtractFiles },
     Judge { extracted: Extracted, policy: Box<Policy>, output: Output },
     Report { audit: Box<Audit>, rows: Option<String>, output: Output },
@@ -46,6 +51,16 @@ pub(super) struct Output {
     pub(super) color: Color,
 }
 
+/// A live run.
+pub(super) struct LivePlan {
+    pub(super) options: LiveOptions,
+    pub(super) policy: Policy,
+    /// Where the policy came from, to be read again.
+    pub(super) policy_args: PolicyArgs,
+    pub(super) output: Output,
+    pub(super) duration: Option<Duration>,
+}
+
 /// Where extracted rows go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ExtractFiles {
@@ -60,13 +75,15 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
     let color = args.color;
     match args.command {
         Command::Audit(audit) => plan_audit(audit, color),
+        Command::Live(live) => plan_live(live, color),
+        Command::Interfaces => Ok(Plan::Interfaces),
         Command::Extract(extract) => plan_extract(extract),
         Command::Judge(judge) => plan_judge(judge, color),
         Command::Rules(RulesCommand::List(rules)) => Ok(Plan::RulesList(matrix(&rules)?)),
         Command::Rules(RulesCommand::Show { ids, rules }) => plan_show(ids, &rules),
         Command::Rules(RulesCommand::Lint { files }) => Ok(Plan::RulesLint(files)),
         Command::Site(SiteCommand::Check { site, rules }) => {
-            Ok(Plan::SiteCheck(Box::new(policy(PolicyArgs { site, rules })?)))
+            Ok(Plan::SiteCheck(Box::new(policy(&PolicyArgs { site, rules })?)))
         }
         Command::CaptureFilter(args) => plan_capture_filter(args),
         Command::Report(report) => plan_report(report, color),
@@ -77,7 +94,7 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
 fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
     let choice = choice(args.choice)?;
-    let policy = Box::new(policy(args.policy)?);
+    let policy = Box::new(policy(&args.policy)?);
     // Digests cost a pass over every byte: only where they are written down.
     let written_down = output.out.is_some()
         || matches!(
@@ -90,6 +107,54 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
         .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
+}
+
+fn plan_live(args: LiveArgs, color: Color) -> Result<Plan, Refusal> {
+    let output = output(args.output, color);
+    let interfaces = args.interface;
+    let repeated = interfaces.iter().enumerate().find(|(place, name)| interfaces[..*place].contains(name));
+    if let Some((_, name)) = repeated {
+        return Err(Refusal::new(format!("-i {name}: named twice; each device is watched once")));
+    }
+    let alone =
+        [live::STDIN, live::ANY].into_iter().find(|alone| interfaces.iter().any(|name| name == alone));
+    if let Some(alone) = alone.filter(|_| interfaces.len() > 1) {
+        return Err(Refusal::new(format!("-i {alone}: stands alone, without other devices")));
+    }
+    let filter = args.filter.filter(|expression| !expression.trim().is_empty());
+    if filter.is_some() && alone == Some(live::STDIN) {
+        return Err(Refusal::new("-f: filters devices; filter a stream where it is made"));
+    }
+    let filter = filter.map(|expression| expression.parse()).transpose();
+    let filter = filter.map_err(|error: FilterError| Refusal::new(format!("--filter: {error}")))?;
+    let loaded = policy(&args.policy)?;
+    let extract = ExtractOptions { decode: tunnels(&args.vxlan_port), ..ExtractOptions::default() }
+        .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
+    let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+    let options = LiveOptions {
+        interfaces,
+        tap: TapOptions {
+            ring_mib: args.buffer_mib,
+            snaplen_bytes: args.snaplen,
+            filter,
+            promiscuous: !args.no_promiscuous,
+            wait: args.wait,
+        },
+        extract,
+        out: output.out.as_ref().map(PathBuf::from),
+        save: args.save,
+        rotation: Rotation { after_ns: nanos(args.rotate), bytes: args.rotate_size as u64 },
+        window_ns: nanos(args.window),
+        first_segment: 1,
+    };
+    make_directory(&output)?;
+    Ok(Plan::Live(Box::new(LivePlan {
+        options,
+        policy: loaded,
+        policy_args: args.policy,
+        output,
+        duration: args.duration,
+    })))
 }
 
 fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
@@ -129,7 +194,7 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
 
 fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
-    let policy = Box::new(policy(args.policy)?);
+    let policy = Box::new(policy(&args.policy)?);
     let captures = store::read_partial(&args.flows, &args.names, &args.summary)?;
     let captures: Vec<Extract> = captures
         .into_iter()
@@ -158,7 +223,7 @@ fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {
 
 fn plan_capture_filter(args: CaptureFilterArgs) -> Result<Plan, Refusal> {
     let file = args.policy.site.clone();
-    let policy = policy(args.policy)?;
+    let policy = policy(&args.policy)?;
     let tagging = if args.untagged { Tagging::None } else { Tagging::Possible };
     match capture_filter(&policy.site, tagging) {
         Some(filter) => Ok(Plan::CaptureFilter { filter, site: file }),
@@ -270,7 +335,8 @@ fn matrix(args: &RulesArgs) -> Result<Matrix, Refusal> {
     Ok(matrix)
 }
 
-fn policy(args: PolicyArgs) -> Result<Policy, Refusal> {
+/// Loads rules and site, and says what is odd about them.
+pub(super) fn policy(args: &PolicyArgs) -> Result<Policy, Refusal> {
     let matrix = matrix(&args.rules)?;
     let site = Site::load(&args.site, &matrix).map_err(|problems| told(&problems))?;
     site.warnings().iter().for_each(|warning| say(&format!("{warning:#}")));

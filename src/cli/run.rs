@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::args::ReportFormat;
 
 /// The evidence is incomplete.
-const INCOMPLETE: u8 = 3;
+pub(super) const INCOMPLETE: u8 = 3;
 
 pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
     match plan {
@@ -34,6 +34,8 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             progress.done();
             Ok(code)
         }
+        Plan::Live(plan) => super::live::run(*plan, progress),
+        Plan::Interfaces => super::live::interfaces().map(|()| 0),
         Plan::Judge { extracted, policy, output } => {
             let code = audit(extracted, &policy, &output, progress)?;
             progress.done();
@@ -114,7 +116,13 @@ fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn audit(extracted: Extracted, policy: &Policy, output: &Output, progress: &Progress) -> Result<u8, Refusal> {
+/// Holds what was extracted against the rules, writes what was asked for, and gives the exit code.
+pub(super) fn audit(
+    extracted: Extracted,
+    policy: &Policy,
+    output: &Output,
+    progress: &Progress,
+) -> Result<u8, Refusal> {
     let judging = progress.during(|| Judging::new(extracted, &policy.matrix, &policy.site));
     let judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
     let filed = match &output.out {

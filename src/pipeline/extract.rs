@@ -5,7 +5,7 @@ use super::copies::{Copies, Copy};
 use super::watch::Watch;
 use crate::audit::{CaptureSummary, End, Unreadable};
 use crate::capture::{
-    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Compression, Digest, FileFormat,
+    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Compression, Digest, FileFormat, Frame,
     FrameProblem, Input, InputProblem, Intake, discover,
 };
 use crate::decode::{
@@ -181,29 +181,73 @@ pub fn extract(name: &str, mut reader: CaptureReader, options: &ExtractOptions) 
     let mut mapper = Mapper::new(options);
     let mut chooser = options.choice.chooser();
     while let Some(frame) = reader.next() {
-        let point = FramePoint { time: frame.time, capture: CaptureId(0), frame: frame.number };
-        mapper.frames += 1;
         let kept = chooser.as_mut().map_or(Ok(()), |chooser| chooser.keeps(&frame));
-        // A frame that the filter leaves out still shows that the capture went on; one outside the range of time does not:
-        // what would have answered beyond the range is not looked at.
-        if kept != Err(NotChosen::OutsideTimeRange) {
-            mapper.spans.insert(frame.time);
-        }
-        if let Err(reason) = kept {
-            count(&mut mapper.skipped, reason.as_str());
-            continue;
-        }
-        match decode_with(&frame, &options.decode) {
-            Decoded::Skipped(reason) => mapper.skip(reason),
-            Decoded::Packet(packet) => mapper.packet(&packet, frame.interface, point, frame.wire_len),
-        }
+        mapper.frame(&frame, kept, &options.decode);
     }
-    let mut extract = mapper.finish(name, reader);
+    let mut extract = mapper.finish(name, Source::of(reader));
     extract.summary.chosen = chooser.map(|chooser| chosen(&options.choice, chooser));
     extract
 }
 
-struct Mapper {
+/// What is known of a capture beside what the mapper made of its frames.
+pub(super) struct Source {
+    /// Size of the file as stored, bytes.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Option<[u8; 32]>,
+    /// Its format, in words.
+    pub format: String,
+    /// Link types met.
+    pub link_types: Vec<String>,
+    /// Frames cut by the snapshot length.
+    pub snaplen_cut: u64,
+    /// Frames lost while capturing; none where nobody counted.
+    pub drops: Option<u64>,
+    /// Frames without a time of their own.
+    pub without_time: u64,
+    /// Blocks of unknown kind.
+    pub unknown_blocks: u64,
+    /// How it ended.
+    pub end: End,
+}
+
+impl Source {
+    /// A file that was read.
+    fn of(reader: CaptureReader) -> Self {
+        let facts = reader.facts();
+        let end = match reader.end() {
+            None | Some(CaptureEnd::Complete) => End::Complete,
+            Some(CaptureEnd::Damaged { frame, offset, problem: FrameProblem::Interrupted }) => {
+                End::Interrupted { frame: *frame, offset: *offset }
+            }
+            Some(CaptureEnd::Damaged { frame, offset, problem }) => {
+                End::Damaged { frame: *frame, offset: *offset, problem: problem.to_string() }
+            }
+        };
+        let (bytes, sha256, end) = match reader.finish() {
+            Ok(stored) => (stored.bytes, stored.sha256, end),
+            Err(error) => {
+                let problem = format!("the rest of the file cannot be read: {error}");
+                let damage = End::Damaged { frame: facts.frames + 1, offset: facts.bytes, problem };
+                (facts.stored_bytes, None, if end == End::Complete { damage } else { end })
+            }
+        };
+        Source {
+            bytes,
+            sha256,
+            format: format_words(&facts),
+            link_types: facts.link_types.iter().map(ToString::to_string).collect(),
+            snaplen_cut: facts.snaplen_cut,
+            drops: facts.drops,
+            without_time: facts.frames_without_time,
+            unknown_blocks: facts.skipped_blocks.values().sum(),
+            end,
+        }
+    }
+}
+
+/// Takes the frames of one capture, one by one.
+pub(super) struct Mapper {
     table: FlowTable,
     copies: Copies,
     keep_duplicates: bool,
@@ -230,7 +274,8 @@ fn count(map: &mut BTreeMap<String, u64>, word: &str) {
 }
 
 impl Mapper {
-    fn new(options: &ExtractOptions) -> Self {
+    /// None seen yet.
+    pub(super) fn new(options: &ExtractOptions) -> Self {
         Mapper {
             table: FlowTable::new(options.table(), CaptureId(0)),
             copies: Copies::default(),
@@ -246,6 +291,25 @@ impl Mapper {
             spans: Spans::default(),
             dns: DnsLog::default(),
             reassembly: Reassembly::default(),
+        }
+    }
+
+    /// Takes the next frame, kept or left out by choice.
+    #[inline]
+    pub(super) fn frame(&mut self, frame: &Frame<'_>, kept: Result<(), NotChosen>, decode: &DecodeOptions) {
+        let point = FramePoint { time: frame.time, capture: CaptureId(0), frame: frame.number };
+        self.frames += 1;
+        // A frame that the filter leaves out still shows that the capture went on; one outside the range of time does not:
+        // what would have answered beyond the range is not looked at.
+        if kept != Err(NotChosen::OutsideTimeRange) {
+            self.spans.insert(frame.time);
+        }
+        if let Err(reason) = kept {
+            return count(&mut self.skipped, reason.as_str());
+        }
+        match decode_with(frame, decode) {
+            Decoded::Skipped(reason) => self.skip(reason),
+            Decoded::Packet(packet) => self.packet(&packet, frame.interface, point, frame.wire_len),
         }
     }
 
@@ -312,55 +376,38 @@ impl Mapper {
         }
     }
 
-    fn finish(self, name: &str, reader: CaptureReader) -> Extract {
+    /// All frames are in.
+    pub(super) fn finish(self, name: &str, source: Source) -> Extract {
         let mut pieces = self.table.finish();
         for piece in self.reassembly.finish() {
             if let Some(waiting) = PartialFlow::of_fragments(vec![piece]) {
                 pieces.push(waiting);
             }
         }
-        let facts = reader.facts();
-        let end = match reader.end() {
-            None | Some(CaptureEnd::Complete) => End::Complete,
-            Some(CaptureEnd::Damaged { frame, offset, problem: FrameProblem::Interrupted }) => {
-                End::Interrupted { frame: *frame, offset: *offset }
-            }
-            Some(CaptureEnd::Damaged { frame, offset, problem }) => {
-                End::Damaged { frame: *frame, offset: *offset, problem: problem.to_string() }
-            }
-        };
-        let (bytes, sha256, end) = match reader.finish() {
-            Ok(stored) => (stored.bytes, stored.sha256, end),
-            Err(error) => {
-                let problem = format!("the rest of the file cannot be read: {error}");
-                let damage = End::Damaged { frame: self.frames + 1, offset: facts.bytes, problem };
-                (facts.stored_bytes, None, if end == End::Complete { damage } else { end })
-            }
-        };
         let range = self.spans.range();
         let summary = CaptureSummary {
             path: name.into(),
-            sha256: sha256.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
-            bytes,
-            format: format_words(&facts),
-            link_types: facts.link_types.iter().map(ToString::to_string).collect(),
+            sha256: source.sha256.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
+            bytes: source.bytes,
+            format: source.format,
+            link_types: source.link_types,
             frames: self.frames,
             packets: self.packets,
             skipped: self.skipped,
             first_ts: range.map(|(first, _)| first),
             last_ts: range.map(|(_, last)| last),
-            snaplen_cut: facts.snaplen_cut,
-            drops: facts.drops,
+            snaplen_cut: source.snaplen_cut,
+            drops: source.drops,
             duplicates: self.duplicates,
             same_interface_copies: self.same_interface_copies,
             upkeep: self.upkeep,
             without_flow: self.without_flow,
             unreadable_quotes: self.unreadable_quotes,
-            without_time: facts.frames_without_time,
-            unknown_blocks: facts.skipped_blocks.values().sum(),
+            without_time: source.without_time,
+            unknown_blocks: source.unknown_blocks,
             spans: self.spans,
             chosen: None,
-            end,
+            end: source.end,
             flows: pieces.len() as u64,
             names: self.dns.len() as u64,
         };

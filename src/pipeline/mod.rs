@@ -6,6 +6,7 @@ mod copies;
 mod extract;
 mod join;
 mod judge;
+pub mod live;
 mod watch;
 
 pub use extract::{Extract, ExtractOptions, Extracted, extract, extract_all};

@@ -11,6 +11,8 @@ mod golden;
 mod interrupting;
 mod laws;
 mod layering;
+#[cfg(target_os = "linux")]
+mod live;
 mod reports;
 mod scene;
 mod second_reader;

@@ -1,0 +1,196 @@
+//! A live run: opens everything, watches until it is to end, then audits what was seen.
+
+use super::plan::{LivePlan, Output, Policy, policy};
+use super::progress::Progress;
+use super::run::{INCOMPLETE, audit};
+use super::voice::{results, say};
+use super::{Refusal, stop};
+use crate::capture::live;
+use crate::pipeline::Extracted;
+use crate::pipeline::live::{Notice, Opened, Running, Window};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Lists the network devices.
+pub(super) fn interfaces() -> Result<(), Refusal> {
+    let devices = live::interfaces().map_err(|error| Refusal::new(error.to_string()))?;
+    if devices.is_empty() {
+        return Err(Refusal::new(
+            "no network device can be captured from: run as root, or with the capability CAP_NET_RAW",
+        ));
+    }
+    let width = devices.iter().map(|device| device.name.chars().count()).max().unwrap_or_default();
+    results(|out| {
+        for device in &devices {
+            let state = match (device.up, device.running, device.connected) {
+                (false, ..) => "down",
+                (true, _, Some(false)) => "not connected",
+                (true, false, _) => "not running",
+                (true, true, _) => "up",
+            };
+            let mut line = format!("{:width$}  {state:<13}", device.name);
+            let addresses: Vec<String> = device.addresses.iter().map(ToString::to_string).collect();
+            if !addresses.is_empty() {
+                line.push_str(&format!("  {}", addresses.join(", ")));
+            }
+            if let Some(description) = &device.description {
+                line.push_str(&format!("  ({description})"));
+            }
+            writeln!(out, "{}", crate::report::printable(line.trim_end()))?;
+        }
+        Ok(())
+    })
+}
+
+pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
+    let LivePlan { options, policy: loaded, policy_args, output, duration } = plan;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Refusal::new(format!("signals cannot be waited for: {error}")))?;
+    let opened = Opened::open(options).map_err(|error| Refusal::new(error.to_string()))?;
+    // Every handle is open, and no thread runs yet: whoever gives up privileges does it here.
+    let running = opened
+        .start()
+        .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))?;
+    let mut watching = Watching {
+        running,
+        policy: loaded,
+        reload: &|| policy(&policy_args),
+        output,
+        progress,
+        code: 0,
+        incomplete: false,
+    };
+    runtime.block_on(watching.until_the_end(duration))?;
+    watching.running.join();
+    let code = if watching.incomplete { worse(watching.code, INCOMPLETE) } else { watching.code };
+    progress.done();
+    Ok(code)
+}
+
+/// Of two exit codes the one that says more: could not, incomplete, findings, nothing.
+fn worse(a: u8, b: u8) -> u8 {
+    let rank = |code: u8| match code {
+        0 => 0,
+        1 => 1,
+        INCOMPLETE => 2,
+        _ => 3,
+    };
+    if rank(b) > rank(a) { b } else { a }
+}
+
+struct Watching<'a> {
+    running: Running,
+    policy: Policy,
+    reload: &'a dyn Fn() -> Result<Policy, Refusal>,
+    output: Output,
+    progress: &'a Progress,
+    code: u8,
+    incomplete: bool,
+}
+
+impl Watching<'_> {
+    /// Waits for signals, windows and what else is to be said, until the last window is audited.
+    async fn until_the_end(&mut self, duration: Option<Duration>) -> Result<(), Refusal> {
+        let refused = |error| Refusal::new(format!("signals cannot be waited for: {error}"));
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(refused)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(refused)?;
+        let mut hang_up = signal(SignalKind::hangup()).map_err(refused)?;
+        let end = async {
+            match duration {
+                Some(duration) => tokio::time::sleep(duration).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::pin!(end);
+        let mut over = false;
+        loop {
+            tokio::select! {
+                window = self.running.windows.recv() => {
+                    let Some(window) = window else {
+                        return Err(Refusal::new("the run ended before its last window: nothing can be audited"));
+                    };
+                    let last = window.last;
+                    self.window(window)?;
+                    if last {
+                        return Ok(());
+                    }
+                }
+                Some(notice) = self.running.notices.recv() => self.notice(&notice),
+                _ = interrupt.recv() => self.stopped(),
+                _ = terminate.recv() => self.stopped(),
+                _ = hang_up.recv() => self.read_policy_again(),
+                () = &mut end, if !over => {
+                    over = true;
+                    self.running.end();
+                }
+            }
+        }
+    }
+
+    fn stopped(&mut self) {
+        if self.running.stop().swap(true, Ordering::Relaxed) {
+            // A second one is obeyed at once, as by a program that takes no notice of signals.
+            let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTERM);
+        }
+        // While what was seen is audited, too.
+        stop::on_signals(self.running.stop());
+    }
+
+    fn read_policy_again(&mut self) {
+        match (self.reload)() {
+            Ok(policy) => {
+                self.policy = policy;
+                say("rules and site were read again, and hold from now on");
+            }
+            Err(refusal) => {
+                refusal.lines.iter().for_each(|line| say(line));
+                say("rules and site cannot be read again: those from before stay in force");
+            }
+        }
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        match notice {
+            Notice::Gone { interface, since, problem } => {
+                self.incomplete = true;
+                say(&format!("{interface}: gone since {since}, and waited for: {problem}"));
+            }
+            Notice::Back { interface, since } => say(&format!("{interface}: back since {since}")),
+            Notice::Ended { interface, problem } => {
+                self.incomplete = true;
+                say(&format!("{interface}: gives no frames any more: {problem}"));
+            }
+            Notice::Unwritten(problem) => {
+                self.incomplete = true;
+                say(&format!("{problem}: what should be there is lost; the run goes on"));
+            }
+        }
+    }
+
+    /// Audits a window.
+    fn window(&mut self, window: Window) -> Result<(), Refusal> {
+        let mut output = self.output.clone();
+        if let Some(out) = output.out.as_mut().filter(|_| !window.last) {
+            let directory = Path::new(out).join(format!("window-{:04}", window.number));
+            *out = directory.to_string_lossy().into_owned();
+            if let Err(error) = std::fs::create_dir_all(&directory) {
+                self.incomplete = true;
+                say(&format!("{out}: cannot be made: {error}"));
+                output.out = None;
+            }
+        }
+        let extracted = Extracted { captures: window.captures, unreadable: Vec::new() };
+        match audit(extracted, &self.policy, &output, self.progress) {
+            Ok(code) => self.code = worse(self.code, code),
+            // The last audit is what was asked for; one before it may fail, and the run goes on.
+            Err(refusal) if window.last => return Err(refusal),
+            Err(refusal) => {
+                self.incomplete = true;
+                refusal.lines.iter().for_each(|line| say(line));
+            }
+        }
+        Ok(())
+    }
+}

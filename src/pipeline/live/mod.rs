@@ -1,0 +1,207 @@
+//! A live run: frames of devices through the same map and reduce as offline.
+//!
+//! One thread a device copies frames out of the kernel's ring ([`crate::capture::live`]); one maps them (`mapping`), one
+//! writes packets (`save`), one keeps and writes rows (`rows`). Whoever runs it waits for signals and windows meanwhile.
+
+mod files;
+mod mapping;
+mod merge;
+mod rows;
+mod save;
+
+pub use files::Problem;
+pub use rows::Window;
+
+use super::ExtractOptions;
+use crate::capture::live::{LiveError, Meter, STDIN, Tap, TapOptions, start};
+use crate::model::{NANOS_PER_SECOND, Timestamp};
+use mapping::Mapping;
+use rows::Rows;
+use save::Saver;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
+use std::thread::{self, JoinHandle};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+/// How long a window is: what is audited at once. SEMANTICS section 1: live keeps a host's rows for 24 h.
+pub const WINDOW_NANOS: i64 = 24 * 3600 * NANOS_PER_SECOND;
+
+/// When a segment ends: by what comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// So long after its first frame, nanoseconds.
+    pub after_ns: i64,
+    /// After so many captured bytes.
+    pub bytes: u64,
+}
+
+impl Rotation {
+    /// Unless told otherwise: an hour, or 1 GiB.
+    pub const DEFAULT: Rotation = Rotation { after_ns: 3600 * NANOS_PER_SECOND, bytes: 1 << 30 };
+}
+
+/// How a live run is done.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// The devices, by name; `-` for a capture on standard input.
+    pub interfaces: Vec<String>,
+    /// How they are opened.
+    pub tap: TapOptions,
+    /// How frames are mapped.
+    pub extract: ExtractOptions,
+    /// The directory for everything that is written.
+    pub out: Option<PathBuf>,
+    /// Whether frames are written there.
+    pub save: bool,
+    /// When segments end.
+    pub rotation: Rotation,
+    /// After what time a window ends and is audited, nanoseconds.
+    pub window_ns: i64,
+    /// The number of the first segment.
+    pub first_segment: u64,
+}
+
+impl LiveOptions {
+    /// The file for the packets of a segment.
+    fn packets_path(&self, segment: u64) -> Option<PathBuf> {
+        let out = self.out.as_ref().filter(|_| self.save)?;
+        Some(out.join("packets").join(format!("{segment:06}.pcapng")))
+    }
+
+    /// What a segment is called as a capture: its file, or its devices.
+    fn segment_name(&self, segment: u64) -> Arc<str> {
+        match self.packets_path(segment) {
+            Some(path) => path.display().to_string().into(),
+            None => format!("live:{}/{segment:06}", self.interfaces.join("+")).into(),
+        }
+    }
+}
+
+/// Something that whoever runs it should know while it goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A device went away, and is waited for.
+    Gone {
+        /// Its name.
+        interface: String,
+        /// Since when.
+        since: Timestamp,
+        /// What libpcap says.
+        problem: String,
+    },
+    /// It is back.
+    Back {
+        /// Its name.
+        interface: String,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A device ended for a reason.
+    Ended {
+        /// Its name.
+        interface: String,
+        /// The reason.
+        problem: String,
+    },
+    /// Something cannot be written.
+    Unwritten(Problem),
+}
+
+/// A live run whose devices are open and whose directory is there, and of which no thread runs yet: whoever gives up
+/// privileges does it while this is at hand.
+pub struct Opened {
+    taps: Vec<Tap>,
+    options: Arc<LiveOptions>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Why a live run cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A device.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The directory.
+    #[error(transparent)]
+    Unwritten(#[from] Problem),
+}
+
+impl Opened {
+    /// Opens everything.
+    ///
+    /// # Errors
+    /// A device cannot be opened, or the directory cannot be made.
+    pub fn open(options: LiveOptions) -> Result<Opened, OpenError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        if let Some(out) = &options.out {
+            let directory = if options.save { out.join("packets") } else { out.clone() };
+            let told = |error: io::Error| Problem::new(Path::new(&directory), "cannot be made", &error);
+            std::fs::create_dir_all(&directory).map_err(told)?;
+        }
+        let open = |name: &String| Tap::open(name, &options.tap, &stop);
+        let taps = options.interfaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        Ok(Opened { taps, options: Arc::new(options), stop })
+    }
+
+    /// Starts all threads.
+    ///
+    /// # Errors
+    /// A thread is not to be had.
+    pub fn start(self) -> io::Result<Running> {
+        let Opened { taps, options, stop } = self;
+        let meters: Vec<Arc<Meter>> = taps.iter().map(|tap| Arc::clone(tap.meter())).collect();
+        let (tell_windows, windows) = unbounded_channel();
+        let (tell_notices, notices) = unbounded_channel();
+        let (tell_saved, saved) = channel();
+        let mut threads = Vec::new();
+        let saver = if options.save { Some(Saver::start(tell_saved)?) } else { None };
+        let (rows, keeper) = Rows::start(saved, tell_windows, tell_notices.clone())?;
+        threads.push(keeper);
+        let (queue, taps) = start(taps, &stop)?;
+        threads.extend(taps);
+        let mapping = Mapping::new(options, meters.clone(), queue, tell_notices, rows, saver);
+        threads.push(thread::Builder::new().name("map".to_owned()).spawn(move || mapping.run())?);
+        Ok(Running { meters, windows, notices, stop, threads })
+    }
+}
+
+/// A live run at work.
+pub struct Running {
+    /// Counts of each device.
+    pub meters: Vec<Arc<Meter>>,
+    /// The windows, as they end.
+    pub windows: UnboundedReceiver<Window>,
+    /// What is to be known meanwhile.
+    pub notices: UnboundedReceiver<Notice>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Where true is written when the run is to end.
+    pub fn stop(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
+    /// Asks it to end.
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Waits for all threads, after the last window.
+    pub fn join(self) {
+        for thread in self.threads {
+            // What a thread that failed had to tell, it told.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Whether a device is standard input.
+#[must_use]
+pub fn is_stream(interface: &str) -> bool {
+    interface == STDIN
+}
