@@ -324,7 +324,7 @@ pub struct Meter {
 }
 
 /// Counts of a [`Meter`] at one moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Metered {
     /// Frames that passed the filter, by the kernel's count; those that it dropped among them.
     pub received: u64,
@@ -489,7 +489,8 @@ fn link_type(capture: &Capture<Active>) -> LinkType {
     }
 }
 
-fn now() -> Timestamp {
+/// What the clock of this machine says, which the kernel dates frames by.
+pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
 }

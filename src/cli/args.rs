@@ -188,6 +188,13 @@ pub(super) struct LiveArgs {
     /// Only frames that are for this machine (no promiscuous mode)
     #[arg(long, short = 'p')]
     pub(super) no_promiscuous: bool,
+    /// Tell findings and what else happens as it happens, JSON lines: to a file, or `-` for standard output (which is the
+    /// default with --format jsonl)
+    #[arg(long, value_name = "PATH")]
+    pub(super) events: Option<String>,
+    /// Tell them to the socket of a local syslog, such as /dev/log (RFC 5424)
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) syslog: Option<PathBuf>,
     /// Wait for a device that is not there yet, or goes away
     #[arg(long)]
     pub(super) wait: bool,

@@ -5,10 +5,11 @@ use super::progress::Progress;
 use super::run::{INCOMPLETE, audit};
 use super::voice::{results, say};
 use super::{Refusal, stop};
-use crate::capture::live;
+use crate::capture::live::{self, now};
 use crate::pipeline::Extracted;
 use crate::pipeline::live::{Notice, Opened, Running, Window};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,12 +47,13 @@ pub(super) fn interfaces() -> Result<(), Refusal> {
 
 pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let LivePlan { options, policy: loaded, policy_args, output, duration } = plan;
+    let loaded = Arc::new(loaded);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Refusal::new(format!("signals cannot be waited for: {error}")))?;
     let opened = Opened::open(options).map_err(|error| Refusal::new(error.to_string()))?;
     // Every handle is open, and no thread runs yet: whoever gives up privileges does it here.
     let running = opened
-        .start()
+        .start(Arc::clone(&loaded))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))?;
     let mut watching = Watching {
         running,
@@ -63,7 +65,6 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
         incomplete: false,
     };
     runtime.block_on(watching.until_the_end(duration))?;
-    watching.running.join();
     let code = if watching.incomplete { worse(watching.code, INCOMPLETE) } else { watching.code };
     progress.done();
     Ok(code)
@@ -82,7 +83,7 @@ fn worse(a: u8, b: u8) -> u8 {
 
 struct Watching<'a> {
     running: Running,
-    policy: Policy,
+    policy: Arc<Policy>,
     reload: &'a dyn Fn() -> Result<Policy, Refusal>,
     output: Output,
     progress: &'a Progress,
@@ -111,11 +112,15 @@ impl Watching<'_> {
                     let Some(window) = window else {
                         return Err(Refusal::new("the run ended before its last window: nothing can be audited"));
                     };
-                    let last = window.last;
-                    self.window(window)?;
-                    if last {
-                        return Ok(());
+                    if window.last {
+                        // What happened is told before what it comes to.
+                        self.running.join();
+                        while let Ok(notice) = self.running.notices.try_recv() {
+                            self.notice(&notice);
+                        }
+                        return self.window(window);
                     }
+                    self.window(window)?;
                 }
                 Some(notice) = self.running.notices.recv() => self.notice(&notice),
                 _ = interrupt.recv() => self.stopped(),
@@ -130,6 +135,7 @@ impl Watching<'_> {
     }
 
     fn stopped(&mut self) {
+        self.running.notice(Notice::Ending { at: now() });
         if self.running.stop().swap(true, Ordering::Relaxed) {
             // A second one is obeyed at once, as by a program that takes no notice of signals.
             let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTERM);
@@ -141,11 +147,14 @@ impl Watching<'_> {
     fn read_policy_again(&mut self) {
         match (self.reload)() {
             Ok(policy) => {
-                self.policy = policy;
+                self.policy = Arc::new(policy);
+                self.running.set_policy(Arc::clone(&self.policy));
+                self.running.notice(Notice::Reloaded { at: now(), refused: Vec::new() });
                 say("rules and site were read again, and hold from now on");
             }
             Err(refusal) => {
                 refusal.lines.iter().for_each(|line| say(line));
+                self.running.notice(Notice::Reloaded { at: now(), refused: refusal.lines });
                 say("rules and site cannot be read again: those from before stay in force");
             }
         }
@@ -162,10 +171,25 @@ impl Watching<'_> {
                 self.incomplete = true;
                 say(&format!("{interface}: gives no frames any more: {problem}"));
             }
-            Notice::Unwritten(problem) => {
+            Notice::Unwritten { path, problem } => {
                 self.incomplete = true;
-                say(&format!("{problem}: what should be there is lost; the run goes on"));
+                say(&format!("{path}: {problem}: what should be there is lost; the run goes on"));
             }
+            Notice::Loss { interface, kernel_dropped, interface_dropped, .. } => {
+                let lost = kernel_dropped + interface_dropped;
+                say(&format!("{interface}: {lost} frames were lost: the machine does not keep up (see -B)"));
+            }
+            Notice::Gap { since, until, recovered } => {
+                let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
+                let how =
+                    if *recovered { "ended unexpectedly, and what it left was recovered" } else { "ended" };
+                say(&format!("an earlier run {how}: nothing was seen{since} until {until}"));
+            }
+            Notice::Began { .. }
+            | Notice::Segment { .. }
+            | Notice::Reloaded { .. }
+            | Notice::Window { .. }
+            | Notice::Ending { .. } => {}
         }
     }
 
@@ -183,7 +207,10 @@ impl Watching<'_> {
         }
         let extracted = Extracted { captures: window.captures, unreadable: Vec::new() };
         match audit(extracted, &self.policy, &output, self.progress) {
-            Ok(code) => self.code = worse(self.code, code),
+            Ok(code) => {
+                self.code = worse(self.code, code);
+                self.running.notice(Notice::Window { number: window.number, exit_code: code });
+            }
             // The last audit is what was asked for; one before it may fail, and the run goes on.
             Err(refusal) if window.last => return Err(refusal),
             Err(refusal) => {

@@ -11,7 +11,7 @@ use crate::capture::live::{self, TapOptions};
 use crate::capture::{Choice, FilterError};
 use crate::decode::DecodeOptions;
 use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
-use crate::pipeline::live::{LiveOptions, Rotation};
+use crate::pipeline::live::{EventOptions, LiveOptions, Rotation};
 use crate::pipeline::{Extract, ExtractOptions, Extracted};
 use crate::store::{self, Format};
 use std::fs;
@@ -36,10 +36,7 @@ pub(super) enum Plan {
 }
 
 /// Rules and site, loaded and sound.
-pub(super) struct Policy {
-    pub(super) matrix: Matrix,
-    pub(super) site: Site,
-}
+pub(super) use crate::pipeline::live::Policy;
 
 /// What becomes of an audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -110,8 +107,24 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
 }
 
 fn plan_live(args: LiveArgs, color: Color) -> Result<Plan, Refusal> {
-    let output = output(args.output, color);
+    let mut output = output(args.output, color);
     let interfaces = args.interface;
+    let mut events = EventOptions { lines: args.events, syslog: args.syslog };
+    if output.format == ReportFormat::Jsonl && events.lines.is_none() {
+        events.lines = Some("-".to_owned());
+    }
+    if events.lines.as_deref() == Some("-") {
+        match output.format {
+            // Events and report stand on one output: lines of one kind.
+            ReportFormat::Human | ReportFormat::Jsonl => output.format = ReportFormat::Jsonl,
+            _ => {
+                return Err(Refusal::new(
+                    "--events -: stands on standard output with the report, which must be --format jsonl then; or give events \
+                     a file",
+                ));
+            }
+        }
+    }
     let repeated = interfaces.iter().enumerate().find(|(place, name)| interfaces[..*place].contains(name));
     if let Some((_, name)) = repeated {
         return Err(Refusal::new(format!("-i {name}: named twice; each device is watched once")));
@@ -146,6 +159,7 @@ fn plan_live(args: LiveArgs, color: Color) -> Result<Plan, Refusal> {
         rotation: Rotation { after_ns: nanos(args.rotate), bytes: args.rotate_size as u64 },
         window_ns: nanos(args.window),
         first_segment: 1,
+        events,
     };
     make_directory(&output)?;
     Ok(Plan::Live(Box::new(LivePlan {

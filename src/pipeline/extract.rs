@@ -246,6 +246,16 @@ impl Source {
     }
 }
 
+/// What can be seen of a mapper while it works.
+pub(super) struct Look<'m> {
+    pub frames: u64,
+    pub packets: u64,
+    pub duplicates: u64,
+    pub skipped: &'m BTreeMap<String, u64>,
+    pub spans: &'m Spans,
+    pub dns: &'m DnsLog,
+}
+
 /// Takes the frames of one capture, one by one.
 pub(super) struct Mapper {
     table: FlowTable,
@@ -311,6 +321,24 @@ impl Mapper {
             Decoded::Skipped(reason) => self.skip(reason),
             Decoded::Packet(packet) => self.packet(&packet, frame.interface, point, frame.wire_len),
         }
+    }
+
+    /// For whoever follows the work while it goes on: what changed from one look to the next.
+    pub(super) fn follow(&mut self) {
+        self.table.follow();
+    }
+
+    /// The table of open conversations, and what else can be seen of the work so far.
+    pub(super) fn look(&mut self) -> (&mut FlowTable, Look<'_>) {
+        let look = Look {
+            frames: self.frames,
+            packets: self.packets,
+            duplicates: self.duplicates,
+            skipped: &self.skipped,
+            spans: &self.spans,
+            dns: &self.dns,
+        };
+        (&mut self.table, look)
     }
 
     fn skip(&mut self, reason: SkipReason) {

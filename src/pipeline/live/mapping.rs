@@ -2,24 +2,30 @@
 //! `--save` the file that holds the same frames, under the same name, so that whoever audits the files afterwards gets the
 //! same audit.
 
+use super::events::{Notice, Outlet};
+use super::follow::{MOST_JUDGED, Shared, Tick};
 use super::merge::Merge;
+use super::picture::{InterfacePicture, Stages};
 use super::rows::{Rows, Work};
 use super::save::{CHUNK_BYTES, Order, Saver};
-use super::{LiveOptions, Notice, Rotation};
+use super::{LiveOptions, Rotation};
 use crate::audit::{CaptureSummary, End};
 use crate::capture::live::{Message, Meter, Queue};
 use crate::capture::write::{InterfaceCounts, PcapngWriter};
 use crate::capture::{CaptureEnd, CaptureFacts, Frame, FrameProblem, LinkType};
-use crate::model::Timestamp;
+use crate::model::{CaptureId, Spans, Timestamp};
 use crate::pipeline::extract::{Mapper, Source};
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::mpsc::RecvTimeoutError;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc::UnboundedSender;
 
-/// How often changes are told and files are made safe.
-const TICK: Duration = Duration::from_millis(1000);
+/// How often what changed is judged.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How often files are made safe: what a crash may cost.
+const SYNC: Duration = Duration::from_millis(1000);
 
 /// How long to wait for a frame before looking at the clock.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -64,12 +70,21 @@ pub(super) struct Mapping {
     meters: Vec<Arc<Meter>>,
     queue: Queue,
     merge: Merge,
-    notices: UnboundedSender<Notice>,
+    outlet: Outlet,
     rows: Rows,
     saver: Option<Saver>,
+    follower: Option<SyncSender<Tick>>,
+    shared: Arc<Shared>,
     writer: PcapngWriter<Vec<u8>>,
     mapper: Mapper,
     segment: Segment,
+    /// DNS messages of the segment that were told already.
+    messages_told: usize,
+    /// What the segments before came to, and when frames came in those of the window.
+    past: Stages,
+    past_spans: Spans,
+    /// Losses that were told.
+    told: Vec<Lost>,
     /// When the first frame of the window was seen.
     window_begin: Option<Timestamp>,
     window: u64,
@@ -82,17 +97,27 @@ fn file_begin() -> PcapngWriter<Vec<u8>> {
     PcapngWriter::new(Vec::with_capacity(CHUNK_BYTES * 2), application).unwrap_or_else(|_| unreachable!())
 }
 
+fn begun(options: &LiveOptions, followed: bool) -> Mapper {
+    let mut mapper = Mapper::new(&options.extract);
+    if followed {
+        mapper.follow();
+    }
+    mapper
+}
+
 impl Mapping {
     pub(super) fn new(
         options: Arc<LiveOptions>,
         meters: Vec<Arc<Meter>>,
         queue: Queue,
-        notices: UnboundedSender<Notice>,
+        outlet: Outlet,
         rows: Rows,
         saver: Option<Saver>,
+        follower: Option<SyncSender<Tick>>,
+        shared: Arc<Shared>,
     ) -> Self {
         let merge = Merge::new(meters.len());
-        let mapper = Mapper::new(&options.extract);
+        let mapper = begun(&options, follower.is_some());
         let segment = Segment {
             number: options.first_segment,
             name: options.segment_name(options.first_segment),
@@ -110,14 +135,21 @@ impl Mapping {
         };
         let writer = file_begin();
         let (window_begin, window) = (None, 1);
+        let told = vec![Lost::default(); meters.len()];
         Mapping {
             options,
             meters,
             queue,
             merge,
-            notices,
+            outlet,
             rows,
             saver,
+            follower,
+            shared,
+            messages_told: 0,
+            past: Stages::default(),
+            past_spans: Spans::default(),
+            told,
             writer,
             mapper,
             segment,
@@ -129,7 +161,7 @@ impl Mapping {
     /// Takes frames until all taps have ended.
     pub(super) fn run(mut self) {
         self.begin_file();
-        let mut ticked = Instant::now();
+        let (mut ticked, mut synced) = (Instant::now(), Instant::now());
         loop {
             match self.queue.messages.recv_timeout(PATIENCE) {
                 Ok(message) => self.take(message),
@@ -138,23 +170,29 @@ impl Mapping {
             }
             self.map();
             if ticked.elapsed() >= TICK {
-                ticked = Instant::now();
-                self.tick();
+                // Whoever follows has at most half of the time for it.
+                let cost = Duration::from_millis(self.shared.cost_ms.load(Ordering::Relaxed));
+                if ticked.elapsed() >= cost * 2 && !self.shared.busy.swap(true, Ordering::Acquire) {
+                    ticked = Instant::now();
+                    self.tick(MOST_JUDGED, false);
+                }
+            }
+            if synced.elapsed() >= SYNC {
+                synced = Instant::now();
+                self.sync();
             }
             if self.merge.all_ended() {
                 break;
             }
         }
-        self.end_segment();
+        self.map();
+        self.tell_losses();
+        self.end_segment(true);
         self.rows.work(Work::EndWindow { number: self.window, last: true });
+        self.follower = None;
         if let Some(saver) = self.saver.take() {
             saver.end();
         }
-    }
-
-    fn notice(&self, notice: Notice) {
-        // Whoever is told may be gone already: then the run is ending.
-        let _ = self.notices.send(notice);
     }
 
     fn take(&mut self, message: Message) {
@@ -163,11 +201,11 @@ impl Mapping {
             Message::Mark { tap, until } => self.merge.mark(tap, until),
             Message::Gone { tap, since, problem } => {
                 let interface = self.tap_name(tap);
-                self.notice(Notice::Gone { interface, since, problem });
+                self.outlet.notice(Notice::Gone { interface, since, problem });
             }
             Message::Back { tap, since } => {
                 let interface = self.tap_name(tap);
-                self.notice(Notice::Back { interface, since });
+                self.outlet.notice(Notice::Back { interface, since });
             }
             Message::End { tap, problem, stream } => {
                 self.merge.end(tap);
@@ -180,7 +218,7 @@ impl Mapping {
                     self.segment.stream_end = Some(end);
                 }
                 if let Some(problem) = problem {
-                    self.notice(Notice::Ended { interface: self.tap_name(tap), problem });
+                    self.outlet.notice(Notice::Ended { interface: self.tap_name(tap), problem });
                 }
             }
         }
@@ -236,8 +274,9 @@ impl Mapping {
         let segment_over = self.segment.first.is_some_and(|first| time.since(first) >= after_ns)
             || self.segment.bytes >= bytes;
         if window_over || segment_over {
-            self.end_segment();
+            self.end_segment(false);
             if window_over {
+                self.past_spans = Spans::default();
                 self.rows.work(Work::EndWindow { number: self.window, last: false });
                 self.window += 1;
                 self.window_begin = Some(time);
@@ -282,11 +321,80 @@ impl Mapping {
         }
     }
 
-    fn tick(&mut self) {
+    /// Sees to it that what was seen so far is on the disk.
+    fn sync(&mut self) {
         self.write_out(0);
         if let Some(saver) = &self.saver {
             saver.order(Order::Sync);
         }
+        self.tell_losses();
+    }
+
+    fn tell_losses(&mut self) {
+        for tap in 0..self.meters.len() {
+            let counts = self.meters.get(tap).map(|meter| meter.read()).unwrap_or_default();
+            let Some(told) = self.told.get_mut(tap) else { continue };
+            let (kernel, interface) =
+                (counts.dropped - told.system.min(counts.dropped), counts.interface_dropped - told.interface);
+            if kernel + interface == 0 {
+                continue;
+            }
+            *told = Lost { interface: counts.interface_dropped, system: counts.dropped };
+            self.outlet.notice(Notice::Loss {
+                at: crate::capture::live::now(),
+                interface: self.tap_name(tap as u32),
+                kernel_dropped: kernel,
+                interface_dropped: interface,
+            });
+        }
+    }
+
+    /// Tells whoever follows what changed, up to `most` conversations that go on.
+    fn tick(&mut self, most: usize, last: bool) {
+        let Some(follower) = &self.follower else { return };
+        let (table, _) = self.mapper.look();
+        let (stretches, unfollowed) = table.changes(most);
+        let (open, evicted) = (table.open() as u64, table.evicted());
+        let (_, look) = self.mapper.look();
+        let dns = look.dns.since(self.messages_told).collect();
+        self.messages_told = look.dns.len();
+        let mut spans = self.past_spans.clone();
+        spans.merge(look.spans);
+        let mut stages = self.past.clone();
+        stages.frames += look.frames;
+        stages.bytes += self.segment.bytes;
+        stages.packets += look.packets;
+        stages.duplicates += look.duplicates;
+        for (reason, count) in look.skipped {
+            *stages.skipped.entry(reason.clone()).or_default() += count;
+        }
+        stages.open = open;
+        stages.evicted += evicted;
+        let interface =
+            |meter: &Arc<Meter>| InterfacePicture { name: meter.name.clone(), counts: meter.read() };
+        let interfaces: Vec<InterfacePicture> = self.meters.iter().map(interface).collect();
+        for InterfacePicture { counts, .. } in &interfaces {
+            stages.kernel_dropped += counts.dropped;
+            stages.interface_dropped += counts.interface_dropped;
+            stages.offered += counts.received.max(counts.taken + counts.dropped) + counts.interface_dropped;
+        }
+        let lost = stages.kernel_dropped + stages.interface_dropped;
+        stages.waiting = stages.offered.saturating_sub(lost + stages.frames);
+        let seen = self.segment.first.is_some() || self.past.frames > 0;
+        let tick = Tick {
+            segment: Arc::clone(&self.segment.name),
+            capture: CaptureId((self.segment.number - self.options.first_segment) as u32),
+            stretches,
+            unfollowed,
+            dns,
+            spans,
+            latest: seen.then_some(self.segment.latest),
+            stages,
+            interfaces,
+            last,
+        };
+        // One that failed told so.
+        let _ = follower.send(tick);
     }
 
     /// What a tap lost so far.
@@ -296,7 +404,23 @@ impl Mapping {
     }
 
     /// Ends the segment at hand; the next one begins.
-    fn end_segment(&mut self) {
+    fn end_segment(&mut self, last: bool) {
+        // What changed belongs to this segment.
+        self.tick(usize::MAX, last);
+        {
+            let (table, _) = self.mapper.look();
+            self.past.evicted += table.evicted();
+            let (_, look) = self.mapper.look();
+            self.past.frames += look.frames;
+            self.past.bytes += self.segment.bytes;
+            self.past.packets += look.packets;
+            self.past.duplicates += look.duplicates;
+            for (reason, count) in look.skipped {
+                *self.past.skipped.entry(reason.clone()).or_default() += count;
+            }
+            self.past_spans.merge(look.spans);
+            self.messages_told = 0;
+        }
         let now: Vec<Lost> = (0..self.meters.len()).map(|tap| self.lost(tap)).collect();
         let mut drops = None;
         for (tap, now) in now.iter().enumerate() {
@@ -339,7 +463,7 @@ impl Mapping {
             unknown_blocks: 0,
         };
         let ended = std::mem::replace(&mut self.segment, next);
-        let mapper = std::mem::replace(&mut self.mapper, Mapper::new(&self.options.extract));
+        let mapper = std::mem::replace(&mut self.mapper, begun(&self.options, self.follower.is_some()));
         let link_types: BTreeSet<LinkType> = ended.interfaces.iter().map(|i| i.link_type).collect();
         let end = match ended.stream_end {
             Some(CaptureEnd::Damaged { frame: _, offset, problem })

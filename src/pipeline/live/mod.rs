@@ -3,28 +3,38 @@
 //! One thread a device copies frames out of the kernel's ring ([`crate::capture::live`]); one maps them (`mapping`), one
 //! writes packets (`save`), one keeps and writes rows (`rows`). Whoever runs it waits for signals and windows meanwhile.
 
+mod events;
 mod files;
+mod follow;
 mod mapping;
 mod merge;
+mod picture;
 mod rows;
 mod save;
 
+pub use events::{EventOptions, Notice};
 pub use files::Problem;
+pub use picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
 pub use rows::Window;
 
 use super::ExtractOptions;
-use crate::capture::live::{LiveError, Meter, STDIN, Tap, TapOptions, start};
-use crate::model::{NANOS_PER_SECOND, Timestamp};
+use crate::capture::live::{LiveError, Meter, STDIN, Tap, TapOptions, now, start};
+use crate::matrix::{Matrix, Site};
+use crate::model::NANOS_PER_SECOND;
+use events::{Outlet, Sinks};
+use follow::{Follower, Shared};
 use mapping::Mapping;
 use rows::Rows;
 use save::Saver;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::channel;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 
 /// How long a window is: what is audited at once. SEMANTICS section 1: live keeps a host's rows for 24 h.
 pub const WINDOW_NANOS: i64 = 24 * 3600 * NANOS_PER_SECOND;
@@ -62,7 +72,12 @@ pub struct LiveOptions {
     pub window_ns: i64,
     /// The number of the first segment.
     pub first_segment: u64,
+    /// Where events are told.
+    pub events: EventOptions,
 }
+
+/// How long a run that has ended waits for those who read its events.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
 impl LiveOptions {
     /// The file for the packets of a segment.
@@ -80,40 +95,20 @@ impl LiveOptions {
     }
 }
 
-/// Something that whoever runs it should know while it goes on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Notice {
-    /// A device went away, and is waited for.
-    Gone {
-        /// Its name.
-        interface: String,
-        /// Since when.
-        since: Timestamp,
-        /// What libpcap says.
-        problem: String,
-    },
-    /// It is back.
-    Back {
-        /// Its name.
-        interface: String,
-        /// Since when.
-        since: Timestamp,
-    },
-    /// A device ended for a reason.
-    Ended {
-        /// Its name.
-        interface: String,
-        /// The reason.
-        problem: String,
-    },
-    /// Something cannot be written.
-    Unwritten(Problem),
+/// Rules and site.
+#[derive(Debug)]
+pub struct Policy {
+    /// The rules.
+    pub matrix: Matrix,
+    /// The site.
+    pub site: Site,
 }
 
 /// A live run whose devices are open and whose directory is there, and of which no thread runs yet: whoever gives up
 /// privileges does it while this is at hand.
 pub struct Opened {
     taps: Vec<Tap>,
+    sinks: Sinks,
     options: Arc<LiveOptions>,
     stop: Arc<AtomicBool>,
 }
@@ -143,28 +138,62 @@ impl Opened {
         }
         let open = |name: &String| Tap::open(name, &options.tap, &stop);
         let taps = options.interfaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
-        Ok(Opened { taps, options: Arc::new(options), stop })
+        let sinks = Sinks::open(&options.events)?;
+        Ok(Opened { taps, sinks, options: Arc::new(options), stop })
     }
 
     /// Starts all threads.
     ///
     /// # Errors
     /// A thread is not to be had.
-    pub fn start(self) -> io::Result<Running> {
-        let Opened { taps, options, stop } = self;
+    pub fn start(self, policy: Arc<Policy>) -> io::Result<Running> {
+        let Opened { taps, sinks, options, stop } = self;
         let meters: Vec<Arc<Meter>> = taps.iter().map(|tap| Arc::clone(tap.meter())).collect();
         let (tell_windows, windows) = unbounded_channel();
         let (tell_notices, notices) = unbounded_channel();
         let (tell_saved, saved) = channel();
         let mut threads = Vec::new();
+        let (outlet, telling) = sinks.start(tell_notices)?;
+        let (picture, pictures) = watch::channel(Arc::default());
+        let shared = Arc::new(Shared {
+            policy: Mutex::new(policy),
+            picture,
+            busy: AtomicBool::new(false),
+            cost_ms: AtomicU64::new(0),
+            began: Instant::now(),
+            began_at: now(),
+        });
+        outlet.notice(Notice::Began { at: shared.began_at, interfaces: options.interfaces.clone() });
         let saver = if options.save { Some(Saver::start(tell_saved)?) } else { None };
-        let (rows, keeper) = Rows::start(saved, tell_windows, tell_notices.clone())?;
+        let (rows, keeper) = Rows::start(saved, tell_windows, outlet.clone())?;
         threads.push(keeper);
+        let (ticks, told) = sync_channel(1);
+        let follower = Follower::new(Arc::clone(&shared), outlet.clone());
+        threads.push(thread::Builder::new().name("follow".to_owned()).spawn(move || follower.run(&told))?);
         let (queue, taps) = start(taps, &stop)?;
         threads.extend(taps);
-        let mapping = Mapping::new(options, meters.clone(), queue, tell_notices, rows, saver);
+        let mapping = Mapping::new(
+            options,
+            meters.clone(),
+            queue,
+            outlet.clone(),
+            rows,
+            saver,
+            Some(ticks),
+            Arc::clone(&shared),
+        );
         threads.push(thread::Builder::new().name("map".to_owned()).spawn(move || mapping.run())?);
-        Ok(Running { meters, windows, notices, stop, threads })
+        Ok(Running {
+            meters,
+            windows,
+            notices,
+            pictures,
+            stop,
+            shared,
+            outlet: Some(outlet),
+            threads,
+            telling,
+        })
     }
 }
 
@@ -176,8 +205,13 @@ pub struct Running {
     pub windows: UnboundedReceiver<Window>,
     /// What is to be known meanwhile.
     pub notices: UnboundedReceiver<Notice>,
+    /// What it looks like, about once a second.
+    pub pictures: watch::Receiver<Arc<Picture>>,
     stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    outlet: Option<Outlet>,
     threads: Vec<JoinHandle<()>>,
+    telling: Option<JoinHandle<()>>,
 }
 
 impl Running {
@@ -191,11 +225,29 @@ impl Running {
         self.stop.store(true, Ordering::Relaxed);
     }
 
-    /// Waits for all threads, after the last window.
-    pub fn join(self) {
-        for thread in self.threads {
+    /// Rules and site that hold from now on.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        *self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// Has something told with everything else that happens.
+    pub fn notice(&self, notice: Notice) {
+        if let Some(outlet) = &self.outlet {
+            outlet.notice(notice);
+        }
+    }
+
+    /// Waits, after the last window, for what is still to be told; not for a reader that does not read.
+    pub fn join(&mut self) {
+        for thread in self.threads.drain(..) {
             // What a thread that failed had to tell, it told.
             let _ = thread.join();
+        }
+        self.outlet = None;
+        let Some(telling) = self.telling.take() else { return };
+        let until = Instant::now() + TOLD_WITHIN;
+        while !telling.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
         }
     }
 }

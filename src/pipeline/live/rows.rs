@@ -1,6 +1,6 @@
 //! Segments once they are cut: kept for the audit at the end of the window, and with `--out` written to files of their own.
 
-use super::Notice;
+use super::events::Outlet;
 use super::files::Problem;
 use super::mapping::saved_as;
 use super::save::Saved;
@@ -52,10 +52,10 @@ impl Rows {
     pub(super) fn start(
         saved: Receiver<Saved>,
         windows: UnboundedSender<Window>,
-        notices: UnboundedSender<Notice>,
+        outlet: Outlet,
     ) -> io::Result<(Rows, JoinHandle<()>)> {
         let (work, told) = sync_channel(WAITING);
-        let keeper = Keeper { saved, windows, notices, captures: Vec::new() };
+        let keeper = Keeper { saved, windows, outlet, captures: Vec::new() };
         let thread = thread::Builder::new().name("rows".to_owned()).spawn(move || keeper.run(&told))?;
         Ok((Rows { work }, thread))
     }
@@ -69,7 +69,7 @@ impl Rows {
 struct Keeper {
     saved: Receiver<Saved>,
     windows: UnboundedSender<Window>,
-    notices: UnboundedSender<Notice>,
+    outlet: Outlet,
     captures: Vec<Extract>,
 }
 
@@ -100,6 +100,6 @@ impl Keeper {
     }
 
     fn problem(&self, problem: Problem) {
-        let _ = self.notices.send(Notice::Unwritten(problem));
+        self.outlet.notice(problem.into());
     }
 }
