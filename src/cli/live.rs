@@ -2,7 +2,7 @@
 
 use super::plan::{LivePlan, Output, Policy, policy};
 use super::progress::Progress;
-use super::run::{INCOMPLETE, audit};
+use super::run::{INCOMPLETE, audit_at_any_rate};
 use super::voice::{results, say};
 use super::{Refusal, stop};
 use crate::capture::live::{self, now};
@@ -206,7 +206,7 @@ impl Watching<'_> {
             }
         }
         let extracted = Extracted { captures: window.captures, unreadable: Vec::new() };
-        match audit(extracted, &self.policy, &output, self.progress) {
+        match audit_at_any_rate(extracted, &self.policy, &output, self.progress) {
             Ok(code) => {
                 self.code = worse(self.code, code);
                 self.running.notice(Notice::Window { number: window.number, exit_code: code });

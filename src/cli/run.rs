@@ -123,10 +123,39 @@ pub(super) fn audit(
     output: &Output,
     progress: &Progress,
 ) -> Result<u8, Refusal> {
+    judged(extracted, policy, output, progress, false)
+}
+
+/// The same, but files that cannot be written are told, and the report is made all the same: what was seen live cannot be
+/// seen again.
+pub(super) fn audit_at_any_rate(
+    extracted: Extracted,
+    policy: &Policy,
+    output: &Output,
+    progress: &Progress,
+) -> Result<u8, Refusal> {
+    judged(extracted, policy, output, progress, true)
+}
+
+fn judged(
+    extracted: Extracted,
+    policy: &Policy,
+    output: &Output,
+    progress: &Progress,
+    at_any_rate: bool,
+) -> Result<u8, Refusal> {
     let judging = progress.during(|| Judging::new(extracted, &policy.matrix, &policy.site));
     let judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
+    let mut unwritten = false;
     let filed = match &output.out {
-        Some(out) => progress.during(|| files(&judging, out))?,
+        Some(out) => match progress.during(|| files(&judging, out)) {
+            Err(refusal) if at_any_rate => {
+                refusal.lines.iter().for_each(|line| say(line));
+                unwritten = true;
+                None
+            }
+            filed => filed?,
+        },
         None => None,
     };
     let audit = match output.format {
@@ -144,7 +173,7 @@ pub(super) fn audit(
     if !matches!(output.format, ReportFormat::Jsonl | ReportFormat::Csv) {
         render(&audit, &[], output)?;
     }
-    Ok(audit.exit_code(output.fail_on))
+    Ok(if unwritten { INCOMPLETE } else { audit.exit_code(output.fail_on) })
 }
 
 /// Writes the files of `--out`.

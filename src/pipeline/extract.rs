@@ -404,16 +404,10 @@ impl Mapper {
         }
     }
 
-    /// All frames are in.
-    pub(super) fn finish(self, name: &str, source: Source) -> Extract {
-        let mut pieces = self.table.finish();
-        for piece in self.reassembly.finish() {
-            if let Some(waiting) = PartialFlow::of_fragments(vec![piece]) {
-                pieces.push(waiting);
-            }
-        }
+    /// The tally so far; how many flows there are is not known before the end.
+    pub(super) fn summary(&self, name: &str, source: Source) -> CaptureSummary {
         let range = self.spans.range();
-        let summary = CaptureSummary {
+        CaptureSummary {
             path: name.into(),
             sha256: source.sha256.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
             bytes: source.bytes,
@@ -421,24 +415,36 @@ impl Mapper {
             link_types: source.link_types,
             frames: self.frames,
             packets: self.packets,
-            skipped: self.skipped,
+            skipped: self.skipped.clone(),
             first_ts: range.map(|(first, _)| first),
             last_ts: range.map(|(_, last)| last),
             snaplen_cut: source.snaplen_cut,
             drops: source.drops,
             duplicates: self.duplicates,
             same_interface_copies: self.same_interface_copies,
-            upkeep: self.upkeep,
-            without_flow: self.without_flow,
+            upkeep: self.upkeep.clone(),
+            without_flow: self.without_flow.clone(),
             unreadable_quotes: self.unreadable_quotes,
             without_time: source.without_time,
             unknown_blocks: source.unknown_blocks,
-            spans: self.spans,
+            spans: self.spans.clone(),
             chosen: None,
             end: source.end,
-            flows: pieces.len() as u64,
+            flows: 0,
             names: self.dns.len() as u64,
-        };
+        }
+    }
+
+    /// All frames are in.
+    pub(super) fn finish(self, name: &str, source: Source) -> Extract {
+        let mut summary = self.summary(name, source);
+        let mut pieces = self.table.finish();
+        for piece in self.reassembly.finish() {
+            if let Some(waiting) = PartialFlow::of_fragments(vec![piece]) {
+                pieces.push(waiting);
+            }
+        }
+        summary.flows = pieces.len() as u64;
         Extract { summary, pieces, dns: self.dns }
     }
 }

@@ -6,13 +6,14 @@ use super::events::{Notice, Outlet};
 use super::follow::{MOST_JUDGED, Shared, Tick};
 use super::merge::Merge;
 use super::picture::{InterfacePicture, Stages};
-use super::rows::{Rows, Work};
+use super::rows::{Change, Rows, Work};
 use super::save::{CHUNK_BYTES, Order, Saver};
 use super::{LiveOptions, Rotation};
 use crate::audit::{CaptureSummary, End};
 use crate::capture::live::{Message, Meter, Queue};
 use crate::capture::write::{InterfaceCounts, PcapngWriter};
 use crate::capture::{CaptureEnd, CaptureFacts, Frame, FrameProblem, LinkType};
+use crate::flow::Stretch;
 use crate::model::{CaptureId, Spans, Timestamp};
 use crate::pipeline::extract::{Mapper, Source};
 use std::collections::BTreeSet;
@@ -29,6 +30,9 @@ const SYNC: Duration = Duration::from_millis(1000);
 
 /// How long to wait for a frame before looking at the clock.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Changed conversations kept for those who are slow, at the most: 65,536.
+const MOST_KEPT: usize = 1 << 16;
 
 /// An interface of the segment at hand.
 struct Interface {
@@ -85,6 +89,11 @@ pub(super) struct Mapping {
     past_spans: Spans,
     /// Losses that were told.
     told: Vec<Lost>,
+    /// What changed and whoever follows was not told yet; and the journal.
+    to_follow: Vec<Stretch>,
+    to_write: Vec<Stretch>,
+    messages_written: usize,
+    unfollowed: u64,
     /// When the first frame of the window was seen.
     window_begin: Option<Timestamp>,
     window: u64,
@@ -150,6 +159,10 @@ impl Mapping {
             past: Stages::default(),
             past_spans: Spans::default(),
             told,
+            to_follow: Vec::new(),
+            to_write: Vec::new(),
+            messages_written: 0,
+            unfollowed: 0,
             writer,
             mapper,
             segment,
@@ -303,6 +316,8 @@ impl Mapping {
 
     fn begin_file(&mut self) {
         self.writer = file_begin();
+        let (number, name) = (self.segment.number, Arc::clone(&self.segment.name));
+        self.rows.work(Work::Begin { number, name });
         if let (Some(saver), Some(path)) = (&self.saver, self.options.packets_path(self.segment.number)) {
             saver.order(Order::Begin(path));
         }
@@ -328,6 +343,60 @@ impl Mapping {
             saver.order(Order::Sync);
         }
         self.tell_losses();
+        if self.journals() {
+            self.take_changes(MOST_JUDGED);
+            self.write_journal();
+        }
+    }
+
+    /// Whether rows are written while the segment goes on: where its frames are, they are not needed.
+    fn journals(&self) -> bool {
+        self.options.out.is_some() && self.saver.is_none()
+    }
+
+    /// Takes from the table what changed, up to `most` conversations that go on.
+    fn take_changes(&mut self, most: usize) {
+        let (table, _) = self.mapper.look();
+        let (stretches, unfollowed) = table.changes(most);
+        self.unfollowed += unfollowed;
+        if self.journals() && self.to_write.len() < MOST_KEPT {
+            self.to_write.extend(stretches.iter().cloned());
+        }
+        if self.to_follow.len() < MOST_KEPT {
+            self.to_follow.extend(stretches);
+        } else {
+            self.unfollowed += stretches.len() as u64;
+        }
+    }
+
+    fn write_journal(&mut self) {
+        let (_, look) = self.mapper.look();
+        let messages = look.dns.since(self.messages_written).collect();
+        let known = look.dns.len();
+        let drops = self.meters.iter().map(|meter| meter.read().lost()).sum();
+        let source = Source {
+            bytes: self.segment.bytes,
+            sha256: None,
+            format: "live".to_owned(),
+            link_types: self.link_types(),
+            snaplen_cut: self.segment.snaplen_cut,
+            drops: Some(drops),
+            without_time: self.segment.without_time,
+            unknown_blocks: 0,
+            end: End::Complete,
+        };
+        let summary = self.mapper.summary(&self.segment.name, source);
+        let change = Change { stretches: std::mem::take(&mut self.to_write), messages, summary };
+        match self.rows.change(change) {
+            Ok(()) => self.messages_written = known,
+            // The disk does not keep up: later, then.
+            Err(change) => self.to_write = change.stretches,
+        }
+    }
+
+    fn link_types(&self) -> Vec<String> {
+        let types: BTreeSet<LinkType> = self.segment.interfaces.iter().map(|i| i.link_type).collect();
+        types.iter().map(ToString::to_string).collect()
     }
 
     fn tell_losses(&mut self) {
@@ -351,9 +420,11 @@ impl Mapping {
 
     /// Tells whoever follows what changed, up to `most` conversations that go on.
     fn tick(&mut self, most: usize, last: bool) {
+        self.take_changes(most);
         let Some(follower) = &self.follower else { return };
+        let stretches = std::mem::take(&mut self.to_follow);
+        let unfollowed = std::mem::take(&mut self.unfollowed);
         let (table, _) = self.mapper.look();
-        let (stretches, unfollowed) = table.changes(most);
         let (open, evicted) = (table.open() as u64, table.evicted());
         let (_, look) = self.mapper.look();
         let dns = look.dns.since(self.messages_told).collect();
@@ -407,6 +478,9 @@ impl Mapping {
     fn end_segment(&mut self, last: bool) {
         // What changed belongs to this segment.
         self.tick(usize::MAX, last);
+        if self.journals() {
+            self.write_journal();
+        }
         {
             let (table, _) = self.mapper.look();
             self.past.evicted += table.evicted();
@@ -420,6 +494,8 @@ impl Mapping {
             }
             self.past_spans.merge(look.spans);
             self.messages_told = 0;
+            self.messages_written = 0;
+            self.to_write.clear();
         }
         let now: Vec<Lost> = (0..self.meters.len()).map(|tap| self.lost(tap)).collect();
         let mut drops = None;
@@ -462,9 +538,9 @@ impl Mapping {
             stream_end: None,
             unknown_blocks: 0,
         };
+        let link_types = self.link_types();
         let ended = std::mem::replace(&mut self.segment, next);
         let mapper = std::mem::replace(&mut self.mapper, begun(&self.options, self.follower.is_some()));
-        let link_types: BTreeSet<LinkType> = ended.interfaces.iter().map(|i| i.link_type).collect();
         let end = match ended.stream_end {
             Some(CaptureEnd::Damaged { frame: _, offset, problem })
                 if problem != FrameProblem::Interrupted =>
@@ -478,7 +554,7 @@ impl Mapping {
             bytes: ended.bytes,
             sha256: None,
             format: if saved { "pcapng" } else { "live" }.to_owned(),
-            link_types: link_types.iter().map(ToString::to_string).collect(),
+            link_types,
             snaplen_cut: ended.snaplen_cut,
             drops,
             without_time: ended.without_time,
