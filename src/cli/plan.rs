@@ -159,6 +159,7 @@ fn plan_live(args: LiveArgs, color: Color) -> Result<Plan, Refusal> {
         rotation: Rotation { after_ns: nanos(args.rotate), bytes: args.rotate_size as u64 },
         window_ns: nanos(args.window),
         first_segment: 1,
+        follow: events.lines.is_some() || events.syslog.is_some(),
         events,
     };
     make_directory(&output)?;

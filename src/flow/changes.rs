@@ -5,9 +5,9 @@ use super::packed::{Hellos, View, pack, unpack};
 use super::partial::PartialFlow;
 use crate::model::CaptureId;
 
-/// Stretches that ended since somebody looked, at the most: 16,384, a few MiB. A flood ends more in a second, and who
+/// Stretches that ended since somebody looked, at the most: 8,192, some 10 MiB. A flood ends more in a second, and who
 /// follows it sees a part of it; the audit sees all.
-const MOST_OVER: usize = 1 << 14;
+const MOST_OVER: usize = 1 << 13;
 
 /// A stretch of a conversation as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,6 +2,7 @@
 
 use super::chosen::chosen;
 use super::copies::{Copies, Copy};
+use super::gaps::Gaps;
 use super::watch::Watch;
 use crate::audit::{CaptureSummary, End, Unreadable};
 use crate::capture::{
@@ -254,6 +255,8 @@ pub(super) struct Look<'m> {
     pub skipped: &'m BTreeMap<String, u64>,
     pub spans: &'m Spans,
     pub dns: &'m DnsLog,
+    /// Acknowledgements of data, and those of data that were not seen.
+    pub acknowledged: (u64, u64),
 }
 
 /// Takes the frames of one capture, one by one.
@@ -272,6 +275,8 @@ pub(super) struct Mapper {
     spans: Spans,
     dns: DnsLog,
     reassembly: Reassembly,
+    /// For whoever follows: what is missing that nobody counted.
+    gaps: Option<Gaps>,
 }
 
 fn count(map: &mut BTreeMap<String, u64>, word: &str) {
@@ -301,6 +306,7 @@ impl Mapper {
             spans: Spans::default(),
             dns: DnsLog::default(),
             reassembly: Reassembly::default(),
+            gaps: None,
         }
     }
 
@@ -328,6 +334,11 @@ impl Mapper {
         self.table.follow();
     }
 
+    /// From now on acknowledgements are held against what was seen.
+    pub(super) fn look_for_gaps(&mut self) {
+        self.gaps.get_or_insert_default();
+    }
+
     /// The table of open conversations, and what else can be seen of the work so far.
     pub(super) fn look(&mut self) -> (&mut FlowTable, Look<'_>) {
         let look = Look {
@@ -337,6 +348,7 @@ impl Mapper {
             skipped: &self.skipped,
             spans: &self.spans,
             dns: &self.dns,
+            acknowledged: self.gaps.as_ref().map_or((0, 0), |gaps| (gaps.acknowledged, gaps.unseen)),
         };
         (&mut self.table, look)
     }
@@ -360,6 +372,9 @@ impl Mapper {
             }
             Some(Copy::SameInterface) => self.same_interface_copies += 1,
             None => {}
+        }
+        if let Some(gaps) = &mut self.gaps {
+            gaps.look(packet);
         }
         if let Some(kind) = upkeep(packet) {
             return count(&mut self.upkeep, kind);
@@ -429,6 +444,7 @@ impl Mapper {
             unknown_blocks: source.unknown_blocks,
             spans: self.spans.clone(),
             chosen: None,
+            live: None,
             end: source.end,
             flows: 0,
             names: self.dns.len() as u64,

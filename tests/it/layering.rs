@@ -67,6 +67,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap",                     &["cli"]),
     ("indicatif",                &["cli"]),
     ("signal_hook",              &["cli"]),
+    ("sd_notify",                &["cli"]),
     // Waiting for a pipe; the CPU clock.
     ("rustix",                   &["capture", "cli"]),
     ("rustix::time",             &["cli"]),

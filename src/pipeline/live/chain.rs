@@ -90,7 +90,7 @@ pub(super) struct Chain {
 #[serde(rename_all = "kebab-case")]
 enum Entry {
     Segment { number: u64, name: Arc<str> },
-    Stretch { serial: u64, flow: PartialFlow },
+    Stretch { serial: u64, flow: Box<PartialFlow> },
     Message(DnsObservation),
     Summary(Box<CaptureSummary>),
 }
@@ -337,7 +337,7 @@ fn read_journal(path: &Path, number: u64) -> Option<Extract> {
             Entry::Segment { number: of, .. } if of != number => return None,
             Entry::Segment { .. } => {}
             Entry::Stretch { serial, flow } => {
-                stretches.insert(serial, flow);
+                stretches.insert(serial, *flow);
             }
             Entry::Message(message) => dns.push(message),
             Entry::Summary(told) => summary = Some(told),
@@ -371,7 +371,7 @@ impl Journal {
         summary: CaptureSummary,
     ) -> Result<(), Problem> {
         for stretch in stretches {
-            self.entry(&Entry::Stretch { serial: stretch.serial, flow: stretch.flow.clone() });
+            self.entry(&Entry::Stretch { serial: stretch.serial, flow: Box::new(stretch.flow.clone()) });
         }
         for message in messages {
             self.entry(&Entry::Message(message.clone()));

@@ -75,6 +75,8 @@ pub struct LiveOptions {
     pub window_ns: i64,
     /// The number of the first segment; that after the last of the directory, where there are some.
     pub first_segment: u64,
+    /// Whether conversations are followed while they go on: for events and pictures, which cost a part of a processor.
+    pub follow: bool,
     /// Where events are told.
     pub events: EventOptions,
 }
@@ -183,9 +185,14 @@ impl Opened {
         let saver = if options.save { Some(Saver::start(tell_saved)?) } else { None };
         let (rows, keeper) = Rows::start(chain, saved, tell_windows, outlet.clone())?;
         threads.push(keeper);
-        let (ticks, told) = sync_channel(1);
-        let follower = Follower::new(Arc::clone(&shared), outlet.clone());
-        threads.push(thread::Builder::new().name("follow".to_owned()).spawn(move || follower.run(&told))?);
+        let mut follow = None;
+        if options.follow {
+            let (ticks, told) = sync_channel(1);
+            let follower = Follower::new(Arc::clone(&shared), outlet.clone());
+            let thread = thread::Builder::new().name("follow".to_owned());
+            threads.push(thread.spawn(move || follower.run(&told))?);
+            follow = Some(ticks);
+        }
         let (queue, taps) = start(taps, &stop)?;
         threads.extend(taps);
         let mapping = Mapping::new(
@@ -195,7 +202,7 @@ impl Opened {
             outlet.clone(),
             rows,
             saver,
-            Some(ticks),
+            follow,
             Arc::clone(&shared),
         );
         threads.push(thread::Builder::new().name("map".to_owned()).spawn(move || mapping.run())?);
@@ -221,7 +228,7 @@ pub struct Running {
     pub windows: UnboundedReceiver<Window>,
     /// What is to be known meanwhile.
     pub notices: UnboundedReceiver<Notice>,
-    /// What it looks like, about once a second.
+    /// What it looks like, about twice a second, if [`LiveOptions::follow`] asks for that.
     pub pictures: watch::Receiver<Arc<Picture>>,
     stop: Arc<AtomicBool>,
     shared: Arc<Shared>,

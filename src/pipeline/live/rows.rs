@@ -83,9 +83,9 @@ impl Rows {
     }
 
     /// Hands on what changed, unless too much waits already: then it is to be kept.
-    pub(super) fn change(&self, change: Change) -> Result<(), Change> {
-        match self.work.try_send(Work::Change(Box::new(change))) {
-            Err(TrySendError::Full(Work::Change(change))) => Err(*change),
+    pub(super) fn change(&self, change: Box<Change>) -> Result<(), Box<Change>> {
+        match self.work.try_send(Work::Change(change)) {
+            Err(TrySendError::Full(Work::Change(change))) => Err(change),
             // A thread that failed told so.
             _ => Ok(()),
         }
