@@ -243,7 +243,7 @@ impl Watching<'_> {
                 output.out = None;
             }
         }
-        let extracted = Extracted { captures: window.captures, unreadable: Vec::new() };
+        let extracted = Extracted { captures: window.captures, unreadable: Vec::new(), jobs: 1 };
         match audit_at_any_rate(extracted, &self.policy, &output, self.progress) {
             Ok(code) => {
                 self.code = worse(self.code, code);

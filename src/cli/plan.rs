@@ -10,13 +10,15 @@ use crate::audit::{Audit, Code, FailOn};
 use crate::capture::live::{self, TapOptions};
 use crate::capture::{Choice, FilterError};
 use crate::decode::DecodeOptions;
+use crate::flow::Budget;
 use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
+use crate::pipeline::ExtractOptions;
 use crate::pipeline::live::{EventOptions, LiveOptions, Rotation};
-use crate::pipeline::{Extract, ExtractOptions, Extracted};
 use crate::store::{self, Format};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What to do.
@@ -25,7 +27,7 @@ pub(super) enum Plan {
     Live(Box<LivePlan>),
     Interfaces,
     Extract { captures: Vec<String>, options: ExtractOptions, files: ExtractFiles },
-    Judge { extracted: Extracted, policy: Box<Policy>, output: Output },
+    Judge { rows: PartialRows, policy: Box<Policy>, output: Output },
     Report { audit: Box<Audit>, rows: Option<String>, output: Output },
     RulesList(Matrix),
     RulesShow { matrix: Matrix, ids: Vec<String> },
@@ -56,6 +58,16 @@ pub(super) struct LivePlan {
     pub(super) policy_args: PolicyArgs,
     pub(super) output: Output,
     pub(super) duration: Option<Duration>,
+}
+
+/// Files of rows that `extract --partial` wrote, and of its tallies.
+pub(super) struct PartialRows {
+    pub(super) flows: Vec<String>,
+    pub(super) names: Vec<String>,
+    pub(super) summary: Vec<String>,
+    /// For what waits.
+    pub(super) budget: Arc<Budget>,
+    pub(super) jobs: usize,
 }
 
 /// Where extracted rows go.
@@ -100,7 +112,8 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
         );
     let options =
         ExtractOptions { digest: written_down, jobs: jobs(args.jobs), choice, ..ExtractOptions::default() };
-    let options = ExtractOptions { decode: tunnels(&args.vxlan_port), ..options }
+    let part_bytes = Some(ExtractOptions::PART_BYTES);
+    let options = ExtractOptions { decode: tunnels(&args.vxlan_port), part_bytes, ..options }
         .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
@@ -210,20 +223,16 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
 fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
     let policy = Box::new(policy(&args.policy)?);
-    let captures = store::read_partial(&args.flows, &args.names, &args.summary)?;
-    let captures: Vec<Extract> = captures
-        .into_iter()
-        .map(|capture| Extract {
-            summary: capture.summary,
-            pieces: capture.pieces.into_iter().collect(),
-            dns: capture.dns,
-        })
-        .collect();
-    if captures.is_empty() {
-        return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
-    }
     make_directory(&output)?;
-    Ok(Plan::Judge { extracted: Extracted { captures, unreadable: Vec::new() }, policy, output })
+    let options = ExtractOptions::default().within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
+    let rows = PartialRows {
+        flows: args.flows,
+        names: args.names,
+        summary: args.summary,
+        budget: options.budget,
+        jobs: jobs(None),
+    };
+    Ok(Plan::Judge { rows, policy, output })
 }
 
 fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {

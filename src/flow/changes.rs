@@ -83,6 +83,6 @@ fn value(flow: &Open, base: u64, capture: CaptureId, over: bool, scratch: &mut V
     scratch.clear();
     pack(&view, &mut hellos, scratch);
     let mut value = PartialFlow::nothing();
-    unpack(scratch, &hellos, capture, &mut value)?;
+    unpack(scratch, &hellos, capture.into(), &mut value)?;
     Some(Stretch { serial: base + u64::from(flow.opened), flow: value, over })
 }

@@ -261,7 +261,7 @@ pub(super) fn row() -> VerdictRow {
         responder_roles: Vec::new(),
         names: vec![NameEvidence {
             name: "example.org".parse().unwrap(),
-            chain: vec!["example.org".parse().unwrap(), "example.net".parse().unwrap()],
+            chain: ["example.org".parse().unwrap(), "example.net".parse().unwrap()].into(),
             source: NameEvidenceSource::Tls,
             age_ns: None,
             scope: "flow".into(),

@@ -14,6 +14,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// circle. A longer path (`capture::live`) is a room of its own inside another.
 #[rustfmt::skip]
 const ROOMS: &[(&str, &[&str])] = &[
+    ("confine",        &[]),
     ("model",          &[]),
     ("capture",        &["model"]),
     ("capture::live",  &["model", "capture"]),
@@ -28,7 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pipeline",       &["model", "capture", "decode", "names", "flow", "matrix", "audit", "verdict", "store"]),
     ("pipeline::live", &["model", "capture", "capture::live", "decode", "names", "flow", "matrix", "audit", "verdict", "store", "pipeline"]),
     ("web",            &["model", "audit", "verdict", "report", "pipeline", "pipeline::live"]),
-    ("cli",            &["model", "capture", "capture::live", "decode", "names", "flow", "matrix", "audit", "verdict", "store", "report", "pipeline", "pipeline::live", "web"]),
+    ("cli",            &["confine", "model", "capture", "capture::live", "decode", "names", "flow", "matrix", "audit", "verdict", "store", "report", "pipeline", "pipeline::live", "web"]),
     (MAIN,             &["cli"]),
 ];
 
@@ -52,11 +53,13 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sha1",                     &["flow"]),
     ("hashbrown",                &["names", "flow", "verdict", "pipeline"]),
     ("foldhash",                 &["names", "flow", "verdict", "pipeline"]),
-    ("tempfile",                 &["flow"]),
+    ("tempfile",                 &["flow", "cli"]),
     ("ipnet",                    &["model", "matrix", "verdict"]),
     ("prefix_trie",              &["matrix"]),
     ("toml",                     &["matrix"]),
     ("polars",                   &["store"]),
+    ("polars_arrow",             &["store"]),
+    ("data_encoding",            &["store"]),
     ("serde_json",               &["matrix", "audit", "store", "report", "pipeline", "cli"]),
     ("askama",                   &["report"]),
     ("csv",                      &["report"]),
@@ -69,8 +72,13 @@ const DOORS: &[(&str, &[&str])] = &[
     ("signal_hook",              &["cli"]),
     ("sd_notify",                &["cli"]),
     // Waiting for a pipe; the CPU clock.
-    ("rustix",                   &["capture", "cli"]),
+    ("rustix",                   &["confine", "capture", "cli"]),
     ("rustix::time",             &["cli"]),
+    // Giving up rights.
+    ("rustix::thread",           &["confine"]),
+    ("landlock",                 &["confine"]),
+    ("seccompiler",              &["confine"]),
+    ("libc",                     &["confine"]),
     // A stopped clock, and no traffic of our own.
     ("std::time::Instant",       &["capture::live", "pipeline::live", "web", "cli"]),
     ("std::time::SystemTime",    &["capture::live", "pipeline::live", "web", "cli"]),
@@ -395,7 +403,9 @@ fn the_table_of_rooms_has_no_way_back() {
 #[test]
 fn every_dependency_has_a_door() {
     let manifest = include_str!("../../Cargo.toml").parse::<toml::Table>().unwrap();
-    for name in manifest["dependencies"].as_table().unwrap().keys() {
+    let of_targets = manifest["target"].as_table().unwrap().values().map(|target| &target["dependencies"]);
+    let tables = of_targets.chain([&manifest["dependencies"]]);
+    for name in tables.flat_map(|table| table.as_table().unwrap().keys()) {
         let name = name.replace('-', "_");
         let known = EVERYWHERE.contains(&&*name) || DOORS.iter().any(|(door, _)| *door == name);
         assert!(known, "Cargo.toml has `{name}`, but no door says where it may enter");

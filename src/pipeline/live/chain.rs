@@ -346,7 +346,7 @@ fn read_journal(path: &Path, number: u64) -> Option<Extract> {
     let mut summary = *summary?;
     let pieces: crate::flow::Pieces = stretches.into_values().collect();
     (summary.flows, summary.names) = (pieces.len() as u64, dns.len() as u64);
-    Some(Extract { summary, pieces, dns })
+    Some(Extract { summary, pieces, dns, further: Vec::new() })
 }
 
 /// Rows of the segment at hand, as far as they are known: what is left of it if the machine stops.
