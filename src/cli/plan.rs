@@ -58,6 +58,8 @@ pub(super) struct LivePlan {
     pub(super) policy_args: PolicyArgs,
     pub(super) output: Output,
     pub(super) duration: Option<Duration>,
+    pub(super) no_sandbox: bool,
+    pub(super) verbose: bool,
 }
 
 /// Files of rows that `extract --partial` wrote, and of its tallies.
@@ -82,9 +84,10 @@ pub(super) struct ExtractFiles {
 /// Opens, parses and checks what was typed.
 pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
     let color = args.color;
+    let (no_sandbox, verbose) = (args.no_sandbox, args.verbose);
     match args.command {
         Command::Audit(audit) => plan_audit(audit, color),
-        Command::Live(live) => plan_live(live, color),
+        Command::Live(live) => plan_live(live, color, no_sandbox, verbose),
         Command::Interfaces => Ok(Plan::Interfaces),
         Command::Extract(extract) => plan_extract(extract),
         Command::Judge(judge) => plan_judge(judge, color),
@@ -119,7 +122,7 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
 }
 
-fn plan_live(args: LiveArgs, color: Color) -> Result<Plan, Refusal> {
+fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> Result<Plan, Refusal> {
     let mut output = output(args.output, color);
     let interfaces = args.interface;
     let mut events = EventOptions { lines: args.events, syslog: args.syslog };
@@ -182,6 +185,8 @@ fn plan_live(args: LiveArgs, color: Color) -> Result<Plan, Refusal> {
         policy_args: args.policy,
         output,
         duration: args.duration,
+        no_sandbox,
+        verbose,
     })))
 }
 
