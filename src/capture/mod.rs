@@ -7,6 +7,7 @@ mod filter;
 mod frame;
 mod input;
 mod intake;
+pub mod live;
 mod patient;
 mod pcap;
 mod pcapng;

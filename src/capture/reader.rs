@@ -387,6 +387,11 @@ impl CaptureReader {
         }
     }
 
+    /// Bytes of further records that were read already: with few of them, the next frame may have to be waited for.
+    pub fn bytes_at_hand(&self) -> usize {
+        self.source.window().len()
+    }
+
     /// How reading ended; `None` while there may be more frames, that is until [`CaptureReader::next`] gave `None`.
     pub fn end(&self) -> Option<&CaptureEnd> {
         self.end.as_ref()

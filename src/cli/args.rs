@@ -1,10 +1,12 @@
 //! What was typed.
 
 use crate::audit::FailOn;
+use crate::capture::live::TapOptions;
 use crate::model::Timestamp;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Proves, from packets, that a backup appliance talks only to what its vendor documents, and that what is documented is
 /// not blocked.
@@ -48,11 +50,21 @@ ARP of everybody; tunnels, whole. It stays one line:
 
 Terms of your own go before it (`not port 22 and (...)`): behind the word `vlan` they would look in the wrong place.";
 
+const LIVE: &str = "\
+It ends with SIGINT (Ctrl-C), SIGTERM, --duration, or the end of standard input; what was seen is then audited as `audit` \
+would have done it: the same report, files and exit code. What --save writes gives the same audit again. A run longer than \
+--window is audited window by window. It needs root, or the capability CAP_NET_RAW.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Hold captures against the rules of a site
     #[command(after_help = CAPTURES)]
     Audit(AuditArgs),
+    /// Watch network devices, and audit what is seen when that ends
+    #[command(after_help = LIVE)]
+    Live(LiveArgs),
+    /// List the network devices that `live -i` takes
+    Interfaces,
     /// Turn captures into rows of flows and names (needs no site, no rules)
     ///
     /// Without --flows, --names and --summary the summary goes to standard output.
@@ -144,6 +156,63 @@ pub(super) struct AuditArgs {
     /// Captures read at the same time [default: one for each processor]
     #[arg(long, short, value_name = "N")]
     pub(super) jobs: Option<NonZeroUsize>,
+    /// Further UDP port of VXLAN, beside 4789 and 8472; may be given several times
+    #[arg(long, value_name = "PORT")]
+    pub(super) vxlan_port: Vec<u16>,
+    /// Memory to stay within, such as 512MiB or 2GiB: conversations beyond it wait in a temporary file [default: a quarter
+    /// of the machine's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) memory_limit: Option<usize>,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct LiveArgs {
+    /// Network device to watch, `any` for all of them, or `-` for a capture on standard input; may be given several times
+    #[arg(long, short, required = true, value_name = "IFACE")]
+    pub(super) interface: Vec<String>,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
+    #[command(flatten)]
+    pub(super) output: OutputArgs,
+    /// Write the frames that were seen, too: pcapng files in DIR/packets
+    #[arg(long, requires = "out")]
+    pub(super) save: bool,
+    /// End after this time, such as 60s, 15m or 8h
+    #[arg(long, value_name = "TIME", value_parser = length)]
+    pub(super) duration: Option<Duration>,
+    /// Let the kernel hand over only frames that fit a filter of tcpdump, such as the one that `capture-filter` prints
+    #[arg(long, short, value_name = "EXPR", allow_hyphen_values = true)]
+    pub(super) filter: Option<String>,
+    /// Size of the kernel's ring of each device, MiB: what waits there while the machine is busy elsewhere
+    #[arg(long = "buffer", short = 'B', value_name = "MIB", default_value_t = TapOptions::RING_MIB,
+          value_parser = clap::value_parser!(u32).range(1..=2047))]
+    pub(super) buffer_mib: u32,
+    /// Bytes kept of each frame, at the most
+    #[arg(long, short, value_name = "BYTES", default_value_t = TapOptions::SNAPLEN_BYTES,
+          value_parser = clap::value_parser!(u32).range(64..=262_144))]
+    pub(super) snaplen: u32,
+    /// Only frames that are for this machine (no promiscuous mode)
+    #[arg(long, short = 'p')]
+    pub(super) no_promiscuous: bool,
+    /// Tell findings and what else happens as it happens, JSON lines: to a file, or `-` for standard output (which is the
+    /// default with --format jsonl)
+    #[arg(long, value_name = "PATH")]
+    pub(super) events: Option<String>,
+    /// Tell them to the socket of a local syslog, such as /dev/log (RFC 5424)
+    #[arg(long, value_name = "SOCKET")]
+    pub(super) syslog: Option<PathBuf>,
+    /// Wait for a device that is not there yet, or goes away
+    #[arg(long)]
+    pub(super) wait: bool,
+    /// Begin a new segment of what --out and --save write after this time
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = length)]
+    pub(super) rotate: Duration,
+    /// Begin a new segment after so many captured bytes, such as 512MiB
+    #[arg(long, value_name = "SIZE", default_value = "1GiB", value_parser = bytes)]
+    pub(super) rotate_size: usize,
+    /// Audit what was seen, and begin anew, after this time
+    #[arg(long, value_name = "TIME", default_value = "24h", value_parser = length)]
+    pub(super) window: Duration,
     /// Further UDP port of VXLAN, beside 4789 and 8472; may be given several times
     #[arg(long, value_name = "PORT")]
     pub(super) vxlan_port: Vec<u16>,
@@ -316,7 +385,7 @@ pub(super) enum Color {
 }
 
 /// Bytes, as people write them.
-fn size(text: &str) -> Result<usize, String> {
+fn bytes(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {
         "" | "b" => 1,
@@ -326,11 +395,31 @@ fn size(text: &str) -> Result<usize, String> {
         _ => 0,
     };
     let bytes = digits.parse::<usize>().ok().and_then(|number| number.checked_mul(unit));
-    match bytes {
-        Some(bytes) if bytes >= LEAST_MEMORY => Ok(bytes),
-        Some(bytes) if unit > 0 => Err(format!("{bytes} bytes are too few: at least 64MiB are needed")),
-        _ => Err("a size is a number with KiB, MiB or GiB behind it, such as 512MiB".to_owned()),
+    let bytes = bytes.filter(|_| unit > 0);
+    bytes.ok_or_else(|| "a size is a number with KiB, MiB or GiB behind it, such as 512MiB".to_owned())
+}
+
+/// Memory to stay within.
+fn size(text: &str) -> Result<usize, String> {
+    match bytes(text)? {
+        bytes if bytes >= LEAST_MEMORY => Ok(bytes),
+        bytes => Err(format!("{bytes} bytes are too few: at least 64MiB are needed")),
     }
+}
+
+/// A length of time, as people write it.
+fn length(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_s = match text.get(digits.len()..).unwrap_or_default() {
+        "s" | "" => 1,
+        "m" | "min" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => 0,
+    };
+    let seconds = digits.parse::<u32>().ok().map(|number| u64::from(number) * unit_s);
+    let seconds = seconds.filter(|&seconds| seconds > 0).map(Duration::from_secs);
+    seconds.ok_or_else(|| "a time is a number with s, m, h or d behind it, such as 90s or 8h".to_owned())
 }
 
 /// The program with its rules and service tags takes a third of this before it reads a frame.

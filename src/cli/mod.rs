@@ -4,6 +4,8 @@
 //! 1 findings; 2 could not do what was asked; 3 done, but the evidence is incomplete.
 
 mod args;
+mod live;
+mod manager;
 mod plan;
 mod progress;
 mod rules;

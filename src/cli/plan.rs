@@ -2,25 +2,30 @@
 
 use super::Refusal;
 use super::args::{
-    Args, AuditArgs, CaptureFilterArgs, ChoiceArgs, Color, Command, ExtractArgs, JudgeArgs, OutputArgs,
-    PolicyArgs, ReportArgs, ReportFormat, RulesArgs, RulesCommand, SiteCommand,
+    Args, AuditArgs, CaptureFilterArgs, ChoiceArgs, Color, Command, ExtractArgs, JudgeArgs, LiveArgs,
+    OutputArgs, PolicyArgs, ReportArgs, ReportFormat, RulesArgs, RulesCommand, SiteCommand,
 };
 use super::voice::say;
 use crate::audit::{Audit, Code, FailOn};
+use crate::capture::live::{self, TapOptions};
 use crate::capture::{Choice, FilterError};
 use crate::decode::DecodeOptions;
 use crate::flow::Budget;
 use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
 use crate::pipeline::ExtractOptions;
+use crate::pipeline::live::{EventOptions, LiveOptions, Rotation};
 use crate::store::{self, Format};
 use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// What to do.
 pub(super) enum Plan {
     Audit { captures: Vec<String>, options: ExtractOptions, policy: Box<Policy>, output: Output },
+    Live(Box<LivePlan>),
+    Interfaces,
     Extract { captures: Vec<String>, options: ExtractOptions, files: ExtractFiles },
     Judge { rows: PartialRows, policy: Box<Policy>, output: Output },
     Report { audit: Box<Audit>, rows: Option<String>, output: Output },
@@ -33,10 +38,7 @@ pub(super) enum Plan {
 }
 
 /// Rules and site, loaded and sound.
-pub(super) struct Policy {
-    pub(super) matrix: Matrix,
-    pub(super) site: Site,
-}
+pub(super) use crate::pipeline::live::Policy;
 
 /// What becomes of an audit.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -46,6 +48,18 @@ pub(super) struct Output {
     pub(super) format: ReportFormat,
     pub(super) fail_on: FailOn,
     pub(super) color: Color,
+}
+
+/// A live run.
+pub(super) struct LivePlan {
+    pub(super) options: LiveOptions,
+    pub(super) policy: Policy,
+    /// Where the policy came from, to be read again.
+    pub(super) policy_args: PolicyArgs,
+    pub(super) output: Output,
+    pub(super) duration: Option<Duration>,
+    pub(super) no_sandbox: bool,
+    pub(super) verbose: bool,
 }
 
 /// Files of rows that `extract --partial` wrote, and of its tallies.
@@ -70,15 +84,18 @@ pub(super) struct ExtractFiles {
 /// Opens, parses and checks what was typed.
 pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
     let color = args.color;
+    let (no_sandbox, verbose) = (args.no_sandbox, args.verbose);
     match args.command {
         Command::Audit(audit) => plan_audit(audit, color),
+        Command::Live(live) => plan_live(live, color, no_sandbox, verbose),
+        Command::Interfaces => Ok(Plan::Interfaces),
         Command::Extract(extract) => plan_extract(extract),
         Command::Judge(judge) => plan_judge(judge, color),
         Command::Rules(RulesCommand::List(rules)) => Ok(Plan::RulesList(matrix(&rules)?)),
         Command::Rules(RulesCommand::Show { ids, rules }) => plan_show(ids, &rules),
         Command::Rules(RulesCommand::Lint { files }) => Ok(Plan::RulesLint(files)),
         Command::Site(SiteCommand::Check { site, rules }) => {
-            Ok(Plan::SiteCheck(Box::new(policy(PolicyArgs { site, rules })?)))
+            Ok(Plan::SiteCheck(Box::new(policy(&PolicyArgs { site, rules })?)))
         }
         Command::CaptureFilter(args) => plan_capture_filter(args),
         Command::Report(report) => plan_report(report, color),
@@ -89,7 +106,7 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
 fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
     let choice = choice(args.choice)?;
-    let policy = Box::new(policy(args.policy)?);
+    let policy = Box::new(policy(&args.policy)?);
     // Digests cost a pass over every byte: only where they are written down.
     let written_down = output.out.is_some()
         || matches!(
@@ -103,6 +120,74 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
         .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
+}
+
+fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> Result<Plan, Refusal> {
+    let mut output = output(args.output, color);
+    let interfaces = args.interface;
+    let mut events = EventOptions { lines: args.events, syslog: args.syslog };
+    if output.format == ReportFormat::Jsonl && events.lines.is_none() {
+        events.lines = Some("-".to_owned());
+    }
+    if events.lines.as_deref() == Some("-") {
+        match output.format {
+            // Events and report stand on one output: lines of one kind.
+            ReportFormat::Human | ReportFormat::Jsonl => output.format = ReportFormat::Jsonl,
+            _ => {
+                return Err(Refusal::new(
+                    "--events -: stands on standard output with the report, which must be --format jsonl then; or give events \
+                     a file",
+                ));
+            }
+        }
+    }
+    let repeated = interfaces.iter().enumerate().find(|(place, name)| interfaces[..*place].contains(name));
+    if let Some((_, name)) = repeated {
+        return Err(Refusal::new(format!("-i {name}: named twice; each device is watched once")));
+    }
+    let alone =
+        [live::STDIN, live::ANY].into_iter().find(|alone| interfaces.iter().any(|name| name == alone));
+    if let Some(alone) = alone.filter(|_| interfaces.len() > 1) {
+        return Err(Refusal::new(format!("-i {alone}: stands alone, without other devices")));
+    }
+    let filter = args.filter.filter(|expression| !expression.trim().is_empty());
+    if filter.is_some() && alone == Some(live::STDIN) {
+        return Err(Refusal::new("-f: filters devices; filter a stream where it is made"));
+    }
+    let filter = filter.map(|expression| expression.parse()).transpose();
+    let filter = filter.map_err(|error: FilterError| Refusal::new(format!("--filter: {error}")))?;
+    let loaded = policy(&args.policy)?;
+    let extract = ExtractOptions { decode: tunnels(&args.vxlan_port), ..ExtractOptions::default() }
+        .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
+    let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
+    let options = LiveOptions {
+        interfaces,
+        tap: TapOptions {
+            ring_mib: args.buffer_mib,
+            snaplen_bytes: args.snaplen,
+            filter,
+            promiscuous: !args.no_promiscuous,
+            wait: args.wait,
+        },
+        extract,
+        out: output.out.as_ref().map(PathBuf::from),
+        save: args.save,
+        rotation: Rotation { after_ns: nanos(args.rotate), bytes: args.rotate_size as u64 },
+        window_ns: nanos(args.window),
+        first_segment: 1,
+        follow: events.lines.is_some() || events.syslog.is_some(),
+        events,
+    };
+    make_directory(&output)?;
+    Ok(Plan::Live(Box::new(LivePlan {
+        options,
+        policy: loaded,
+        policy_args: args.policy,
+        output,
+        duration: args.duration,
+        no_sandbox,
+        verbose,
+    })))
 }
 
 fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
@@ -142,7 +227,7 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
 
 fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
-    let policy = Box::new(policy(args.policy)?);
+    let policy = Box::new(policy(&args.policy)?);
     make_directory(&output)?;
     let options = ExtractOptions::default().within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     let rows = PartialRows {
@@ -167,7 +252,7 @@ fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {
 
 fn plan_capture_filter(args: CaptureFilterArgs) -> Result<Plan, Refusal> {
     let file = args.policy.site.clone();
-    let policy = policy(args.policy)?;
+    let policy = policy(&args.policy)?;
     let tagging = if args.untagged { Tagging::None } else { Tagging::Possible };
     match capture_filter(&policy.site, tagging) {
         Some(filter) => Ok(Plan::CaptureFilter { filter, site: file }),
@@ -279,7 +364,8 @@ fn matrix(args: &RulesArgs) -> Result<Matrix, Refusal> {
     Ok(matrix)
 }
 
-fn policy(args: PolicyArgs) -> Result<Policy, Refusal> {
+/// Loads rules and site, and says what is odd about them.
+pub(super) fn policy(args: &PolicyArgs) -> Result<Policy, Refusal> {
     let matrix = matrix(&args.rules)?;
     let site = Site::load(&args.site, &matrix).map_err(|problems| told(&problems))?;
     site.warnings().iter().for_each(|warning| say(&format!("{warning:#}")));

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use super::args::ReportFormat;
 
 /// The evidence is incomplete.
-const INCOMPLETE: u8 = 3;
+pub(super) const INCOMPLETE: u8 = 3;
 
 pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
     match plan {
@@ -34,6 +34,8 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             progress.done();
             Ok(code)
         }
+        Plan::Live(plan) => super::live::run(*plan, progress),
+        Plan::Interfaces => super::live::interfaces().map(|()| 0),
         Plan::Judge { rows, policy, output } => {
             let extracted = partial(rows)?;
             told_unreadable(&extracted)?;
@@ -142,24 +144,69 @@ fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
     Ok(())
 }
 
-fn audit(extracted: Extracted, policy: &Policy, output: &Output, progress: &Progress) -> Result<u8, Refusal> {
+/// Holds what was extracted against the rules, writes what was asked for, and gives the exit code.
+pub(super) fn audit(
+    extracted: Extracted,
+    policy: &Policy,
+    output: &Output,
+    progress: &Progress,
+) -> Result<u8, Refusal> {
+    judged(extracted, policy, output, progress, false)
+}
+
+/// The same, but files that cannot be written are told, and the report is made all the same: what was seen live cannot be
+/// seen again.
+pub(super) fn audit_at_any_rate(
+    extracted: Extracted,
+    policy: &Policy,
+    output: &Output,
+    progress: &Progress,
+) -> Result<u8, Refusal> {
+    judged(extracted, policy, output, progress, true)
+}
+
+fn judged(
+    extracted: Extracted,
+    policy: &Policy,
+    output: &Output,
+    progress: &Progress,
+    at_any_rate: bool,
+) -> Result<u8, Refusal> {
     let judging = progress.during(|| Judging::new(extracted, &policy.matrix, &policy.site));
     let judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
+    let (mut unwritten, mut filed) = (false, None);
+    let mut output = output.clone();
+    if at_any_rate && let Some(out) = output.out.take() {
+        // By itself, so that what cannot be written keeps nothing from standard output.
+        match progress.during(|| files(&judging, &out, &mut |_| Ok(()))) {
+            Ok(audit) => filed = Some(audit),
+            Err(refusal) => {
+                refusal.lines.iter().for_each(|line| say(line));
+                unwritten = true;
+            }
+        }
+    }
+    let output = &output;
     let audit = match (output.format, &output.out) {
         // Where rows stand on a terminal, they are progress enough.
         (ReportFormat::Jsonl | ReportFormat::Csv, _) if io::stdout().is_terminal() => rows(&judging, output)?,
         (ReportFormat::Jsonl | ReportFormat::Csv, _) => progress.during(|| rows(&judging, output))?,
         (_, Some(out)) => progress.during(|| files(&judging, out, &mut |_| Ok(())))?,
-        (_, None) => {
-            progress.during(|| judging.audit(None)).map_err(|error| Refusal::new(error.to_string()))?
-        }
+        (_, None) => match filed {
+            Some(audit) => audit,
+            None => {
+                progress.during(|| judging.audit(None)).map_err(|error| Refusal::new(error.to_string()))?
+            }
+        },
     };
     if !matches!(output.format, ReportFormat::Jsonl | ReportFormat::Csv) {
         render(&audit, output)?;
     }
-    let code = audit.exit_code(output.fail_on);
-    // The program ends here, and what a million flows left takes a while to take apart.
-    std::mem::forget((audit, judging));
+    let code = if unwritten { INCOMPLETE } else { audit.exit_code(output.fail_on) };
+    if !at_any_rate {
+        // The program ends here, and what a million flows left takes a while to take apart.
+        std::mem::forget((audit, judging));
+    }
     Ok(code)
 }
 

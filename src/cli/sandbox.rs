@@ -1,9 +1,11 @@
 //! Confines the program between planning and doing: what was planned says what is still needed.
 
+use super::args::PolicyArgs;
 use super::plan::Plan;
 use super::voice::say;
 use crate::capture::{InputSource, discover};
-use crate::confine::{Level, Needs, State, confine};
+use crate::confine::{Level, Live, Needs, State, confine};
+use crate::pipeline::live::Opened;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -25,6 +27,38 @@ pub(super) fn enter(plan: &Plan, no_sandbox: bool, verbose: bool) -> Confined {
     // Without one, a conversation that has to wait says that it cannot.
     let scratch = may_spill(plan).then(|| TempDir::with_prefix("portproof-").ok()).flatten();
     needs.scratch = scratch.as_ref().map(|directory| directory.path().to_owned());
+    if let Some(directory) = &needs.scratch {
+        // Refused only to who asks twice.
+        let _ = tempfile::env::override_temp_dir(directory);
+    }
+    told(&confine(&needs), verbose);
+    Confined { _scratch: scratch }
+}
+
+/// The same for a live run whose devices and sockets are open, and which watches for weeks: rules and site can be read again
+/// from where they stood, the directory of the run is its own.
+pub(super) fn enter_live(opened: &Opened, policy: &PolicyArgs, no_sandbox: bool, verbose: bool) -> Confined {
+    if no_sandbox {
+        told(&State::unconfined("--no-sandbox was given"), verbose);
+        return Confined { _scratch: None };
+    }
+    let options = opened.options();
+    let files = policy.rules.rules.iter().cloned().chain([policy.site.clone()]);
+    // FILE@DATE.
+    let tags = policy.rules.service_tags.iter().map(|tags| {
+        let path = Path::new(tags);
+        let named = tags.rsplit_once('@').map(|(file, _)| PathBuf::from(file));
+        named.filter(|_| !path.exists()).unwrap_or_else(|| path.to_owned())
+    });
+    let scratch = TempDir::with_prefix("portproof-").ok();
+    let needs = Needs {
+        // An editor puts another file in the place of the one that was read: so it is the directory that stays readable.
+        read: files.chain(tags).map(|file| place_of(&file)).collect(),
+        own: options.out.iter().cloned().collect(),
+        scratch: scratch.as_ref().map(|directory| directory.path().to_owned()),
+        live: Some(Live { packet_sockets: opened.packet_sockets(), reopen: options.tap.wait }),
+        ..Needs::default()
+    };
     if let Some(directory) = &needs.scratch {
         // Refused only to who asks twice.
         let _ = tempfile::env::override_temp_dir(directory);
@@ -58,6 +92,8 @@ fn needs(plan: &Plan) -> Option<Needs> {
             output.out.iter().for_each(|out| writes_into(&mut needs, Path::new(out)));
         }
         Plan::Report { rows, .. } => needs.read.extend(rows.iter().map(PathBuf::from)),
+        // Live runs are confined once their devices are open.
+        Plan::Live(_) | Plan::Interfaces => return None,
         Plan::RulesList(_)
         | Plan::RulesShow { .. }
         | Plan::RulesLint(_)

@@ -25,6 +25,21 @@ impl HostSight {
         HostSight { seen: reached.map(host_of).collect() }
     }
 
+    /// Packets to `host` are seen, too.
+    pub fn add(&mut self, host: IpAddr) {
+        self.seen.insert(host);
+    }
+
+    /// How many hosts there are.
+    pub fn len(&self) -> usize {
+        self.seen.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.seen.is_empty()
+    }
+
     /// Whether packets to `host` are seen. Asked only for hosts whose own flow got no packet, so that a yes comes from
     /// other flows.
     pub fn sees(&self, host: IpAddr) -> bool {

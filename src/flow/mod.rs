@@ -1,5 +1,6 @@
 //! Packets to flow records: the mapper cuts ([`FlowTable`]), the reducer alone joins ([`stitch`]).
 
+mod changes;
 mod community_id;
 mod finish;
 mod fragments;
@@ -14,6 +15,7 @@ mod record;
 mod stitch;
 mod table;
 
+pub use changes::Stretch;
 pub use finish::{Finisher, Flow, HostSight, capture_name, tcp_stream};
 pub use fragments::{
     Datagram, FRAGMENT_MEMORY_BYTES, FRAGMENT_WAIT_NANOS, FragmentPiece, Reassembly, by_datagram, datagram,

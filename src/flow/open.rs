@@ -83,6 +83,9 @@ pub(super) struct Open {
     pub hash: u64,
     /// Whether FIN or RST were seen so that no more is to be expected of it.
     pub closing: bool,
+    /// For whoever follows conversations: whether it was added to since, and the frame with which it began.
+    pub touched: bool,
+    pub opened: u32,
     vlan: Option<u16>,
     vni: Option<u32>,
     /// The SYN with which it begins, and who sent it: a SYN always begins a stretch, so there is at most one.
@@ -100,6 +103,8 @@ impl Open {
             key,
             hash,
             closing: false,
+            touched: false,
+            opened: 0,
             vlan: None,
             vni: None,
             syn: None,

@@ -1,6 +1,7 @@
 //! The mapper: packets to partial flows. It only cuts (at every SYN, at every idle gap, when it is full); it never
 //! decides that two stretches are one connection. `stitch` does.
 
+use super::changes::{Changes, Stretch};
 use super::key::{FlowKey, Side};
 use super::open::{At, Open};
 use super::partial::{QuoteClass, QuoteFact};
@@ -67,6 +68,8 @@ pub struct FlowTable {
     /// Frame numbers in `open` are above this.
     base: u64,
     evicted: u64,
+    /// For whoever follows conversations while frames come.
+    changes: Option<Box<Changes>>,
 }
 
 impl FlowTable {
@@ -84,7 +87,25 @@ impl FlowTable {
             capture,
             base: 0,
             evicted: 0,
+            changes: None,
         }
+    }
+
+    /// From now on it is kept which conversations change.
+    pub fn follow(&mut self) {
+        self.changes.get_or_insert_default();
+    }
+
+    /// The stretches that changed since this was asked last: all that ended (or how many of them are not told, since they
+    /// were too many), and up to `most` of the others. They are told as they are; nothing is cut.
+    pub fn changes(&mut self, most: usize) -> (Vec<Stretch>, u64) {
+        let Some(changes) = &mut self.changes else { return (Vec::new(), 0) };
+        changes.take(&mut self.open, most, self.base, self.capture)
+    }
+
+    /// Conversations open now.
+    pub fn open(&self) -> usize {
+        self.index.len()
     }
 
     /// Conversations cut because the table was full.
@@ -265,12 +286,24 @@ impl FlowTable {
                     || flow.is_full(side, more.0, more.1)
                     || (key.transport != Transport::Tcp && is_idle(flow, at.time)))
             {
-                put_aside(&mut self.done, flow, self.base, self.capture);
+                put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
                 *flow = Open::new(key, hash);
             }
+            self.touch(slot, at);
             return (slot, at);
         }
-        (self.open_slot(key, hash, at.time), at)
+        let slot = self.open_slot(key, hash, at.time);
+        self.touch(slot, at);
+        (slot, at)
+    }
+
+    #[inline]
+    fn touch(&mut self, slot: u32, at: At) {
+        if let Some(changes) = &mut self.changes
+            && let Some(Some(flow)) = self.open.get_mut(slot as usize)
+        {
+            changes.touch(slot, flow, at);
+        }
     }
 
     fn open_slot(&mut self, key: FlowKey, hash: u64, now: i64) -> u32 {
@@ -350,7 +383,7 @@ impl FlowTable {
         if let Ok(entry) = self.index.find_entry(flow.hash, |&other| other == slot) {
             entry.remove();
         }
-        put_aside(&mut self.done, flow, self.base, self.capture);
+        put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
         *place = None;
         self.free.push(slot);
     }
@@ -362,7 +395,7 @@ impl FlowTable {
         self.closed.clear();
         self.hand = 0;
         for flow in std::mem::take(&mut self.open).iter().flatten() {
-            put_aside(&mut self.done, flow, self.base, self.capture);
+            put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
         }
     }
 
@@ -373,7 +406,16 @@ impl FlowTable {
     }
 }
 
-fn put_aside(done: &mut Pieces, flow: &Open, base: u64, capture: CaptureId) {
+fn put_aside(
+    done: &mut Pieces,
+    flow: &Open,
+    base: u64,
+    capture: CaptureId,
+    changes: &mut Option<Box<Changes>>,
+) {
+    if let Some(changes) = changes {
+        changes.end(flow, base, capture);
+    }
     if let Some(time) = flow.order_time() {
         done.push_view(&flow.view(base, capture), time, flow.hash);
     }

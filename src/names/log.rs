@@ -457,6 +457,11 @@ impl DnsLog {
         self.entries.iter().map(|entry| self.observation(entry))
     }
 
+    /// The messages that were kept after the first `count`.
+    pub fn since(&self, count: usize) -> impl Iterator<Item = DnsObservation> {
+        self.entries.get(count..).unwrap_or_default().iter().map(|entry| self.observation(entry))
+    }
+
     /// Says of which capture all messages are.
     pub fn set_capture(&mut self, capture: CaptureId) {
         self.entries.iter_mut().for_each(|entry| entry.capture = capture);

@@ -2,11 +2,12 @@
 
 use super::chosen::chosen;
 use super::copies::{Copies, Copy};
+use super::gaps::Gaps;
 use super::watch::Watch;
 use crate::audit::{CaptureSummary, End, Unreadable};
 use crate::capture::{
     ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Chooser, Compression, Cut, Digest,
-    FileFormat, FrameProblem, Input, InputProblem, Intake, cuts, discover,
+    FileFormat, Frame, FrameProblem, Input, InputProblem, Intake, cuts, discover,
 };
 use crate::decode::{
     DecodeOptions, Decoded, Packet, Payload, Shortfall, SkipReason, decode_datagram, decode_with,
@@ -292,7 +293,7 @@ fn extract_parts(
         {
             let (reader, mapper) =
                 (std::mem::replace(&mut reader, later), std::mem::replace(&mut mapper, of_later));
-            before.push(mapper.finish(&input.name, reader));
+            before.push(mapper.finish(&input.name, Source::of(reader)));
             continue;
         }
         // What comes next is read by whoever stands before it, and what others have read of it is dropped.
@@ -300,7 +301,7 @@ fn extract_parts(
         mapper.read(&mut reader, &mut None, options);
         break;
     }
-    let last = mapper.finish(&input.name, reader);
+    let last = mapper.finish(&input.name, Source::of(reader));
     before.into_iter().rev().fold(last, |later, earlier| earlier.followed_by(later))
 }
 
@@ -314,12 +315,82 @@ pub fn extract(name: &str, mut reader: CaptureReader, options: &ExtractOptions) 
     let mut mapper = Mapper::new(options);
     let mut chooser = options.choice.chooser();
     mapper.read(&mut reader, &mut chooser, options);
-    let mut extract = mapper.finish(name, reader);
+    let mut extract = mapper.finish(name, Source::of(reader));
     extract.summary.chosen = chooser.map(|chooser| chosen(&options.choice, chooser));
     extract
 }
 
-struct Mapper {
+/// What is known of a capture beside what the mapper made of its frames.
+pub(super) struct Source {
+    /// Size of the file as stored, bytes.
+    pub bytes: u64,
+    /// Its digest.
+    pub sha256: Option<[u8; 32]>,
+    /// Its format, in words.
+    pub format: String,
+    /// Link types met.
+    pub link_types: Vec<String>,
+    /// Frames cut by the snapshot length.
+    pub snaplen_cut: u64,
+    /// Frames lost while capturing; none where nobody counted.
+    pub drops: Option<u64>,
+    /// Frames without a time of their own.
+    pub without_time: u64,
+    /// Blocks of unknown kind.
+    pub unknown_blocks: u64,
+    /// How it ended.
+    pub end: End,
+}
+
+impl Source {
+    /// A file that was read.
+    fn of(reader: CaptureReader) -> Self {
+        let facts = reader.facts();
+        let end = match reader.end() {
+            None | Some(CaptureEnd::Complete) => End::Complete,
+            Some(CaptureEnd::Damaged { frame, offset, problem: FrameProblem::Interrupted }) => {
+                End::Interrupted { frame: *frame, offset: *offset }
+            }
+            Some(CaptureEnd::Damaged { frame, offset, problem }) => {
+                End::Damaged { frame: *frame, offset: *offset, problem: problem.to_string() }
+            }
+        };
+        let (bytes, sha256, end) = match reader.finish() {
+            Ok(stored) => (stored.bytes, stored.sha256, end),
+            Err(error) => {
+                let problem = format!("the rest of the file cannot be read: {error}");
+                let damage = End::Damaged { frame: facts.frames + 1, offset: facts.bytes, problem };
+                (facts.stored_bytes, None, if end == End::Complete { damage } else { end })
+            }
+        };
+        Source {
+            bytes,
+            sha256,
+            format: format_words(&facts),
+            link_types: facts.link_types.iter().map(ToString::to_string).collect(),
+            snaplen_cut: facts.snaplen_cut,
+            drops: facts.drops,
+            without_time: facts.frames_without_time,
+            unknown_blocks: facts.skipped_blocks.values().sum(),
+            end,
+        }
+    }
+}
+
+/// What can be seen of a mapper while it works.
+pub(super) struct Look<'m> {
+    pub frames: u64,
+    pub packets: u64,
+    pub duplicates: u64,
+    pub skipped: &'m BTreeMap<String, u64>,
+    pub spans: &'m Spans,
+    pub dns: &'m DnsLog,
+    /// Acknowledgements of data, and those of data that were not seen.
+    pub acknowledged: (u64, u64),
+}
+
+/// Takes the frames of one capture, one by one.
+pub(super) struct Mapper {
     table: FlowTable,
     copies: Copies,
     keep_duplicates: bool,
@@ -334,6 +405,8 @@ struct Mapper {
     spans: Spans,
     dns: DnsLog,
     reassembly: Reassembly,
+    /// For whoever follows: what is missing that nobody counted.
+    gaps: Option<Gaps>,
 }
 
 fn count(map: &mut BTreeMap<String, u64>, word: &str) {
@@ -346,7 +419,8 @@ fn count(map: &mut BTreeMap<String, u64>, word: &str) {
 }
 
 impl Mapper {
-    fn new(options: &ExtractOptions) -> Self {
+    /// None seen yet.
+    pub(super) fn new(options: &ExtractOptions) -> Self {
         Mapper {
             table: FlowTable::new(options.table(), CaptureId(0)),
             copies: Copies::default(),
@@ -362,28 +436,58 @@ impl Mapper {
             spans: Spans::default(),
             dns: DnsLog::default(),
             reassembly: Reassembly::default(),
+            gaps: None,
         }
+    }
+
+    /// Takes the next frame, kept or left out by choice.
+    #[inline]
+    pub(super) fn frame(&mut self, frame: &Frame<'_>, kept: Result<(), NotChosen>, decode: &DecodeOptions) {
+        let point = FramePoint { time: frame.time, capture: CaptureId(0), frame: frame.number };
+        self.frames += 1;
+        // A frame that the filter leaves out still shows that the capture went on; one outside the range of time does not:
+        // what would have answered beyond the range is not looked at.
+        if kept != Err(NotChosen::OutsideTimeRange) {
+            self.spans.insert(frame.time);
+        }
+        if let Err(reason) = kept {
+            return count(&mut self.skipped, reason.as_str());
+        }
+        match decode_with(frame, decode) {
+            Decoded::Skipped(reason) => self.skip(reason),
+            Decoded::Packet(packet) => self.packet(&packet, frame.interface, point, frame.wire_len),
+        }
+    }
+
+    /// For whoever follows the work while it goes on: what changed from one look to the next.
+    pub(super) fn follow(&mut self) {
+        self.table.follow();
+    }
+
+    /// From now on acknowledgements are held against what was seen.
+    pub(super) fn look_for_gaps(&mut self) {
+        self.gaps.get_or_insert_default();
+    }
+
+    /// The table of open conversations, and what else can be seen of the work so far.
+    pub(super) fn look(&mut self) -> (&mut FlowTable, Look<'_>) {
+        let look = Look {
+            frames: self.frames,
+            packets: self.packets,
+            duplicates: self.duplicates,
+            skipped: &self.skipped,
+            spans: &self.spans,
+            dns: &self.dns,
+            acknowledged: self.gaps.as_ref().map_or((0, 0), |gaps| (gaps.acknowledged, gaps.unseen)),
+        };
+        (&mut self.table, look)
     }
 
     /// Reads all frames that there are.
     fn read(&mut self, reader: &mut CaptureReader, chooser: &mut Option<Chooser>, options: &ExtractOptions) {
         while let Some(frame) = reader.next() {
-            let point = FramePoint { time: frame.time, capture: CaptureId(0), frame: frame.number };
-            self.frames += 1;
             let kept = chooser.as_mut().map_or(Ok(()), |chooser| chooser.keeps(&frame));
-            // A frame that the filter leaves out still shows that the capture went on; one outside the range of time does
-            // not: what would have answered beyond the range is not looked at.
-            if kept != Err(NotChosen::OutsideTimeRange) {
-                self.spans.insert(frame.time);
-            }
-            if let Err(reason) = kept {
-                count(&mut self.skipped, reason.as_str());
-                continue;
-            }
-            match decode_with(&frame, &options.decode) {
-                Decoded::Skipped(reason) => self.skip(reason),
-                Decoded::Packet(packet) => self.packet(&packet, frame.interface, point, frame.wire_len),
-            }
+            self.frame(&frame, kept, &options.decode);
         }
     }
 
@@ -405,6 +509,9 @@ impl Mapper {
             }
             Some(Copy::SameInterface) => self.same_interface_copies += 1,
             None => {}
+        }
+        if let Some(gaps) = &mut self.gaps {
+            gaps.look(packet);
         }
         if let Some(kind) = upkeep(packet) {
             return count(&mut self.upkeep, kind);
@@ -449,58 +556,48 @@ impl Mapper {
         }
     }
 
-    fn finish(self, name: &str, reader: CaptureReader) -> Extract {
+    /// The tally so far; how many flows there are is not known before the end.
+    pub(super) fn summary(&self, name: &str, source: Source) -> CaptureSummary {
+        let range = self.spans.range();
+        CaptureSummary {
+            path: name.into(),
+            sha256: source.sha256.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
+            bytes: source.bytes,
+            format: source.format,
+            link_types: source.link_types,
+            frames: self.frames,
+            packets: self.packets,
+            skipped: self.skipped.clone(),
+            first_ts: range.map(|(first, _)| first),
+            last_ts: range.map(|(_, last)| last),
+            snaplen_cut: source.snaplen_cut,
+            drops: source.drops,
+            duplicates: self.duplicates,
+            same_interface_copies: self.same_interface_copies,
+            upkeep: self.upkeep.clone(),
+            without_flow: self.without_flow.clone(),
+            unreadable_quotes: self.unreadable_quotes,
+            without_time: source.without_time,
+            unknown_blocks: source.unknown_blocks,
+            spans: self.spans.clone(),
+            chosen: None,
+            live: None,
+            end: source.end,
+            flows: 0,
+            names: self.dns.len() as u64,
+        }
+    }
+
+    /// All frames are in.
+    pub(super) fn finish(self, name: &str, source: Source) -> Extract {
+        let mut summary = self.summary(name, source);
         let mut pieces = self.table.finish();
         for piece in self.reassembly.finish() {
             if let Some(waiting) = PartialFlow::of_fragments(vec![piece]) {
                 pieces.push(waiting);
             }
         }
-        let facts = reader.facts();
-        let end = match reader.end() {
-            None | Some(CaptureEnd::Complete) => End::Complete,
-            Some(CaptureEnd::Damaged { frame, offset, problem: FrameProblem::Interrupted }) => {
-                End::Interrupted { frame: *frame, offset: *offset }
-            }
-            Some(CaptureEnd::Damaged { frame, offset, problem }) => {
-                End::Damaged { frame: *frame, offset: *offset, problem: problem.to_string() }
-            }
-        };
-        let (bytes, sha256, end) = match reader.finish() {
-            Ok(stored) => (stored.bytes, stored.sha256, end),
-            Err(error) => {
-                let problem = format!("the rest of the file cannot be read: {error}");
-                let damage = End::Damaged { frame: self.frames + 1, offset: facts.bytes, problem };
-                (facts.stored_bytes, None, if end == End::Complete { damage } else { end })
-            }
-        };
-        let range = self.spans.range();
-        let summary = CaptureSummary {
-            path: name.into(),
-            sha256: sha256.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
-            bytes,
-            format: format_words(&facts),
-            link_types: facts.link_types.iter().map(ToString::to_string).collect(),
-            frames: self.frames,
-            packets: self.packets,
-            skipped: self.skipped,
-            first_ts: range.map(|(first, _)| first),
-            last_ts: range.map(|(_, last)| last),
-            snaplen_cut: facts.snaplen_cut,
-            drops: facts.drops,
-            duplicates: self.duplicates,
-            same_interface_copies: self.same_interface_copies,
-            upkeep: self.upkeep,
-            without_flow: self.without_flow,
-            unreadable_quotes: self.unreadable_quotes,
-            without_time: facts.frames_without_time,
-            unknown_blocks: facts.skipped_blocks.values().sum(),
-            spans: self.spans,
-            chosen: None,
-            end,
-            flows: pieces.len() as u64,
-            names: self.dns.len() as u64,
-        };
+        summary.flows = pieces.len() as u64;
         Extract { summary, pieces, dns: self.dns, further: Vec::new() }
     }
 }

@@ -629,12 +629,13 @@ fn stretch_of(packet: &Packet<'_>, frames: &[(FramePoint, u32)], dns: Option<boo
     whole
 }
 
-fn is_dns_over_tcp(flow: &PartialFlow) -> bool {
+pub(super) fn is_dns_over_tcp(flow: &PartialFlow) -> bool {
     flow.key.transport == Transport::Tcp
         && (flow.key.low.port == dns::PORT || flow.key.high.port == dns::PORT)
 }
 
-fn dns_of_tcp(flow: &PartialFlow) -> Vec<DnsObservation> {
+/// The DNS messages that a flow of TCP port 53 carries, as far as its first bytes were kept.
+pub(super) fn dns_of_tcp(flow: &PartialFlow) -> Vec<DnsObservation> {
     let mut found = Vec::new();
     for side in [Side::Low, Side::High] {
         let stream = tcp_stream(flow, side);

@@ -4,8 +4,10 @@
 mod chosen;
 mod copies;
 mod extract;
+mod gaps;
 mod join;
 mod judge;
+pub mod live;
 mod watch;
 
 pub use extract::{Extract, ExtractOptions, Extracted, extract, extract_all};

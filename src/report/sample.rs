@@ -79,6 +79,7 @@ fn summary(path: &str, end: End) -> CaptureSummary {
         unknown_blocks: 0,
         spans: Spans::default(),
         chosen: None,
+        live: None,
         end,
         flows: 40,
         names: 10,

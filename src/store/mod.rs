@@ -483,6 +483,7 @@ mod tests {
             unknown_blocks: 0,
             spans: Spans::default(),
             chosen: None,
+            live: None,
             end: End::Damaged { frame: 4, offset: 100, problem: "cut".into() },
             flows: 2,
             names: 1,

@@ -79,12 +79,15 @@ const DOORS: &[(&str, &[&str])] = &[
     ("seccompiler",              &["confine"]),
     ("libc",                     &["confine"]),
     // A stopped clock, and no traffic of our own.
-    ("std::time::Instant",       &["pipeline::live", "web", "cli"]),
-    ("std::time::SystemTime",    &["pipeline::live", "web", "cli"]),
+    ("std::time::Instant",       &["capture::live", "pipeline::live", "web", "cli"]),
+    ("std::time::SystemTime",    &["capture::live", "pipeline::live", "web", "cli"]),
     ("std::net::TcpListener",    &["web"]),
     ("std::net::TcpStream",      &["web"]),
     ("std::net::UdpSocket",      &["web"]),
     ("std::net::ToSocketAddrs",  &[]),
+    // A local syslog; the service manager.
+    ("std::os::unix::net",       &["pipeline::live", "cli"]),
+    ("std::os::linux::net",      &["cli"]),
 ];
 
 /// Crates that say nothing about what a room does: any room may use them.
@@ -456,9 +459,9 @@ fn a_planted_offender_is_named_with_file_and_line() {
         ("decode/link.rs",   "#[derive(Debug)]\nstruct D { inner: pcap::Capture }",  "src/decode/link.rs:2: `pcap` enters `decode::link`; its door is: capture"),
         ("pipeline/offline.rs", "#[tokio::main]\nasync fn f() {}",                   "src/pipeline/offline.rs:1: `tokio` enters `pipeline::offline`; its door is: pipeline::live, web, cli"),
         // The clock and the network.
-        ("verdict/mod.rs",   "use std::time::{Duration, SystemTime};",               "src/verdict/mod.rs:1: `std::time::SystemTime` enters `verdict`; its door is: pipeline::live, web, cli"),
-        ("flow/mod.rs",      "fn f() { std::time::Instant::now(); }",                "src/flow/mod.rs:1: `std::time::Instant` enters `flow`; its door is: pipeline::live, web, cli"),
-        ("flow/mod.rs",      "use std::time;",                                       "src/flow/mod.rs:1: `std::time::Instant` enters `flow`; its door is: pipeline::live, web, cli"),
+        ("verdict/mod.rs",   "use std::time::{Duration, SystemTime};",               "src/verdict/mod.rs:1: `std::time::SystemTime` enters `verdict`; its door is: capture::live, pipeline::live, web, cli"),
+        ("flow/mod.rs",      "fn f() { std::time::Instant::now(); }",                "src/flow/mod.rs:1: `std::time::Instant` enters `flow`; its door is: capture::live, pipeline::live, web, cli"),
+        ("flow/mod.rs",      "use std::time;",                                       "src/flow/mod.rs:1: `std::time::Instant` enters `flow`; its door is: capture::live, pipeline::live, web, cli"),
         ("names/mod.rs",     "use std::net::*;",                                     "src/names/mod.rs:1: `std::net::TcpListener` enters `names`; its door is: web"),
         ("cli/run.rs",       "use std::net::ToSocketAddrs;",                         "src/cli/run.rs:1: `std::net::ToSocketAddrs` enters `cli::run`; its door is: nowhere"),
     ] {

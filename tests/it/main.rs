@@ -15,6 +15,10 @@ mod interrupting;
 mod lab;
 mod laws;
 mod layering;
+#[cfg(target_os = "linux")]
+mod live;
+#[cfg(target_os = "linux")]
+mod live_run;
 mod reports;
 mod scene;
 mod second_reader;

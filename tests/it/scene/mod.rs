@@ -348,6 +348,11 @@ impl Scene {
         self
     }
 
+    /// Whether it is audited with more arguments than the usual ones.
+    pub fn is_special(&self) -> bool {
+        !self.arguments.is_empty()
+    }
+
     /// More arguments after the usual ones.
     pub fn arguments(&mut self, arguments: &[&str]) -> &mut Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));

@@ -1,0 +1,437 @@
+//! What happens, told as it happens: JSON lines, and messages to a local syslog. Whoever reads slowly makes nobody wait;
+//! what is then not told is counted.
+
+use super::files::Problem;
+use super::picture::{LiveFinding, Picture};
+use crate::audit::Severity;
+use crate::model::Timestamp;
+use serde::Serialize;
+use serde_json::json;
+use std::collections::VecDeque;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+use tokio::sync::mpsc::UnboundedSender;
+
+/// Events that wait to be told, at the most.
+const WAITING: usize = 4096;
+
+/// Something that whoever runs it should know while it goes on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case", tag = "event")]
+pub enum Notice {
+    /// The run began.
+    Began {
+        /// When.
+        at: Timestamp,
+        /// The devices.
+        interfaces: Vec<String>,
+    },
+    /// A device went away, and is waited for.
+    Gone {
+        /// Its name.
+        interface: String,
+        /// Since when.
+        since: Timestamp,
+        /// What libpcap says.
+        problem: String,
+    },
+    /// It is back.
+    Back {
+        /// Its name.
+        interface: String,
+        /// Since when.
+        since: Timestamp,
+    },
+    /// A device gives no frames any more.
+    Ended {
+        /// Its name.
+        interface: String,
+        /// Why.
+        problem: String,
+    },
+    /// Frames were lost.
+    Loss {
+        /// When that was noticed.
+        at: Timestamp,
+        /// Where.
+        interface: String,
+        /// Frames that the kernel dropped since the last such notice.
+        kernel_dropped: u64,
+        /// Frames that the device dropped since the last such notice.
+        interface_dropped: u64,
+    },
+    /// A segment is written.
+    Segment {
+        /// Its number.
+        number: u64,
+        /// Its frames.
+        frames: u64,
+        /// The digest of its line in the chain.
+        digest: String,
+    },
+    /// Segments of an earlier run stand in the directory: nothing was seen since.
+    Gap {
+        /// The latest frame before.
+        since: Option<Timestamp>,
+        /// When this run began.
+        until: Timestamp,
+        /// Whether the earlier run ended unexpectedly, and what it had not finished was recovered.
+        recovered: bool,
+    },
+    /// Something cannot be written.
+    Unwritten {
+        /// Which file.
+        path: String,
+        /// What is wrong.
+        problem: String,
+    },
+    /// Rules and site were read again.
+    Reloaded {
+        /// When.
+        at: Timestamp,
+        /// What is wrong with them, so that those from before stay in force.
+        refused: Vec<String>,
+    },
+    /// A window was audited.
+    Window {
+        /// Its number.
+        number: u64,
+        /// The exit code that it would have given.
+        exit_code: u8,
+    },
+    /// The run ends.
+    Ending {
+        /// When.
+        at: Timestamp,
+    },
+}
+
+impl From<Problem> for Notice {
+    fn from(problem: Problem) -> Self {
+        Notice::Unwritten { path: problem.path, problem: problem.problem }
+    }
+}
+
+/// Where events are told.
+#[derive(Clone, Debug, Default)]
+pub struct EventOptions {
+    /// A file for JSON lines; `-` for standard output.
+    pub lines: Option<String>,
+    /// The socket of a local syslog.
+    pub syslog: Option<PathBuf>,
+}
+
+enum Told {
+    Finding(Arc<LiveFinding>),
+    Notice(Notice),
+}
+
+/// Where threads hand in what happens.
+#[derive(Clone)]
+pub(super) struct Outlet {
+    events: Option<SyncSender<Told>>,
+    notices: UnboundedSender<Notice>,
+    recent: Arc<Mutex<VecDeque<Notice>>>,
+    untold: Arc<AtomicU64>,
+}
+
+impl Outlet {
+    pub(super) fn notice(&self, notice: Notice) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= Picture::MOST_NOTICES {
+            recent.pop_front();
+        }
+        recent.push_back(notice.clone());
+        drop(recent);
+        self.tell(Told::Notice(notice.clone()));
+        // Whoever is told may be gone already: then the run is ending.
+        let _ = self.notices.send(notice);
+    }
+
+    pub(super) fn finding(&self, finding: &Arc<LiveFinding>) {
+        self.tell(Told::Finding(Arc::clone(finding)));
+    }
+
+    pub(super) fn recent(&self) -> Vec<Notice> {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn tell(&self, told: Told) {
+        let Some(events) = &self.events else { return };
+        if events.try_send(told).is_err() {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Where events go, open.
+pub(super) struct Sinks {
+    lines: Option<(String, Box<dyn Write + Send>)>,
+    syslog: Option<Syslog>,
+}
+
+impl Sinks {
+    pub(super) fn open(options: &EventOptions) -> Result<Sinks, Problem> {
+        let lines = match &options.lines {
+            None => None,
+            Some(path) if path == "-" => {
+                let out: Box<dyn Write + Send> = Box::new(io::stdout());
+                Some((path.clone(), out))
+            }
+            Some(path) => {
+                let file = OpenOptions::new().create(true).append(true).open(path);
+                let file = file.map_err(|error| Problem::new(Path::new(path), "cannot be opened", &error))?;
+                let out: Box<dyn Write + Send> = Box::new(file);
+                Some((path.clone(), out))
+            }
+        };
+        let syslog = options.syslog.as_deref().map(Syslog::open).transpose()?;
+        Ok(Sinks { lines, syslog })
+    }
+
+    /// Starts the thread that tells, if there is anybody to tell.
+    pub(super) fn start(
+        self,
+        notices: UnboundedSender<Notice>,
+    ) -> io::Result<(Outlet, Option<JoinHandle<()>>)> {
+        let (recent, untold) = (Arc::default(), Arc::default());
+        if self.lines.is_none() && self.syslog.is_none() {
+            return Ok((Outlet { events: None, notices, recent, untold }, None));
+        }
+        let (events, told) = sync_channel(WAITING);
+        let outlet = Outlet { events: Some(events), notices, recent, untold };
+        let (untold, notices) = (Arc::clone(&outlet.untold), outlet.notices.clone());
+        let thread = thread::Builder::new()
+            .name("events".to_owned())
+            .spawn(move || self.run(&told, &untold, &notices))?;
+        Ok((outlet, Some(thread)))
+    }
+
+    fn run(mut self, told: &Receiver<Told>, untold: &AtomicU64, notices: &UnboundedSender<Notice>) {
+        loop {
+            match told.recv_timeout(Duration::from_millis(200)) {
+                Ok(event) => {
+                    self.tell(&event, notices);
+                    for event in told.try_iter().take(WAITING) {
+                        self.tell(&event, notices);
+                    }
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return,
+            }
+            let missing = untold.swap(0, Ordering::Relaxed);
+            if missing > 0 {
+                self.line(&json!({"type": "event", "event": "untold", "events": missing}), notices);
+            }
+            self.flush(notices);
+        }
+    }
+
+    fn tell(&mut self, event: &Told, notices: &UnboundedSender<Notice>) {
+        if self.lines.is_some() {
+            #[derive(Serialize)]
+            struct Line<'e, T> {
+                r#type: &'static str,
+                #[serde(flatten)]
+                event: &'e T,
+            }
+            match event {
+                Told::Finding(finding) => {
+                    self.line(&Line { r#type: "event", event: &**finding }, notices);
+                }
+                Told::Notice(notice) => self.line(&Line { r#type: "event", event: notice }, notices),
+            }
+        }
+        if let Some(syslog) = &mut self.syslog {
+            match event {
+                Told::Finding(finding) => syslog.finding(finding),
+                Told::Notice(notice) => syslog.notice(notice),
+            }
+        }
+    }
+
+    fn line(&mut self, value: &impl Serialize, notices: &UnboundedSender<Notice>) {
+        let Some((_, out)) = &mut self.lines else { return };
+        let mut line = serde_json::to_vec(value).unwrap_or_default();
+        line.push(b'\n');
+        let written = out.write_all(&line);
+        self.check(written, notices);
+    }
+
+    fn flush(&mut self, notices: &UnboundedSender<Notice>) {
+        let Some((_, out)) = &mut self.lines else { return };
+        let flushed = out.flush();
+        self.check(flushed, notices);
+    }
+
+    /// A sink that fails is told once, and then left alone.
+    fn check(&mut self, written: io::Result<()>, notices: &UnboundedSender<Notice>) {
+        if let Err(error) = written
+            && let Some((path, _)) = self.lines.take()
+            // A reader of standard output that went away has seen enough.
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            let path = if path == "-" { "standard output".to_owned() } else { path };
+            let _ = notices.send(Problem::new(Path::new(&path), "cannot be written", &error).into());
+        }
+    }
+}
+
+/// Messages as RFC 5424 has them, to a local socket.
+struct Syslog {
+    path: PathBuf,
+    socket: UnixDatagram,
+    host: String,
+    /// Messages that could not be sent since the last that could.
+    unsent: u64,
+}
+
+/// Facility 3, system daemons (RFC 5424 section 6.2.1).
+const FACILITY: u8 = 3;
+
+/// Bytes of a message, at the most: what every syslog should take is 2,048 (RFC 5424 section 6.1).
+const MOST_BYTES: usize = 2048;
+
+/// The private enterprise number of examples (RFC 5612): portproof has none of its own.
+const STRUCTURE: &str = "portproof@32473";
+
+impl Syslog {
+    fn open(path: &Path) -> Result<Syslog, Problem> {
+        let told = |error| Problem::new(path, "no syslog socket that can be written to", &error);
+        let socket = UnixDatagram::unbound().map_err(told)?;
+        socket.connect(path).map_err(told)?;
+        // Its queue is short (ten messages, unless told otherwise), so a moment of patience is due; more, and all others wait.
+        socket.set_write_timeout(Some(Duration::from_millis(200))).map_err(told)?;
+        let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host: String = host.trim().chars().filter(char::is_ascii_graphic).take(255).collect();
+        let host = if host.is_empty() { "-".to_owned() } else { host };
+        Ok(Syslog { path: path.to_owned(), socket, host, unsent: 0 })
+    }
+
+    fn finding(&mut self, told: &LiveFinding) {
+        let finding = &told.finding;
+        let severity = match finding.severity {
+            Severity::High => 4,
+            Severity::Medium => 5,
+            Severity::Note => 6,
+        };
+        let from = finding.from.ip.map(|ip| ip.to_string()).unwrap_or_default();
+        let to = finding.to.name.as_ref().map(ToString::to_string);
+        let to = to.or(finding.to.ip.map(|ip| ip.to_string())).unwrap_or_default();
+        let count = finding.count.to_string();
+        let fields = [
+            ("event", told.event.as_str()),
+            ("code", finding.code.as_str()),
+            ("from", &from),
+            ("to", &to),
+            ("count", &count),
+        ];
+        let text = format!(
+            "{} {}: {}{}",
+            finding.code,
+            told.event.as_str(),
+            finding.title,
+            if told.warm_up { " (warm-up)" } else { "" }
+        );
+        self.send(severity, told.at, "finding", &fields, &text);
+    }
+
+    fn notice(&mut self, notice: &Notice) {
+        let value = serde_json::to_value(notice).unwrap_or_default();
+        let event = value["event"].as_str().unwrap_or_default().to_owned();
+        let severity = match notice {
+            Notice::Gone { .. } | Notice::Ended { .. } | Notice::Loss { .. } | Notice::Unwritten { .. } => 4,
+            Notice::Gap { .. } => 5,
+            Notice::Began { .. }
+            | Notice::Back { .. }
+            | Notice::Segment { .. }
+            | Notice::Reloaded { .. }
+            | Notice::Window { .. }
+            | Notice::Ending { .. } => 6,
+        };
+        let at = crate::capture::live::now();
+        self.send(severity, at, "run", &[("event", &event)], &value.to_string());
+    }
+
+    fn send(&mut self, severity: u8, at: Timestamp, kind: &str, fields: &[(&str, &str)], text: &str) {
+        let message = message(&self.host, severity, at, kind, fields, text);
+        let sent = self.socket.send(message.as_bytes()).or_else(|error| {
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+                return Err(error);
+            }
+            // A syslog that was restarted has another socket under the same name.
+            self.socket.connect(&self.path).and_then(|()| self.socket.send(message.as_bytes()))
+        });
+        if sent.is_err() {
+            self.unsent += 1;
+        } else if self.unsent > 0 {
+            let count = std::mem::take(&mut self.unsent).to_string();
+            let text = format!("{count} messages could not be sent");
+            self.send(4, at, "run", &[("event", "unsent"), ("count", &count)], &text);
+        }
+    }
+}
+
+/// One message of RFC 5424. Nothing of what it says can end it or begin another.
+fn message(
+    host: &str,
+    severity: u8,
+    at: Timestamp,
+    kind: &str,
+    fields: &[(&str, &str)],
+    text: &str,
+) -> String {
+    let priority = FACILITY * 8 + severity;
+    let process = std::process::id();
+    let time = micros(at);
+    let mut line = format!("<{priority}>1 {time} {host} portproof {process} {kind} [{STRUCTURE}");
+    for (name, value) in fields {
+        let value: String = value.chars().filter(|c| !c.is_control()).take(200).collect();
+        let value = value.replace('\\', "\\\\").replace('"', "\\\"").replace(']', "\\]");
+        line.push_str(&format!(" {name}=\"{value}\""));
+    }
+    // The mark says that what follows is UTF-8.
+    line.push_str("] \u{feff}");
+    let room = MOST_BYTES.saturating_sub(line.len());
+    let mut text: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    while text.len() > room {
+        text.pop();
+    }
+    line + &text
+}
+
+/// A time as RFC 5424 section 6.2.3 has it: no more than microseconds.
+fn micros(at: Timestamp) -> String {
+    let text = at.to_string();
+    match text.split_once('.') {
+        Some((seconds, fraction)) if fraction.len() > 7 => {
+            format!("{seconds}.{}Z", fraction.get(..6).unwrap_or_default())
+        }
+        _ => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_syslog_message_is_one_line_whatever_it_says() {
+        let at = Timestamp(1_767_695_551_004_512_345);
+        let line = message("host", 4, at, "finding", &[("to", "a\"b]c\\d\n")], "x\n<1>1 forged \u{1b}[2J");
+        let process = std::process::id();
+        let expected = format!(
+            "<28>1 2026-01-06T10:32:31.004512Z host portproof {process} finding \
+             [portproof@32473 to=\"a\\\"b\\]c\\\\d\"] \u{feff}x <1>1 forged  [2J"
+        );
+        assert_eq!(line, expected);
+        assert!(message("h", 4, at, "run", &[], &"ä".repeat(5_000)).len() <= MOST_BYTES);
+    }
+}

@@ -1,0 +1,1098 @@
+//! Follows conversations while they go on: judges those that changed, with the names known so far, by the same code as the
+//! audit, and tells what findings come of it. Nothing of this enters the audit, which judges everything at its end.
+
+use super::Policy;
+use super::events::Outlet;
+use super::picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
+use crate::audit::{
+    Audit, Code, Conversation, Coverage, CoverageState, EvidenceFrame, Finding, NamesQuality, Party, Verdict,
+};
+use crate::capture::live::now;
+use crate::flow::{Finisher, FlowKey, HostSight, Outcome, PartialFlow, Side, Stretch};
+use crate::matrix::{Matrix, Site};
+use crate::model::{CaptureId, FramePoint, NANOS_PER_SECOND, Spans, Timestamp, Transport};
+use crate::names::{DnsLog, DnsObservation, Ledger};
+use crate::pipeline::join::{dns_of_tcp, is_dns_over_tcp};
+use crate::verdict::{Case, Judge, MOST_STRANGER_FINDINGS, MOST_STRANGERS, VerdictRow};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+use tokio::sync::watch;
+
+/// Conversations followed at the same time: 16,384, some 25 MiB. Those heard of longest ago are forgotten first: one of
+/// them that is heard of again then counts anew in what is shown live.
+const MOST_FOLLOWED: usize = 1 << 14;
+
+/// Conversations judged at one look. More wait for the next.
+pub(super) const MOST_JUDGED: usize = 1 << 13;
+
+/// DNS messages that live verdicts rest on: beyond, the older half is left out. A whole day of an appliance has fewer.
+const MOST_MESSAGES: usize = 1 << 19;
+
+/// Findings told one by one.
+const MOST_TOLD: usize = Picture::MOST_FINDINGS;
+
+/// Hosts of which it is known that packets to them are seen: 1 million, some 32 MiB.
+const MOST_SEEN: usize = 1 << 20;
+
+/// When a conversation that nothing new is seen of is looked at again, after its latest frame: what depends on time alone
+/// has changed then. Late answers name it within 5 s; silence is one after 3 s (SEMANTICS sections 2 and 3).
+const LOOKS_NANOS: [i64; 4] =
+    [NANOS_PER_SECOND, NANOS_PER_SECOND * 33 / 10, NANOS_PER_SECOND * 53 / 10, NANOS_PER_SECOND * 61];
+
+/// How long nothing may happen to a finding before it is settled.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+
+/// How often a growing count is told.
+const COUNTED_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a run is warming up: 5 minutes. Resolvers of hosts keep most names for less.
+pub(super) const WARM_UP: Duration = Duration::from_secs(300);
+
+/// What the mapper tells about the time since the last look.
+pub(super) struct Tick {
+    pub segment: Arc<str>,
+    pub capture: CaptureId,
+    pub stretches: Vec<Stretch>,
+    pub unfollowed: u64,
+    pub dns: Vec<DnsObservation>,
+    pub spans: Spans,
+    pub latest: Option<Timestamp>,
+    pub stages: Stages,
+    pub interfaces: Vec<InterfacePicture>,
+    pub last: bool,
+}
+
+/// What several threads of a live run share.
+pub(super) struct Shared {
+    pub policy: Mutex<Arc<Policy>>,
+    pub picture: watch::Sender<Arc<Picture>>,
+    /// Whether the last tick is still being looked at.
+    pub busy: AtomicBool,
+    /// How long that took the last time, in milliseconds.
+    pub cost_ms: std::sync::atomic::AtomicU64,
+    pub began: Instant,
+    pub began_at: Timestamp,
+}
+
+/// What makes two observations one finding.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct Key {
+    code: Code,
+    from: Option<IpAddr>,
+    roles: String,
+    to: String,
+    port: Option<u16>,
+    proto: Option<Transport>,
+}
+
+impl Key {
+    /// The one of a judged flow.
+    fn of_row(code: Code, row: &VerdictRow, site: &Site) -> Key {
+        let flow = &row.flow;
+        let (ip, port) = match &flow.proxy_target {
+            Some(target) => (target.ip.unwrap_or(flow.responder_ip), target.port),
+            None => (flow.responder_ip, flow.responder_port),
+        };
+        let name = row.names.first().map(|name| name.name.to_string());
+        let folded = code == Code::Undetermined;
+        Key {
+            code,
+            from: (!folded).then(|| site.host_of(flow.initiator_ip)),
+            roles: if folded { row.initiator_roles.join("+") } else { String::new() },
+            to: name.unwrap_or_else(|| ip.to_string()),
+            port: (!folded && flow.proto.has_ports()).then_some(port),
+            proto: Some(flow.proto),
+        }
+    }
+
+    /// The one of a finding as an audit words it.
+    fn of_finding(finding: &Finding, site: &Site) -> Key {
+        let folded = finding.code == Code::Undetermined;
+        let to = finding.to.name.as_ref().map(ToString::to_string);
+        Key {
+            code: finding.code,
+            from: finding.from.ip.filter(|_| !folded).map(|ip| site.host_of(ip)),
+            roles: if folded { finding.from.roles.join("+") } else { String::new() },
+            to: to.or(finding.to.ip.map(|ip| ip.to_string())).unwrap_or_else(|| finding.title.clone()),
+            port: finding.to.port.filter(|_| !folded),
+            proto: finding.to.proto,
+        }
+    }
+}
+
+/// A finding while it grows.
+struct Growing {
+    number: u64,
+    finding: Finding,
+    outcomes: BTreeMap<Outcome, u64>,
+    /// Flows of it that may still change.
+    open: u64,
+    warm_up: bool,
+    /// What was told last: count, outcomes.
+    told: Option<(u64, Vec<Outcome>)>,
+    told_at: Instant,
+    changed_at: Instant,
+    event: Event,
+    shown: Option<Arc<LiveFinding>>,
+}
+
+/// What a conversation was found to be at the last look.
+#[derive(Default)]
+struct Standing {
+    verdict: Option<Verdict>,
+    outcome: Option<Outcome>,
+    findings: Vec<usize>,
+    rules: Vec<usize>,
+    line: Option<usize>,
+    bytes: u64,
+}
+
+/// A conversation that is followed.
+struct Followed {
+    /// Its stretches before the one at hand, joined.
+    before: Option<Box<PartialFlow>>,
+    serial: (CaptureId, u64),
+    current: PartialFlow,
+    over: bool,
+    standing: Standing,
+    /// Nothing more is expected to change.
+    settled: bool,
+    /// When it is looked at again.
+    due: Option<Timestamp>,
+    /// Heard of since it was queued to be forgotten.
+    heard: bool,
+    /// DNS messages of it over TCP that were read already.
+    messages: BTreeSet<FramePoint>,
+}
+
+/// A connection after which another began between the same ports.
+struct Finished {
+    flow: PartialFlow,
+    standing: Standing,
+    settled: bool,
+}
+
+impl Followed {
+    fn whole(&self) -> PartialFlow {
+        match &self.before {
+            None => self.current.clone(),
+            Some(before) => {
+                let mut whole = (**before).clone();
+                whole.join(self.current.clone());
+                whole
+            }
+        }
+    }
+}
+
+/// Counts of one row of the matrix.
+#[derive(Clone, Default)]
+struct RuleCount {
+    flows: u64,
+    worked: u64,
+    blocked: u64,
+    outcomes: BTreeMap<Outcome, u64>,
+    names: BTreeSet<crate::model::DomainName>,
+    first: Option<Timestamp>,
+    last: Option<Timestamp>,
+    evidence: Vec<EvidenceFrame>,
+}
+
+#[derive(Default)]
+struct Line {
+    flows: u64,
+    bytes: u64,
+    verdicts: BTreeMap<Verdict, u64>,
+    outcomes: BTreeMap<Outcome, u64>,
+}
+
+/// The thread that follows.
+pub(super) struct Follower {
+    shared: Arc<Shared>,
+    outlet: Outlet,
+    policy: Arc<Policy>,
+    captures: Vec<Arc<str>>,
+    followed: HashMap<FlowKey, Followed, RandomState>,
+    /// To be judged for the last time.
+    finished: Vec<Finished>,
+    order: VecDeque<FlowKey>,
+    due: BTreeSet<(Timestamp, FlowKey)>,
+    sight: HostSight,
+    log: DnsLog,
+    ledger: Ledger,
+    ledger_built: Option<Instant>,
+    ledger_cost: Duration,
+    new_messages: bool,
+    findings: Vec<Growing>,
+    finding_of: HashMap<Key, usize, RandomState>,
+    folded: u64,
+    /// How many findings initiators without a role have, by what they would share.
+    strangers: HashMap<Key, usize, RandomState>,
+    /// Findings of which something may have to be told.
+    stirred: BTreeSet<usize>,
+    coverage: Vec<Coverage>,
+    rule_of: HashMap<String, usize, RandomState>,
+    rules: Vec<RuleCount>,
+    lines: Vec<Line>,
+    line_of: BTreeMap<(String, String), usize>,
+    totals: FlowTotals,
+    names: NamesQuality,
+    forgotten: u64,
+    unfollowed: u64,
+    serial: u64,
+    rate: Option<(Instant, u64, u64)>,
+    rates: (f64, f64),
+}
+
+fn add<K: Ord>(map: &mut BTreeMap<K, u64>, key: K) {
+    *map.entry(key).or_default() += 1;
+}
+
+fn take<K: Ord>(map: &mut BTreeMap<K, u64>, key: &K) {
+    if let Some(count) = map.get_mut(key) {
+        *count = count.saturating_sub(1);
+        if *count == 0 {
+            map.remove(key);
+        }
+    }
+}
+
+/// Whether the conversation closed as TCP does.
+fn is_closed(flow: &PartialFlow) -> bool {
+    let (low, high) = (flow.side(Side::Low), flow.side(Side::High));
+    low.reset.is_some() || high.reset.is_some() || (low.fin.is_some() && high.fin.is_some())
+}
+
+impl Follower {
+    pub(super) fn new(shared: Arc<Shared>, outlet: Outlet) -> Self {
+        let policy = shared.policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Follower {
+            shared,
+            outlet,
+            policy,
+            captures: Vec::new(),
+            followed: HashMap::default(),
+            finished: Vec::new(),
+            order: VecDeque::new(),
+            due: BTreeSet::new(),
+            sight: HostSight::default(),
+            log: DnsLog::default(),
+            ledger: Ledger::default(),
+            ledger_built: None,
+            ledger_cost: Duration::ZERO,
+            new_messages: true,
+            findings: Vec::new(),
+            finding_of: HashMap::default(),
+            folded: 0,
+            strangers: HashMap::default(),
+            stirred: BTreeSet::new(),
+            coverage: Vec::new(),
+            rule_of: HashMap::default(),
+            rules: Vec::new(),
+            lines: Vec::new(),
+            line_of: BTreeMap::new(),
+            totals: FlowTotals::default(),
+            names: NamesQuality::default(),
+            forgotten: 0,
+            unfollowed: 0,
+            serial: 0,
+            rate: None,
+            rates: (0.0, 0.0),
+        }
+    }
+
+    /// Looks at what changed, tick by tick, until there are no more.
+    pub(super) fn run(mut self, ticks: &Receiver<Tick>) {
+        for tick in ticks {
+            let began = Instant::now();
+            self.tick(tick);
+            let cost = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.shared.cost_ms.store(cost, Ordering::Relaxed);
+            self.shared.busy.store(false, Ordering::Release);
+        }
+    }
+
+    fn tick(&mut self, tick: Tick) {
+        let fresh = self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let policy_changed = !Arc::ptr_eq(&fresh, &self.policy);
+        if policy_changed {
+            self.policy = fresh;
+            self.new_messages = true;
+        }
+        let policy = Arc::clone(&self.policy);
+        let place = tick.capture.0 as usize;
+        if self.captures.len() <= place {
+            self.captures.resize(place + 1, Arc::from(""));
+        }
+        if let Some(name) = self.captures.get_mut(place) {
+            name.clone_from(&tick.segment);
+        }
+        self.unfollowed += tick.unfollowed;
+        let latest = tick.latest.unwrap_or_default();
+        let mut changed: BTreeSet<FlowKey> = BTreeSet::new();
+        for stretch in tick.stretches {
+            changed.insert(stretch.flow.key);
+            self.take_stretch(stretch, tick.capture, &policy.site);
+        }
+        if policy_changed {
+            changed.extend(self.followed.keys().copied());
+        }
+        while let Some(&(time, key)) = self.due.first()
+            && (time <= latest || tick.last)
+            && changed.len() < 2 * MOST_JUDGED
+        {
+            self.due.pop_first();
+            if let Some(followed) = self.followed.get_mut(&key) {
+                followed.due = None;
+                changed.insert(key);
+            }
+        }
+        for mut message in tick.dns {
+            message.point.capture = tick.capture;
+            self.log.push(message);
+            self.new_messages = true;
+        }
+        self.know_names(&policy, &tick.spans, tick.last);
+        self.judge(&policy, &tick.spans, &changed, latest);
+        self.tell(tick.last);
+        self.forget();
+        self.show(&policy, tick.stages, tick.interfaces, tick.latest, tick.segment, tick.last);
+    }
+
+    fn take_stretch(&mut self, stretch: Stretch, capture: CaptureId, site: &Site) {
+        let Stretch { serial, mut flow, over } = stretch;
+        flow.renumber(|_| capture);
+        for side in [Side::Low, Side::High] {
+            if flow.side(side).packets > 0 && self.sight.len() < MOST_SEEN {
+                self.sight.add(site.host_of(flow.key.endpoint(side.other()).ip));
+            }
+        }
+        let (key, serial) = (flow.key, (capture, serial));
+        let Some(followed) = self.followed.get_mut(&key) else {
+            let followed = Followed {
+                before: None,
+                serial,
+                current: flow,
+                over,
+                standing: Standing::default(),
+                settled: false,
+                due: None,
+                heard: false,
+                messages: BTreeSet::new(),
+            };
+            self.followed.insert(key, followed);
+            self.order.push_back(key);
+            return self.read_messages(&key);
+        };
+        followed.heard = true;
+        followed.over = over;
+        if followed.serial != serial {
+            let before = followed.whole();
+            if before.is_continued_by(&flow) {
+                followed.before = Some(Box::new(before));
+            } else {
+                // Another connection between the same ports: the one before is what it is.
+                followed.before = None;
+                self.finished.push(Finished {
+                    flow: before,
+                    standing: std::mem::take(&mut followed.standing),
+                    settled: std::mem::take(&mut followed.settled),
+                });
+            }
+            followed.serial = serial;
+        }
+        followed.current = flow;
+        if followed.settled {
+            followed.settled = false;
+            for &finding in &followed.standing.findings {
+                if let Some(growing) = self.findings.get_mut(finding) {
+                    growing.open += 1;
+                }
+            }
+        }
+        self.read_messages(&key);
+    }
+
+    /// Reads the DNS messages of a conversation over TCP.
+    fn read_messages(&mut self, key: &FlowKey) {
+        let Some(followed) = self.followed.get_mut(key) else { return };
+        if !is_dns_over_tcp(&followed.current) {
+            return;
+        }
+        for message in dns_of_tcp(&followed.whole()) {
+            if followed.messages.insert(message.point) {
+                self.log.push(message);
+                self.new_messages = true;
+            }
+        }
+    }
+
+    /// Reads what DNS told so far, if there is anything new, and not more often than it is cheap.
+    fn know_names(&mut self, policy: &Policy, spans: &Spans, last: bool) {
+        let wait = self.ledger_cost * 4;
+        let soon = self.ledger_built.is_some_and(|built| built.elapsed() < wait);
+        if !self.new_messages || (soon && !last) {
+            return;
+        }
+        let began = Instant::now();
+        if self.log.len() > MOST_MESSAGES {
+            let mut rest = DnsLog::default();
+            self.log.since(MOST_MESSAGES / 2).for_each(|message| rest.push(message));
+            self.log = rest;
+        }
+        let site = &policy.site;
+        let begin = spans.range().map(|(first, _)| first);
+        let host_of = |ip: IpAddr| site.host_of(ip);
+        let trusted = |ip: IpAddr| site.is_resolver(ip);
+        self.ledger = Ledger::new(self.log.clone(), &host_of, &trusted, begin);
+        self.new_messages = false;
+        self.ledger_built = Some(Instant::now());
+        self.ledger_cost = began.elapsed();
+    }
+
+    fn judge(&mut self, policy: &Policy, spans: &Spans, changed: &BTreeSet<FlowKey>, latest: Timestamp) {
+        let Policy { matrix, site } = policy;
+        let nothing = BTreeMap::new();
+        let captures = self.captures.clone();
+        let ledger = std::mem::take(&mut self.ledger);
+        let case = Case {
+            matrix,
+            site,
+            ledger: &ledger,
+            unreadable: &[],
+            captures: &captures,
+            spans,
+            without_flow: &nothing,
+        };
+        let mut judge = Judge::new(&case);
+        let sight = std::mem::take(&mut self.sight);
+        let host_of = |ip: IpAddr| site.host_of(ip);
+        let is_service = |transport, port| matrix.names_port(transport, port);
+        let finisher = Finisher { spans, sight: &sight, host_of: &host_of, is_service: &is_service };
+        let finished = std::mem::take(&mut self.finished);
+        let over: Vec<Option<VerdictRow>> =
+            finished.iter().map(|finished| judge.row(&finisher.finish(&finished.flow))).collect();
+        let mut rows: Vec<(FlowKey, Option<VerdictRow>, Timestamp)> = Vec::with_capacity(changed.len());
+        for key in changed {
+            let Some(followed) = self.followed.get(key) else { continue };
+            let whole = followed.whole();
+            let flow = finisher.finish(&whole);
+            let last = flow.last_ts;
+            rows.push((*key, judge.row(&flow), last));
+        }
+        let audit = judge.finish(Vec::new());
+        self.sight = sight;
+        self.ledger = ledger;
+        self.take_words(&audit, site);
+        let words: HashMap<Key, &Finding, RandomState> =
+            audit.findings.iter().map(|finding| (Key::of_finding(finding, site), finding)).collect();
+        for (Finished { standing, settled, .. }, row) in finished.into_iter().zip(over) {
+            let standing = self.stand(standing, !settled, row.as_ref(), matrix, site, &words);
+            if !settled {
+                self.close(&standing);
+            }
+        }
+        for (key, row, last) in rows {
+            let Some(followed) = self.followed.get_mut(&key) else { continue };
+            let (old, open) = (std::mem::take(&mut followed.standing), !followed.settled);
+            let new = self.stand(old, open, row.as_ref(), matrix, site, &words);
+            if let Some(followed) = self.followed.get_mut(&key) {
+                followed.standing = new;
+            }
+            self.look_again(&key, last, latest);
+        }
+        self.names = audit.names_quality;
+        self.standing_findings(&audit.findings, site);
+    }
+
+    /// The rows of the matrix as this audit words them.
+    fn take_words(&mut self, audit: &Audit, _site: &Site) {
+        if self.rule_of.len() != audit.coverage.len()
+            || audit.coverage.iter().any(|line| !self.rule_of.contains_key(&line.rule))
+        {
+            // Rules that are no longer in force go, with what was counted for them.
+            let counts: HashMap<String, RuleCount, RandomState> = self
+                .rule_of
+                .drain()
+                .filter_map(|(rule, at)| Some((rule, self.rules.get(at)?.clone())))
+                .collect();
+            self.rules = audit
+                .coverage
+                .iter()
+                .map(|line| counts.get(&line.rule).cloned().unwrap_or_default())
+                .collect();
+            let places = audit.coverage.iter().enumerate();
+            self.rule_of = places.map(|(place, line)| (line.rule.clone(), place)).collect();
+            for followed in self.followed.values_mut() {
+                followed.standing.rules.clear();
+            }
+            self.coverage.clone_from(&audit.coverage);
+            return;
+        }
+        for (have, line) in self.coverage.iter_mut().zip(&audit.coverage) {
+            let (state, why) = match line.state {
+                CoverageState::NotObserved | CoverageState::NotObservable | CoverageState::NotApplicable => {
+                    (line.state, line.why.clone())
+                }
+                CoverageState::Observed | CoverageState::Blocked | CoverageState::Intermittent => {
+                    (CoverageState::NotObserved, None)
+                }
+            };
+            // Once a packet of a host was seen that could begin it, it can be observed.
+            if have.state != CoverageState::NotObserved || state != CoverageState::NotObservable {
+                (have.state, have.why) = (state, why);
+            }
+        }
+    }
+
+    /// Counts a conversation as what it is found to be now, in place of what it was before.
+    fn stand(
+        &mut self,
+        old: Standing,
+        open: bool,
+        row: Option<&VerdictRow>,
+        matrix: &Matrix,
+        site: &Site,
+        words: &HashMap<Key, &Finding, RandomState>,
+    ) -> Standing {
+        if let (Some(verdict), Some(outcome)) = (old.verdict, old.outcome) {
+            take(&mut self.totals.verdicts, &verdict);
+            take(&mut self.totals.outcomes, &outcome);
+            self.totals.flows -= 1;
+            for &place in &old.rules {
+                let Some(rule) = self.rules.get_mut(place) else { continue };
+                rule.flows = rule.flows.saturating_sub(1);
+                rule.worked -= u64::from(outcome.worked()).min(rule.worked);
+                rule.blocked -= u64::from(outcome.is_blocked()).min(rule.blocked);
+                take(&mut rule.outcomes, &outcome);
+            }
+            if let Some(line) = old.line.and_then(|line| self.lines.get_mut(line)) {
+                line.flows -= 1;
+                line.bytes = line.bytes.saturating_sub(old.bytes);
+                take(&mut line.verdicts, &verdict);
+                take(&mut line.outcomes, &outcome);
+            }
+            for &finding in &old.findings {
+                if let Some(growing) = self.findings.get_mut(finding) {
+                    growing.finding.count = growing.finding.count.saturating_sub(1);
+                    growing.open -= u64::from(open).min(growing.open);
+                    take(&mut growing.outcomes, &outcome);
+                    self.stirred.insert(finding);
+                }
+            }
+        }
+        let Some(row) = row else { return Standing::default() };
+        let flow = &row.flow;
+        let mut new = Standing {
+            verdict: Some(row.verdict),
+            outcome: Some(flow.outcome),
+            bytes: flow.bytes_fwd + flow.bytes_rev,
+            ..Standing::default()
+        };
+        add(&mut self.totals.verdicts, row.verdict);
+        add(&mut self.totals.outcomes, flow.outcome);
+        self.totals.flows += 1;
+        if row.verdict == Verdict::Documented {
+            new.rules = row.rules.iter().filter_map(|rule| self.rule_of.get(rule).copied()).collect();
+        }
+        for &place in &new.rules {
+            let Some(rule) = self.rules.get_mut(place) else { continue };
+            rule.flows += 1;
+            rule.worked += u64::from(flow.outcome.worked());
+            rule.blocked += u64::from(flow.outcome.is_blocked());
+            add(&mut rule.outcomes, flow.outcome);
+            rule.first = Some(rule.first.map_or(flow.first_ts, |first| first.min(flow.first_ts)));
+            rule.last = rule.last.max(Some(flow.last_ts));
+            if rule.names.len() < 20 {
+                rule.names.extend(row.names.iter().map(|name| name.name.clone()));
+            }
+            if rule.evidence.is_empty() {
+                rule.evidence = evidence(row);
+            }
+        }
+        let line = self.line(row, matrix);
+        if let Some(line) = self.lines.get_mut(line) {
+            line.flows += 1;
+            line.bytes += new.bytes;
+            add(&mut line.verdicts, row.verdict);
+            add(&mut line.outcomes, flow.outcome);
+        }
+        new.line = Some(line);
+        for &code in &row.findings {
+            let key = Key::of_row(code, row, site);
+            let key = if row.initiator_roles.is_empty() { self.among_strangers(key) } else { key };
+            let Some(place) = self.finding(key, row, code, words) else { continue };
+            let Some(growing) = self.findings.get_mut(place) else { continue };
+            growing.finding.count += 1;
+            growing.open += u64::from(open);
+            add(&mut growing.outcomes, flow.outcome);
+            let finding = &mut growing.finding;
+            finding.first_ts = Some(finding.first_ts.map_or(flow.first_ts, |first| first.min(flow.first_ts)));
+            finding.last_ts = finding.last_ts.max(Some(flow.last_ts));
+            for frame in evidence(row) {
+                if finding.evidence.len() < Finding::MOST_EVIDENCE && !finding.evidence.contains(&frame) {
+                    finding.evidence.push(frame);
+                }
+            }
+            new.findings.push(place);
+            self.stirred.insert(place);
+        }
+        new
+    }
+
+    /// A flow of these findings changes no more.
+    fn close(&mut self, standing: &Standing) {
+        for &finding in &standing.findings {
+            if let Some(growing) = self.findings.get_mut(finding) {
+                growing.open = growing.open.saturating_sub(1);
+                self.stirred.insert(finding);
+            }
+        }
+    }
+
+    /// Initiators without a role have findings of their own up to as many as in an audit; all others of one destination and
+    /// port, or of one code, share one.
+    fn among_strangers(&mut self, key: Key) -> Key {
+        if self.finding_of.contains_key(&key) || key.from.is_none() {
+            return key;
+        }
+        let common = Key { from: None, roles: "strangers".to_owned(), ..key.clone() };
+        let of_stem = self.strangers.entry(common.clone()).or_default();
+        if *of_stem >= MOST_STRANGERS {
+            return common;
+        }
+        let code = Key { to: "further".to_owned(), port: None, proto: None, ..common.clone() };
+        *of_stem += 1;
+        let of_code = self.strangers.entry(code.clone()).or_default();
+        if *of_code >= MOST_STRANGER_FINDINGS {
+            if let Some(of_stem) = self.strangers.get_mut(&common) {
+                *of_stem -= 1;
+            }
+            return code;
+        }
+        *of_code += 1;
+        key
+    }
+
+    /// The finding of a key, made where there is none yet. None where there are too many.
+    fn finding(
+        &mut self,
+        key: Key,
+        row: &VerdictRow,
+        code: Code,
+        words: &HashMap<Key, &Finding, RandomState>,
+    ) -> Option<usize> {
+        let worded = words.get(&key).map(|finding| Finding {
+            count: 0,
+            evidence: Vec::new(),
+            first_ts: None,
+            last_ts: None,
+            outcomes: Vec::new(),
+            ..(*finding).clone()
+        });
+        if let Some(&place) = self.finding_of.get(&key) {
+            if let (Some(growing), Some(worded)) = (self.findings.get_mut(place), worded) {
+                // Later evidence words it better.
+                let have = &mut growing.finding;
+                have.details = worded.details;
+                (have.severity, have.remedy) = (worded.severity, worded.remedy);
+                (have.rules, have.title, have.to) = (worded.rules, worded.title, worded.to);
+            }
+            return Some(place);
+        }
+        if self.findings.len() >= MOST_TOLD {
+            self.folded += 1;
+            return None;
+        }
+        let mut finding = worded.unwrap_or_else(|| plain(code, row));
+        if key.roles == "strangers" {
+            let to = finding.title.split_once(" -> ").map_or("", |(_, to)| to);
+            finding.title = if key.to == "further" {
+                "further addresses that hold no role -> further destinations and ports".to_owned()
+            } else {
+                format!("further addresses that hold no role -> {to}")
+            };
+            finding.from = Party::default();
+            if key.to == "further" {
+                finding.to = Party::default();
+            }
+        }
+        Some(self.grow(key, finding))
+    }
+
+    fn grow(&mut self, key: Key, finding: Finding) -> usize {
+        let place = self.findings.len();
+        let now = Instant::now();
+        self.findings.push(Growing {
+            number: place as u64 + 1,
+            finding,
+            outcomes: BTreeMap::new(),
+            open: 0,
+            warm_up: self.shared.began.elapsed() < WARM_UP,
+            told: None,
+            told_at: now,
+            changed_at: now,
+            event: Event::Appeared,
+            shown: None,
+        });
+        self.finding_of.insert(key, place);
+        place
+    }
+
+    /// Findings that belong to no flow: names that cannot be resolved, resolvers, exceptions that ran out.
+    fn standing_findings(&mut self, findings: &[Finding], site: &Site) {
+        for finding in findings {
+            let standing = match finding.code {
+                Code::NameBlocked
+                | Code::UnexpectedResolver
+                | Code::AcceptExpired
+                | Code::Intermittent
+                | Code::UnsolicitedAnswer => true,
+                // Of flows; or of the captures as a whole, which the end tells.
+                _ => false,
+            };
+            if !standing {
+                continue;
+            }
+            let key = Key::of_finding(finding, site);
+            let known = self.finding_of.get(&key).copied();
+            let place = match known {
+                Some(place) => place,
+                None if self.findings.len() >= MOST_TOLD => {
+                    self.folded += 1;
+                    continue;
+                }
+                None => self.grow(key, finding.clone()),
+            };
+            if let Some(growing) = self.findings.get_mut(place)
+                && (known.is_none() || finding.count > growing.finding.count)
+            {
+                growing.finding = finding.clone();
+                growing.outcomes = finding.outcomes.iter().map(|&outcome| (outcome, 1)).collect();
+                self.stirred.insert(place);
+            }
+        }
+    }
+
+    /// The line of the From x To table, worded as the audit does.
+    fn line(&mut self, row: &VerdictRow, matrix: &Matrix) -> usize {
+        let from = if row.initiator_roles.is_empty() {
+            "(no role)".to_owned()
+        } else {
+            row.initiator_roles.join("+")
+        };
+        let title =
+            |rule: &String| matrix.rule(rule).map_or_else(|| rule.clone(), |rule| rule.to_title.clone());
+        let to = match (row.verdict, row.rules.first()) {
+            (Verdict::Documented, Some(rule)) => title(rule),
+            (Verdict::Platform, Some(line)) => line.clone(),
+            _ if !row.responder_roles.is_empty() => row.responder_roles.join("+"),
+            (Verdict::OutOfScope, _) => "(out of scope)".to_owned(),
+            _ => row
+                .names
+                .first()
+                .map_or_else(|| row.flow.responder_ip.to_string(), |name| name.name.to_string()),
+        };
+        let mut key = (from, to);
+        if self.lines.len() >= 500 && !self.line_of.contains_key(&key) {
+            key.1 = "(others)".to_owned();
+        }
+        let lines = &mut self.lines;
+        *self.line_of.entry(key).or_insert_with(|| {
+            lines.push(Line::default());
+            lines.len() - 1
+        })
+    }
+
+    /// Says when a conversation is looked at next, or that nothing more is expected of it.
+    fn look_again(&mut self, key: &FlowKey, last: Timestamp, latest: Timestamp) {
+        let Some(followed) = self.followed.get_mut(key) else { return };
+        if let Some(due) = followed.due.take() {
+            self.due.remove(&(due, *key));
+        }
+        let next = LOOKS_NANOS.iter().map(|&after| last.plus(after)).find(|&time| time > latest);
+        let sure = matches!(followed.standing.outcome, Some(outcome) if outcome != Outcome::Undetermined)
+            && followed.standing.verdict != Some(Verdict::Undetermined);
+        let over = followed.over && is_closed(&followed.current) && sure;
+        match next {
+            Some(next) if !over => {
+                followed.due = Some(next);
+                self.due.insert((next, *key));
+            }
+            _ => {
+                if !followed.settled {
+                    followed.settled = true;
+                    let standing = std::mem::take(&mut followed.standing);
+                    self.close(&standing);
+                    if let Some(followed) = self.followed.get_mut(key) {
+                        followed.standing = standing;
+                    }
+                }
+                if over {
+                    self.followed.remove(key);
+                }
+            }
+        }
+    }
+
+    /// Tells what became of findings.
+    fn tell(&mut self, last: bool) {
+        let stirred = std::mem::take(&mut self.stirred);
+        for place in stirred {
+            let Some(growing) = self.findings.get_mut(place) else { continue };
+            growing.finding.outcomes = growing.outcomes.keys().copied().collect();
+            let standing = (growing.finding.count, growing.finding.outcomes.clone());
+            let event = match &growing.told {
+                // It came and went between two looks.
+                None if standing.0 == 0 => continue,
+                None => Some(Event::Appeared),
+                Some(told) if told.0 != 0 && standing.0 == 0 => Some(Event::Withdrawn),
+                Some(told) if standing.0 == 0 && told.0 == 0 => None,
+                Some(told) if told.1 != standing.1 || (told.0 == 0) => Some(Event::Updated),
+                Some(told)
+                    if told.0 != standing.0
+                        && (standing.0 >= told.0 * 2
+                            || growing.told_at.elapsed() >= COUNTED_EVERY
+                            || last) =>
+                {
+                    Some(Event::Updated)
+                }
+                Some(told) if told.0 != standing.0 => {
+                    // Told when it is time.
+                    self.stirred.insert(place);
+                    None
+                }
+                Some(_) => None,
+            };
+            if growing.told.as_ref() != Some(&standing) {
+                growing.changed_at = Instant::now();
+            }
+            let settled = growing.event == Event::Settled || growing.event == Event::Withdrawn;
+            let event = match event {
+                Some(event) => Some(event),
+                None if growing.open == 0 && !settled => {
+                    if growing.changed_at.elapsed() >= SETTLED_AFTER || last {
+                        Some(Event::Settled)
+                    } else {
+                        self.stirred.insert(place);
+                        None
+                    }
+                }
+                None => None,
+            };
+            let Some(event) = event else { continue };
+            growing.told = Some(standing);
+            growing.told_at = Instant::now();
+            growing.event = event;
+            let told = Arc::new(LiveFinding {
+                number: growing.number,
+                event,
+                at: now(),
+                warm_up: growing.warm_up,
+                open: growing.open,
+                finding: growing.finding.clone(),
+            });
+            self.outlet.finding(&told);
+            growing.shown = Some(told);
+            if event != Event::Settled && event != Event::Withdrawn {
+                self.stirred.insert(place);
+            }
+        }
+        if last {
+            self.tell_the_rest();
+        }
+    }
+
+    /// Each finding has its last word.
+    fn tell_the_rest(&mut self) {
+        self.stirred.clear();
+        for growing in &mut self.findings {
+            if growing.told.is_none() || matches!(growing.event, Event::Settled | Event::Withdrawn) {
+                continue;
+            }
+            growing.event = Event::Settled;
+            let told = Arc::new(LiveFinding {
+                number: growing.number,
+                event: Event::Settled,
+                at: now(),
+                warm_up: growing.warm_up,
+                open: 0,
+                finding: growing.finding.clone(),
+            });
+            self.outlet.finding(&told);
+            growing.shown = Some(told);
+        }
+    }
+
+    /// Forgets conversations where too many are followed: those heard of longest ago.
+    fn forget(&mut self) {
+        let mut looked = 0;
+        while self.followed.len() > MOST_FOLLOWED || self.order.len() > 4 * MOST_FOLLOWED {
+            looked += 1;
+            let Some(key) = self.order.pop_front() else { break };
+            let Some(followed) = self.followed.get_mut(&key) else { continue };
+            if std::mem::take(&mut followed.heard) && looked < 2 * MOST_FOLLOWED {
+                self.order.push_back(key);
+                continue;
+            }
+            if let Some(due) = followed.due.take() {
+                self.due.remove(&(due, key));
+            }
+            if let Some(gone) = self.followed.remove(&key)
+                && !gone.settled
+            {
+                self.close(&gone.standing);
+            }
+            self.forgotten += 1;
+        }
+    }
+
+    fn show(
+        &mut self,
+        policy: &Policy,
+        mut stages: Stages,
+        interfaces: Vec<InterfacePicture>,
+        latest: Option<Timestamp>,
+        segment: Arc<str>,
+        ended: bool,
+    ) {
+        let _ = policy;
+        self.serial += 1;
+        (stages.unfollowed, stages.forgotten) = (self.unfollowed, self.forgotten);
+        let now_is = Instant::now();
+        if let Some((then, frames, bytes)) = self.rate {
+            let seconds = now_is.duration_since(then).as_secs_f64();
+            if seconds >= 0.5 {
+                let frames = stages.frames.saturating_sub(frames) as f64;
+                let bits = stages.bytes.saturating_sub(bytes) as f64 * 8.0;
+                self.rates = (frames / seconds, bits / seconds);
+                self.rate = Some((now_is, stages.frames, stages.bytes));
+            }
+        } else {
+            self.rate = Some((now_is, stages.frames, stages.bytes));
+        }
+        let mut totals = self.totals.clone();
+        let mut findings: Vec<Arc<LiveFinding>> =
+            self.findings.iter().filter_map(|growing| growing.shown.clone()).collect();
+        findings.sort_by_key(|told| std::cmp::Reverse((told.at, told.number)));
+        for told in findings.iter().filter(|told| told.finding.count > 0) {
+            add(&mut totals.findings, told.finding.severity);
+        }
+        let lines = self.line_of.iter().filter_map(|((from, to), &place)| {
+            let line = self.lines.get(place).filter(|line| line.flows > 0)?;
+            Some(Conversation {
+                from: from.clone(),
+                to: to.clone(),
+                flows: line.flows,
+                verdicts: line.verdicts.clone(),
+                outcomes: line.outcomes.clone(),
+                bytes: line.bytes,
+            })
+        });
+        let picture = Picture {
+            serial: self.serial,
+            began: self.shared.began_at,
+            now: now(),
+            latest,
+            warm_up: self.shared.began.elapsed() < WARM_UP,
+            ended,
+            interfaces,
+            stages,
+            frames_per_second: self.rates.0,
+            bits_per_second: self.rates.1,
+            totals,
+            matrix: self.coverage.iter().zip(&self.rules).map(|(line, count)| rule(line, count)).collect(),
+            findings,
+            findings_folded: self.folded,
+            conversations: lines.collect(),
+            names: self.names.clone(),
+            notices: self.outlet.recent(),
+            segment,
+        };
+        self.shared.picture.send_replace(Arc::new(picture));
+    }
+}
+
+/// A row of the matrix with its counts so far: states as the audit has them.
+fn rule(line: &Coverage, count: &RuleCount) -> RulePicture {
+    let mut coverage = line.clone();
+    let words = |wanted: fn(Outcome) -> bool| {
+        let outcomes = count.outcomes.keys().copied().filter(|&outcome| wanted(outcome));
+        outcomes.map(Outcome::as_str).collect::<Vec<_>>().join(", ")
+    };
+    (coverage.state, coverage.why) = match (count.worked, count.blocked, count.flows) {
+        (1.., 1.., _) => {
+            (CoverageState::Intermittent, Some(format!("{} worked, {} blocked", count.worked, count.blocked)))
+        }
+        (1.., 0, _) => (CoverageState::Observed, None),
+        (0, 1.., _) => (CoverageState::Blocked, Some(words(Outcome::is_blocked))),
+        (0, 0, 1..) if line.state != CoverageState::NotApplicable => {
+            (CoverageState::NotObserved, Some(format!("only {}", words(|_| true))))
+        }
+        _ => match line.state {
+            CoverageState::NotApplicable | CoverageState::NotObservable | CoverageState::NotObserved => {
+                (line.state, line.why.clone())
+            }
+            // Of flows that have turned out to be something else since.
+            CoverageState::Observed | CoverageState::Blocked | CoverageState::Intermittent => {
+                (CoverageState::NotObserved, None)
+            }
+        },
+    };
+    coverage.flows = count.flows;
+    coverage.names = count.names.iter().cloned().collect();
+    (coverage.first_ts, coverage.last_ts) = (count.first, count.last);
+    RulePicture { coverage, worked: count.worked, blocked: count.blocked, evidence: count.evidence.clone() }
+}
+
+fn evidence(row: &VerdictRow) -> Vec<EvidenceFrame> {
+    let proofs = row.flow.proof.iter();
+    proofs.map(|proof| EvidenceFrame { capture: proof.capture.clone(), frame: proof.frame }).collect()
+}
+
+/// A finding for which the audit has no words of its own, since there are many like it.
+fn plain(code: Code, row: &VerdictRow) -> Finding {
+    let flow = &row.flow;
+    let name = row.names.first().map(|name| name.name.clone());
+    let who = |roles: &[String], ip: IpAddr| {
+        if roles.is_empty() { ip.to_string() } else { format!("{} {ip}", roles.join("+")) }
+    };
+    let to = match &name {
+        Some(name) => format!("{name} ({})", flow.responder_ip),
+        None => who(&row.responder_roles, flow.responder_ip),
+    };
+    let ports = flow.proto.has_ports();
+    let port = if ports { format!(" {}", flow.responder_port) } else { String::new() };
+    Finding {
+        code,
+        severity: code.severity(),
+        title: format!(
+            "{} -> {to} {}{port}",
+            who(&row.initiator_roles, flow.initiator_ip),
+            flow.proto.to_string().to_uppercase()
+        ),
+        from: Party { roles: row.initiator_roles.clone(), ip: Some(flow.initiator_ip), ..Party::default() },
+        to: Party {
+            roles: row.responder_roles.clone(),
+            ip: Some(flow.responder_ip),
+            name,
+            port: ports.then_some(flow.responder_port),
+            proto: Some(flow.proto),
+        },
+        rules: row.rules.clone(),
+        count: 0,
+        first_ts: None,
+        last_ts: None,
+        outcomes: Vec::new(),
+        details: Vec::new(),
+        evidence: Vec::new(),
+        display_filter: None,
+        remedy: code.advice().into(),
+    }
+}

@@ -1,0 +1,607 @@
+//! The map step, frame by frame: the same mapper as offline, begun anew with each segment. A segment is one capture: with
+//! `--save` the file that holds the same frames, under the same name, so that whoever audits the files afterwards gets the
+//! same audit.
+
+use super::events::{Notice, Outlet};
+use super::follow::{MOST_JUDGED, Shared, Tick};
+use super::merge::Merge;
+use super::picture::{InterfacePicture, Stages};
+use super::rows::{Change, Rows, Work};
+use super::save::{CHUNK_BYTES, Order, Saver};
+use super::{LiveOptions, Rotation};
+use crate::audit::{CaptureSummary, End, LiveCounts};
+use crate::capture::live::{Message, Meter, Queue};
+use crate::capture::write::{InterfaceCounts, PcapngWriter};
+use crate::capture::{CaptureEnd, CaptureFacts, Frame, FrameProblem, LinkType};
+use crate::flow::Stretch;
+use crate::model::{CaptureId, Spans, Timestamp};
+use crate::pipeline::extract::{Mapper, Source};
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender};
+use std::time::{Duration, Instant};
+
+/// How often what changed is judged.
+const TICK: Duration = Duration::from_millis(500);
+
+/// How often files are made safe: what a crash may cost.
+const SYNC: Duration = Duration::from_millis(1000);
+
+/// How long to wait for a frame before looking at the clock.
+const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Changed conversations kept for those who are slow, at the most: 16,384, some 20 MiB.
+const MOST_KEPT: usize = 1 << 14;
+
+/// An interface of the segment at hand.
+struct Interface {
+    tap: u32,
+    own: u32,
+    link_type: LinkType,
+}
+
+/// What is known of the segment at hand, beside what the mapper knows.
+struct Segment {
+    /// Counted from 1 over the whole run.
+    number: u64,
+    name: Arc<str>,
+    frames: u64,
+    bytes: u64,
+    snaplen_cut: u64,
+    without_time: u64,
+    first: Option<Timestamp>,
+    latest: Timestamp,
+    interfaces: Vec<Interface>,
+    /// Of each tap, frames lost before this segment.
+    lost_before: Vec<Lost>,
+    /// Of each tap, frames given in this segment.
+    given: Vec<u64>,
+    stream_end: Option<CaptureEnd>,
+    unknown_blocks: u64,
+}
+
+/// What was lost of one tap.
+#[derive(Clone, Copy, Default)]
+struct Lost {
+    interface: u64,
+    /// Gaps among them.
+    system: u64,
+    gaps: u64,
+}
+
+/// The thread that maps.
+pub(super) struct Mapping {
+    options: Arc<LiveOptions>,
+    meters: Vec<Arc<Meter>>,
+    queue: Queue,
+    merge: Merge,
+    outlet: Outlet,
+    rows: Rows,
+    saver: Option<Saver>,
+    follower: Option<SyncSender<Tick>>,
+    shared: Arc<Shared>,
+    writer: PcapngWriter<Vec<u8>>,
+    mapper: Mapper,
+    segment: Segment,
+    /// DNS messages of the segment that were told already.
+    messages_told: usize,
+    /// What the segments before came to, and when frames came in those of the window.
+    past: Stages,
+    past_spans: Spans,
+    /// Losses that were told.
+    told: Vec<Lost>,
+    /// What changed and whoever follows was not told yet; and the journal.
+    to_follow: Vec<Stretch>,
+    to_write: Vec<Stretch>,
+    messages_written: usize,
+    unfollowed: u64,
+    /// When the first frame of the window was seen.
+    window_begin: Option<Timestamp>,
+    window: u64,
+}
+
+/// A pcapng file's beginning, in memory.
+fn file_begin() -> PcapngWriter<Vec<u8>> {
+    let application = concat!("portproof ", env!("CARGO_PKG_VERSION"));
+    // Writing to memory cannot fail.
+    PcapngWriter::new(Vec::with_capacity(CHUNK_BYTES * 2), application).unwrap_or_else(|_| unreachable!())
+}
+
+fn begun(options: &LiveOptions, followed: bool) -> Mapper {
+    let mut mapper = Mapper::new(&options.extract);
+    mapper.look_for_gaps();
+    if followed {
+        mapper.follow();
+    }
+    mapper
+}
+
+impl Mapping {
+    pub(super) fn new(
+        options: Arc<LiveOptions>,
+        meters: Vec<Arc<Meter>>,
+        queue: Queue,
+        outlet: Outlet,
+        rows: Rows,
+        saver: Option<Saver>,
+        follower: Option<SyncSender<Tick>>,
+        shared: Arc<Shared>,
+    ) -> Self {
+        let merge = Merge::new(meters.len());
+        let mapper = begun(&options, follower.is_some() || (options.out.is_some() && saver.is_none()));
+        let segment = Segment {
+            number: options.first_segment,
+            name: options.segment_name(options.first_segment),
+            frames: 0,
+            bytes: 0,
+            snaplen_cut: 0,
+            without_time: 0,
+            first: None,
+            latest: Timestamp::default(),
+            interfaces: Vec::new(),
+            lost_before: vec![Lost::default(); meters.len()],
+            given: vec![0; meters.len()],
+            stream_end: None,
+            unknown_blocks: 0,
+        };
+        let writer = file_begin();
+        let (window_begin, window) = (None, 1);
+        let told = vec![Lost::default(); meters.len()];
+        Mapping {
+            options,
+            meters,
+            queue,
+            merge,
+            outlet,
+            rows,
+            saver,
+            follower,
+            shared,
+            messages_told: 0,
+            past: Stages::default(),
+            past_spans: Spans::default(),
+            told,
+            to_follow: Vec::new(),
+            to_write: Vec::new(),
+            messages_written: 0,
+            unfollowed: 0,
+            writer,
+            mapper,
+            segment,
+            window_begin,
+            window,
+        }
+    }
+
+    /// Takes frames until all taps have ended.
+    pub(super) fn run(mut self) {
+        self.begin_file();
+        let (mut ticked, mut synced) = (Instant::now(), Instant::now());
+        loop {
+            match self.queue.messages.recv_timeout(PATIENCE) {
+                Ok(message) => self.take(message),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+            self.map();
+            if ticked.elapsed() >= TICK {
+                // Whoever follows has at most half of the time for it.
+                let cost = Duration::from_millis(self.shared.cost_ms.load(Ordering::Relaxed));
+                if ticked.elapsed() >= cost * 2 && !self.shared.busy.swap(true, Ordering::Acquire) {
+                    ticked = Instant::now();
+                    self.tick(MOST_JUDGED, false);
+                }
+            }
+            if synced.elapsed() >= SYNC {
+                synced = Instant::now();
+                self.sync();
+            }
+            if self.merge.all_ended() {
+                break;
+            }
+        }
+        self.map();
+        self.tell_losses();
+        self.end_segment(true);
+        self.rows.work(Work::EndWindow { number: self.window, last: true });
+        self.follower = None;
+        if let Some(saver) = self.saver.take() {
+            saver.end();
+        }
+    }
+
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Batch(batch) => self.merge.push(batch),
+            Message::Mark { tap, until } => self.merge.mark(tap, until),
+            Message::Gone { tap, since, problem } => {
+                let interface = self.tap_name(tap);
+                self.outlet.notice(Notice::Gone { interface, since, problem });
+            }
+            Message::Back { tap, since } => {
+                let interface = self.tap_name(tap);
+                self.outlet.notice(Notice::Back { interface, since });
+            }
+            Message::End { tap, problem, stream } => {
+                self.merge.end(tap);
+                if let Some(stream) = stream {
+                    // Its end belongs to the last of its frames, which may still wait.
+                    self.map();
+                    let (CaptureFacts { frames_without_time, skipped_blocks, .. }, end) = *stream;
+                    self.segment.without_time += frames_without_time;
+                    self.segment.unknown_blocks += skipped_blocks.values().sum::<u64>();
+                    self.segment.stream_end = Some(end);
+                }
+                if let Some(problem) = problem {
+                    self.outlet.notice(Notice::Ended { interface: self.tap_name(tap), problem });
+                }
+            }
+        }
+    }
+
+    fn tap_name(&self, tap: u32) -> String {
+        self.meters.get(tap as usize).map(|meter| meter.name.clone()).unwrap_or_default()
+    }
+
+    /// Maps all frames whose turn has come.
+    fn map(&mut self) {
+        while let Some((lane, places)) = self.merge.next() {
+            let end = places.end;
+            // The batch is out of the way of `self` while its frames are mapped.
+            let Some(taken) = self.merge.take_batch(lane) else { return };
+            for place in places {
+                if let Some(frame) = taken.frame(place) {
+                    self.frame(taken.tap(), frame);
+                }
+            }
+            if let Some(empty) = self.merge.put_back(lane, taken, end) {
+                self.queue.give_back(empty);
+            }
+        }
+    }
+
+    fn frame(&mut self, tap: u32, frame: Frame<'_>) {
+        self.cut(frame.time);
+        let interface = self.interface(tap, frame.interface, frame.link_type);
+        let segment = &mut self.segment;
+        segment.frames += 1;
+        segment.bytes += frame.bytes.len() as u64;
+        segment.snaplen_cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.wire_len));
+        segment.first.get_or_insert(frame.time);
+        segment.latest = segment.latest.max(frame.time);
+        if let Some(given) = segment.given.get_mut(tap as usize) {
+            *given += 1;
+        }
+        let frame = Frame { number: segment.frames, interface, ..frame };
+        self.mapper.frame(&frame, Ok(()), &self.options.extract.decode);
+        if self.saver.is_some() {
+            // Memory takes everything.
+            let _ = self.writer.frame(&frame);
+            self.write_out(CHUNK_BYTES);
+        }
+    }
+
+    /// Begins a new segment, or window, where a frame of this time asks for one.
+    fn cut(&mut self, time: Timestamp) {
+        let begin = *self.window_begin.get_or_insert(time);
+        let window_over = time.since(begin) >= self.options.window_ns;
+        let Rotation { after_ns, bytes } = self.options.rotation;
+        let segment_over = self.segment.first.is_some_and(|first| time.since(first) >= after_ns)
+            || self.segment.bytes >= bytes;
+        if window_over || segment_over {
+            self.end_segment(false);
+            if window_over {
+                self.past_spans = Spans::default();
+                self.rows.work(Work::EndWindow { number: self.window, last: false });
+                self.window += 1;
+                self.window_begin = Some(time);
+            }
+            self.begin_file();
+        }
+    }
+
+    /// The number of an interface in the segment at hand.
+    #[inline]
+    fn interface(&mut self, tap: u32, own: u32, link_type: LinkType) -> u32 {
+        let known = |i: &Interface| i.tap == tap && i.own == own && i.link_type == link_type;
+        if let Some(place) = self.segment.interfaces.iter().position(known) {
+            return place as u32;
+        }
+        let name = match (self.tap_name(tap), own) {
+            (name, 0) => name,
+            (name, own) => format!("{name}:{own}"),
+        };
+        self.segment.interfaces.push(Interface { tap, own, link_type });
+        let _ = self.writer.interface(&name, link_type, self.options.tap.snaplen_bytes);
+        (self.segment.interfaces.len() - 1) as u32
+    }
+
+    fn begin_file(&mut self) {
+        self.writer = file_begin();
+        let (number, name) = (self.segment.number, Arc::clone(&self.segment.name));
+        self.rows.work(Work::Begin { number, name });
+        if let (Some(saver), Some(path)) = (&self.saver, self.options.packets_path(self.segment.number)) {
+            saver.order(Order::Begin(path));
+        }
+    }
+
+    /// Hands on what was written, once it is so many bytes.
+    fn write_out(&mut self, least: usize) {
+        let Some(saver) = &self.saver else {
+            // Descriptions of interfaces gather here all the same.
+            self.writer.get_mut().clear();
+            return;
+        };
+        if self.writer.get_mut().len() >= least.max(1) {
+            let room = Vec::with_capacity(CHUNK_BYTES * 2);
+            saver.order(Order::Write(std::mem::replace(self.writer.get_mut(), room)));
+        }
+    }
+
+    /// Sees to it that what was seen so far is on the disk.
+    fn sync(&mut self) {
+        self.write_out(0);
+        if let Some(saver) = &self.saver {
+            saver.order(Order::Sync);
+        }
+        self.tell_losses();
+        if self.journals() {
+            self.take_changes(MOST_JUDGED);
+            self.write_journal();
+        }
+    }
+
+    /// Whether rows are written while the segment goes on: where its frames are, they are not needed.
+    fn journals(&self) -> bool {
+        self.options.out.is_some() && self.saver.is_none()
+    }
+
+    /// Takes from the table what changed, up to `most` conversations that go on.
+    fn take_changes(&mut self, most: usize) {
+        let (table, _) = self.mapper.look();
+        let (stretches, unfollowed) = table.changes(most);
+        self.unfollowed += unfollowed;
+        if self.journals() && self.to_write.len() < MOST_KEPT {
+            self.to_write.extend(stretches.iter().cloned());
+        }
+        if self.follower.is_none() {
+            return;
+        }
+        if self.to_follow.len() < MOST_KEPT {
+            self.to_follow.extend(stretches);
+        } else {
+            self.unfollowed += stretches.len() as u64;
+        }
+    }
+
+    fn write_journal(&mut self) {
+        let (_, look) = self.mapper.look();
+        let messages = look.dns.since(self.messages_written).collect();
+        let known = look.dns.len();
+        let drops = self.meters.iter().map(|meter| meter.read().lost()).sum();
+        let source = Source {
+            bytes: self.segment.bytes,
+            sha256: None,
+            format: "live".to_owned(),
+            link_types: self.link_types(),
+            snaplen_cut: self.segment.snaplen_cut,
+            drops: Some(drops),
+            without_time: self.segment.without_time,
+            unknown_blocks: 0,
+            end: End::Complete,
+        };
+        let summary = self.mapper.summary(&self.segment.name, source);
+        let change = Change { stretches: std::mem::take(&mut self.to_write), messages, summary };
+        match self.rows.change(Box::new(change)) {
+            Ok(()) => self.messages_written = known,
+            // The disk does not keep up: later, then.
+            Err(change) => self.to_write = change.stretches,
+        }
+    }
+
+    fn link_types(&self) -> Vec<String> {
+        let types: BTreeSet<LinkType> = self.segment.interfaces.iter().map(|i| i.link_type).collect();
+        types.iter().map(ToString::to_string).collect()
+    }
+
+    fn tell_losses(&mut self) {
+        for tap in 0..self.meters.len() {
+            let counts = self.meters.get(tap).map(|meter| meter.read()).unwrap_or_default();
+            let Some(told) = self.told.get_mut(tap) else { continue };
+            let (kernel, interface) =
+                (counts.dropped - told.system.min(counts.dropped), counts.interface_dropped - told.interface);
+            if kernel + interface == 0 {
+                continue;
+            }
+            *told = Lost { interface: counts.interface_dropped, system: counts.dropped, gaps: 0 };
+            self.outlet.notice(Notice::Loss {
+                at: crate::capture::live::now(),
+                interface: self.tap_name(tap as u32),
+                kernel_dropped: kernel,
+                interface_dropped: interface,
+            });
+        }
+    }
+
+    /// Tells whoever follows what changed, up to `most` conversations that go on.
+    fn tick(&mut self, most: usize, last: bool) {
+        if self.follower.is_none() {
+            return;
+        }
+        self.take_changes(most);
+        let Some(follower) = &self.follower else { return };
+        let stretches = std::mem::take(&mut self.to_follow);
+        let unfollowed = std::mem::take(&mut self.unfollowed);
+        let (table, _) = self.mapper.look();
+        let (open, evicted) = (table.open() as u64, table.evicted());
+        let (_, look) = self.mapper.look();
+        let dns = look.dns.since(self.messages_told).collect();
+        self.messages_told = look.dns.len();
+        let mut spans = self.past_spans.clone();
+        spans.merge(look.spans);
+        let mut stages = self.past.clone();
+        stages.frames += look.frames;
+        stages.bytes += self.segment.bytes;
+        stages.packets += look.packets;
+        stages.duplicates += look.duplicates;
+        for (reason, count) in look.skipped {
+            *stages.skipped.entry(reason.clone()).or_default() += count;
+        }
+        let (acknowledged, unseen) = look.acknowledged;
+        stages.acknowledgements += acknowledged;
+        stages.unseen_acknowledged += unseen;
+        stages.open = open;
+        stages.evicted += evicted;
+        let interface =
+            |meter: &Arc<Meter>| InterfacePicture { name: meter.name.clone(), counts: meter.read() };
+        let interfaces: Vec<InterfacePicture> = self.meters.iter().map(interface).collect();
+        for InterfacePicture { counts, .. } in &interfaces {
+            stages.kernel_dropped += counts.dropped;
+            stages.interface_dropped += counts.interface_dropped;
+            stages.offered += counts.received.max(counts.taken + counts.dropped) + counts.interface_dropped;
+        }
+        let lost = stages.kernel_dropped + stages.interface_dropped;
+        stages.waiting = stages.offered.saturating_sub(lost + stages.frames);
+        let seen = self.segment.first.is_some() || self.past.frames > 0;
+        let tick = Tick {
+            segment: Arc::clone(&self.segment.name),
+            capture: CaptureId((self.segment.number - self.options.first_segment) as u32),
+            stretches,
+            unfollowed,
+            dns,
+            spans,
+            latest: seen.then_some(self.segment.latest),
+            stages,
+            interfaces,
+            last,
+        };
+        // One that failed told so.
+        let _ = follower.send(tick);
+    }
+
+    /// What a tap lost so far.
+    fn lost(&self, tap: usize) -> Lost {
+        let counts = self.meters.get(tap).map(|meter| meter.read()).unwrap_or_default();
+        Lost { interface: counts.interface_dropped, system: counts.dropped + counts.gaps, gaps: counts.gaps }
+    }
+
+    /// Ends the segment at hand; the next one begins.
+    fn end_segment(&mut self, last: bool) {
+        // What changed belongs to this segment.
+        self.tick(usize::MAX, last);
+        if self.journals() {
+            self.take_changes(usize::MAX);
+            self.write_journal();
+        }
+        {
+            let (table, _) = self.mapper.look();
+            self.past.evicted += table.evicted();
+            let (_, look) = self.mapper.look();
+            self.past.frames += look.frames;
+            self.past.bytes += self.segment.bytes;
+            self.past.packets += look.packets;
+            self.past.duplicates += look.duplicates;
+            for (reason, count) in look.skipped {
+                *self.past.skipped.entry(reason.clone()).or_default() += count;
+            }
+            let (acknowledged, unseen) = look.acknowledged;
+            self.past.acknowledgements += acknowledged;
+            self.past.unseen_acknowledged += unseen;
+            self.past_spans.merge(look.spans);
+            self.messages_told = 0;
+            self.messages_written = 0;
+            self.to_write.clear();
+        }
+        let now: Vec<Lost> = (0..self.meters.len()).map(|tap| self.lost(tap)).collect();
+        let mut live = LiveCounts { offered: self.segment.frames, ..LiveCounts::default() };
+        let mut drops = None;
+        for (tap, now) in now.iter().enumerate() {
+            let before = self.segment.lost_before.get(tap).copied().unwrap_or_default();
+            let counts = InterfaceCounts {
+                received: self.segment.given.get(tap).copied().unwrap_or_default(),
+                interface_dropped: now.interface.saturating_sub(before.interface),
+                system_dropped: now.system.saturating_sub(before.system),
+            };
+            let lost = counts.interface_dropped + counts.system_dropped;
+            let gaps = now.gaps.saturating_sub(before.gaps);
+            live.gaps += gaps;
+            live.interface_dropped += counts.interface_dropped;
+            live.kernel_dropped += counts.system_dropped.saturating_sub(gaps);
+            if last {
+                let end = self.meters.get(tap).map(|meter| meter.read()).unwrap_or_default();
+                live.unread += end.received.saturating_sub(end.dropped + end.taken);
+            }
+            let known = self.segment.interfaces.iter().position(|interface| interface.tap == tap as u32);
+            let place = match known {
+                Some(place) => place as u32,
+                None if lost == 0 => continue,
+                // Nothing but losses: of which kind of link, nobody knows.
+                None => self.interface(tap as u32, 0, LinkType(1)),
+            };
+            let _ = self.writer.statistics(place, self.segment.latest, &counts);
+            drops = Some(lost.saturating_add(drops.unwrap_or(0)));
+        }
+        self.write_out(0);
+        let saved = self.saver.is_some();
+        if let Some(saver) = &self.saver {
+            saver.order(Order::Finish);
+        }
+        live.offered += live.kernel_dropped + live.interface_dropped + live.unread;
+        {
+            let (table, _) = self.mapper.look();
+            live.evicted = table.evicted();
+            let (_, look) = self.mapper.look();
+            (live.acknowledgements, live.unseen_acknowledged) = look.acknowledged;
+        }
+        let number = self.segment.number + 1;
+        let next = Segment {
+            number,
+            name: self.options.segment_name(number),
+            frames: 0,
+            bytes: 0,
+            snaplen_cut: 0,
+            without_time: 0,
+            first: None,
+            latest: self.segment.latest,
+            interfaces: Vec::new(),
+            lost_before: now,
+            given: vec![0; self.meters.len()],
+            stream_end: None,
+            unknown_blocks: 0,
+        };
+        let link_types = self.link_types();
+        let ended = std::mem::replace(&mut self.segment, next);
+        let next = begun(&self.options, self.follower.is_some() || self.journals());
+        let mapper = std::mem::replace(&mut self.mapper, next);
+        let end = match ended.stream_end {
+            Some(CaptureEnd::Damaged { frame: _, offset, problem })
+                if problem != FrameProblem::Interrupted =>
+            {
+                End::Damaged { frame: ended.frames + 1, offset, problem: problem.to_string() }
+            }
+            // Whoever ends a live run has asked for no more than what was seen until then.
+            _ => End::Complete,
+        };
+        let source = Source {
+            bytes: ended.bytes,
+            sha256: None,
+            format: if saved { "pcapng" } else { "live" }.to_owned(),
+            link_types,
+            snaplen_cut: ended.snaplen_cut,
+            drops,
+            without_time: ended.without_time,
+            unknown_blocks: ended.unknown_blocks,
+            end,
+        };
+        let mut extract = mapper.finish(&ended.name, source);
+        extract.summary.live = Some(live);
+        self.rows.work(Work::Segment { number: ended.number, extract: Box::new(extract), saved });
+    }
+}
+
+/// The summary of a segment, once its packets are in a file.
+pub(super) fn saved_as(summary: &mut CaptureSummary, bytes: u64, sha256: &[u8; 32]) {
+    summary.bytes = bytes;
+    summary.sha256 = Some(super::files::hex(sha256));
+}

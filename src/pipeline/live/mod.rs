@@ -1,0 +1,292 @@
+//! A live run: frames of devices through the same map and reduce as offline.
+//!
+//! One thread a device copies frames out of the kernel's ring ([`crate::capture::live`]); one maps them (`mapping`), one
+//! writes packets (`save`), one keeps and writes rows (`rows`). Whoever runs it waits for signals and windows meanwhile.
+
+mod chain;
+mod events;
+mod files;
+mod follow;
+mod mapping;
+mod merge;
+mod picture;
+mod rows;
+mod save;
+
+pub use chain::{Link, SegmentFile};
+pub use events::{EventOptions, Notice};
+pub use files::Problem;
+pub use picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
+pub use rows::Window;
+
+use super::ExtractOptions;
+use crate::capture::live::{LiveError, Meter, STDIN, Tap, TapOptions, now, start};
+use crate::matrix::{Matrix, Site};
+use crate::model::NANOS_PER_SECOND;
+use chain::Chain;
+use events::{Outlet, Sinks};
+use follow::{Follower, Shared};
+use mapping::Mapping;
+use rows::Rows;
+use save::Saver;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
+
+/// How long a window is: what is audited at once. SEMANTICS section 1: live keeps a host's rows for 24 h.
+pub const WINDOW_NANOS: i64 = 24 * 3600 * NANOS_PER_SECOND;
+
+/// When a segment ends: by what comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rotation {
+    /// So long after its first frame, nanoseconds.
+    pub after_ns: i64,
+    /// After so many captured bytes.
+    pub bytes: u64,
+}
+
+impl Rotation {
+    /// Unless told otherwise: an hour, or 1 GiB.
+    pub const DEFAULT: Rotation = Rotation { after_ns: 3600 * NANOS_PER_SECOND, bytes: 1 << 30 };
+}
+
+/// How a live run is done.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// The devices, by name; `-` for a capture on standard input.
+    pub interfaces: Vec<String>,
+    /// How they are opened.
+    pub tap: TapOptions,
+    /// How frames are mapped.
+    pub extract: ExtractOptions,
+    /// The directory for everything that is written.
+    pub out: Option<PathBuf>,
+    /// Whether frames are written there.
+    pub save: bool,
+    /// When segments end.
+    pub rotation: Rotation,
+    /// After what time a window ends and is audited, nanoseconds.
+    pub window_ns: i64,
+    /// The number of the first segment; that after the last of the directory, where there are some.
+    pub first_segment: u64,
+    /// Whether conversations are followed while they go on: for events and pictures, which cost a part of a processor.
+    pub follow: bool,
+    /// Where events are told.
+    pub events: EventOptions,
+}
+
+/// How long a run that has ended waits for those who read its events.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
+impl LiveOptions {
+    /// The file for the packets of a segment.
+    fn packets_path(&self, segment: u64) -> Option<PathBuf> {
+        let out = self.out.as_ref().filter(|_| self.save)?;
+        Some(out.join("packets").join(format!("{segment:06}.pcapng")))
+    }
+
+    /// What a segment is called as a capture: its file, or its devices.
+    fn segment_name(&self, segment: u64) -> Arc<str> {
+        match self.packets_path(segment) {
+            Some(path) => path.display().to_string().into(),
+            None => format!("live:{}/{segment:06}", self.interfaces.join("+")).into(),
+        }
+    }
+}
+
+/// Rules and site.
+#[derive(Debug)]
+pub struct Policy {
+    /// The rules.
+    pub matrix: Matrix,
+    /// The site.
+    pub site: Site,
+}
+
+/// A live run whose devices are open and whose directory is there, and of which no thread runs yet: whoever gives up
+/// privileges does it while this is at hand.
+pub struct Opened {
+    taps: Vec<Tap>,
+    sinks: Sinks,
+    chain: Option<Chain>,
+    gap: Option<Notice>,
+    options: Arc<LiveOptions>,
+    stop: Arc<AtomicBool>,
+}
+
+/// Why a live run cannot begin.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A device.
+    #[error(transparent)]
+    Live(#[from] LiveError),
+    /// The directory.
+    #[error(transparent)]
+    Unwritten(#[from] Problem),
+}
+
+impl Opened {
+    /// Opens everything.
+    ///
+    /// # Errors
+    /// A device cannot be opened, or the directory cannot be made.
+    pub fn open(mut options: LiveOptions) -> Result<Opened, OpenError> {
+        let stop = Arc::new(AtomicBool::new(false));
+        if let Some(out) = &options.out {
+            let directory = if options.save { out.join("packets") } else { out.clone() };
+            let told = |error: io::Error| Problem::new(Path::new(&directory), "cannot be made", &error);
+            std::fs::create_dir_all(&directory).map_err(told)?;
+        }
+        let open = |name: &String| Tap::open(name, &options.tap, &stop);
+        let taps = options.interfaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
+        let sinks = Sinks::open(&options.events)?;
+        let (mut chain, mut gap) = (None, None);
+        if let Some(out) = &options.out {
+            let (taken_up, notice) = Chain::open(out, options.save, &options.extract)?;
+            options.first_segment = taken_up.next();
+            // Rows that are written carry first bytes, as `judge` needs them.
+            options.extract.keep_bytes = true;
+            (chain, gap) = (Some(taken_up), notice);
+        }
+        Ok(Opened { taps, sinks, chain, gap, options: Arc::new(options), stop })
+    }
+
+    /// How the run is done.
+    pub fn options(&self) -> &LiveOptions {
+        &self.options
+    }
+
+    /// The file descriptors of the devices.
+    pub fn packet_sockets(&self) -> Vec<i32> {
+        self.taps.iter().filter_map(Tap::descriptor).collect()
+    }
+
+    /// Starts all threads.
+    ///
+    /// # Errors
+    /// A thread is not to be had.
+    pub fn start(self, policy: Arc<Policy>) -> io::Result<Running> {
+        let Opened { taps, sinks, chain, gap, options, stop } = self;
+        let meters: Vec<Arc<Meter>> = taps.iter().map(|tap| Arc::clone(tap.meter())).collect();
+        let (tell_windows, windows) = unbounded_channel();
+        let (tell_notices, notices) = unbounded_channel();
+        let (tell_saved, saved) = channel();
+        let mut threads = Vec::new();
+        let (outlet, telling) = sinks.start(tell_notices)?;
+        let (picture, pictures) = watch::channel(Arc::default());
+        let shared = Arc::new(Shared {
+            policy: Mutex::new(policy),
+            picture,
+            busy: AtomicBool::new(false),
+            cost_ms: AtomicU64::new(0),
+            began: Instant::now(),
+            began_at: now(),
+        });
+        outlet.notice(Notice::Began { at: shared.began_at, interfaces: options.interfaces.clone() });
+        if let Some(gap) = gap {
+            outlet.notice(gap);
+        }
+        let saver = if options.save { Some(Saver::start(tell_saved)?) } else { None };
+        let (rows, keeper) = Rows::start(chain, saved, tell_windows, outlet.clone())?;
+        threads.push(keeper);
+        let mut follow = None;
+        if options.follow {
+            let (ticks, told) = sync_channel(1);
+            let follower = Follower::new(Arc::clone(&shared), outlet.clone());
+            let thread = thread::Builder::new().name("follow".to_owned());
+            threads.push(thread.spawn(move || follower.run(&told))?);
+            follow = Some(ticks);
+        }
+        let (queue, taps) = start(taps, &stop)?;
+        threads.extend(taps);
+        let mapping = Mapping::new(
+            options,
+            meters.clone(),
+            queue,
+            outlet.clone(),
+            rows,
+            saver,
+            follow,
+            Arc::clone(&shared),
+        );
+        threads.push(thread::Builder::new().name("map".to_owned()).spawn(move || mapping.run())?);
+        Ok(Running {
+            meters,
+            windows,
+            notices,
+            pictures,
+            stop,
+            shared,
+            outlet: Some(outlet),
+            threads,
+            telling,
+        })
+    }
+}
+
+/// A live run at work.
+pub struct Running {
+    /// Counts of each device.
+    pub meters: Vec<Arc<Meter>>,
+    /// The windows, as they end.
+    pub windows: UnboundedReceiver<Window>,
+    /// What is to be known meanwhile.
+    pub notices: UnboundedReceiver<Notice>,
+    /// What it looks like, about twice a second, if [`LiveOptions::follow`] asks for that.
+    pub pictures: watch::Receiver<Arc<Picture>>,
+    stop: Arc<AtomicBool>,
+    shared: Arc<Shared>,
+    outlet: Option<Outlet>,
+    threads: Vec<JoinHandle<()>>,
+    telling: Option<JoinHandle<()>>,
+}
+
+impl Running {
+    /// Where true is written when the run is to end.
+    pub fn stop(&self) -> &Arc<AtomicBool> {
+        &self.stop
+    }
+
+    /// Asks it to end.
+    pub fn end(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Rules and site that hold from now on.
+    pub fn set_policy(&self, policy: Arc<Policy>) {
+        *self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy;
+    }
+
+    /// Has something told with everything else that happens.
+    pub fn notice(&self, notice: Notice) {
+        if let Some(outlet) = &self.outlet {
+            outlet.notice(notice);
+        }
+    }
+
+    /// Waits, after the last window, for what is still to be told; not for a reader that does not read.
+    pub fn join(&mut self) {
+        for thread in self.threads.drain(..) {
+            // What a thread that failed had to tell, it told.
+            let _ = thread.join();
+        }
+        self.outlet = None;
+        let Some(telling) = self.telling.take() else { return };
+        let until = Instant::now() + TOLD_WITHIN;
+        while !telling.is_finished() && Instant::now() < until {
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Whether a device is standard input.
+#[must_use]
+pub fn is_stream(interface: &str) -> bool {
+    interface == STDIN
+}
