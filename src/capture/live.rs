@@ -700,6 +700,10 @@ impl Watched {
             }
         };
         tally.ask(&mut capture);
+        if !self.options.wait {
+            // The filter of system calls knows this socket, which must not be written to, by its number: no file may get it.
+            std::mem::forget(capture);
+        }
         match self.line.flush() {
             Ok(()) => over,
             Err(abandoned) => abandoned.into(),

@@ -51,12 +51,14 @@ pub(super) fn enter_live(opened: &Opened, policy: &PolicyArgs, no_sandbox: bool,
         named.filter(|_| !path.exists()).unwrap_or_else(|| path.to_owned())
     });
     let scratch = TempDir::with_prefix("portproof-").ok();
+    // Sockets that are opened again have other numbers, and files may get those that were given back.
+    let packet_sockets = if options.tap.wait { Vec::new() } else { opened.packet_sockets() };
     let needs = Needs {
         // An editor puts another file in the place of the one that was read: so it is the directory that stays readable.
         read: files.chain(tags).map(|file| place_of(&file)).collect(),
         own: options.out.iter().cloned().collect(),
         scratch: scratch.as_ref().map(|directory| directory.path().to_owned()),
-        live: Some(Live { packet_sockets: opened.packet_sockets(), reopen: options.tap.wait }),
+        live: Some(Live { packet_sockets, reopen: options.tap.wait }),
         ..Needs::default()
     };
     if let Some(directory) = &needs.scratch {
