@@ -5,7 +5,6 @@ use super::plan::Plan;
 use super::voice::say;
 use crate::capture::{InputSource, discover};
 use crate::confine::{Level, Live, Needs, State, confine};
-use crate::pipeline::ExtractOptions;
 use crate::pipeline::live::Opened;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -78,14 +77,12 @@ fn told(state: &State, verbose: bool) {
 fn needs(plan: &Plan) -> Option<Needs> {
     let mut needs = Needs::default();
     match plan {
-        Plan::Audit { captures, output, options, .. } => {
+        Plan::Audit { captures, output, .. } => {
             reads_captures(&mut needs, captures);
-            reads_names_of_ports(&mut needs, options);
             output.out.iter().for_each(|out| writes_into(&mut needs, Path::new(out)));
         }
-        Plan::Extract { captures, files, options } => {
+        Plan::Extract { captures, files, .. } => {
             reads_captures(&mut needs, captures);
-            reads_names_of_ports(&mut needs, options);
             let files = [&files.flows, &files.names, &files.summary].into_iter().flatten();
             needs.write.extend(files.filter(|file| *file != "-").map(|file| place_of(Path::new(file))));
         }
@@ -106,16 +103,6 @@ fn needs(plan: &Plan) -> Option<Needs> {
     }
     Some(needs)
 }
-
-/// A filter may call ports and protocols by name. It is compiled anew for each link type that comes.
-fn reads_names_of_ports(needs: &mut Needs, options: &ExtractOptions) {
-    if options.choice.filter.is_some() {
-        needs.read.extend(NAMES_OF_PORTS.iter().map(PathBuf::from));
-    }
-}
-
-/// Where the C library looks them up (services(5), protocols(5), nsswitch.conf(5)).
-const NAMES_OF_PORTS: [&str; 3] = ["/etc/services", "/etc/protocols", "/etc/nsswitch.conf"];
 
 fn may_spill(plan: &Plan) -> bool {
     matches!(plan, Plan::Audit { .. } | Plan::Extract { .. } | Plan::Judge { .. })
