@@ -17,3 +17,4 @@ pub mod pipeline;
 pub mod report;
 pub mod store;
 pub mod verdict;
+pub mod web;

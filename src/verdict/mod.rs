@@ -18,5 +18,5 @@ mod row;
 mod tally;
 
 pub use findings::{MOST_STRANGER_FINDINGS, MOST_STRANGERS};
-pub use judge::{Case, Judge};
+pub use judge::{Case, Judge, packs_used};
 pub use row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};
