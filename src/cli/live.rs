@@ -53,8 +53,9 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let loaded = Arc::new(loaded);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Refusal::new(format!("signals cannot be waited for: {error}")))?;
-    let opened = Opened::open(options).map_err(|error| Refusal::new(error.to_string()))?;
+    // Before the devices: a stream is waited for when it is opened.
     let listening = web.map(listen).transpose()?;
+    let opened = Opened::open(options).map_err(|error| Refusal::new(error.to_string()))?;
     // Every handle is open, and no thread runs yet: whoever gives up privileges does it here.
     let running = opened
         .start(Arc::clone(&loaded))

@@ -180,7 +180,8 @@ pub(super) fn metrics(board: &Board, health: &Health, own: Own) -> String {
         "Frames a second, over the last stretch.",
         picture.frames_per_second,
     );
-    text.one(Gauge, "bits_per_second", "Bits a second, over the last stretch.", picture.bits_per_second);
+    let bytes = picture.bits_per_second / 8.0;
+    text.one(Gauge, "bytes_per_second", "Bytes a second, over the last stretch.", bytes);
 
     let totals = &picture.totals;
     text.one(Gauge, "flows", "Flows as they stand; later evidence may move them.", totals.flows as f64);

@@ -15,21 +15,21 @@ fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("portproof-live-{}-{name}", std::process::id()));
     let _ = fs::remove_dir_all(&directory);
     fs::create_dir_all(&directory).expect("a temporary directory");
     directory
 }
 
-fn portproof(arguments: &[&str]) -> Command {
+pub(crate) fn portproof(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_portproof"));
     command.current_dir(project()).args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
 
 /// Waits for its end; one that does not come is a failure. What it writes is read meanwhile.
-fn ended(child: Child) -> Output {
+pub(crate) fn ended(child: Child) -> Output {
     let id = child.id().to_string();
     let (tell, told) = std::sync::mpsc::channel();
     std::thread::spawn(move || tell.send(child.wait_with_output()));
@@ -42,7 +42,7 @@ fn ended(child: Child) -> Output {
     }
 }
 
-fn signal(child: &Child, name: &str) {
+pub(crate) fn signal(child: &Child, name: &str) {
     let sent = Command::new("kill").args([name, &child.id().to_string()]).status().expect("kill");
     assert!(sent.success());
 }
@@ -152,7 +152,7 @@ fn what_cannot_be_watched_is_refused_with_what_could_be() {
 }
 
 /// Whether network namespaces can be made; if not, says so.
-fn can_make_namespaces(test: &str) -> bool {
+pub(crate) fn can_make_namespaces(test: &str) -> bool {
     let name = format!("pp-probe-{}", std::process::id());
     let made = Command::new("ip").args(["netns", "add", &name]).stderr(Stdio::null()).status();
     let made = made.is_ok_and(|status| status.success());
@@ -169,16 +169,16 @@ fn can_make_namespaces(test: &str) -> bool {
 }
 
 /// Two namespaces and a cable between them; gone when it is dropped.
-struct Cable {
-    near: String,
-    far: String,
+pub(crate) struct Cable {
+    pub(crate) near: String,
+    pub(crate) far: String,
 }
 
 impl Cable {
-    const NEAR: &str = "10.10.1.4";
-    const FAR: &str = "10.20.0.10";
+    pub(crate) const NEAR: &str = "10.10.1.4";
+    pub(crate) const FAR: &str = "10.20.0.10";
 
-    fn new(name: &str) -> Cable {
+    pub(crate) fn new(name: &str) -> Cable {
         let own = std::process::id();
         let cable = Cable { near: format!("pp-{name}-n-{own}"), far: format!("pp-{name}-f-{own}") };
         let (near, far) = (&cable.near, &cable.far);
@@ -195,7 +195,7 @@ impl Cable {
     }
 
     /// Runs portproof at the near end.
-    fn portproof(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn portproof(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("ip");
         command.current_dir(project()).args(["netns", "exec", &self.near, env!("CARGO_BIN_EXE_portproof")]);
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -214,7 +214,7 @@ impl Cable {
     }
 }
 
-fn ip(arguments: &[&str]) {
+pub(crate) fn ip(arguments: &[&str]) {
     let status = Command::new("ip").args(arguments).status().expect("ip runs");
     assert!(status.success(), "ip {}", arguments.join(" "));
 }
@@ -228,7 +228,7 @@ impl Drop for Cable {
 }
 
 /// Waits until a file is there and holds something.
-fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
+pub(crate) fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(60);
     while !there() {
         assert!(Instant::now() < until, "{what} does not come");
