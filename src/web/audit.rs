@@ -31,7 +31,7 @@ const REMARKS: [&str; 2] = [
 pub(super) fn audit(about: &About, picture: &Picture) -> Provisional {
     let standing = picture.findings.iter().filter(|told| told.finding.count > 0);
     let mut findings: Vec<Finding> = standing.map(|told| told.finding.clone()).collect();
-    findings.sort_by(|a, b| (a.severity, a.code, a.first_ts).cmp(&(b.severity, b.code, b.first_ts)));
+    findings.sort_by_key(|finding| (finding.severity, finding.code, finding.first_ts));
     let mut remarks: Vec<String> = REMARKS.map(str::to_owned).to_vec();
     if picture.findings_folded > 0 {
         remarks.push(format!("{} further findings are not told one by one.", picture.findings_folded));
