@@ -5,7 +5,7 @@
 #![allow(clippy::print_stdout, reason = "a bench prints its figures")]
 
 use portproof::model::{DomainName, Endpoint, FramePoint, Timestamp, Transport};
-use portproof::names::{DnsLog, Ledger};
+use portproof::names::{Bookmark, DnsLog, Ledger};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
@@ -75,14 +75,14 @@ fn main() {
         ("lookups of 1000 names", &|n| {
             cost((0..n).flat_map(|i| pair(i, i % 1000, i % 1000)), |ledger| {
                 for i in 0..n {
-                    ledger.readings(CLIENT, address(i % 1000), late, None);
+                    ledger.readings(CLIENT, address(i % 1000), late, None, &Bookmark::default());
                 }
             })
         }),
         ("lookups of ever new names", &|n| {
             cost((0..n).flat_map(|i| pair(i, i, i)), |ledger| {
                 for i in 0..n {
-                    ledger.readings(CLIENT, address(i), late, None);
+                    ledger.readings(CLIENT, address(i), late, None, &Bookmark::default());
                 }
             })
         }),
@@ -104,7 +104,7 @@ fn main() {
             let names = 1 + n / 1000;
             cost((0..n).flat_map(|i| pair(i, i % names, 0)), |ledger| {
                 for i in 0..names {
-                    ledger.readings(CLIENT, address(0), late, Some(&name(i)));
+                    ledger.readings(CLIENT, address(0), late, Some(&name(i)), &Bookmark::default());
                 }
             })
         }),

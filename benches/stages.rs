@@ -57,7 +57,7 @@ fn main() {
     let (matrix, site) = policy(&site);
     measure("all, to the audit", Some(frames), || {
         let captures = vec![extract(&capture, open(), &options)];
-        let judged = judge(Extracted { captures, unreadable: Vec::new() }, &matrix, &site);
+        let judged = judge(Extracted { captures, ..Extracted::default() }, &matrix, &site);
         judged.map_or(0, |judged| judged.audit.totals.flows)
     });
 }

@@ -4,7 +4,7 @@ mod finding;
 mod summary;
 
 pub use finding::{Code, EvidenceFrame, Finding, Party, Severity};
-pub use summary::{CaptureSummary, Chosen, End, UnfitLink};
+pub use summary::{CaptureSummary, Chosen, End, LiveCounts, UnfitLink};
 
 use crate::flow::Outcome;
 use crate::matrix::Requirement;

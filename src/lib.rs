@@ -8,6 +8,7 @@
 pub mod audit;
 pub mod capture;
 pub mod cli;
+pub mod confine;
 pub mod decode;
 pub mod flow;
 pub mod matrix;

@@ -3,6 +3,7 @@
 use crate::flow::Outcome;
 use crate::model::{DomainName, Timestamp, Transport};
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
@@ -224,7 +225,7 @@ pub struct Finding {
     /// A filter for Wireshark and tshark that shows it.
     pub display_filter: Option<String>,
     /// What to do.
-    pub remedy: String,
+    pub remedy: Cow<'static, str>,
 }
 
 impl Finding {

@@ -115,6 +115,27 @@ impl std::fmt::Display for UnfitLink {
     }
 }
 
+/// Where frames of a live run were lost: offered = frames of the capture + the others here but estimates.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveCounts {
+    /// Frames that the devices offered.
+    pub offered: u64,
+    /// Frames that the kernel dropped since its ring was full.
+    pub kernel_dropped: u64,
+    /// Frames that devices or their drivers dropped.
+    pub interface_dropped: u64,
+    /// Frames that were still in the ring when the run ended.
+    pub unread: u64,
+    /// Times that a device went away: each counts as one lost frame among the drops.
+    pub gaps: u64,
+    /// Conversations cut early since the table was full: no loss, they are joined again.
+    pub evicted: u64,
+    /// Acknowledgements of TCP data.
+    pub acknowledgements: u64,
+    /// Those of data that were not seen: an estimate of what is missing and nobody counted.
+    pub unseen_acknowledged: u64,
+}
+
 /// What one capture gave. frames = packets + duplicates counted among them + sum of skipped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CaptureSummary {
@@ -161,6 +182,9 @@ pub struct CaptureSummary {
     /// The part of it that was asked for; none where all of it was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub chosen: Option<Chosen>,
+    /// Of a live run: where frames were lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub live: Option<LiveCounts>,
     /// How reading it ended.
     pub end: End,
     /// Rows of flows that begin in it: whole ones, or stretches with `--partial`.

@@ -1,6 +1,6 @@
 //! CAPTURE arguments to inputs: files, directories, globs, standard input.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -75,6 +75,10 @@ pub struct Discovered {
     pub inputs: Vec<Input>,
     /// In the order of the sorted arguments.
     pub problems: Vec<InputProblem>,
+    /// Directories that were searched for captures, by their true paths, sorted.
+    pub searched: Vec<PathBuf>,
+    /// Directories whose names globs were held against, by their true paths, sorted; those beneath one of them left out.
+    pub listed: Vec<PathBuf>,
 }
 
 /// Whether a directory's file is a capture by its name: `.pcap`, `.pcapng`, `.cap` or `.dmp`, a rotation number after
@@ -96,6 +100,8 @@ struct Finder {
     stdin: bool,
     /// Directories walked, and whether they gave any capture.
     visited: BTreeMap<PathBuf, bool>,
+    /// Directories that globs looked into.
+    listed: BTreeSet<PathBuf>,
     problems: Vec<InputProblem>,
 }
 
@@ -191,6 +197,7 @@ impl Finder {
                 return;
             }
         };
+        self.listed_by(path);
         let mut any = false;
         for found in matches {
             match found {
@@ -204,6 +211,22 @@ impl Finder {
         if !any && self.problems.len() == problems {
             self.problems.push(InputProblem::NoMatch(argument.to_owned()));
         }
+    }
+}
+
+impl Finder {
+    /// Notes the directories that a glob looks into: the one that it begins at, and those elsewhere that links lead to.
+    fn listed_by(&mut self, glob: &Path) {
+        let meta = |path: &Path| path.to_string_lossy().contains(['*', '?', '[']);
+        let here =
+            |path: &Path| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path.to_owned() };
+        let (above, begin): (Vec<&Path>, Vec<&Path>) = glob.ancestors().skip(1).partition(|path| meta(path));
+        let begin = begin.first().and_then(|path| fs::canonicalize(here(path)).ok());
+        let matched =
+            above.into_iter().filter_map(|path| glob::glob(&path.to_string_lossy()).ok()).flatten().flatten();
+        let elsewhere = matched.filter_map(|path| fs::canonicalize(path).ok()).filter(|path| path.is_dir());
+        let elsewhere = elsewhere.filter(|path| !begin.as_ref().is_some_and(|begin| path.starts_with(begin)));
+        self.listed.extend(elsewhere.collect::<Vec<_>>().into_iter().chain(begin));
     }
 }
 
@@ -221,7 +244,8 @@ pub fn discover(arguments: &[String]) -> Discovered {
         inputs.push(Input::stdin());
     }
     inputs.sort();
-    Discovered { inputs, problems: finder.problems }
+    let searched = finder.visited.into_keys().collect();
+    Discovered { inputs, problems: finder.problems, searched, listed: finder.listed.into_iter().collect() }
 }
 
 #[cfg(test)]
@@ -273,12 +297,15 @@ mod tests {
             at("empty"),
             at("[a"),
         ];
-        let Discovered { inputs, problems } = discover(&arguments);
+        let Discovered { inputs, problems, searched, listed } = discover(&arguments);
         let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
         let expected: Vec<String> = std::iter::once("-".to_owned())
             .chain(["a.pcapng", "b.pcap", "inner/c.cap.gz", "inner/readme.txt"].map(at))
             .collect();
         assert_eq!(names, expected);
+        let true_path = |name: &str| fs::canonicalize(root.join(name)).expect("temporary directory");
+        assert_eq!(searched, ["", "empty", "inner"].map(true_path));
+        assert_eq!(listed, [true_path("")], "globs look into the directory that they stand in");
         let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
         let starts = [
             format!("{}: matches no file", at("*.dmp")),

@@ -647,7 +647,7 @@ impl Watched {
     /// Takes frames from the device until that is over.
     fn read(&mut self, mut capture: Capture<Active>) -> Over {
         let mut tally = Tally::new(&self.line.meter);
-        let mut counted = Instant::now();
+        let (mut counted, mut looked) = (Instant::now(), Instant::now());
         let over = loop {
             let stopped = self.stopped();
             let before = now();
@@ -658,6 +658,12 @@ impl Watched {
                     let until = before.plus(-i64::from(2 * BLOCK_TIMEOUT_MS) * NANOS_PER_SECOND / 1000);
                     if let Err(over) = self.line.send(Message::Mark { tap: self.line.number, until }) {
                         break over.into();
+                    }
+                    if looked.elapsed() >= LOOKED_FOR_EVERY {
+                        looked = Instant::now();
+                        if let Err(over) = self.look_whether_up() {
+                            break over.into();
+                        }
                     }
                     wait_for(&capture);
                 }
@@ -681,6 +687,27 @@ impl Watched {
         match self.line.flush() {
             Ok(()) => over,
             Err(abandoned) => abandoned.into(),
+        }
+    }
+
+    /// A device that is switched off gives nothing, and no error; switched on again it goes on by itself, and needs no
+    /// privilege for that.
+    fn look_whether_up(&mut self) -> Result<(), Abandoned> {
+        let (meter, tap) = (&self.line.meter, self.line.number);
+        if meter.name == ANY {
+            return Ok(());
+        }
+        let Ok(all) = interfaces() else { return Ok(()) };
+        let Some(device) = all.iter().find(|device| device.name == meter.name) else { return Ok(()) };
+        let away = meter.away.swap(!device.up, Ordering::Relaxed);
+        match (away, device.up) {
+            (false, false) => {
+                meter.gaps.fetch_add(1, Ordering::Relaxed);
+                let problem = "it is switched off".to_owned();
+                self.line.send(Message::Gone { tap, since: now(), problem })
+            }
+            (true, true) => self.line.send(Message::Back { tap, since: now() }),
+            _ => Ok(()),
         }
     }
 
@@ -728,9 +755,11 @@ impl Watched {
 fn wait_for(capture: &Capture<Active>) {
     use rustix::event::{PollFd, PollFlags, Timespec, poll};
     let patience = Timespec { tv_sec: 0, tv_nsec: PATIENCE.subsec_nanos().into() };
-    // Whatever is wrong, the next look at the device tells.
-    if poll(&mut [PollFd::new(capture, PollFlags::IN)], Some(&patience)).is_err() {
-        thread::sleep(Duration::from_millis(5));
+    let mut ends = [PollFd::new(capture, PollFlags::IN)];
+    let ready = poll(&mut ends, Some(&patience));
+    // Whatever is wrong, the next look at the device tells; but a device that is switched off is wrong all the time.
+    if ready.is_err() || ends.iter().any(|end| end.revents().intersects(PollFlags::ERR | PollFlags::HUP)) {
+        thread::sleep(Duration::from_millis(20));
     }
 }
 

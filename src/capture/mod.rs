@@ -13,6 +13,7 @@ mod pcap;
 mod pcapng;
 mod reader;
 mod source;
+mod split;
 pub mod write;
 
 pub use choice::{Choice, Chooser};
@@ -24,6 +25,8 @@ pub use intake::{CpuClock, Intake};
 pub use reader::{
     ByteOrder, CaptureFacts, CaptureReader, Compression, Digest, FileFormat, OpenError, OpenProblem, Stored,
 };
+
+pub use split::{Cut, cuts};
 
 #[cfg(test)]
 mod tests;

@@ -3,7 +3,7 @@
 use super::end::FrameProblem;
 use super::frame::LinkType;
 use super::source::Source;
-use crate::model::Timestamp;
+use crate::model::{NANOS_PER_SECOND, Timestamp};
 
 /// The most bytes of one packet that are believed where nothing else is said: libpcap's MAXIMUM_SNAPLEN and Wireshark's
 /// WTAP_MAX_PACKET_SIZE_STANDARD.
@@ -188,6 +188,25 @@ impl Pcap {
             place,
             captured,
         })
+    }
+
+    /// The time of the record that bytes from anywhere in the file begin with, and its length, header and all; `None` if they
+    /// hardly begin with one. Stricter than [`Pcap::next`]: odd records are rare, and other bytes are not.
+    pub(super) fn likely(&self, bytes: &[u8]) -> Option<(Timestamp, usize)> {
+        let header = bytes.get(..self.header_bytes)?;
+        let word = |at: usize| u32_at(header, at, self.big);
+        let (captured, original) = match self.lengths {
+            Lengths::CapturedFirst => (word(8), word(12)),
+            Lengths::OriginalFirst => (word(12), word(8)),
+            Lengths::Either => (word(8).min(word(12)), word(8).max(word(12))),
+        };
+        let fraction = i64::from(word(4)) * self.nanos_per_fraction;
+        let likely = (1..=original).contains(&captured)
+            && original <= self.limit
+            && fraction < NANOS_PER_SECOND
+            && word(0) > 0;
+        let time = Timestamp(i64::from(word(0)) * NANOS_PER_SECOND + fraction);
+        likely.then_some((time, self.header_bytes + captured as usize))
     }
 
     #[cold]

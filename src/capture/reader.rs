@@ -8,6 +8,7 @@ use super::patient;
 use super::pcap::{Pcap, Record, Stop};
 use super::pcapng::Pcapng;
 use super::source::{Handle, Source};
+use super::split::{Cut, From};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, BufReader, Cursor, ErrorKind, Read};
@@ -185,6 +186,10 @@ pub struct CaptureReader {
     frames: u64,
     snaplen_cut: u64,
     end: Option<CaptureEnd>,
+    /// Where to stop, bytes from the start: the first record that begins there or later is another reader's.
+    until: u64,
+    /// Bytes of the file before what it reads.
+    before: u64,
 }
 
 impl fmt::Debug for CaptureReader {
@@ -275,7 +280,53 @@ impl CaptureReader {
             frames: 0,
             snaplen_cut: 0,
             end,
+            until: u64::MAX,
+            before: 0,
         })
+    }
+
+    /// Opens a plain pcap file to read it from a [`Cut`](super::Cut) on. What comes before is read already; hand it to
+    /// `warm_up`. Frames are counted from 1 at the cut.
+    ///
+    /// # Errors
+    /// As for [`CaptureReader::open`], or the file is no plain pcap file.
+    pub fn open_at(
+        input: &Input,
+        intake: Arc<Intake>,
+        cut: Cut,
+        mut warm_up: impl FnMut(&Frame<'_>),
+    ) -> Result<Self, OpenError> {
+        let named = |problem| OpenError { name: input.name.clone(), problem };
+        let whole = Self::open(input, Digest::None)?;
+        let InputSource::File(path) = &input.source else { return Ok(whole) };
+        let file = std::fs::File::open(path).map_err(|error| named(error.into()))?;
+        let stored = Handle::new(Box::new(From { file, at: cut.warm_up }), false, Arc::clone(&intake));
+        let source = Source::beginning_at(cut.warm_up, Box::new(stored.clone()));
+        let mut reader = CaptureReader { stored, source, until: cut.begin, before: cut.warm_up, ..whole };
+        while let Some(frame) = reader.next() {
+            warm_up(&frame);
+        }
+        (reader.number, reader.frames, reader.snaplen_cut) = (0, 0, 0);
+        reader.intake = intake;
+        reader.read_on();
+        Ok(reader)
+    }
+
+    /// Stops before the first record that begins at `offset`, bytes from the start of the file, or behind it.
+    pub fn stop_at(&mut self, offset: u64) {
+        self.until = offset;
+    }
+
+    /// Whether the next record begins at `offset`, as far as this reader can tell.
+    pub fn stands_at(&self, offset: u64) -> bool {
+        self.source.offset() == offset && self.end == Some(CaptureEnd::Complete)
+    }
+
+    /// Goes on where [`CaptureReader::stop_at`] stopped it, to the end of the file.
+    pub fn read_on(&mut self) {
+        if std::mem::replace(&mut self.until, u64::MAX) <= self.source.offset() {
+            self.end = None;
+        }
     }
 
     /// What messages call this capture.
@@ -290,6 +341,11 @@ impl CaptureReader {
     #[inline]
     pub fn next(&mut self) -> Option<Frame<'_>> {
         if self.end.is_some() {
+            return None;
+        }
+        if self.source.offset() >= self.until {
+            self.intake.add_frames(self.frames % FRAMES_TOLD_AT_ONCE);
+            self.end = Some(CaptureEnd::Complete);
             return None;
         }
         let step = match &mut self.format {
@@ -351,7 +407,7 @@ impl CaptureReader {
             link_types: BTreeSet::new(),
             interfaces: 0,
             sections: 0,
-            stored_bytes: self.stored.byte_count(),
+            stored_bytes: self.before + self.stored.byte_count(),
             bytes: self.source.offset(),
             frames: self.frames,
             snaplen_cut: self.snaplen_cut,
@@ -394,8 +450,12 @@ impl CaptureReader {
     /// # Errors
     /// The rest cannot be read: then there is no digest of the file.
     pub fn finish(mut self) -> io::Result<Stored> {
+        if self.until != u64::MAX {
+            // The rest is another reader's.
+            return Ok(Stored { bytes: self.source.offset(), sha256: None });
+        }
         let (bytes, sha256) = self.stored.drain()?;
-        Ok(Stored { bytes, sha256 })
+        Ok(Stored { bytes: self.before + bytes, sha256 })
     }
 }
 

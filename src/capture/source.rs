@@ -121,6 +121,11 @@ impl Source {
         Source { reader, buffer, start: 0, end, base: 0, ended: false, failure: None }
     }
 
+    /// A window over what follows the first `base` bytes of a stream.
+    pub(super) fn beginning_at(base: u64, reader: Box<dyn Read + Send>) -> Self {
+        Source { base, ..Source::new(&[], reader) }
+    }
+
     /// Bytes from the start of the stream to the window.
     #[inline]
     pub(super) fn offset(&self) -> u64 {

@@ -22,6 +22,12 @@ pub(super) struct Args {
     /// How far the work has got, on standard error: on a terminal, as JSON (one object a line), or not
     #[arg(long, global = true, value_name = "MANNER", value_enum, default_value_t = ProgressWord::Auto)]
     pub(super) progress: ProgressWord,
+    /// Say more on standard error: how the program is confined
+    #[arg(long, short, global = true)]
+    pub(super) verbose: bool,
+    /// Keep all rights while captures are read; by default the program gives up whatever it does not need first
+    #[arg(long, global = true)]
+    pub(super) no_sandbox: bool,
 }
 
 const EXIT_CODES: &str = "\
@@ -278,6 +284,10 @@ pub(super) struct JudgeArgs {
     pub(super) policy: PolicyArgs,
     #[command(flatten)]
     pub(super) output: OutputArgs,
+    /// Memory to stay within, such as 512MiB or 2GiB: rows beyond it wait in a temporary file [default: a quarter of the
+    /// machine's]
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    pub(super) memory_limit: Option<usize>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,7 +2,7 @@
 
 use super::plan::{LivePlan, Output, Policy, WebPlan, policy};
 use super::progress::Progress;
-use super::run::{INCOMPLETE, audit};
+use super::run::{INCOMPLETE, audit_at_any_rate};
 use super::voice::{results, say};
 use super::{Refusal, stop};
 use crate::audit::SiteUsed;
@@ -11,6 +11,7 @@ use crate::pipeline::Extracted;
 use crate::pipeline::live::{Notice, Opened, Running, Window};
 use crate::verdict::packs_used;
 use crate::web::{About, Listening, Serving};
+use sd_notify::NotifyState;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -93,6 +94,12 @@ fn worse(a: u8, b: u8) -> u8 {
     if rank(b) > rank(a) { b } else { a }
 }
 
+/// Tells systemd, if that started the program.
+fn tell_manager(state: &[NotifyState<'_>]) {
+    // Without it there is nobody to be told.
+    let _ = sd_notify::notify(state);
+}
+
 struct Watching<'a> {
     running: Running,
     policy: Arc<Policy>,
@@ -140,6 +147,10 @@ impl Watching<'_> {
         };
         tokio::pin!(end);
         let mut over = false;
+        // Twice in the time that systemd waits, as sd_watchdog_enabled(3) advises.
+        let patience = sd_notify::watchdog_enabled().map(|patience| patience / 2);
+        let mut watchdog = tokio::time::interval(patience.unwrap_or(Duration::from_secs(3600)));
+        tell_manager(&[NotifyState::Ready, NotifyState::Status("watching")]);
         loop {
             tokio::select! {
                 window = self.running.windows.recv() => {
@@ -152,6 +163,10 @@ impl Watching<'_> {
                         while let Ok(notice) = self.running.notices.try_recv() {
                             self.notice(&notice);
                         }
+                        self.say_what_was_lost();
+                        // From here on a signal does what it does to a program that takes no notice of it.
+                        self.running.end();
+                        stop::on_signals(self.running.stop());
                         return self.window(window);
                     }
                     self.window(window)?;
@@ -160,6 +175,7 @@ impl Watching<'_> {
                 _ = interrupt.recv() => self.stopped(),
                 _ = terminate.recv() => self.stopped(),
                 _ = hang_up.recv() => self.read_policy_again(),
+                _ = watchdog.tick(), if patience.is_some() => tell_manager(&[NotifyState::Watchdog]),
                 () = &mut end, if !over => {
                     over = true;
                     self.running.end();
@@ -169,6 +185,7 @@ impl Watching<'_> {
     }
 
     fn stopped(&mut self) {
+        tell_manager(&[NotifyState::Stopping]);
         self.running.notice(Notice::Ending { at: now() });
         if self.running.stop().swap(true, Ordering::Relaxed) {
             // A second one is obeyed at once, as by a program that takes no notice of signals.
@@ -179,6 +196,7 @@ impl Watching<'_> {
     }
 
     fn read_policy_again(&mut self) {
+        tell_manager(&[NotifyState::Reloading]);
         match (self.reload)() {
             Ok(policy) => {
                 self.policy = Arc::new(policy);
@@ -195,6 +213,7 @@ impl Watching<'_> {
                 say("rules and site cannot be read again: those from before stay in force");
             }
         }
+        tell_manager(&[NotifyState::Ready]);
     }
 
     fn notice(&mut self, notice: &Notice) {
@@ -230,6 +249,25 @@ impl Watching<'_> {
         }
     }
 
+    /// Of each device: what it offered, and where that went.
+    fn say_what_was_lost(&self) {
+        for meter in &self.running.meters {
+            let counts = meter.read();
+            let unread = counts.received.saturating_sub(counts.dropped + counts.taken);
+            say(&format!(
+                "{}: {} frames taken, {} dropped by the kernel, {} by the device, {unread} not read any more",
+                meter.name, counts.taken, counts.dropped, counts.interface_dropped
+            ));
+        }
+        let stages = &self.running.pictures.borrow().stages;
+        if stages.unseen_acknowledged > 0 {
+            say(&format!(
+                "{} of {} acknowledgements are of data that were not seen: frames are missing that nobody counted",
+                stages.unseen_acknowledged, stages.acknowledgements
+            ));
+        }
+    }
+
     /// Audits a window.
     fn window(&mut self, window: Window) -> Result<(), Refusal> {
         let mut output = self.output.clone();
@@ -242,8 +280,8 @@ impl Watching<'_> {
                 output.out = None;
             }
         }
-        let extracted = Extracted { captures: window.captures, unreadable: Vec::new() };
-        match audit(extracted, &self.policy, &output, self.progress) {
+        let extracted = Extracted { captures: window.captures, unreadable: Vec::new(), jobs: 1 };
+        match audit_at_any_rate(extracted, &self.policy, &output, self.progress) {
             Ok(code) => {
                 self.code = worse(self.code, code);
                 self.running.notice(Notice::Window { number: window.number, exit_code: code });

@@ -9,6 +9,7 @@ mod plan;
 mod progress;
 mod rules;
 mod run;
+mod sandbox;
 mod stop;
 mod voice;
 
@@ -32,7 +33,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
         }
     };
     let progress = Progress::new(args.progress);
-    let result = plan(args).and_then(|plan| run::run(plan, &progress));
+    let (verbose, no_sandbox) = (args.verbose, args.no_sandbox);
+    let result = plan(args).and_then(|plan| {
+        // No thread runs yet, and nothing was read that strangers wrote.
+        let _confined = sandbox::enter(&plan, no_sandbox, verbose);
+        run::run(plan, &progress)
+    });
     result.unwrap_or_else(|refusal| {
         refusal.lines.iter().for_each(|line| voice::say(line));
         refusal.exit_code
@@ -72,7 +78,9 @@ mod tests {
     use super::*;
 
     fn exit_code(arguments: &[&str]) -> u8 {
-        main(std::iter::once("portproof").chain(arguments.iter().copied()).map(OsString::from))
+        // Confinement is for good, and other tests run in this process.
+        let all = ["portproof", "--no-sandbox"].into_iter().chain(arguments.iter().copied());
+        main(all.map(OsString::from))
     }
 
     #[test]

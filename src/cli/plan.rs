@@ -10,9 +10,10 @@ use crate::audit::{Audit, Code, FailOn};
 use crate::capture::live::{self, TapOptions};
 use crate::capture::{Choice, FilterError};
 use crate::decode::DecodeOptions;
+use crate::flow::Budget;
 use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
+use crate::pipeline::ExtractOptions;
 use crate::pipeline::live::{EventOptions, LiveOptions, Rotation};
-use crate::pipeline::{Extract, ExtractOptions, Extracted};
 use crate::store::{self, Format};
 use crate::web::{Token, new_token};
 use std::fs;
@@ -20,6 +21,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// What to do.
@@ -28,7 +30,7 @@ pub(super) enum Plan {
     Live(Box<LivePlan>),
     Interfaces,
     Extract { captures: Vec<String>, options: ExtractOptions, files: ExtractFiles },
-    Judge { extracted: Extracted, policy: Box<Policy>, output: Output },
+    Judge { rows: PartialRows, policy: Box<Policy>, output: Output },
     Report { audit: Box<Audit>, rows: Option<String>, output: Output },
     RulesList(Matrix),
     RulesShow { matrix: Matrix, ids: Vec<String> },
@@ -68,6 +70,16 @@ pub(super) struct WebPlan {
     pub(super) token: Option<Token>,
     /// The token in words, if it was made and nobody knows it yet.
     pub(super) made: Option<String>,
+}
+
+/// Files of rows that `extract --partial` wrote, and of its tallies.
+pub(super) struct PartialRows {
+    pub(super) flows: Vec<String>,
+    pub(super) names: Vec<String>,
+    pub(super) summary: Vec<String>,
+    /// For what waits.
+    pub(super) budget: Arc<Budget>,
+    pub(super) jobs: usize,
 }
 
 /// Where extracted rows go.
@@ -112,7 +124,8 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
         );
     let options =
         ExtractOptions { digest: written_down, jobs: jobs(args.jobs), choice, ..ExtractOptions::default() };
-    let options = ExtractOptions { decode: tunnels(&args.vxlan_port), ..options }
+    let part_bytes = Some(ExtractOptions::PART_BYTES);
+    let options = ExtractOptions { decode: tunnels(&args.vxlan_port), part_bytes, ..options }
         .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
@@ -171,6 +184,7 @@ fn plan_live(args: LiveArgs, color: Color) -> Result<Plan, Refusal> {
         rotation: Rotation { after_ns: nanos(args.rotate), bytes: args.rotate_size as u64 },
         window_ns: nanos(args.window),
         first_segment: 1,
+        follow: events.lines.is_some() || events.syslog.is_some() || args.web.is_some(),
         events,
     };
     let web = args.web.map(|address| plan_web(address, args.web_token_file.as_deref())).transpose()?;
@@ -250,20 +264,16 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
 fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
     let policy = Box::new(policy(&args.policy)?);
-    let captures = store::read_partial(&args.flows, &args.names, &args.summary)?;
-    let captures: Vec<Extract> = captures
-        .into_iter()
-        .map(|capture| Extract {
-            summary: capture.summary,
-            pieces: capture.pieces.into_iter().collect(),
-            dns: capture.dns,
-        })
-        .collect();
-    if captures.is_empty() {
-        return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
-    }
     make_directory(&output)?;
-    Ok(Plan::Judge { extracted: Extracted { captures, unreadable: Vec::new() }, policy, output })
+    let options = ExtractOptions::default().within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
+    let rows = PartialRows {
+        flows: args.flows,
+        names: args.names,
+        summary: args.summary,
+        budget: options.budget,
+        jobs: jobs(None),
+    };
+    Ok(Plan::Judge { rows, policy, output })
 }
 
 fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {

@@ -1,13 +1,13 @@
 //! Does what was planned. Gives the exit code.
 
-use super::plan::{ExtractFiles, Output, Plan, Policy};
+use super::plan::{ExtractFiles, Output, PartialRows, Plan, Policy};
 use super::progress::Progress;
 use super::stop;
 use super::voice::{coloured, results, say};
 use super::{REFUSED, Refusal, rules};
 use crate::audit::{Audit, CaptureSummary, Code, End};
 use crate::matrix::lint;
-use crate::pipeline::{ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
+use crate::pipeline::{Extract, ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
 use crate::report::{self, Human};
 use crate::store::{self, Format};
 use crate::verdict::VerdictRow;
@@ -36,7 +36,9 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
         }
         Plan::Live(plan) => super::live::run(*plan, progress),
         Plan::Interfaces => super::live::interfaces().map(|()| 0),
-        Plan::Judge { extracted, policy, output } => {
+        Plan::Judge { rows, policy, output } => {
+            let extracted = partial(rows)?;
+            told_unreadable(&extracted)?;
             let code = audit(extracted, &policy, &output, progress)?;
             progress.done();
             Ok(code)
@@ -90,6 +92,26 @@ fn read(captures: &[String], options: ExtractOptions, progress: &Progress) -> Re
     Ok(extracted)
 }
 
+/// Reads what `extract --partial` wrote.
+fn partial(rows: PartialRows) -> Result<Extracted, Refusal> {
+    let PartialRows { flows, names, summary, budget, jobs } = rows;
+    let rows = store::read_partial(&flows, &names, &summary, &budget)?;
+    let captures: Vec<Extract> = rows
+        .captures
+        .into_iter()
+        .map(|capture| Extract {
+            summary: capture.summary,
+            pieces: capture.pieces,
+            dns: capture.dns,
+            further: Vec::new(),
+        })
+        .collect();
+    if captures.is_empty() {
+        return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
+    }
+    Ok(Extracted { captures, unreadable: rows.unreadable, jobs })
+}
+
 /// Says which captures could not be read; without any that could, nothing was done.
 fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
     let tell = |path: &str, problem: &str| {
@@ -109,7 +131,11 @@ fn told_unreadable(extracted: &Extracted) -> Result<(), Refusal> {
         return Err(Refusal::of(lines.into_iter().chain([none]).collect()));
     }
     lines.iter().for_each(|line| say(line));
-    let problem = extracted.captures.iter().find_map(|capture| capture.pieces.spill_problem());
+    let mut problems = extracted.captures.iter().flat_map(|capture| {
+        let further = capture.further.iter().map(|further| &further.pieces);
+        std::iter::once(&capture.pieces).chain(further).filter_map(|pieces| pieces.spill_problem())
+    });
+    let problem = problems.next();
     if let Some(problem) = problem {
         say(&format!("no temporary file can be written ({problem}): what should wait there stays in memory"));
     }
@@ -123,10 +149,39 @@ pub(super) fn audit(
     output: &Output,
     progress: &Progress,
 ) -> Result<u8, Refusal> {
+    judged(extracted, policy, output, progress, false)
+}
+
+/// The same, but files that cannot be written are told, and the report is made all the same: what was seen live cannot be
+/// seen again.
+pub(super) fn audit_at_any_rate(
+    extracted: Extracted,
+    policy: &Policy,
+    output: &Output,
+    progress: &Progress,
+) -> Result<u8, Refusal> {
+    judged(extracted, policy, output, progress, true)
+}
+
+fn judged(
+    extracted: Extracted,
+    policy: &Policy,
+    output: &Output,
+    progress: &Progress,
+    at_any_rate: bool,
+) -> Result<u8, Refusal> {
     let judging = progress.during(|| Judging::new(extracted, &policy.matrix, &policy.site));
     let judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
+    let mut unwritten = false;
     let filed = match &output.out {
-        Some(out) => progress.during(|| files(&judging, out))?,
+        Some(out) => match progress.during(|| files(&judging, out)) {
+            Err(refusal) if at_any_rate => {
+                refusal.lines.iter().for_each(|line| say(line));
+                unwritten = true;
+                None
+            }
+            filed => filed?,
+        },
         None => None,
     };
     let audit = match output.format {
@@ -144,7 +199,12 @@ pub(super) fn audit(
     if !matches!(output.format, ReportFormat::Jsonl | ReportFormat::Csv) {
         render(&audit, &[], output)?;
     }
-    Ok(audit.exit_code(output.fail_on))
+    let code = if unwritten { INCOMPLETE } else { audit.exit_code(output.fail_on) };
+    if !at_any_rate {
+        // The program ends here, and what a million flows left takes a while to take apart.
+        std::mem::forget((audit, judging));
+    }
+    Ok(code)
 }
 
 /// Writes the files of `--out`.

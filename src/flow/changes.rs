@@ -5,9 +5,9 @@ use super::packed::{Hellos, View, pack, unpack};
 use super::partial::PartialFlow;
 use crate::model::CaptureId;
 
-/// Stretches that ended since somebody looked, at the most: 16,384, a few MiB. A flood ends more in a second, and who
+/// Stretches that ended since somebody looked, at the most: 8,192, some 10 MiB. A flood ends more in a second, and who
 /// follows it sees a part of it; the audit sees all.
-const MOST_OVER: usize = 1 << 14;
+const MOST_OVER: usize = 1 << 13;
 
 /// A stretch of a conversation as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,6 @@ fn value(flow: &Open, base: u64, capture: CaptureId, over: bool, scratch: &mut V
     scratch.clear();
     pack(&view, &mut hellos, scratch);
     let mut value = PartialFlow::nothing();
-    unpack(scratch, &hellos, capture, &mut value)?;
+    unpack(scratch, &hellos, capture.into(), &mut value)?;
     Some(Stretch { serial: base + u64::from(flow.opened), flow: value, over })
 }

@@ -23,6 +23,7 @@ pub use fragments::{
 pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Hello, Segment, Stream, Told};
 pub use key::{FlowKey, Side};
 pub use outcome::{ConnState, GOES_ON_NANOS, Outcome};
+pub use packed::{Origin, RowProblem};
 pub use partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
 pub use pieces::{Budget, Pieces, PiecesReader};
 pub use record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};

@@ -1,7 +1,8 @@
 //! Stretches as bytes: some forty for a SYN that nobody answered, some hundred for a whole connection. What a table has
 //! cut waits in this form, in memory or on disk, until the reducer takes it.
 //!
-//! The form is private to one run of the program: nothing but [`unpack`] reads it.
+//! The form is private to one run of the program: nothing but [`unpack`] reads it. Behind a version byte and without
+//! numbers of hellos it is also what a row for `judge` carries ([`to_row`], [`of_row`]): those bytes are strangers'.
 
 use super::fragments::FragmentPiece;
 use super::head::{Head, Hello, Segment, Told};
@@ -12,7 +13,7 @@ use crate::names::tls::ClientHello;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 /// ClientHellos, each once: an appliance says the same few thousands of times.
 #[derive(Clone, Debug, Default)]
@@ -418,6 +419,10 @@ impl Reader<'_> {
         }
     }
 
+    fn small(&mut self) -> Option<u32> {
+        u32::try_from(self.number()?).ok()
+    }
+
     fn signed(&mut self) -> Option<i64> {
         let value = self.number()?;
         Some((value >> 1) as i64 ^ -((value & 1) as i64))
@@ -465,22 +470,38 @@ impl Reader<'_> {
     }
 }
 
-/// Between whom a packed stretch is.
-pub(super) fn unpack_key(bytes: &[u8], hellos: &Hellos) -> Option<FlowKey> {
-    Reader { bytes, base: FramePoint::default(), hellos }.key().map(|(_, key)| key)
+/// Where packed stretches come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The capture of their points.
+    pub capture: CaptureId,
+    /// Frames of it before the one that they count from.
+    pub frames_before: u64,
 }
 
-/// Reads what [`pack`] wrote into `flow`, whatever that was; its points are of `capture`. On `None` it is of no use.
-pub(super) fn unpack(
-    bytes: &[u8],
-    hellos: &Hellos,
-    capture: CaptureId,
+impl From<CaptureId> for Origin {
+    fn from(capture: CaptureId) -> Self {
+        Origin { capture, frames_before: 0 }
+    }
+}
+
+/// Reads what [`pack`] wrote into `flow`, whatever that was. On `None` it is of no use.
+pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, origin: Origin, flow: &mut PartialFlow) -> Option<()> {
+    unpacked(bytes, hellos, origin, flow).map(|_| ())
+}
+
+/// As [`unpack`]; hands back the bytes after the stretch.
+fn unpacked<'b>(
+    bytes: &'b [u8],
+    hellos: &'b Hellos,
+    origin: Origin,
     flow: &mut PartialFlow,
-) -> Option<()> {
+) -> Option<&'b [u8]> {
+    let capture = origin.capture;
     let mut r = Reader { bytes, base: FramePoint { capture, ..FramePoint::default() }, hellos };
     let (flags, key) = r.key()?;
     r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
-    r.base.frame = r.number()?;
+    r.base.frame = r.number()?.checked_add(origin.frames_before)?;
     flow.clear(key);
     if flags & VLAN != 0 {
         flow.vlan = Some(r.u16()?);
@@ -507,7 +528,74 @@ pub(super) fn unpack(
     if flags & HIGH != 0 {
         r.side(&mut flow.high)?;
     }
-    Some(())
+    Some(r.bytes)
+}
+
+/// Version of what a row carries: its first byte.
+const ROW_VERSION: u8 = 1;
+
+/// Bytes, packets or transmissions that one stretch cannot have: 2^48 bytes fill a link of 100 Gbit/s for six hours, and
+/// sums of as many stretches as one run takes stay far from the end of 64 bits.
+const MOST_COUNTED: u64 = 1 << 48;
+
+/// A row refers to no hello: one that does is refused by the lack of it.
+static NO_HELLOS: LazyLock<Hellos> = LazyLock::new(Hellos::default);
+
+/// What a row carries is none of what this version writes. Nothing of it counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RowProblem {
+    /// There are no bytes.
+    #[error("it is empty")]
+    Empty,
+    /// Another version wrote it.
+    #[error("it is of version {0}, and this portproof reads {ROW_VERSION}: extract the captures again")]
+    Version(u8),
+    /// It ends too early, goes on too long, or says what no packets can.
+    #[error("{0}")]
+    Broken(&'static str),
+}
+
+/// A stretch as a row for `judge` carries it. What hellos said stands in no row: rows carry their bytes.
+pub(super) fn to_row(flow: &PartialFlow) -> Vec<u8> {
+    let told = [&flow.low, &flow.high].into_iter().any(|side| side.head.told().is_some());
+    debug_assert!(!told, "a row of a stretch whose bytes were not kept");
+    let mut row = vec![ROW_VERSION];
+    pack(&View::of(flow), &mut Hellos::default(), &mut row);
+    row
+}
+
+/// Reads what a row carries into `flow`, whatever that was, and checks that it is a stretch as a table cuts them; its
+/// points are of capture 0. Hands back the packed stretch that the row holds.
+pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<&'b [u8], RowProblem> {
+    let (version, bytes) = row.split_first().ok_or(RowProblem::Empty)?;
+    if *version != ROW_VERSION {
+        return Err(RowProblem::Version(*version));
+    }
+    let rest = unpacked(bytes, &NO_HELLOS, Origin::default(), flow);
+    let broken = |why| Err(RowProblem::Broken(why));
+    match rest {
+        None => return broken("it ends too early, or names what is not in it"),
+        Some([_, ..]) => return broken("bytes follow its end"),
+        Some([]) => {}
+    }
+    if FlowKey::of(flow.key.transport, flow.key.low, flow.key.high).0 != flow.key {
+        return broken("its ends are not in order");
+    }
+    if !flow.quotes.is_sorted_by(|a, b| (a.quoted, a.class) < (b.quoted, b.class)) {
+        return broken("its ICMP errors are not in order");
+    }
+    let sides = [&flow.low, &flow.high];
+    if sides.iter().any(|side| side.head.told().is_some()) {
+        return broken("it lacks the first bytes of a TLS stream");
+    }
+    if sides.iter().any(|side| side.packets.max(side.bytes).max(side.payload) > MOST_COUNTED) {
+        return broken("it counts more than a capture can hold");
+    }
+    let (frames, fragments) = (flow.order_time().is_some(), !flow.fragments.is_empty());
+    if frames == fragments {
+        return broken(if frames { "it is fragments and frames at once" } else { "no frame is in it" });
+    }
+    Ok(bytes)
 }
 
 impl Reader<'_> {
@@ -533,14 +621,14 @@ impl Reader<'_> {
             src: self.address(v6)?,
             dst: self.address(v6)?,
             protocol,
-            id: self.number()? as u32,
-            offset: self.number()? as u32,
+            id: self.small()?,
+            offset: self.small()?,
             more: flags & 2 != 0,
             ttl,
             vlan: if flags & 4 != 0 { Some(self.u16()?) } else { None },
             vni: if flags & 8 != 0 { Some(self.u32()?) } else { None },
             point: self.point()?,
-            wire_len: self.number()? as u32,
+            wire_len: self.small()?,
             bytes: self.bytes()?,
         })
     }
@@ -556,7 +644,7 @@ impl Reader<'_> {
         if has(SYN) {
             let isn = self.u32()?;
             let (count, first, last) = if has(SYN_AGAIN) {
-                (self.number()? as u32, self.point()?, self.point()?)
+                (self.small()?, self.point()?, self.point()?)
             } else {
                 (1, side.first?, side.first?)
             };
@@ -593,7 +681,7 @@ impl Reader<'_> {
             side.tls_data = Some(self.point()?);
         }
         if has(DNS) {
-            side.dns = DnsSeen { queries: self.number()? as u32, responses: self.number()? as u32 };
+            side.dns = DnsSeen { queries: self.small()?, responses: self.small()? };
         }
         let told = if has(TOLD) { Some(self.told()?) } else { None };
         let mut segments = Vec::new();
@@ -616,7 +704,7 @@ impl Reader<'_> {
         };
         Some(Told {
             hello,
-            read_to: (self.number()? as u32).wrapping_sub(1),
+            read_to: self.small()?.wrapping_sub(1),
             begin: self.point()?,
             alert: if flags & 2 != 0 { Some((self.point()?, self.byte()?)) } else { None },
             data: if flags & 4 != 0 { Some(self.point()?) } else { None },

@@ -295,6 +295,11 @@ impl PartialFlow {
         Some(PartialFlow { vlan: first.vlan, vni: first.vni, fragments: pieces, ..PartialFlow::new(key) })
     }
 
+    /// As a row for `judge` carries it; [`super::Pieces::push_row`] reads it. The capture of its points is not told.
+    pub fn to_row(&self) -> Vec<u8> {
+        super::packed::to_row(self)
+    }
+
     /// What a side sent.
     pub fn side(&self, side: Side) -> &SideFacts {
         match side {

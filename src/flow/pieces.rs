@@ -1,7 +1,7 @@
 //! The stretches that one capture gave, packed: in memory as far as the budget goes, beyond it in a temporary file.
 
 use super::key::FlowKey;
-use super::packed::{Hellos, View, pack, unpack, unpack_key};
+use super::packed::{Hellos, Origin, RowProblem, SideView, View, of_row, pack, unpack};
 use super::partial::PartialFlow;
 use crate::model::{CaptureId, Timestamp, Transport};
 use crate::names::dns;
@@ -19,9 +19,8 @@ use std::sync::{Arc, LazyLock};
 /// read for a single stretch wastes little.
 const BLOCK_BYTES: usize = 128 << 10;
 
-/// Blocks of a file that a reader keeps, 16 MiB. Stretches are taken in the order in which they began and stand in the
-/// order in which they ended: TCP seconds, UDP minutes later. So a reader is in a hundred places at a time.
-const CACHED_BLOCKS: usize = 128;
+/// Blocks of a file that a reader keeps: it goes through them in their order, mostly.
+const CACHED_BLOCKS: usize = 8;
 
 /// Keys are held against each other by this hash over all captures of a run. It is seeded anew in each process, so that
 /// nobody can make keys collide; nothing that is printed depends on it.
@@ -183,28 +182,58 @@ impl Pieces {
 
     /// `time` is its [`PartialFlow::order_time`].
     pub(super) fn push_view(&mut self, flow: &View<'_>, time: Timestamp, hash: u64) {
-        self.scratch.clear();
-        pack(flow, &mut self.hellos, &mut self.scratch);
-        if !self.open.is_empty() && self.open.len() + self.scratch.len() > BLOCK_BYTES {
+        let mut packed = std::mem::take(&mut self.scratch);
+        packed.clear();
+        pack(flow, &mut self.hellos, &mut packed);
+        let sent = |side: &Option<SideView<'_>>| side.as_ref().is_some_and(|side| side.packets > 0);
+        self.append(&packed, flow.key, [sent(&flow.low), sent(&flow.high)], time, hash);
+        self.scratch = packed;
+    }
+
+    /// Adds the stretch that a row carries ([`PartialFlow::to_row`]). The bytes may be anybody's: what is no stretch is
+    /// refused, and nothing is added. `scratch` is overwritten.
+    ///
+    /// # Errors
+    /// If the bytes are no stretch as this version writes them.
+    pub fn push_row(&mut self, row: &[u8], scratch: &mut PartialFlow) -> Result<(), RowProblem> {
+        let packed = of_row(row, scratch)?;
+        match scratch.order_time() {
+            Some(time) => {
+                let sent = [scratch.low.packets > 0, scratch.high.packets > 0];
+                self.append(packed, &scratch.key, sent, time, hash_of(&scratch.key));
+            }
+            None => self.fragments.push(scratch.clone()),
+        }
+        Ok(())
+    }
+
+    /// Makes room for so many more, so that the lists that grow with their number never have to move.
+    pub fn reserve(&mut self, more: usize) {
+        self.places.reserve_exact(more);
+        self.hashes.reserve_exact(more);
+        self.times.reserve_exact(more);
+    }
+
+    /// `sent`: whether the lesser and the greater endpoint sent packets.
+    fn append(&mut self, packed: &[u8], key: &FlowKey, sent: [bool; 2], time: Timestamp, hash: u64) {
+        if !self.open.is_empty() && self.open.len() + packed.len() > BLOCK_BYTES {
             self.close_block();
         }
         if self.open.is_empty() {
-            self.open.reserve(BLOCK_BYTES.min(self.scratch.len().max(1 << 12)));
+            self.open.reserve(BLOCK_BYTES.min(packed.len().max(1 << 12)));
         }
-        if flow.key.transport == Transport::Tcp
-            && (flow.key.low.port == dns::PORT || flow.key.high.port == dns::PORT)
-        {
+        if key.transport == Transport::Tcp && (key.low.port == dns::PORT || key.high.port == dns::PORT) {
             self.dns_over_tcp.push(self.places.len() as u32);
         }
-        for (sender, to) in [(&flow.low, flow.key.high), (&flow.high, flow.key.low)] {
-            if sender.as_ref().is_some_and(|sender| sender.packets > 0) {
+        for (sent, to) in sent.into_iter().zip([key.high, key.low]) {
+            if sent {
                 self.reached.insert(to.ip);
             }
         }
         self.places.push((self.blocks.len() as u32, self.open.len() as u32));
         self.hashes.push(short(hash));
         self.times.push(time);
-        self.open.extend_from_slice(&self.scratch);
+        self.open.extend_from_slice(packed);
     }
 
     fn close_block(&mut self) {
@@ -270,14 +299,15 @@ impl Pieces {
         &self.times
     }
 
-    /// Reads them, as stretches of `capture`.
-    pub fn reader(&self, capture: CaptureId) -> PiecesReader<'_> {
-        PiecesReader { pieces: self, capture, cache: RefCell::default(), sparse: false }
+    /// Reads them, as stretches of a capture, or of a part of one.
+    pub fn reader(&self, origin: impl Into<Origin>) -> PiecesReader<'_> {
+        let origin = origin.into();
+        PiecesReader { pieces: self, origin, cache: RefCell::default(), sparse: false }
     }
 
     /// Reads a few of them, from anywhere: of a file no more than each.
-    pub fn sparse_reader(&self, capture: CaptureId) -> PiecesReader<'_> {
-        PiecesReader { sparse: true, ..self.reader(capture) }
+    pub fn sparse_reader(&self, origin: impl Into<Origin>) -> PiecesReader<'_> {
+        PiecesReader { sparse: true, ..self.reader(origin) }
     }
 
     /// All of them in the order in which they were cut, fragments last; their points are of capture 0.
@@ -328,10 +358,14 @@ impl Cache {
     }
 }
 
+fn damaged() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "a packed stretch cannot be read")
+}
+
 /// Reads the stretches of one capture.
 pub struct PiecesReader<'a> {
     pieces: &'a Pieces,
-    capture: CaptureId,
+    origin: Origin,
     cache: RefCell<Cache>,
     sparse: bool,
 }
@@ -352,7 +386,26 @@ impl PiecesReader<'_> {
     /// # Errors
     /// As for [`PiecesReader::get`].
     pub fn get_into(&self, number: u32, flow: &mut PartialFlow) -> io::Result<()> {
-        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.capture, flow))
+        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.origin, flow))
+    }
+
+    /// Adds the bytes of a stretch to others, for [`PiecesReader::unpacked`].
+    ///
+    /// # Errors
+    /// As for [`PiecesReader::get`].
+    pub fn packed(&self, number: u32, out: &mut Vec<u8>) -> io::Result<()> {
+        self.with(number, |bytes| {
+            out.extend_from_slice(bytes);
+            Some(())
+        })
+    }
+
+    /// The stretch that bytes of these pieces are, in place of another that is no longer needed.
+    ///
+    /// # Errors
+    /// They are not what [`PiecesReader::packed`] gave.
+    pub fn unpacked(&self, bytes: &[u8], flow: &mut PartialFlow) -> io::Result<()> {
+        unpack(bytes, &self.pieces.hellos, self.origin, flow).ok_or_else(damaged)
     }
 
     /// All of them but fragments, in the order in which they were cut.
@@ -363,24 +416,18 @@ impl PiecesReader<'_> {
         (0..self.pieces.places.len() as u32).map(|number| self.get(number))
     }
 
-    /// Between whom a stretch is.
-    ///
-    /// # Errors
-    /// As for [`PiecesReader::get`].
-    pub fn key(&self, number: u32) -> io::Result<FlowKey> {
-        self.with(number, |bytes| unpack_key(bytes, &self.pieces.hellos))
-    }
-
     fn with<T>(&self, number: u32, read: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
-        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "a packed stretch cannot be read");
         let &(block, offset) = self.pieces.places.get(number as usize).ok_or_else(damaged)?;
+        let next = self.pieces.places.get(number as usize + 1).filter(|(other, _)| *other == block);
+        let range = |bytes: usize| offset as usize..next.map_or(bytes, |&(_, end)| end as usize);
         match self.pieces.blocks.get(block as usize) {
-            None => self.pieces.open.get(offset as usize..).and_then(read).ok_or_else(damaged),
-            Some(Block::Memory(bytes)) => bytes.get(offset as usize..).and_then(read).ok_or_else(damaged),
+            None => {
+                let open = &self.pieces.open;
+                open.get(range(open.len())).and_then(read).ok_or_else(damaged)
+            }
+            Some(Block::Memory(bytes)) => bytes.get(range(bytes.len())).and_then(read).ok_or_else(damaged),
             Some(&Block::File { offset: start, bytes }) if self.sparse => {
-                let next = self.pieces.places.get(number as usize + 1).filter(|(other, _)| *other == block);
-                let end = next.map_or(bytes, |&(_, end)| end as usize);
-                let mut only = vec![0; end.saturating_sub(offset as usize)];
+                let mut only = vec![0; range(bytes).len()];
                 let file = self.pieces.file.as_ref().ok_or_else(damaged)?;
                 file.read_exact_at(&mut only, start + u64::from(offset))?;
                 read(&only).ok_or_else(damaged)
@@ -403,7 +450,7 @@ impl PiecesReader<'_> {
                 };
                 let cached = cache.blocks.get_mut(place).ok_or_else(damaged)?;
                 cached.used = true;
-                cached.bytes.get(offset as usize..).and_then(read).ok_or_else(damaged)
+                cached.bytes.get(range(bytes)).and_then(read).ok_or_else(damaged)
             }
         }
     }
@@ -448,5 +495,95 @@ mod tests {
             assert_eq!(reader.get(count - 1).unwrap(), lone_packet(count - 1));
         }
         assert!(pieces.iter().map(Result::unwrap).eq((0..count).map(lone_packet)));
+    }
+
+    /// A stretch with every kind of fact, of one capture.
+    fn connection() -> PartialFlow {
+        use crate::flow::{Acks, DnsSeen, QuoteClass, QuoteFact, Reset, Side, Syn, SynAck};
+        let end = |ip: &str, port| Endpoint::new(ip.parse().unwrap(), port);
+        let point = |frame: u64| FramePoint {
+            time: Timestamp(1_767_694_951_000_000_000 + frame as i64),
+            capture: CaptureId(0),
+            frame,
+        };
+        let (key, _) = FlowKey::of(Transport::Tcp, end("10.1.0.4", 51_000), end("10.0.0.9", 443));
+        let mut flow = PartialFlow { vlan: Some(5), vni: Some(7), ..PartialFlow::new(key) };
+        let high = &mut flow.high;
+        (high.packets, high.bytes, high.payload) = (3, 300, 100);
+        (high.first, high.last) = (Some(point(1)), Some(point(5).time));
+        high.syn = Some(Syn { isn: 0xffff_fff0, first: point(1), last: point(2), count: 2 });
+        (high.fin, high.data, high.acks) = (Some(point(6)), Some(point(4)), Acks::Many);
+        (high.beyond_syn, high.beyond_syn_last) = (Some(point(4)), Some(point(6)));
+        high.head.add(Some(0xffff_fff1), 0xffff_fff1, point(4), b"GET / HTTP/1.1\r\n\0\xff", 4096);
+        let low = &mut flow.low;
+        (low.packets, low.first, low.last) = (2, Some(point(3)), Some(point(6).time));
+        low.syn_ack = Some(SynAck { isn: 9, ack: 0xffff_fff1, first: point(3) });
+        low.reset = Some(Reset { first: point(6), ttl: 64 });
+        (low.ttl, low.acks) = (Some((63, 64)), Acks::One(1));
+        (low.alert, low.tls_data) = (Some((point(5), 40)), Some(point(5)));
+        low.dns = DnsSeen { queries: 1, responses: 2 };
+        flow.add_quote(QuoteFact {
+            quoted: Side::High,
+            class: QuoteClass::Prohibited,
+            point: point(7),
+            kind: 3,
+            code: 13,
+            sender: "192.0.2.1".parse().unwrap(),
+            tcp_seq: Some(1),
+        });
+        flow
+    }
+
+    #[test]
+    fn a_row_comes_back_as_it_was_or_is_refused() {
+        let mut scratch = PartialFlow::nothing();
+        let mut read = |row: &[u8]| {
+            let mut pieces = Pieces::default();
+            pieces.push_row(row, &mut scratch).map(|()| pieces.iter().map(Result::unwrap).collect::<Vec<_>>())
+        };
+        for flow in [connection(), lone_packet(7)] {
+            let row = flow.to_row();
+            assert_eq!(read(&row).unwrap(), [flow]);
+            for length in 0..row.len() {
+                assert!(read(&row[..length]).is_err(), "{length} of {} bytes", row.len());
+            }
+            assert!(read(&[&row[..], &[0]].concat()).is_err());
+            assert_eq!(read(&[&[2], &row[1..]].concat()), Err(RowProblem::Version(2)));
+            // Whatever is taken is a stretch: it can be written again, and is then the same.
+            for (place, bit) in (0..row.len()).flat_map(|place| (0..8).map(move |bit| (place, bit))) {
+                let mut other = row.clone();
+                other[place] ^= 1 << bit;
+                if let Ok(taken) = read(&other) {
+                    assert_eq!(read(&taken[0].to_row()).unwrap(), taken, "byte {place}, bit {bit}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_that_no_table_cuts_are_refused() {
+        let mut scratch = PartialFlow::nothing();
+        let mut refused = |change: &dyn Fn(&mut PartialFlow)| {
+            let mut flow = connection();
+            change(&mut flow);
+            let mut pieces = Pieces::default();
+            let problem =
+                pieces.push_row(&flow.to_row(), &mut scratch).err().map(|problem| problem.to_string());
+            assert!(pieces.is_empty() == problem.is_some());
+            problem.unwrap_or_default()
+        };
+        assert_eq!(refused(&|_| {}), "");
+        let swap = |flow: &mut PartialFlow| std::mem::swap(&mut flow.key.low, &mut flow.key.high);
+        let twice = |flow: &mut PartialFlow| flow.quotes.push(flow.quotes[0]);
+        let huge = |flow: &mut PartialFlow| flow.low.bytes = u64::MAX;
+        let nothing = |flow: &mut PartialFlow| *flow = PartialFlow::new(flow.key);
+        for (change, part) in [
+            (&swap as &dyn Fn(&mut PartialFlow), "not in order"),
+            (&twice, "ICMP errors are not in order"),
+            (&huge, "more than a capture"),
+            (&nothing, "no frame"),
+        ] {
+            assert!(refused(change).contains(part), "{part}");
+        }
     }
 }

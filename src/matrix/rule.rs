@@ -265,7 +265,7 @@ impl Serialize for TagName {
 }
 
 /// A DNS zone, such as `privatelink.blob.core.windows.net`; a label may be `*`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Zone {
     top: DomainPattern,
     labels: usize,

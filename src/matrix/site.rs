@@ -110,7 +110,7 @@ impl RuleState {
 }
 
 /// A service tag as it can be looked up at the site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TagHere {
     /// Look it up.
     Known(TagId),
@@ -124,7 +124,7 @@ pub enum TagHere {
 }
 
 /// Where a rule permits traffic to, at this site.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum DestinationHere {
     /// Whoever holds the role: by address, or by name where the role lists names.
     Role(RoleIdx),

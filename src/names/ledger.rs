@@ -6,11 +6,11 @@ use super::observation::DnsObservation;
 use crate::model::{DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet, HashTable};
+use std::cell::Cell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// How long after a flow began an answer may still name it: 5 s (SEMANTICS section 3), the time after which stub resolvers
@@ -112,10 +112,12 @@ impl DnsRow<'_> {
 }
 
 /// One chain of names by which a host knew an address: the asked name first.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Reading {
     /// The names; none where it stands for further chains that were too many to keep.
     pub names: Arc<[DomainName]>,
+    /// The number of these names in the ledger, if they have one: equal numbers are equal names.
+    pub chain: Option<ChainNumber>,
     /// The newest answer that gives this chain.
     pub point: FramePoint,
     /// Whether that answer's time to live had passed when the flow began.
@@ -127,6 +129,20 @@ pub struct Reading {
     /// Whether its message was salvaged.
     pub salvaged: bool,
 }
+
+impl PartialEq for Reading {
+    fn eq(&self, other: &Reading) -> bool {
+        let Reading { names, chain: _, point, expired, late, contested, salvaged } = self;
+        (names, point, expired, late) == (&other.names, &other.point, &other.expired, &other.late)
+            && (contested, salvaged) == (&other.contested, &other.salvaged)
+    }
+}
+
+impl Eq for Reading {}
+
+/// A chain of names of one ledger, by number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChainNumber(u32);
 
 /// All DNS evidence, by host. Messages, addresses and names go by their numbers in the log; each hash map is seeded, and
 /// none is walked.
@@ -157,9 +173,11 @@ pub struct Ledger {
     /// Clients and resolvers between which no answer is matched, and some are unsolicited.
     forged: HashSet<(u32, u16, u32), RandomState>,
     for_names: OnceLock<ForNames>,
-    /// What [`Ledger::until`] found last: a hint, no result depends on it.
-    asked_last: AtomicU32,
 }
+
+/// Where a ledger was last asked for a time, by one who asks in the order of time, nearly. No result depends on it.
+#[derive(Debug, Default)]
+pub struct Bookmark(Cell<u32>);
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -709,16 +727,17 @@ impl Ledger {
         ip: IpAddr,
         time: Timestamp,
         written: Option<&DomainName>,
+        last: &Bookmark,
     ) -> (Vec<Reading>, bool) {
         let Some(known) = self.known(host, ip) else { return (Vec::new(), false) };
         let ip = self.log.addresses().find(ip).unwrap_or(NONE);
         let told = span(&self.told, known.told);
         let (chains, more) = told.split_at(told.len().min(MOST_CHAINS));
-        let until = self.until(time);
+        let until = self.until(time, last);
         let early = |told: &Told| self.told_until(told, until).next().is_some();
         let late = !chains.iter().any(early);
         let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
-        let until = if late { self.until(end) } else { until };
+        let until = if late { self.until(end, last) } else { until };
         let moment = Moment { ip, time, end, until, late };
         if let Some(written) = written {
             let number = self.log.names().find(written);
@@ -743,7 +762,8 @@ impl Ledger {
             readings.truncate(MOST_CHAINS);
             let contested = readings.iter().all(|reading| reading.contested);
             let names: Arc<[DomainName]> = [].into();
-            readings.push(Reading { names, point, expired: false, late, contested, salvaged: false });
+            let (expired, salvaged) = (false, false);
+            readings.push(Reading { names, chain: None, point, expired, late, contested, salvaged });
         }
         (readings, false)
     }
@@ -762,10 +782,10 @@ impl Ledger {
 
     /// The number of messages up to a time. They are asked for in the order of time, nearly: the search begins where the
     /// last one ended.
-    fn until(&self, end: Timestamp) -> Until {
+    fn until(&self, end: Timestamp, last: &Bookmark) -> Until {
         let entries = self.log.entries();
         let before = |at: usize| entries.get(at).is_some_and(|entry| entry.time() <= end);
-        let from = (self.asked_last.load(Ordering::Relaxed) as usize).min(entries.len());
+        let from = (last.0.get() as usize).min(entries.len());
         let (mut low, mut high, mut step) = (from, from, 1);
         if from > 0 && !before(from - 1) {
             // Back: `low` stays above what is looked for until it no longer is.
@@ -783,7 +803,7 @@ impl Ledger {
         }
         let count =
             low + entries.get(low..high).unwrap_or_default().partition_point(|entry| entry.time() <= end);
-        self.asked_last.store(number(count), Ordering::Relaxed);
+        last.0.set(number(count));
         Until(number(count))
     }
 
@@ -809,7 +829,7 @@ impl Ledger {
             let expired = moment.time.since(point.time) > kept_nanos;
             // An uncontested answer of before is not touched by a newer contest.
             let contested = told.uncontested.is_none_or(|first| first > moment.end);
-            let mut add = |names: Arc<[DomainName]>| {
+            let mut add = |names: Arc<[DomainName]>, chain: Option<ChainNumber>| {
                 if joins {
                     if let Some(reading) = seen.get(&names).and_then(|&place| readings.get_mut(place)) {
                         reading.contested &= contested;
@@ -817,12 +837,12 @@ impl Ledger {
                     }
                     seen.insert(names.clone(), readings.len());
                 }
-                readings.push(Reading { names, point, expired, late, contested, salvaged });
+                readings.push(Reading { names, chain, point, expired, late, contested, salvaged });
             };
             if told.before == NONE {
-                add(self.chains.shared(told.chain));
+                add(self.chains.shared(told.chain), Some(ChainNumber(told.chain)));
             } else {
-                self.joined(told, at).into_iter().for_each(|names| add(names.into()));
+                self.joined(told, at).into_iter().for_each(|names| add(names.into(), None));
             }
         }
         readings
@@ -1273,6 +1293,7 @@ mod tests {
         prop_assert_eq!(queries, expected);
         let plain = |answer: &reference::Answer| flat_reference(&slow, answer);
         let answers: Vec<_> = fast.answers().map(|answer| flat(&answer)).collect();
+        let bookmark = Bookmark::default();
         prop_assert_eq!(answers, slow.answers().iter().map(plain).collect::<Vec<_>>());
         for (host, other) in (0..36).map(|pair| (ip(pair / 6), ip(pair % 6))) {
             prop_assert_eq!(fast.told(host), slow.told(host));
@@ -1288,7 +1309,7 @@ mod tests {
             }
             for time in (0..26).map(|half| Timestamp(half * NANOS_PER_SECOND / 2)) {
                 let readings = slow.readings(host, other, time);
-                prop_assert_eq!(fast.readings(host, other, time, None), (readings.clone(), false));
+                prop_assert_eq!(fast.readings(host, other, time, None, &bookmark), (readings.clone(), false));
                 let untrusted = fast.untrusted(host, other, time).map(|answer| flat(&answer));
                 prop_assert_eq!(untrusted, slow.untrusted(host, other, time).map(plain));
                 for name in (0..5).map(name) {
@@ -1298,7 +1319,7 @@ mod tests {
                     let holding: Vec<Reading> = holding.cloned().collect();
                     let some = !holding.is_empty();
                     let expected = (if some { holding } else { readings.clone() }, some);
-                    prop_assert_eq!(fast.readings(host, other, time, Some(&name)), expected);
+                    prop_assert_eq!(fast.readings(host, other, time, Some(&name), &bookmark), expected);
                 }
             }
         }

@@ -467,6 +467,11 @@ impl DnsLog {
         self.entries.iter_mut().for_each(|entry| entry.capture = capture);
     }
 
+    /// Counts the frames of all messages from an earlier one.
+    pub fn set_frames_before(&mut self, frames: u64) {
+        self.entries.iter_mut().for_each(|entry| entry.frame += frames);
+    }
+
     /// Adds all messages of another log behind those of this one.
     pub fn append(&mut self, other: DnsLog) {
         if self.is_empty() {

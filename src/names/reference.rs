@@ -277,7 +277,8 @@ impl Ledger {
                     known.insert(names.clone(), readings.len());
                     let salvaged = answer.salvaged;
                     let names = names.into();
-                    readings.push(Reading { names, point: answer.point, expired, late, contested, salvaged });
+                    let point = answer.point;
+                    readings.push(Reading { names, chain: None, point, expired, late, contested, salvaged });
                 }
             }
         }

@@ -25,7 +25,7 @@ pub(super) enum Copy {
     SameInterface,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq)]
 struct Seen {
     hash: u64,
     time: Timestamp,
@@ -33,6 +33,7 @@ struct Seen {
 }
 
 /// Fingerprints of the packets just seen.
+#[derive(Clone)]
 pub(super) struct Copies {
     seen: Vec<Option<Seen>>,
     state: FixedState,
@@ -62,6 +63,14 @@ impl Copies {
             *slot = Some(Seen { hash, time, interface });
         }
         found
+    }
+
+    /// Whether going on from these instead of from `others` makes no difference to packets between two times.
+    pub(super) fn serve_as(&self, others: &Copies, first: Timestamp, last: Timestamp) -> bool {
+        let idle = |seen: &Option<Seen>| {
+            seen.is_none_or(|seen| first.since(seen.time) > COPY_NANOS || seen.time.since(last) > COPY_NANOS)
+        };
+        self.seen.iter().zip(&others.seen).all(|(one, other)| one == other || (idle(one) && idle(other)))
     }
 
     /// Everything that stays the same from one interface to the next: not the time to live, nor what depends on it.

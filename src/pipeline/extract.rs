@@ -2,11 +2,12 @@
 
 use super::chosen::chosen;
 use super::copies::{Copies, Copy};
+use super::gaps::Gaps;
 use super::watch::Watch;
 use crate::audit::{CaptureSummary, End, Unreadable};
 use crate::capture::{
-    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Compression, Digest, FileFormat, Frame,
-    FrameProblem, Input, InputProblem, Intake, discover,
+    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Chooser, Compression, Cut, Digest,
+    FileFormat, Frame, FrameProblem, Input, InputProblem, Intake, cuts, discover,
 };
 use crate::decode::{
     DecodeOptions, Decoded, Packet, Payload, Shortfall, SkipReason, decode_datagram, decode_with,
@@ -41,6 +42,9 @@ pub struct ExtractOptions {
     pub decode: DecodeOptions,
     /// Who watches. Changes nothing unless reading is stopped.
     pub watch: Arc<Watch>,
+    /// Least bytes of a part of a plain pcap file that a thread of its own reads, where there are more `jobs` than captures;
+    /// none: a capture is read by one thread. What several read stands in [`Extract::further`]. Changes no audit.
+    pub part_bytes: Option<u64>,
 }
 
 impl ExtractOptions {
@@ -48,10 +52,10 @@ impl ExtractOptions {
     /// often, which costs time only; more would keep a flood of lone SYNs in memory that no cache holds.
     pub const TABLE_CAPACITY: usize = 1 << 17;
 
-    /// Bytes of packed stretches that stay in memory unless told otherwise: 64 MiB, some 400,000 whole connections. More
+    /// Bytes of packed stretches that stay in memory unless told otherwise: 16 MiB, some 100,000 whole connections. More
     /// would make memory grow with the captures' length; what is beyond is written to a temporary file and read back once,
     /// which costs a few percent of an audit.
-    pub const PIECES_BYTES: usize = 64 << 20;
+    pub const PIECES_BYTES: usize = 16 << 20;
 
     /// Options that keep memory within `bytes`, as far as conversations are concerned: an eighth of it is for open ones, an
     /// eighth for those that wait. What remains is for the index of all of them, names and findings.
@@ -64,6 +68,9 @@ impl ExtractOptions {
             ..self
         }
     }
+
+    /// Bytes of a part that are worth a thread of its own: 16 MiB, read in some ten milliseconds.
+    pub const PART_BYTES: u64 = 16 << 20;
 
     /// Bytes of one open conversation, its place in the table's index included.
     const OPEN_BYTES: usize = 512;
@@ -81,7 +88,47 @@ impl Default for ExtractOptions {
             choice: Choice::default(),
             decode: DecodeOptions::DEFAULT,
             watch: Arc::default(),
+            part_bytes: None,
         }
+    }
+}
+
+impl Extract {
+    /// This, and what was read of the same capture behind it.
+    fn followed_by(mut self, later: Extract) -> Extract {
+        let CaptureSummary { frames: frames_before, skipped, upkeep, without_flow, spans, .. } = self.summary;
+        let mut summary = later.summary;
+        let Extract { pieces, dns, .. } = later;
+        summary.frames += frames_before;
+        summary.packets += self.summary.packets;
+        summary.snaplen_cut += self.summary.snaplen_cut;
+        summary.duplicates += self.summary.duplicates;
+        summary.same_interface_copies += self.summary.same_interface_copies;
+        summary.unreadable_quotes += self.summary.unreadable_quotes;
+        summary.without_time += self.summary.without_time;
+        summary.unknown_blocks += self.summary.unknown_blocks;
+        summary.flows += self.summary.flows;
+        summary.names += self.summary.names;
+        for (into, from) in [
+            (&mut summary.skipped, skipped),
+            (&mut summary.upkeep, upkeep),
+            (&mut summary.without_flow, without_flow),
+        ] {
+            from.into_iter().for_each(|(word, count)| *into.entry(word).or_default() += count);
+        }
+        summary.spans.merge(&spans);
+        (summary.first_ts, summary.last_ts) = summary.spans.range().unzip();
+        if let End::Damaged { frame, .. } | End::Interrupted { frame, .. } = &mut summary.end {
+            *frame += frames_before;
+        }
+        self.further.push(Further { frames_before, pieces, dns });
+        self.further.extend(
+            later
+                .further
+                .into_iter()
+                .map(|further| Further { frames_before: further.frames_before + frames_before, ..further }),
+        );
+        Extract { summary, ..self }
     }
 }
 
@@ -104,6 +151,19 @@ pub struct Extract {
     pub pieces: Pieces,
     /// DNS messages over UDP.
     pub dns: DnsLog,
+    /// What other threads read of the same capture, in its order; the summary is of the whole.
+    pub further: Vec<Further>,
+}
+
+/// What a later part of a capture gave.
+#[derive(Debug, PartialEq)]
+pub struct Further {
+    /// Frames before it: all its points count from its own beginning.
+    pub frames_before: u64,
+    /// Stretches of conversations.
+    pub pieces: Pieces,
+    /// DNS messages over UDP.
+    pub dns: DnsLog,
 }
 
 /// What all captures gave.
@@ -113,6 +173,8 @@ pub struct Extracted {
     pub captures: Vec<Extract>,
     /// Each that could not.
     pub unreadable: Vec<Unreadable>,
+    /// How many threads may go on with it; 0 is one.
+    pub jobs: usize,
 }
 
 /// Extracts all captures that the arguments name: files, directories, globs, `-`. What cannot be read is listed; the rest
@@ -120,7 +182,7 @@ pub struct Extracted {
 pub fn extract_all(captures: &[String], options: &ExtractOptions) -> Extracted {
     let discovered = discover(captures);
     let inputs = discovered.inputs;
-    let mut extracted = Extracted::default();
+    let mut extracted = Extracted { jobs: options.jobs, ..Extracted::default() };
     for problem in &discovered.problems {
         let path = match problem {
             InputProblem::NotFound(path)
@@ -132,13 +194,14 @@ pub fn extract_all(captures: &[String], options: &ExtractOptions) -> Extracted {
         extracted.unreadable.push(Unreadable { path: path.clone(), problem: problem.to_string() });
     }
     let intakes = options.watch.expect(&inputs);
+    let parts = (options.jobs / inputs.len().max(1)).max(1);
     let next = AtomicUsize::new(0);
     let done: Mutex<BTreeMap<usize, Result<Extract, Unreadable>>> = Mutex::default();
     let work = || {
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
             let (Some(input), Some(intake)) = (inputs.get(index), intakes.get(index)) else { return };
-            let result = extract_input(input, intake, options);
+            let result = extract_input(input, intake, parts, options);
             intake.end();
             if let Ok(mut done) = done.lock() {
                 done.insert(index, result);
@@ -163,6 +226,7 @@ pub fn extract_all(captures: &[String], options: &ExtractOptions) -> Extracted {
 fn extract_input(
     input: &Input,
     intake: &Arc<Intake>,
+    parts: usize,
     options: &ExtractOptions,
 ) -> Result<Extract, Unreadable> {
     let unreadable = |problem: String| Unreadable { path: input.name.clone(), problem };
@@ -173,17 +237,84 @@ fn extract_input(
     let digest = if options.digest { Digest::Sha256 } else { Digest::None };
     let reader = CaptureReader::open_watched(input, digest, Arc::clone(intake));
     let reader = reader.map_err(|error| unreadable(error.to_string()))?;
-    Ok(extract(&input.name, reader, options))
+    // A digest is of all bytes in their order, and takes longer than all else; a choice counts what it left out.
+    let whole = parts < 2 || options.digest || options.choice.chooser().is_some();
+    let cuts = options.part_bytes.filter(|_| !whole).map(|least| cuts(input, parts, least));
+    match cuts {
+        Some(cuts) if !cuts.is_empty() => Ok(extract_parts(input, reader, intake, &cuts, options)),
+        _ => Ok(extract(&input.name, reader, options)),
+    }
+}
+
+/// Extracts one capture, each part on a thread of its own. A part counts if whoever read the part before ended exactly at
+/// its beginning, and had seen no packet that one of it could be a copy of and that the part's reader did not know. Else all
+/// from there on is read again, in turn.
+fn extract_parts(
+    input: &Input,
+    first: CaptureReader,
+    intake: &Arc<Intake>,
+    cuts: &[Cut],
+    options: &ExtractOptions,
+) -> Extract {
+    let end_of = |part: usize| cuts.get(part).map_or(u64::MAX, |cut| cut.begin);
+    let read = |mut reader: CaptureReader, mut mapper: Mapper, part: usize| {
+        let begun_with = mapper.copies.clone();
+        reader.stop_at(end_of(part));
+        mapper.read(&mut reader, &mut None, options);
+        (reader, mapper, begun_with)
+    };
+    let read_from = |cut: Cut, part: usize| {
+        let mut mapper = Mapper::new(options);
+        let reader = CaptureReader::open_at(input, Arc::clone(intake), cut, |frame| {
+            if let Decoded::Packet(packet) = decode_with(frame, &options.decode) {
+                mapper.copies.look(&packet, interface_of(&packet, frame.interface), frame.time);
+            }
+        });
+        reader.ok().map(|reader| read(reader, mapper, part))
+    };
+    let (done, others) = std::thread::scope(|scope| {
+        let read_from = &read_from;
+        let threads: Vec<_> =
+            cuts.iter().zip(1..).map(|(&cut, part)| scope.spawn(move || read_from(cut, part))).collect();
+        let done = read(first, Mapper::new(options), 0);
+        // A part whose thread panicked is as one that could not be read: it is read again, here.
+        let others: Vec<_> = threads.into_iter().map(|thread| thread.join().ok().flatten()).collect();
+        (done, others)
+    });
+    let (mut reader, mut mapper, _) = done;
+    let mut before: Vec<Extract> = Vec::new();
+    for (other, cut) in others.into_iter().zip(cuts) {
+        if let Some((later, of_later, begun_with)) = other
+            && reader.stands_at(cut.begin)
+            && of_later
+                .spans
+                .range()
+                .is_none_or(|(first, last)| begun_with.serve_as(&mapper.copies, first, last))
+        {
+            let (reader, mapper) =
+                (std::mem::replace(&mut reader, later), std::mem::replace(&mut mapper, of_later));
+            before.push(mapper.finish(&input.name, Source::of(reader)));
+            continue;
+        }
+        // What comes next is read by whoever stands before it, and what others have read of it is dropped.
+        reader.read_on();
+        mapper.read(&mut reader, &mut None, options);
+        break;
+    }
+    let last = mapper.finish(&input.name, Source::of(reader));
+    before.into_iter().rev().fold(last, |later, earlier| earlier.followed_by(later))
+}
+
+/// Where a packet was seen: cooked captures tell the interface in the frame.
+fn interface_of(packet: &Packet<'_>, interface: u32) -> (u8, u32) {
+    packet.link_interface.map_or((0, interface), |index| (1, index))
 }
 
 /// Extracts one capture.
 pub fn extract(name: &str, mut reader: CaptureReader, options: &ExtractOptions) -> Extract {
     let mut mapper = Mapper::new(options);
     let mut chooser = options.choice.chooser();
-    while let Some(frame) = reader.next() {
-        let kept = chooser.as_mut().map_or(Ok(()), |chooser| chooser.keeps(&frame));
-        mapper.frame(&frame, kept, &options.decode);
-    }
+    mapper.read(&mut reader, &mut chooser, options);
     let mut extract = mapper.finish(name, Source::of(reader));
     extract.summary.chosen = chooser.map(|chooser| chosen(&options.choice, chooser));
     extract
@@ -254,6 +385,8 @@ pub(super) struct Look<'m> {
     pub skipped: &'m BTreeMap<String, u64>,
     pub spans: &'m Spans,
     pub dns: &'m DnsLog,
+    /// Acknowledgements of data, and those of data that were not seen.
+    pub acknowledged: (u64, u64),
 }
 
 /// Takes the frames of one capture, one by one.
@@ -272,6 +405,8 @@ pub(super) struct Mapper {
     spans: Spans,
     dns: DnsLog,
     reassembly: Reassembly,
+    /// For whoever follows: what is missing that nobody counted.
+    gaps: Option<Gaps>,
 }
 
 fn count(map: &mut BTreeMap<String, u64>, word: &str) {
@@ -301,6 +436,7 @@ impl Mapper {
             spans: Spans::default(),
             dns: DnsLog::default(),
             reassembly: Reassembly::default(),
+            gaps: None,
         }
     }
 
@@ -328,6 +464,11 @@ impl Mapper {
         self.table.follow();
     }
 
+    /// From now on acknowledgements are held against what was seen.
+    pub(super) fn look_for_gaps(&mut self) {
+        self.gaps.get_or_insert_default();
+    }
+
     /// The table of open conversations, and what else can be seen of the work so far.
     pub(super) fn look(&mut self) -> (&mut FlowTable, Look<'_>) {
         let look = Look {
@@ -337,8 +478,17 @@ impl Mapper {
             skipped: &self.skipped,
             spans: &self.spans,
             dns: &self.dns,
+            acknowledged: self.gaps.as_ref().map_or((0, 0), |gaps| (gaps.acknowledged, gaps.unseen)),
         };
         (&mut self.table, look)
+    }
+
+    /// Reads all frames that there are.
+    fn read(&mut self, reader: &mut CaptureReader, chooser: &mut Option<Chooser>, options: &ExtractOptions) {
+        while let Some(frame) = reader.next() {
+            let kept = chooser.as_mut().map_or(Ok(()), |chooser| chooser.keeps(&frame));
+            self.frame(&frame, kept, &options.decode);
+        }
     }
 
     fn skip(&mut self, reason: SkipReason) {
@@ -350,8 +500,7 @@ impl Mapper {
 
     fn packet(&mut self, packet: &Packet<'_>, interface: u32, point: FramePoint, wire_len: u32) {
         self.packets += 1;
-        let interface = packet.link_interface.map_or((0, interface), |index| (1, index));
-        match self.copies.look(packet, interface, point.time) {
+        match self.copies.look(packet, interface_of(packet, interface), point.time) {
             Some(Copy::OtherInterface) => {
                 self.duplicates += 1;
                 if !self.keep_duplicates {
@@ -360,6 +509,9 @@ impl Mapper {
             }
             Some(Copy::SameInterface) => self.same_interface_copies += 1,
             None => {}
+        }
+        if let Some(gaps) = &mut self.gaps {
+            gaps.look(packet);
         }
         if let Some(kind) = upkeep(packet) {
             return count(&mut self.upkeep, kind);
@@ -404,16 +556,10 @@ impl Mapper {
         }
     }
 
-    /// All frames are in.
-    pub(super) fn finish(self, name: &str, source: Source) -> Extract {
-        let mut pieces = self.table.finish();
-        for piece in self.reassembly.finish() {
-            if let Some(waiting) = PartialFlow::of_fragments(vec![piece]) {
-                pieces.push(waiting);
-            }
-        }
+    /// The tally so far; how many flows there are is not known before the end.
+    pub(super) fn summary(&self, name: &str, source: Source) -> CaptureSummary {
         let range = self.spans.range();
-        let summary = CaptureSummary {
+        CaptureSummary {
             path: name.into(),
             sha256: source.sha256.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
             bytes: source.bytes,
@@ -421,25 +567,38 @@ impl Mapper {
             link_types: source.link_types,
             frames: self.frames,
             packets: self.packets,
-            skipped: self.skipped,
+            skipped: self.skipped.clone(),
             first_ts: range.map(|(first, _)| first),
             last_ts: range.map(|(_, last)| last),
             snaplen_cut: source.snaplen_cut,
             drops: source.drops,
             duplicates: self.duplicates,
             same_interface_copies: self.same_interface_copies,
-            upkeep: self.upkeep,
-            without_flow: self.without_flow,
+            upkeep: self.upkeep.clone(),
+            without_flow: self.without_flow.clone(),
             unreadable_quotes: self.unreadable_quotes,
             without_time: source.without_time,
             unknown_blocks: source.unknown_blocks,
-            spans: self.spans,
+            spans: self.spans.clone(),
             chosen: None,
+            live: None,
             end: source.end,
-            flows: pieces.len() as u64,
+            flows: 0,
             names: self.dns.len() as u64,
-        };
-        Extract { summary, pieces, dns: self.dns }
+        }
+    }
+
+    /// All frames are in.
+    pub(super) fn finish(self, name: &str, source: Source) -> Extract {
+        let mut summary = self.summary(name, source);
+        let mut pieces = self.table.finish();
+        for piece in self.reassembly.finish() {
+            if let Some(waiting) = PartialFlow::of_fragments(vec![piece]) {
+                pieces.push(waiting);
+            }
+        }
+        summary.flows = pieces.len() as u64;
+        Extract { summary, pieces, dns: self.dns, further: Vec::new() }
     }
 }
 
@@ -480,5 +639,148 @@ fn upkeep(packet: &Packet<'_>) -> Option<&'static str> {
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::capture::write::{PcapStyle, PcapWriter};
+    use crate::matrix::{Matrix, Site};
+    use crate::model::Timestamp;
+    use crate::pipeline::judge;
+    use proptest::prelude::*;
+
+    const SITE: &str = "[site]\nname = \"s\"\n[roles]\nbackup-appliance = [\"10.1.0.4\"]\n";
+
+    /// A packet as a cooked capture of any interface holds it (LINKTYPE_LINUX_SLL2).
+    fn cooked(interface: u32, port: u16, kind: u8) -> Vec<u8> {
+        let mut frame = vec![8, 0, 0, 0];
+        frame.extend(interface.to_be_bytes());
+        frame.extend([0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0]);
+        let (own, other) = ([10u8, 1, 0, 4], [198, 51, 100, 7]);
+        let client = kind.is_multiple_of(2);
+        let (from, to) = if client { (own, other) } else { (other, own) };
+        let (from_port, to_port) = if client { (port, 443) } else { (443, port) };
+        let ports = [from_port.to_be_bytes(), to_port.to_be_bytes()].concat();
+        let tcp = |seq: u32, ack: u32, flags: u8, payload: &[u8]| {
+            let fixed = [0x50, flags, 4, 0, 0, 0, 0, 0];
+            (6u8, [&ports[..], &seq.to_be_bytes(), &ack.to_be_bytes(), &fixed, payload].concat())
+        };
+        let (protocol, payload) = match kind {
+            0 => tcp(100, 0, 0x02, &[]),
+            1 => tcp(500, 101, 0x12, &[]),
+            2 => tcp(101, 501, 0x10, b"GET / HTTP/1.1\r\n\r\n"),
+            3 => tcp(501, 119, 0x11, &[]),
+            _ => (17, [&ports[..], &[0, 13, 0, 0], b"hello"].concat()),
+        };
+        let length = (20 + payload.len() as u16).to_be_bytes();
+        frame.extend([0x45, 0, length[0], length[1], 0, 0, 0, 0, 60, protocol, 0, 0]);
+        frame.extend(from.into_iter().chain(to).chain(payload));
+        frame
+    }
+
+    /// A file that is gone when this is.
+    struct Scratch(std::path::PathBuf);
+
+    impl Scratch {
+        fn of(bytes: &[u8]) -> Scratch {
+            static NEXT: AtomicUsize = AtomicUsize::new(0);
+            let number = NEXT.fetch_add(1, Ordering::Relaxed);
+            let path = std::env::temp_dir().join(format!("portproof-parts-{}-{number}", std::process::id()));
+            std::fs::write(&path, bytes).unwrap();
+            Scratch(path)
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            std::fs::remove_file(&self.0).unwrap();
+        }
+    }
+
+    /// The JSON of an audit of a file that is read with these cuts.
+    fn audit(bytes: &[u8], cuts: &[Cut]) -> (String, usize) {
+        let file = Scratch::of(bytes);
+        let input = Input { name: "x.pcap".into(), ..Input::file(&file.0) };
+        let options = ExtractOptions::default();
+        let reader = CaptureReader::open(&input, Digest::None).unwrap();
+        let extract = extract_parts(&input, reader, &Arc::default(), cuts, &options);
+        let further = extract.further.len();
+        let matrix = Matrix::builtin();
+        let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+        let extracted = Extracted { captures: vec![extract], ..Extracted::default() };
+        let judged = judge(extracted, &matrix, &site).unwrap();
+        let rows = serde_json::to_string(&(judged.rows, judged.names)).unwrap();
+        (format!("{}{rows}", serde_json::to_string_pretty(&judged.audit).unwrap()), further)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever is guessed, and whatever stands where parts meet.
+        #[test]
+        fn no_cut_changes_an_audit(
+            story in proptest::collection::vec((0i64..4_000, 0u16..5, 0u8..6, proptest::bool::weighted(0.3)), 1..80),
+            places in proptest::collection::vec((any::<prop::sample::Index>(), 0usize..6, 0u64..3), 1..4),
+            damage in proptest::option::weighted(0.3, any::<prop::sample::Index>()),
+        ) {
+            let style = PcapStyle { link_type: crate::capture::LinkType(276), ..PcapStyle::ETHERNET };
+            let mut writer = PcapWriter::new(Vec::new(), style).unwrap();
+            let (mut time, mut offsets, mut at) = (1_700_000_000_000_000_000, Vec::new(), 24);
+            for (gap, port, kind, copied) in story {
+                time += gap * 1_000;
+                for interface in 0..=u32::from(copied) {
+                    let frame = cooked(interface, 40_000 + port, kind);
+                    writer.frame(Timestamp(time + i64::from(interface) * 1_000_000), &frame, frame.len() as u32).unwrap();
+                    offsets.push(at);
+                    at += 16 + frame.len() as u64;
+                }
+            }
+            let mut bytes = writer.into_inner();
+            if let Some(place) = damage {
+                // The captured length of some record.
+                let record = offsets[place.index(offsets.len())] as usize;
+                bytes[record + 8..record + 12].fill(0xff);
+            }
+            let mut cuts: Vec<Cut> = places.iter().map(|(place, back, off)| {
+                let record = place.index(offsets.len());
+                // Two of three do not begin at a record.
+                Cut { warm_up: offsets[record.saturating_sub(*back)], begin: offsets[record] + off * 3 }
+            }).collect();
+            cuts.sort_by_key(|cut| cut.begin);
+            cuts.dedup_by_key(|cut| cut.begin);
+            prop_assert_eq!(audit(&bytes, &cuts).0, audit(&bytes, &[]).0);
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_cut_where_records_begin() {
+        let mut writer = PcapWriter::new(
+            Vec::new(),
+            PcapStyle { link_type: crate::capture::LinkType(276), ..PcapStyle::ETHERNET },
+        )
+        .unwrap();
+        for n in 0..20_000u16 {
+            let frame = cooked(0, n, 4);
+            let time = Timestamp(1_700_000_000_000_000_000 + i64::from(n) * 50_000);
+            writer.frame(time, &frame, frame.len() as u32).unwrap();
+        }
+        let bytes = writer.into_inner();
+        let file = Scratch::of(&bytes);
+        let cuts = cuts(&Input::file(&file.0), 4, 1 << 16);
+        let record = 16 + cooked(0, 0, 4).len() as u64;
+        assert_eq!(cuts.len(), 3);
+        for (cut, part) in cuts.iter().zip(1..) {
+            assert!(
+                (cut.begin - 24).is_multiple_of(record) && (cut.warm_up - 24).is_multiple_of(record),
+                "{cut:?}"
+            );
+            // 20 ms are 400 frames.
+            assert_eq!((cut.begin - cut.warm_up) / record, 401);
+            assert!(cut.warm_up.abs_diff(bytes.len() as u64 / 4 * part) < record);
+        }
+        let (parts, further) = audit(&bytes, &cuts);
+        assert_eq!((parts == audit(&bytes, &[]).0, further), (true, 3));
     }
 }

@@ -1,11 +1,11 @@
 //! All captures' rows, joined: what depends neither on site nor on rules.
 
-use super::extract::{Extracted, read_dns};
+use super::extract::{Extracted, Further, read_dns};
 use crate::audit::CaptureSummary;
 use crate::decode::{Decoded, Packet, decode_datagram};
 use crate::flow::{
-    Budget, Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, PiecesReader, Reassembly,
-    Side, TableOptions, by_datagram, datagram, initiator, stitch, tcp_stream,
+    Budget, Datagram, FlowKey, FlowTable, FragmentPiece, Observed, Origin, PartialFlow, Pieces, PiecesReader,
+    Reassembly, Side, TableOptions, by_datagram, datagram, initiator, stitch, tcp_stream,
 };
 use crate::model::{CaptureId, FramePoint, Spans, Timestamp, Transport};
 use crate::names::{DnsLog, DnsObservation, dns};
@@ -42,10 +42,10 @@ pub(super) struct Joined {
     flows: Vec<FlowNumber>,
 }
 
-/// The stretches of one capture, and the number of the first of them over all captures.
+/// The stretches of one capture or of a part of it, and the number of the first of them over all captures.
 struct Set {
     first: u32,
-    capture: CaptureId,
+    origin: Origin,
     pieces: Pieces,
 }
 
@@ -61,11 +61,9 @@ pub(super) struct FlowReader<'a> {
     readers: Vec<PiecesReader<'a>>,
 }
 
-/// Ranks the captures by (time of first frame, name), numbers all points by rank, and stitches.
-///
-/// # Errors
-/// Stretches that were put aside in a temporary file cannot be read.
-pub(super) fn join(extracted: Extracted) -> io::Result<Joined> {
+/// Ranks the captures by (time of first frame, name), numbers all points by rank, and puts fragments together that are
+/// spread over captures. [`Joined::stitch`] does the rest.
+pub(super) fn join(extracted: Extracted) -> Joined {
     let mut captures = extracted.captures;
     captures.sort_by(|a, b| {
         // A capture without frames has no first time: it comes last and adds nothing.
@@ -89,17 +87,27 @@ pub(super) fn join(extracted: Extracted) -> io::Result<Joined> {
         flows: Vec::new(),
     };
     let mut fragments = Vec::new();
-    for (rank, mut capture) in captures.into_iter().enumerate() {
+    for (rank, capture) in captures.into_iter().enumerate() {
         let id = CaptureId(rank as u32);
-        if rank > 0 {
-            capture.dns.set_capture(id);
+        let begin = Further { frames_before: 0, pieces: capture.pieces, dns: capture.dns };
+        for Further { frames_before, mut pieces, mut dns } in std::iter::once(begin).chain(capture.further) {
+            let origin = Origin { capture: id, frames_before };
+            for flow in pieces.take_fragments() {
+                fragments.extend(flow.fragments.into_iter().map(|mut piece| {
+                    piece.point.capture = id;
+                    piece.point.frame += frames_before;
+                    piece
+                }));
+            }
+            joined.sets.push(Set { first: 0, origin, pieces });
+            if rank > 0 {
+                dns.set_capture(id);
+            }
+            if frames_before > 0 {
+                dns.set_frames_before(frames_before);
+            }
+            joined.dns.append(dns);
         }
-        for mut flow in capture.pieces.take_fragments() {
-            flow.renumber(|_| id);
-            fragments.extend(flow.fragments);
-        }
-        joined.sets.push(Set { first: 0, capture: id, pieces: capture.pieces });
-        joined.dns.append(capture.dns);
         joined.spans.merge(&capture.summary.spans);
         joined.captures.push(capture.summary.path.clone());
         joined.inputs.push(capture.summary);
@@ -108,8 +116,6 @@ pub(super) fn join(extracted: Extracted) -> io::Result<Joined> {
     if over > 0 {
         joined.without_flow.insert("fragment-without-first".to_owned(), over);
     }
-    joined.stitch()?;
-    joined.dns_over_tcp()?;
     let mut reached: Vec<IpAddr> = joined.sets.iter().flat_map(|set| set.pieces.reached()).collect();
     for flow in &joined.loose {
         let to = |side: Side| (flow.side(side).packets > 0).then(|| flow.key.endpoint(side.other()).ip);
@@ -118,7 +124,7 @@ pub(super) fn join(extracted: Extracted) -> io::Result<Joined> {
     reached.sort_unstable();
     reached.dedup();
     joined.reached = reached;
-    Ok(joined)
+    joined
 }
 
 impl Joined {
@@ -160,8 +166,12 @@ impl Joined {
         over
     }
 
-    /// Finds the stretches of each conversation, and joins those that are one flow.
-    fn stitch(&mut self) -> io::Result<()> {
+    /// Finds the stretches of each conversation, and joins those that are one flow. Conversations are shared out among
+    /// threads by the hashes of their keys.
+    ///
+    /// # Errors
+    /// Stretches that were put aside in a temporary file cannot be read.
+    pub fn stitch(&mut self, jobs: usize) -> io::Result<()> {
         let mut first = 0u32;
         let too_many =
             || io::Error::other("more than two thousand million stretches: audit fewer captures at once");
@@ -173,33 +183,72 @@ impl Joined {
         self.loose_first = first;
         let all = u32::try_from(self.loose.len()).ok().and_then(|more| first.checked_add(more));
         let all = all.filter(|&all| all < GROUP).ok_or_else(too_many)?;
-        let mut by_hash: Vec<u64> = Vec::with_capacity(all as usize);
-        let numbered = self.loose.iter().zip(first..);
-        by_hash.extend(numbered.map(|(flow, number)| u64::from(flow.key.hash()) << 32 | u64::from(number)));
+        let shards = if (all as usize) < LEAST_SHARED { 1 } else { jobs.max(1) };
+        let this = &*self;
+        let stitched: Vec<io::Result<Shard>> = std::thread::scope(|scope| {
+            let others: Vec<_> =
+                (1..shards).map(|shard| scope.spawn(move || this.shard(shard, shards))).collect();
+            let first = this.shard(0, shards);
+            let others = others.into_iter().map(|thread| {
+                thread
+                    .join()
+                    .unwrap_or_else(|_| Err(io::Error::other("a thread that joins stretches failed")))
+            });
+            std::iter::once(first).chain(others).collect()
+        });
+        let mut flows: Vec<(Timestamp, FlowNumber)> = Vec::new();
+        for shard in stitched {
+            let mut shard = shard?;
+            let (members, groups) = (self.members.len() as u32, self.groups.len() as u32);
+            for (_, flow) in shard.flows.iter_mut().filter(|(_, flow)| flow.0 & GROUP != 0) {
+                flow.0 += groups;
+            }
+            self.groups.extend(shard.groups.into_iter().map(|group| Group {
+                from: group.from + members,
+                to: group.to + members,
+                ..group
+            }));
+            self.members.append(&mut shard.members);
+            flows = if flows.is_empty() { shard.flows } else { merged(flows, shard.flows) };
+        }
+        self.flows = flows.into_iter().map(|(_, flow)| flow).collect();
+        Ok(())
+    }
+
+    /// The conversations whose hashes fall into one of several equal ranges.
+    fn shard(&self, shard: usize, shards: usize) -> io::Result<Shard> {
+        let range = |hash: u32| (u64::from(hash) * shards as u64) >> 32 == shard as u64;
+        let mut by_hash: Vec<u64> = Vec::new();
+        let entry = |hash: u32, number: u32| u64::from(hash) << 32 | u64::from(number);
+        let loose = self.loose.iter().map(|flow| flow.key.hash()).zip(self.loose_first..);
+        by_hash.extend(loose.filter(|&(hash, _)| range(hash)).map(|(hash, number)| entry(hash, number)));
         for set in &self.sets {
-            let numbered = set.pieces.hashes().iter().zip(set.first..);
-            by_hash.extend(numbered.map(|(&hash, number)| u64::from(hash) << 32 | u64::from(number)));
+            let hashes = set.pieces.hashes().iter().copied().zip(set.first..);
+            by_hash.extend(hashes.filter(|&(hash, _)| range(hash)).map(|(hash, number)| entry(hash, number)));
         }
         by_hash.sort_unstable();
-        let mut flows = Vec::with_capacity(by_hash.len());
-        let (mut members, mut groups) = (Vec::new(), Vec::new());
-        {
-            let reader = FlowReader::sparse(self);
-            for run in by_hash.chunk_by(|a, b| a >> 32 == b >> 32) {
-                if let [one] = run {
-                    flows.push(FlowNumber(*one as u32));
-                } else {
-                    reader.stitch_run(run, &mut flows, &mut members, &mut groups)?;
-                }
+        let mut shard = Shard { flows: Vec::with_capacity(by_hash.len()), ..Shard::default() };
+        let mut reader = FlowReader::new(self);
+        let mut runs: Vec<&[u64]> = Vec::new();
+        let mut waiting = 0;
+        for run in by_hash.chunk_by(|a, b| a >> 32 == b >> 32) {
+            if let [one] = run {
+                shard.single(self, *one as u32);
+                continue;
+            }
+            runs.push(run);
+            waiting += run.len();
+            if waiting >= MOST_GATHERED {
+                shard.stitch(&mut reader, &runs)?;
+                (runs, waiting) = (Vec::new(), 0);
             }
         }
-        (self.members, self.groups, self.flows) = (members, groups, flows);
-        self.flows.sort_unstable_by_key(|flow| flow.0);
-        let mut flows = std::mem::take(&mut self.flows);
-        // Stretches are cut nearly in order of time: few runs are merged.
-        flows.sort_by_key(|&flow| self.time(flow));
-        self.flows = flows;
-        Ok(())
+        shard.stitch(&mut reader, &runs)?;
+        drop(by_hash);
+        // Stretches are cut nearly in order of time: by their numbers, few runs are to be merged.
+        shard.flows.sort_unstable_by_key(|(_, flow)| flow.0);
+        shard.flows.sort_by_key(|&(time, _)| time);
+        Ok(shard)
     }
 
     fn time(&self, flow: FlowNumber) -> Timestamp {
@@ -227,8 +276,17 @@ impl Joined {
         Some((index, self.sets.get(index)?))
     }
 
+    /// Whether any stretch is of TCP port 53.
+    pub fn holds_dns_over_tcp(&self) -> bool {
+        self.sets.iter().any(|set| !set.pieces.dns_over_tcp().is_empty())
+            || self.loose.iter().any(is_dns_over_tcp)
+    }
+
     /// DNS messages on TCP port 53: both directions reassembled, each message dated by the frame that completed it.
-    fn dns_over_tcp(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// As for [`Joined::stitch`].
+    pub fn dns_over_tcp(&mut self) -> io::Result<()> {
         let marked: std::collections::BTreeSet<u32> = self
             .sets
             .iter()
@@ -267,7 +325,7 @@ impl Joined {
     /// All flows in the order of rows: first_ts, flow_id, vlan, vni, capture, first frame.
     ///
     /// # Errors
-    /// As for [`join`].
+    /// As for [`Joined::stitch`].
     pub fn order(&self, is_service: &dyn Fn(Transport, u16) -> bool) -> io::Result<Vec<FlowNumber>> {
         let mut order = self.flows.clone();
         let reader = FlowReader::sparse(self);
@@ -300,13 +358,13 @@ impl Joined {
 impl<'a> FlowReader<'a> {
     /// For all flows, in the order of rows.
     pub fn new(joined: &'a Joined) -> Self {
-        let readers = joined.sets.iter().map(|set| set.pieces.reader(set.capture)).collect();
+        let readers = joined.sets.iter().map(|set| set.pieces.reader(set.origin)).collect();
         FlowReader { joined, readers }
     }
 
     /// For a few of them, in any order.
     fn sparse(joined: &'a Joined) -> Self {
-        let readers = joined.sets.iter().map(|set| set.pieces.sparse_reader(set.capture)).collect();
+        let readers = joined.sets.iter().map(|set| set.pieces.sparse_reader(set.origin)).collect();
         FlowReader { joined, readers }
     }
 
@@ -314,21 +372,81 @@ impl<'a> FlowReader<'a> {
         if let Some(loose) = self.joined.loose(number) {
             return Ok(loose.clone());
         }
-        let missing = || io::Error::other("no stretch has this number");
         let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
         self.readers.get(index).ok_or_else(missing)?.get(number - set.first)
+    }
+
+    /// Reads stretches by their numbers, ascending.
+    fn gather(&self, numbers: Vec<u32>) -> io::Result<Gathered> {
+        let (mut begins, mut bytes) = (vec![0], Vec::new());
+        for &number in &numbers {
+            if self.joined.loose(number).is_none() {
+                let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
+                self.readers.get(index).ok_or_else(missing)?.packed(number - set.first, &mut bytes)?;
+            }
+            begins.push(bytes.len());
+        }
+        Ok(Gathered { numbers, begins, bytes })
+    }
+
+    /// Hands over flows, in the order given. Where some wait in temporary files, those are read in their own order, for many
+    /// flows at a time: flows come in the order in which they began, and stand in the order in which they ended, seconds or
+    /// minutes later.
+    ///
+    /// # Errors
+    /// As for [`Joined::stitch`], and what `take` answers.
+    pub fn each(
+        &self,
+        flows: &[FlowNumber],
+        take: &mut dyn FnMut(&PartialFlow) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut stretch = PartialFlow::nothing();
+        if self.joined.sets.iter().all(|set| set.pieces.spilled_bytes() == 0) {
+            for &flow in flows {
+                self.get_into(flow, &mut stretch)?;
+                take(&stretch)?;
+            }
+            return Ok(());
+        }
+        for flows in flows.chunks(WINDOW_FLOWS) {
+            let members = |&flow: &FlowNumber| match self.joined.group(flow) {
+                Some(members) => members.to_vec(),
+                None => vec![flow.0],
+            };
+            let mut numbers: Vec<u32> = Vec::with_capacity(flows.len());
+            for flow in flows {
+                match self.joined.group(*flow) {
+                    Some(members) => numbers.extend_from_slice(members),
+                    None => numbers.push(flow.0),
+                }
+            }
+            numbers.sort_unstable();
+            let gathered = self.gather(numbers)?;
+            for flow in flows {
+                if flow.0 & GROUP == 0 && self.joined.loose(flow.0).is_none() {
+                    gathered.get_into(self, flow.0, &mut stretch)?;
+                    take(&stretch)?;
+                    continue;
+                }
+                let pieces: Vec<PartialFlow> = members(flow)
+                    .into_iter()
+                    .map(|member| gathered.get(self, member))
+                    .collect::<io::Result<_>>()?;
+                take(&whole(pieces)?)?;
+            }
+        }
+        Ok(())
     }
 
     /// A flow, in place of another that is no longer needed.
     ///
     /// # Errors
-    /// As for [`join`].
+    /// As for [`Joined::stitch`].
     pub fn get_into(&self, flow: FlowNumber, place: &mut PartialFlow) -> io::Result<()> {
         if flow.0 & GROUP != 0 || self.joined.loose(flow.0).is_some() {
             *place = self.get(flow)?;
             return Ok(());
         }
-        let missing = || io::Error::other("no stretch has this number");
         let (index, set) = self.joined.set_of(flow.0).ok_or_else(missing)?;
         self.readers.get(index).ok_or_else(missing)?.get_into(flow.0 - set.first, place)
     }
@@ -336,58 +454,127 @@ impl<'a> FlowReader<'a> {
     /// A flow, its stretches joined.
     ///
     /// # Errors
-    /// As for [`join`].
+    /// As for [`Joined::stitch`].
     pub fn get(&self, flow: FlowNumber) -> io::Result<PartialFlow> {
         let Some(members) = self.joined.group(flow) else { return self.piece(flow.0) };
         let pieces: Vec<PartialFlow> =
             members.iter().map(|&member| self.piece(member)).collect::<io::Result<_>>()?;
-        let mut flows = stitch(pieces).into_iter();
-        flows.next().ok_or_else(|| io::Error::other("a flow of no stretches"))
+        whole(pieces)
+    }
+}
+
+/// Stretches that are one flow.
+fn whole(pieces: Vec<PartialFlow>) -> io::Result<PartialFlow> {
+    stitch(pieces).into_iter().next().ok_or_else(|| io::Error::other("a flow of no stretches"))
+}
+
+/// Flows that are read at once to be handed over: 32,768, some five megabytes.
+const WINDOW_FLOWS: usize = 1 << 15;
+
+/// Stretches that are read at once to be held against each other: a quarter of a million, some tens of megabytes. Fewer would
+/// go through the temporary file more often.
+const MOST_GATHERED: usize = 1 << 18;
+
+/// Stretches that are worth a further thread.
+const LEAST_SHARED: usize = 1 << 14;
+
+/// What one thread joined: numbers of groups and members count from its own.
+#[derive(Default)]
+struct Shard {
+    /// Ascending by time, those of one time by number.
+    flows: Vec<(Timestamp, FlowNumber)>,
+    members: Vec<u32>,
+    groups: Vec<Group>,
+}
+
+impl Shard {
+    /// A stretch that is a flow alone.
+    fn single(&mut self, joined: &Joined, number: u32) {
+        let flow = FlowNumber(number);
+        self.flows.push((joined.time(flow), flow));
     }
 
-    /// Stretches whose keys have one hash: those of one key are held against each other.
-    fn stitch_run(
-        &self,
-        run: &[u64],
-        flows: &mut Vec<FlowNumber>,
-        members: &mut Vec<u32>,
-        groups: &mut Vec<Group>,
-    ) -> io::Result<()> {
-        let mut by_key: BTreeMap<_, Vec<u32>> = BTreeMap::new();
-        for &entry in run {
-            let number = entry as u32;
-            if let Some(loose) = self.joined.loose(number) {
-                by_key.entry(loose.key).or_default().push(number);
-                continue;
+    /// Stretches whose keys have one hash, for each of several hashes: those of one key are held against each other.
+    fn stitch(&mut self, reader: &mut FlowReader<'_>, runs: &[&[u64]]) -> io::Result<()> {
+        // Read in the order in which they stand.
+        let mut numbers: Vec<u32> =
+            runs.iter().flat_map(|run| run.iter().map(|&entry| entry as u32)).collect();
+        numbers.sort_unstable();
+        let gathered = reader.gather(numbers)?;
+        for run in runs {
+            let mut by_key: BTreeMap<FlowKey, Vec<(PartialFlow, u32)>> = BTreeMap::new();
+            for &entry in *run {
+                let piece = gathered.get(reader, entry as u32)?;
+                by_key.entry(piece.key).or_default().push((piece, entry as u32));
             }
-            let missing = || io::Error::other("no stretch has this number");
-            let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
-            let reader = self.readers.get(index).ok_or_else(missing)?;
-            by_key.entry(reader.key(number - set.first)?).or_default().push(number);
-        }
-        for numbers in by_key.into_values() {
-            if let [one] = numbers[..] {
-                flows.push(FlowNumber(one));
-                continue;
-            }
-            let mut pieces = Vec::with_capacity(numbers.len());
-            for &number in &numbers {
-                pieces.push((self.piece(number)?, number));
-            }
-            pieces.sort_by_cached_key(|(piece, _)| piece.begin());
-            for flow in stitched(pieces) {
-                if let [one] = flow.numbers[..] {
-                    flows.push(FlowNumber(one));
+            for mut pieces in by_key.into_values() {
+                if let [(_, one)] = pieces[..] {
+                    self.single(reader.joined, one);
                     continue;
                 }
-                let from = members.len() as u32;
-                members.extend(flow.numbers);
-                flows.push(FlowNumber(groups.len() as u32 | GROUP));
-                groups.push(Group { from, to: members.len() as u32, time: flow.time });
+                pieces.sort_by_cached_key(|(piece, _)| piece.begin());
+                for flow in stitched(pieces) {
+                    if let [one] = flow.numbers[..] {
+                        self.single(reader.joined, one);
+                        continue;
+                    }
+                    let from = self.members.len() as u32;
+                    self.members.extend(flow.numbers);
+                    self.flows.push((flow.time, FlowNumber(self.groups.len() as u32 | GROUP)));
+                    self.groups.push(Group { from, to: self.members.len() as u32, time: flow.time });
+                }
             }
         }
         Ok(())
     }
+}
+
+/// Packed stretches by their numbers, ascending.
+struct Gathered {
+    numbers: Vec<u32>,
+    /// Where each begins in `bytes`; one more than there are.
+    begins: Vec<usize>,
+    bytes: Vec<u8>,
+}
+
+impl Gathered {
+    fn get(&self, reader: &FlowReader<'_>, number: u32) -> io::Result<PartialFlow> {
+        if let Some(loose) = reader.joined.loose(number) {
+            return Ok(loose.clone());
+        }
+        let mut flow = PartialFlow::nothing();
+        self.get_into(reader, number, &mut flow)?;
+        Ok(flow)
+    }
+
+    fn get_into(&self, reader: &FlowReader<'_>, number: u32, flow: &mut PartialFlow) -> io::Result<()> {
+        let place = self.numbers.binary_search(&number).map_err(|_| missing())?;
+        let bytes = self.begins.get(place).zip(self.begins.get(place + 1));
+        let bytes = bytes.and_then(|(&from, &to)| self.bytes.get(from..to)).ok_or_else(missing)?;
+        let (index, _) = reader.joined.set_of(number).ok_or_else(missing)?;
+        reader.readers.get(index).ok_or_else(missing)?.unpacked(bytes, flow)
+    }
+}
+
+fn missing() -> io::Error {
+    io::Error::other("no stretch has this number")
+}
+
+/// Two lists in order of (time, number), in one.
+fn merged(
+    one: Vec<(Timestamp, FlowNumber)>,
+    other: Vec<(Timestamp, FlowNumber)>,
+) -> Vec<(Timestamp, FlowNumber)> {
+    let mut all = Vec::with_capacity(one.len() + other.len());
+    let (mut one, mut other) = (one.into_iter().peekable(), other.into_iter().peekable());
+    let key = |&(time, flow): &(Timestamp, FlowNumber)| (time, flow.0);
+    while let (Some(a), Some(b)) = (one.peek(), other.peek()) {
+        let next = if key(a) <= key(b) { one.next() } else { other.next() };
+        all.extend(next);
+    }
+    all.extend(one);
+    all.extend(other);
+    all
 }
 
 struct Stitched {

@@ -4,18 +4,20 @@ use super::extract::Extracted;
 use super::join::{FlowNumber, FlowReader, Joined, join};
 use super::watch::Watch;
 use crate::audit::{Audit, CaptureSummary, Unreadable};
-use crate::flow::{Finisher, Flow, FlowRecord, HostSight, PartialFlow, capture_name};
+use crate::flow::{Finisher, Flow, FlowRecord, HostSight, capture_name};
 use crate::matrix::{Matrix, Site};
 use crate::model::{CaptureId, FramePoint, Transport};
 use crate::names::{DnsRow, Ledger, NameRow, NameSource, ServerEnds};
-use crate::verdict::{Case, Judge, VerdictRow};
+use crate::verdict::{Case, Judge, Sums, VerdictRow};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Takes rows, one by one, in their order.
 pub type Sink<'s, R> = &'s mut dyn FnMut(R) -> io::Result<()>;
@@ -40,8 +42,10 @@ pub struct Reduction<'a> {
     ledger: Ledger,
     unreadable: Vec<Unreadable>,
     policy: Option<(&'a Matrix, &'a Site)>,
-    services: Services,
-    inputs: OnceCell<Vec<CaptureSummary>>,
+    jobs: usize,
+    /// Into how many stretches rows are parted to be judged; told for tests only.
+    parted: Option<usize>,
+    inputs: OnceLock<Vec<CaptureSummary>>,
     watch: Arc<Watch>,
 }
 
@@ -52,6 +56,12 @@ type Services = RefCell<HashMap<(Transport, u16), bool, RandomState>>;
 struct Counts(Vec<(u64, u64)>);
 
 impl Counts {
+    fn add(&mut self, others: &Counts) {
+        for (own, more) in self.0.iter_mut().zip(&others.0) {
+            *own = (own.0 + more.0, own.1 + more.1);
+        }
+    }
+
     fn flow(&mut self, flow: &Flow<'_>) {
         if let Some((flows, _)) = flow.begin().and_then(|at| self.0.get_mut(at.capture.0 as usize)) {
             *flows += 1;
@@ -89,17 +99,32 @@ impl<'a> Reduction<'a> {
     }
 
     fn joined(extracted: Extracted, policy: Option<(&'a Matrix, &'a Site)>) -> io::Result<Self> {
-        let unreadable = extracted.unreadable.clone();
-        let mut joined = join(extracted)?;
+        let (unreadable, jobs) = (extracted.unreadable.clone(), extracted.jobs);
+        let mut joined = join(extracted);
         let host_of = |ip: IpAddr| policy.map_or(ip, |(_, site)| site.host_of(ip));
         let services = Services::default();
         let sight = HostSight::of_reached(joined.reached.iter().copied(), &host_of);
-        let order = joined.order(&|transport, port| is_service(policy, &services, transport, port))?;
+        let is_service = |transport, port| is_service(policy, &services, transport, port);
         let begin = joined.spans.range().map(|(first, _)| first);
         let trusted = |ip: IpAddr| policy.is_none_or(|(_, site)| site.is_resolver(ip));
-        let ledger = Ledger::new(std::mem::take(&mut joined.dns), &host_of, &trusted, begin);
-        let (inputs, watch) = (OnceCell::new(), Arc::default());
-        Ok(Reduction { joined, order, sight, ledger, unreadable, policy, services, inputs, watch })
+        let ledger_of = |dns| Ledger::new(dns, &host_of, &trusted, begin);
+        let (ledger, order) = if jobs > 1 && !joined.holds_dns_over_tcp() {
+            // Names and flows do not wait for each other, unless messages stand in flows.
+            let dns = std::mem::take(&mut joined.dns);
+            std::thread::scope(|scope| {
+                let names = scope.spawn(|| ledger_of(dns));
+                let order = joined.stitch(jobs).and_then(|()| joined.order(&is_service));
+                let failed = |_| io::Error::other("the thread that puts names in order failed");
+                names.join().map_err(failed).and_then(|names| Ok((names, order?)))
+            })?
+        } else {
+            joined.stitch(jobs)?;
+            joined.dns_over_tcp()?;
+            let order = joined.order(&is_service)?;
+            (ledger_of(std::mem::take(&mut joined.dns)), order)
+        };
+        let (inputs, watch) = (OnceLock::new(), Arc::default());
+        Ok(Reduction { joined, order, sight, ledger, unreadable, policy, jobs, parted: None, inputs, watch })
     }
 
     /// Lets somebody watch.
@@ -111,8 +136,19 @@ impl<'a> Reduction<'a> {
 
     /// Hands over all flows, in the order of rows.
     fn flows(&self, take: &mut dyn FnMut(&Flow<'_>) -> io::Result<()>) -> io::Result<()> {
+        self.watch.pass(self.order.len());
+        self.flows_of(0..self.order.len(), take)
+    }
+
+    /// Hands over some flows, in the order of rows.
+    fn flows_of(
+        &self,
+        rows: Range<usize>,
+        take: &mut dyn FnMut(&Flow<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let services = Services::default();
         let host_of = |ip: IpAddr| self.policy.map_or(ip, |(_, site)| site.host_of(ip));
-        let is_service = |transport, port| is_service(self.policy, &self.services, transport, port);
+        let is_service = |transport, port| is_service(self.policy, &services, transport, port);
         let finisher = Finisher {
             spans: &self.joined.spans,
             sight: &self.sight,
@@ -120,14 +156,12 @@ impl<'a> Reduction<'a> {
             is_service: &is_service,
         };
         let reader = FlowReader::new(&self.joined);
-        let mut stretch = PartialFlow::nothing();
-        self.watch.pass(self.order.len());
-        for (number, &flow) in self.order.iter().enumerate() {
+        let mut number = 0;
+        reader.each(self.order.get(rows).unwrap_or_default(), &mut |stretch| {
+            number += 1;
             self.watch.flow(number);
-            reader.get_into(flow, &mut stretch)?;
-            take(&finisher.finish(&stretch))?;
-        }
-        Ok(())
+            take(&finisher.finish(stretch))
+        })
     }
 
     /// The rows of whole flows.
@@ -235,6 +269,14 @@ impl<'a> Judging<'a> {
         Judging { reduction: self.reduction.watched(watch), ..self }
     }
 
+    /// Parts rows into so many stretches that are judged apart, instead of a number that follows from theirs. Where nothing is
+    /// folded since there is too much of it, this changes no audit.
+    #[must_use]
+    pub fn parted(mut self, stretches: usize) -> Self {
+        self.reduction.parted = Some(stretches.max(1));
+        self
+    }
+
     /// What was joined: the captures, the rows of names.
     pub fn reduction(&self) -> &Reduction<'a> {
         &self.reduction
@@ -255,21 +297,102 @@ impl<'a> Judging<'a> {
             spans: &joined.spans,
             without_flow: &joined.without_flow,
         };
-        let mut judge = Judge::new(&case);
+        let flows = self.reduction.order.len();
+        let stretches = stretches(flows, self.reduction.parted.unwrap_or_else(|| stretches_of(flows)));
         let mut counts = self.reduction.counts();
-        self.reduction.flows(&mut |flow| {
-            counts.flow(flow);
-            match &mut rows {
-                Some(sink) => judge.row(flow).map_or(Ok(()), sink),
-                None => {
-                    judge.flow(flow);
-                    Ok(())
+        let sums = match &mut rows {
+            Some(sink) => {
+                self.reduction.watch.pass(self.reduction.order.len());
+                let mut sums: Option<Sums<'_>> = None;
+                for rows in stretches {
+                    let mut judge = Judge::new(&case).beginning_at(rows.start as u64);
+                    self.reduction.flows_of(rows, &mut |flow| {
+                        counts.flow(flow);
+                        judge.row(flow).map_or(Ok(()), &mut *sink)
+                    })?;
+                    sums = Some(added(sums, judge.sums()));
                 }
+                sums
             }
-        })?;
+            None => self.judged(&case, &stretches, &mut counts)?,
+        };
         let inputs = inputs.get_or_init(|| self.reduction.counted(&counts));
+        let judge = Judge::new(&case);
+        let judge = match sums {
+            Some(sums) => judge.with(sums),
+            None => judge,
+        };
         Ok(judge.finish(inputs.clone()))
     }
+
+    /// Judges stretches of the rows on several threads. What each came to is added up in their order.
+    fn judged<'c>(
+        &self,
+        case: &'c Case<'c>,
+        stretches: &[Range<usize>],
+        counts: &mut Counts,
+    ) -> io::Result<Option<Sums<'c>>> {
+        let reduction = &self.reduction;
+        reduction.watch.pass(reduction.order.len());
+        let one = |rows: Range<usize>| -> io::Result<(Sums<'c>, Counts)> {
+            let mut judge = Judge::new(case).beginning_at(rows.start as u64);
+            let mut counts = Counts(vec![(0, 0); reduction.joined.captures.len()]);
+            reduction.flows_of(rows, &mut |flow| {
+                counts.flow(flow);
+                judge.flow(flow);
+                Ok(())
+            })?;
+            Ok((judge.sums(), counts))
+        };
+        let next = AtomicUsize::new(0);
+        let done: Mutex<BTreeMap<usize, _>> = Mutex::default();
+        let work = || {
+            loop {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                let Some(rows) = stretches.get(place) else { return };
+                let result = one(rows.clone());
+                done.lock().unwrap_or_else(PoisonError::into_inner).insert(place, result);
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..reduction.jobs.clamp(1, stretches.len().max(1)) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        let mut sums = None;
+        for result in done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
+            let (more, counted) = result?;
+            counts.add(&counted);
+            sums = Some(added(sums, more));
+        }
+        Ok(sums)
+    }
+}
+
+fn added<'a>(sums: Option<Sums<'a>>, later: Sums<'a>) -> Sums<'a> {
+    match sums {
+        Some(mut sums) => {
+            sums.add(later);
+            sums
+        }
+        None => later,
+    }
+}
+
+/// Flows that are judged in one go: 32,768. Each stretch finds its verdicts anew, so more stretches cost more.
+const STRETCH_FLOWS: usize = 1 << 15;
+
+/// Stretches at the most. How rows are parted depends on their number alone: so what they come to is the same, whatever the
+/// number of threads.
+const MOST_STRETCHES: usize = 4;
+
+fn stretches_of(flows: usize) -> usize {
+    (flows / STRETCH_FLOWS).clamp(1, MOST_STRETCHES)
+}
+
+fn stretches(flows: usize, count: usize) -> Vec<Range<usize>> {
+    (0..count).map(|part| flows * part / count..flows * (part + 1) / count).collect()
 }
 
 fn is_service(

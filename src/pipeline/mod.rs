@@ -4,6 +4,7 @@
 mod chosen;
 mod copies;
 mod extract;
+mod gaps;
 mod join;
 mod judge;
 pub mod live;

@@ -61,12 +61,11 @@ impl Watch {
         self.flows_in_all.store(flows as u64, Ordering::Relaxed);
     }
 
-    /// The flow of this number, counted from 0, is to be gone through.
+    /// A thread takes up the flow of this number, counted from 1.
     #[inline]
-    pub(super) fn flow(&self, number: usize) {
-        let number = number as u64;
+    pub(super) fn flow(&self, number: u64) {
         if number.is_multiple_of(FLOWS_TOLD_AT_ONCE) {
-            self.flows.store(number, Ordering::Relaxed);
+            self.flows.fetch_add(FLOWS_TOLD_AT_ONCE, Ordering::Relaxed);
         }
     }
 }

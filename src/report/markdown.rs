@@ -87,7 +87,7 @@ impl Page {
                 .iter()
                 .map(|(capture, frames)| ("evidence", format!("{capture} frames {}", joined(frames.iter())))),
         );
-        facts.push(("do", finding.remedy.clone()));
+        facts.push(("do", finding.remedy.to_string()));
         for (label, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
             _ = writeln!(self.text, "- {label}: {}", escaped(fact));
         }

@@ -79,6 +79,7 @@ fn summary(path: &str, end: End) -> CaptureSummary {
         unknown_blocks: 0,
         spans: Spans::default(),
         chosen: None,
+        live: None,
         end,
         flows: 40,
         names: 10,
@@ -260,7 +261,7 @@ pub(super) fn row() -> VerdictRow {
         responder_roles: Vec::new(),
         names: vec![NameEvidence {
             name: "example.org".parse().unwrap(),
-            chain: vec!["example.org".parse().unwrap(), "example.net".parse().unwrap()],
+            chain: ["example.org".parse().unwrap(), "example.net".parse().unwrap()].into(),
             source: NameEvidenceSource::Tls,
             age_ns: None,
             scope: "flow".into(),

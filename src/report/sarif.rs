@@ -137,7 +137,7 @@ fn result(finding: &Finding, index: &BTreeMap<&str, usize>) -> Value {
         }
     }
     let mut text = printable(&finding.title);
-    for line in finding.details.iter().chain([&finding.remedy]) {
+    for line in finding.details.iter().map(String::as_str).chain([&*finding.remedy]) {
         text.push_str(if text.ends_with('.') { " " } else { ". " });
         text.push_str(&printable(line));
     }
@@ -169,7 +169,7 @@ fn properties(finding: &Finding) -> Value {
         ("first", finding.first_ts.map(moment).unwrap_or_default()),
         ("last", finding.last_ts.map(moment).unwrap_or_default()),
         ("displayFilter", finding.display_filter.clone().unwrap_or_default()),
-        ("remedy", finding.remedy.clone()),
+        ("remedy", finding.remedy.to_string()),
     ];
     for (name, text) in texts.into_iter().filter(|(_, text)| !text.is_empty()) {
         all.insert(name.into(), json!(printable(&text)));

@@ -1,18 +1,22 @@
 //! Rows to columns and back. The one door by which polars enters.
 
-use super::partial::{PartialFlowRow, PartialNameRow};
+use super::partial::{Carrier, PartialFlowRow, PartialNameRow};
 use super::sink::{StoreError, write_file};
 use super::{BATCH_ROWS, Format, ROWS_SCHEMA, RowSink};
 use crate::flow::{ConnectTarget, FlowRecord, Proof};
 use crate::model::Timestamp;
 use crate::names::{AliasRow, NameRow, NameSource};
 use crate::verdict::{NameEvidence, NameEvidenceSource, VerdictRow};
+use data_encoding::BASE64;
 use polars::prelude::*;
+use polars_arrow::io::ipc::read::{FileReader, read_file_metadata};
+use polars_arrow::io::ipc::write::{FileWriter, StreamWriter, WriteOptions};
+use polars_arrow::record_batch::RecordBatchT;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, BufReader, Write};
 use std::net::IpAddr;
 
 /// Rows that have columns: those of their JSON form, in its order.
@@ -43,9 +47,7 @@ pub(super) fn write<'r, R: Columns + 'r>(
             batches(fill, &mut |batch| writer.write_batch(&batch))?;
             return writer.finish().map(|_| ()).map_err(io_error);
         }
-        let mut all = empty;
-        batches(fill, &mut |batch| all.vstack_mut_owned(batch).map(|_| ()))?;
-        write_arrow(out, format, facts, &mut all).map_err(io_error)
+        write_arrow(out, format, facts, &empty, |take| batches(fill, take))
     })
 }
 
@@ -68,24 +70,33 @@ fn batches<'r, R: Columns + 'r>(
     if rows.is_empty() { Ok(()) } else { whole(&mut rows) }
 }
 
+/// Writes Arrow, a record batch for each batch of rows.
 fn write_arrow(
     out: &mut dyn Write,
     format: Format,
     facts: [(&str, String); 2],
-    all: &mut DataFrame,
-) -> PolarsResult<()> {
+    empty: &DataFrame,
+    fill: impl FnOnce(&mut dyn FnMut(DataFrame) -> PolarsResult<()>) -> io::Result<()>,
+) -> io::Result<()> {
     let facts = Arc::new(facts.map(|(key, value)| (key.into(), value.into())).into_iter().collect());
     // The oldest level is what every Arrow reader knows.
+    let level = CompatLevel::oldest();
+    let schema = empty.schema().to_arrow(level);
+    let chunks = |batch: DataFrame, write: &mut dyn FnMut(&RecordBatchT<ArrayRef>) -> PolarsResult<()>| {
+        batch.iter_chunks(level, true).try_for_each(|chunk| write(&chunk))
+    };
     if format == Format::Arrow {
-        let mut writer = IpcWriter::new(out)
-            .with_compat_level(CompatLevel::oldest())
-            .with_compression(Some(IpcCompression::default()));
+        let options = WriteOptions { compression: Some(IpcCompression::default().into()) };
+        let mut writer = FileWriter::try_new(out, Arc::new(schema), None, options).map_err(io_error)?;
         writer.set_custom_schema_metadata(facts);
-        writer.finish(all)
+        fill(&mut |batch| chunks(batch, &mut |chunk| writer.write(chunk, None)))?;
+        writer.finish().map_err(io_error)
     } else {
-        let mut writer = IpcStreamWriter::new(out).with_compat_level(CompatLevel::oldest());
+        let mut writer = StreamWriter::new(out, WriteOptions { compression: None });
         writer.set_custom_schema_metadata(facts);
-        writer.finish(all)
+        writer.start(&schema, None).map_err(io_error)?;
+        fill(&mut |batch| chunks(batch, &mut |chunk| writer.write(chunk, None)))?;
+        writer.finish().map_err(io_error)
     }
 }
 
@@ -107,6 +118,10 @@ fn text<T: AsRef<str>>(name: &str, values: impl Iterator<Item = Option<T>>) -> S
 
 fn words<T: AsRef<str>>(name: &str, values: impl Iterator<Item = T>) -> Series {
     StringChunked::from_iter_values(name.into(), values).into_series()
+}
+
+fn bytes<'r>(name: &str, values: impl Iterator<Item = &'r [u8]>) -> Series {
+    BinaryChunked::from_iter_values(name.into(), values).into_series()
 }
 
 fn shown(name: &str, values: impl Iterator<Item = impl ToString>) -> Series {
@@ -382,7 +397,7 @@ impl Columns for PartialFlowRow {
             number::<UInt64Type>("reset_fwd", r().map(|r| r.reset_fwd)),
             number::<UInt64Type>("reset_rev", r().map(|r| r.reset_rev)),
             list("frames", r().map(|r| &*r.frames), numbers)?,
-            words("partial", r().map(|r| &r.partial)),
+            bytes("partial", r().map(|r| &*r.partial)),
         ])
     }
 }
@@ -412,6 +427,9 @@ impl Columns for PartialNameRow {
     }
 }
 
+/// Rows that are read from Parquet at a time, at most: row groups of ours are smaller, those of others may be of any size.
+const MOST_ROWS: usize = if cfg!(test) { 100 } else { 1 << 18 };
+
 /// Reads a file batch by batch, only the columns named where some are.
 fn read_frames(
     path: &str,
@@ -422,29 +440,54 @@ fn read_frames(
 ) -> Result<(), StoreError> {
     let open = || File::open(path).map_err(|error| StoreError::io(path, "cannot be opened", error));
     let unreadable = |error: PolarsError| StoreError::io(path, "cannot be read", io_error(error));
-    let names = || columns.map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
-    let check = |schema: Arc<ArrowSchema>| {
+    let check = |schema: &ArrowSchema| {
         let lacks = columns.is_some_and(|names| names.iter().any(|&name| !schema.contains(name)));
         if lacks { Err(missing()) } else { Ok(()) }
     };
     match format {
         Format::Parquet => {
+            let names = columns.map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>());
             let mut head = ParquetReader::new(open()?);
-            check(head.schema().map_err(unreadable)?)?;
-            let rows = head.num_rows().map_err(unreadable)?;
-            for offset in (0..rows).step_by(BATCH_ROWS) {
-                let batch = ParquetReader::new(open()?)
-                    .with_columns(names())
-                    .with_slice(Some((offset, BATCH_ROWS)))
-                    .finish();
-                take(batch.map_err(unreadable)?)?;
+            check(&*head.schema().map_err(unreadable)?)?;
+            let facts = head.get_metadata().map_err(unreadable)?.clone();
+            let mut from = 0;
+            for group in &facts.row_groups {
+                let end = from + group.num_rows();
+                while from < end {
+                    let rows = MOST_ROWS.min(end - from);
+                    // A file opened anew: what was mapped of the batch before is not kept in memory.
+                    let mut reader = ParquetReader::new(open()?);
+                    reader.set_metadata(facts.clone());
+                    let batch = reader.with_columns(names.clone()).with_slice(Some((from, rows))).finish();
+                    take(batch.map_err(unreadable)?)?;
+                    from += rows;
+                }
             }
             Ok(())
         }
         Format::Arrow => {
-            let mut reader = IpcReader::new(open()?);
-            check(reader.schema().map_err(unreadable)?)?;
-            take(reader.with_columns(names()).finish().map_err(unreadable)?)
+            let mut file = BufReader::new(open()?);
+            let facts = read_file_metadata(&mut file).map_err(unreadable)?;
+            check(&facts.schema)?;
+            let places = columns.map(|names| {
+                let mut places: Vec<usize> =
+                    names.iter().filter_map(|name| facts.schema.index_of(name)).collect();
+                places.sort_unstable();
+                places
+            });
+            let batches = FileReader::new(file, facts, places, None);
+            let schema = batches.schema().clone();
+            for batch in batches {
+                let batch = batch.map_err(unreadable)?;
+                let height = batch.len();
+                let columns = schema
+                    .iter_names()
+                    .zip(batch.into_arrays())
+                    .map(|(name, array)| Series::try_from((name.clone(), array)).map(Series::into_column));
+                let columns = columns.collect::<PolarsResult<Vec<_>>>();
+                take(columns.and_then(|columns| DataFrame::new(height, columns)).map_err(unreadable)?)?;
+            }
+            Ok(())
         }
         Format::JsonLines | Format::ArrowStream => {
             Err(StoreError::new(path, "rows are read from .parquet, .arrow or .jsonl files"))
@@ -452,21 +495,23 @@ fn read_frames(
     }
 }
 
-/// Hands over two columns of texts, row by row.
-pub(super) fn read_texts(
+/// Hands over a column of texts and one of texts or bytes, row by row.
+pub(super) fn read_carried(
     path: &str,
     format: Format,
     columns: [&str; 2],
-    mut row: impl FnMut(Option<&str>, Option<&str>) -> Result<(), StoreError>,
+    mut row: impl FnMut(Option<&str>, Option<Carrier<'_>>) -> Result<(), StoreError>,
     missing: impl Fn() -> StoreError,
 ) -> Result<(), StoreError> {
     let [first, second] = columns;
     read_frames(path, format, Some(&columns), missing, |batch| {
-        let column = |name| batch.column(name).and_then(|column| column.str());
-        let not_text = |error: PolarsError| StoreError::io(path, "cannot be read", io_error(error));
-        let (first, second) = (column(first).map_err(not_text)?, column(second).map_err(not_text)?);
-        for (first, second) in first.iter().zip(second.iter()) {
-            row(first, second)?;
+        let unfit = |error: PolarsError| StoreError::io(path, "cannot be read", io_error(error));
+        let text = batch.column(first).and_then(|column| column.str()).map_err(unfit)?;
+        // A text is its bytes, too.
+        let carried =
+            batch.column(second).and_then(|column| column.cast(&DataType::Binary)).map_err(unfit)?;
+        for (text, bytes) in text.iter().zip(carried.binary().map_err(unfit)?.iter()) {
+            row(text, bytes.map(Carrier::Bytes))?;
         }
         Ok(())
     })
@@ -509,6 +554,10 @@ fn values(series: &Series) -> PolarsResult<Vec<Value>> {
     let or_null = |value: Option<Value>| value.unwrap_or_default();
     Ok(match series.dtype() {
         DataType::String => series.str()?.iter().map(|v| or_null(v.map(Value::from))).collect(),
+        DataType::Binary => {
+            let text = |bytes: &[u8]| Value::from(BASE64.encode(bytes));
+            series.binary()?.iter().map(|v| or_null(v.map(text))).collect()
+        }
         DataType::Boolean => series.bool()?.iter().map(|v| or_null(v.map(Value::from))).collect(),
         DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
             let wide = series.cast(&DataType::UInt64)?;

@@ -8,7 +8,7 @@ mod columns;
 mod partial;
 mod sink;
 
-pub use partial::{PartialCapture, PartialFlowRow, PartialNameRow, read_partial};
+pub use partial::{PartialCapture, PartialFlowRow, PartialNameRow, PartialRows, read_partial};
 pub use sink::StoreError;
 
 use crate::audit::CaptureSummary;
@@ -25,7 +25,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Version of the columns. Raised when a column changes its meaning or goes; new columns do not raise it.
-pub const ROWS_SCHEMA: u32 = 1;
+pub const ROWS_SCHEMA: u32 = 2;
 
 /// How many rows are turned into columns at a time: a row group of Parquet, a record batch of Arrow.
 ///
@@ -313,6 +313,17 @@ fn read_json_lines<T: DeserializeOwned>(
     path: &str,
     mut take: impl FnMut(T) -> Result<(), StoreError>,
 ) -> Result<(), StoreError> {
+    read_lines(path, |number, line| {
+        let value = serde_json::from_slice(line);
+        take(value.map_err(|error| StoreError::new(path, format!("line {number}: {error}")))?)
+    })
+}
+
+/// Hands over each line and its number; blank lines are passed over.
+fn read_lines(
+    path: &str,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
     let file = File::open(path).map_err(|error| StoreError::io(path, "cannot be opened", error))?;
     let mut reader = BufReader::with_capacity(1 << 16, file);
     let mut line = Vec::new();
@@ -322,12 +333,9 @@ fn read_json_lines<T: DeserializeOwned>(
         if read.map_err(|error| StoreError::io(path, "cannot be read", error))? == 0 {
             break;
         }
-        if line.trim_ascii().is_empty() {
-            continue;
+        if !line.trim_ascii().is_empty() {
+            take(number, &line)?;
         }
-        let value = serde_json::from_slice(&line)
-            .map_err(|error| StoreError::new(path, format!("line {number}: {error}")))?;
-        take(value)?;
     }
     Ok(())
 }
@@ -336,7 +344,7 @@ fn read_json_lines<T: DeserializeOwned>(
 mod tests {
     use super::*;
     use crate::audit::End;
-    use crate::flow::PartialFlow;
+    use crate::flow::{Budget, PartialFlow};
     use crate::flow::{FlowKey, QuoteClass, QuoteFact, Reset, Side, Syn, SynAck};
     use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Timestamp, Transport};
     use serde_json::{Value, json};
@@ -457,14 +465,38 @@ mod tests {
             unknown_blocks: 0,
             spans: Spans::default(),
             chosen: None,
+            live: None,
             end: End::Damaged { frame: 4, offset: 100, problem: "cut".into() },
             flows: 2,
             names: 1,
         }
     }
 
+    /// What a capture gave.
+    #[derive(Clone)]
+    struct Extracted {
+        summary: CaptureSummary,
+        pieces: Vec<PartialFlow>,
+        dns: DnsLog,
+    }
+
+    fn read(flows: &[String], names: &[String], summaries: &[String]) -> Result<PartialRows, StoreError> {
+        read_partial(flows, names, summaries, &Arc::new(Budget::new(1)))
+    }
+
+    fn is_as_it_was(rows: &PartialRows, captures: &[Extracted]) -> bool {
+        let same = |(is, was): (&PartialCapture, &Extracted)| {
+            is.summary == was.summary
+                && is.dns == was.dns
+                && is.pieces.iter().map(Result::unwrap).eq(was.pieces.iter().cloned())
+        };
+        rows.unreadable.is_empty()
+            && rows.captures.len() == captures.len()
+            && rows.captures.iter().zip(captures).all(same)
+    }
+
     /// A capture with a stretch that has every kind of fact, one with next to none, and a DNS message.
-    fn capture(path: &str) -> PartialCapture {
+    fn capture(path: &str) -> Extracted {
         let end = |ip: &str, port| Endpoint::new(ip.parse().unwrap(), port);
         let (key, client) = FlowKey::of(Transport::Tcp, end("10.1.0.4", 51_000), end("10.0.0.9", 443));
         assert_eq!(client, Side::High);
@@ -501,7 +533,7 @@ mod tests {
             "point": point(9), "client": end("10.1.0.4", 5000), "resolver": end("10.0.0.2", 53), "transport": "udp",
             "message": serde_json::to_value(dns_message()).unwrap(),
         });
-        PartialCapture {
+        Extracted {
             summary: summary(path),
             pieces: vec![piece, bare],
             dns: [serde_json::from_value(message).unwrap()].into_iter().collect(),
@@ -519,7 +551,7 @@ mod tests {
         scratch: &Scratch,
         name: &str,
         extension: &str,
-        captures: &[PartialCapture],
+        captures: &[Extracted],
     ) -> [Vec<String>; 3] {
         let [flows, names] =
             ["flows", "names"].map(|what| scratch.path(&format!("{name}.{what}.{extension}")));
@@ -540,7 +572,7 @@ mod tests {
         let captures = [capture("a.pcap"), capture("odd \u{1b}\n名.pcap")];
         for extension in FORMATS {
             let [flows, names, summaries] = write_partial(&scratch, "both", extension, &captures);
-            assert_eq!(read_partial(&flows, &names, &summaries).unwrap(), captures, "{extension}");
+            assert!(is_as_it_was(&read(&flows, &names, &summaries).unwrap(), &captures), "{extension}");
         }
     }
 
@@ -628,8 +660,8 @@ mod tests {
             let path = scratch.path(&format!("flows.{extension}"));
             let packed: Pieces = pieces.iter().cloned().collect();
             write_partial_flows(&path, [(&capture.summary.path, &packed)].into_iter()).unwrap();
-            let back = read_partial(&[path], &[], std::slice::from_ref(&tallies)).unwrap();
-            assert!(back[0].pieces == pieces, "{extension}");
+            let back = read(&[path], &[], std::slice::from_ref(&tallies)).unwrap();
+            assert!(back.captures[0].pieces == packed, "{extension}");
         }
     }
 
@@ -648,18 +680,15 @@ mod tests {
             let twice = [flows.clone(), flows.clone()].concat();
             let same = [summaries.clone(), summaries.clone()].concat();
             let differ = [summaries.clone(), differing].concat();
-            let problem = |result: Result<Vec<PartialCapture>, StoreError>| result.unwrap_err().to_string();
-            assert!(read_partial(&flows, &names, &same).is_ok(), "the same summary twice");
+            let problem = |result: Result<PartialRows, StoreError>| result.unwrap_err().to_string();
+            assert!(read(&flows, &names, &same).is_ok(), "the same summary twice");
             for (text, part) in [
-                (
-                    problem(read_partial(std::slice::from_ref(&whole), &names, &summaries)),
-                    "extract --partial",
-                ),
-                (problem(read_partial(&flows, &names, &[])), "capture `a.pcap`, of which no summary"),
-                (problem(read_partial(&twice, &names, &summaries)), "named twice"),
-                (problem(read_partial(&flows, &names, &differ)), "summary of `a.pcap` says something else"),
-                (problem(read_partial(&flows, &flows, &summaries)), "message"),
-                (problem(read_partial(&[scratch.path("none.jsonl")], &[], &[])), "cannot be opened"),
+                (problem(read(std::slice::from_ref(&whole), &names, &summaries)), "extract --partial"),
+                (problem(read(&flows, &names, &[])), "capture `a.pcap`, of which no summary"),
+                (problem(read(&twice, &names, &summaries)), "named twice"),
+                (problem(read(&flows, &names, &differ)), "summary of `a.pcap` says something else"),
+                (problem(read(&flows, &flows, &summaries)), "message"),
+                (problem(read(&[scratch.path("none.jsonl")], &[], &[])), "cannot be opened"),
             ] {
                 assert!(text.contains(part), "{extension}: {text}");
             }
@@ -674,12 +703,46 @@ mod tests {
         for extension in FORMATS {
             let path = scratch.path(&format!("flows.{extension}"));
             std::fs::write(&path, b"{\"capture\":\"a.pcap\",\"partial\":\"{}\"}\nPAR1\0\0").unwrap();
-            let error =
-                read_partial(std::slice::from_ref(&path), &[], std::slice::from_ref(&tallies)).unwrap_err();
+            let error = read(std::slice::from_ref(&path), &[], std::slice::from_ref(&tallies)).unwrap_err();
             assert_eq!(error.path, path);
             if *extension == "jsonl" {
                 assert!(error.problem.contains("row 1"), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_row_that_cannot_be_read_is_told_and_the_others_count() {
+        let scratch = Scratch::new("bad-rows");
+        let tallies = scratch.path("summary.jsonl");
+        let capture = capture("a.pcap");
+        write_summary(&tallies, std::slice::from_ref(&capture.summary)).unwrap();
+        let rows = |bad: &[usize]| {
+            let rows = (0..700).map(|number: usize| {
+                let mut row = PartialFlowRow::of(&capture.pieces[1], &capture.summary.path);
+                if bad.contains(&number) {
+                    row.partial.truncate(20);
+                }
+                Cow::Owned(row)
+            });
+            rows.collect::<Vec<Cow<'static, PartialFlowRow>>>()
+        };
+        for extension in FORMATS {
+            let path = scratch.path(&format!("flows.{extension}"));
+            write_rows(&path, true, all(rows(&[300, 699]).into_iter())).unwrap();
+            let back = read(std::slice::from_ref(&path), &[], std::slice::from_ref(&tallies)).unwrap();
+            assert_eq!(back.captures[0].pieces.len(), 698, "{extension}");
+            let [told] = &back.unreadable[..] else { panic!("{extension}: {:?}", back.unreadable) };
+            assert_eq!(told.path, path);
+            assert!(
+                told.problem.starts_with("2 of 700 rows, the first of them row 301: "),
+                "{}",
+                told.problem
+            );
+            // Nothing that can be read is no evidence at all.
+            write_rows(&path, true, all(rows(&(0..700).collect::<Vec<_>>()).into_iter())).unwrap();
+            let error = read(std::slice::from_ref(&path), &[], std::slice::from_ref(&tallies)).unwrap_err();
+            assert!(error.problem.starts_with("row 1: "), "{error}");
         }
     }
 

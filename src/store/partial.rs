@@ -1,12 +1,13 @@
 //! Partial rows: what the map step writes and the reduce step reads.
 
-use super::{Format, StoreError, read_json_lines, read_summaries};
-use crate::audit::CaptureSummary;
-use crate::flow::{InitiatorBy, PartialFlow, initiator};
+use super::{Format, StoreError, read_lines, read_summaries};
+use crate::audit::{CaptureSummary, Unreadable};
+use crate::flow::{Budget, InitiatorBy, PartialFlow, Pieces, initiator};
 use crate::model::{CaptureId, DomainName, Timestamp, Transport};
 use crate::names::{AliasRow, DnsLog, DnsObservation, NameRow, NameSource};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize, Serializer};
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -67,8 +68,13 @@ pub struct PartialFlowRow {
     pub reset_rev: Option<u64>,
     /// Frame numbers in `capture` that it rests on: SYN, SYN-ACK, first payloads, FIN, RST, ICMP errors.
     pub frames: Vec<u64>,
-    /// The stretch as a mergeable value, JSON.
-    pub partial: String,
+    /// The stretch as a mergeable value ([`PartialFlow::to_row`]); base64 in JSON.
+    #[serde(serialize_with = "base64")]
+    pub partial: Vec<u8>,
+}
+
+fn base64<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&BASE64.encode(bytes))
 }
 
 impl PartialFlowRow {
@@ -123,7 +129,7 @@ impl PartialFlowRow {
             reset_fwd: fwd.reset.map(|reset| reset.first.frame),
             reset_rev: rev.reset.map(|reset| reset.first.frame),
             frames,
-            partial: json_text(piece),
+            partial: piece.to_row(),
         }
     }
 }
@@ -200,59 +206,76 @@ fn json_text(value: &impl Serialize) -> String {
 }
 
 /// All partial rows of one capture.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug, PartialEq)]
 pub struct PartialCapture {
     /// Its tally.
     pub summary: CaptureSummary,
     /// Stretches of conversations. Their points carry capture number 0.
-    pub pieces: Vec<PartialFlow>,
+    pub pieces: Pieces,
     /// DNS messages. Their points carry capture number 0.
     pub dns: DnsLog,
 }
 
-/// What of a partial row counts.
-#[derive(Deserialize)]
-struct Carried {
-    capture: Option<String>,
-    #[serde(alias = "message")]
-    partial: Option<String>,
+/// What files of partial rows hold.
+#[derive(Debug, Default, PartialEq)]
+pub struct PartialRows {
+    /// Each capture of the summaries.
+    pub captures: Vec<PartialCapture>,
+    /// Files some of whose rows hold nothing that can be read, with the first such row and their number. The other rows
+    /// count.
+    pub unreadable: Vec<Unreadable>,
 }
 
-/// Reads partial rows and summaries, as `judge` needs them. Which captures there are is what the summaries say.
+/// Reads partial rows and summaries, as `judge` needs them: batch by batch, and what is beyond the budget waits in a
+/// temporary file. Which captures there are is what the summaries say.
 ///
 /// # Errors
-/// If a file cannot be read or holds whole rows, if a row's capture is in no summary, if two summaries of one capture
-/// differ, or if a file is named twice.
+/// If a file cannot be read, holds whole rows or no row that can be read, if a row's capture is in no summary, if two
+/// summaries of one capture differ, or if a file is named twice.
 pub fn read_partial(
     flows: &[String],
     names: &[String],
     summaries: &[String],
-) -> Result<Vec<PartialCapture>, StoreError> {
+    budget: &Arc<Budget>,
+) -> Result<PartialRows, StoreError> {
     for paths in [flows, names] {
         refuse_repeats(paths)?;
     }
-    let mut captures = Vec::new();
+    let mut rows = PartialRows::default();
     let mut index_of: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     for path in summaries {
         for summary in read_summaries(std::slice::from_ref(path))? {
-            add_capture(path, summary, &mut captures, &mut index_of)?;
+            add_capture(path, summary, budget, &mut rows.captures, &mut index_of)?;
         }
     }
+    let PartialRows { captures, unreadable } = &mut rows;
+    let mut scratch = PartialFlow::nothing();
     for path in flows {
-        read_carried(path, "partial", |capture, mut piece: PartialFlow| {
-            piece.renumber(|_| CaptureId(0));
-            capture_of(path, capture, &index_of, &mut captures)?.pieces.push(piece);
-            Ok(())
+        let bad = read_carried(path, "partial", &index_of, |capture, row: Carrier<'_>| {
+            let bytes = match row {
+                Carrier::Bytes(bytes) => Cow::Borrowed(bytes),
+                Carrier::Text(text) => Cow::Owned(BASE64.decode(text.as_bytes()).map_err(|e| e.to_string())?),
+            };
+            let Some(capture) = captures.get_mut(capture) else { return Ok(()) };
+            capture.pieces.push_row(&bytes, &mut scratch).map_err(|problem| problem.to_string())
         })?;
+        unreadable.extend(bad);
     }
     for path in names {
-        read_carried(path, "message", |capture, mut message: DnsObservation| {
+        let bad = read_carried(path, "message", &index_of, |capture, row: Carrier<'_>| {
+            let message: Result<DnsObservation, _> = match row {
+                Carrier::Bytes(bytes) => serde_json::from_slice(bytes),
+                Carrier::Text(text) => serde_json::from_str(text),
+            };
+            let mut message = message.map_err(|error| error.to_string())?;
             message.point.capture = CaptureId(0);
-            capture_of(path, capture, &index_of, &mut captures)?.dns.push(message);
+            let Some(capture) = captures.get_mut(capture) else { return Ok(()) };
+            capture.dns.push(message);
             Ok(())
         })?;
+        unreadable.extend(bad);
     }
-    Ok(captures)
+    Ok(rows)
 }
 
 /// The same rows twice would count twice.
@@ -270,6 +293,7 @@ fn refuse_repeats(paths: &[String]) -> Result<(), StoreError> {
 fn add_capture(
     path: &str,
     summary: CaptureSummary,
+    budget: &Arc<Budget>,
     captures: &mut Vec<PartialCapture>,
     index_of: &mut BTreeMap<Arc<str>, usize>,
 ) -> Result<(), StoreError> {
@@ -285,37 +309,40 @@ fn add_capture(
         )),
         None => {
             index_of.insert(summary.path.clone(), captures.len());
-            captures.push(PartialCapture { summary, pieces: Vec::new(), dns: DnsLog::default() });
+            let pieces = Pieces::new(budget.clone());
+            captures.push(PartialCapture { summary, pieces, dns: DnsLog::default() });
             Ok(())
         }
     }
 }
 
-fn capture_of<'e>(
-    path: &str,
-    capture: &str,
-    index_of: &BTreeMap<Arc<str>, usize>,
-    captures: &'e mut [PartialCapture],
-) -> Result<&'e mut PartialCapture, StoreError> {
-    let index = index_of.get(capture).copied();
-    index.and_then(|index| captures.get_mut(index)).ok_or_else(|| {
-        StoreError::new(
-            path,
-            format!(
-                "a row is of capture `{}`, of which no summary was given: add the file that `extract --summary` wrote \
-                 with it",
-                capture.escape_debug()
-            ),
-        )
-    })
+/// The value that a row carries: bytes of a column of bytes or texts, or a text of JSON.
+#[derive(Clone, Copy)]
+pub(super) enum Carrier<'r> {
+    /// From a column.
+    #[cfg_attr(not(feature = "columnar"), expect(dead_code, reason = "columns come with the feature"))]
+    Bytes(&'r [u8]),
+    /// From a line of JSON.
+    Text(&'r str),
 }
 
-/// Hands over the value that each row of a partial file carries in `column`.
-fn read_carried<T: DeserializeOwned>(
+/// What of a partial row counts.
+#[derive(Deserialize)]
+struct Carried<'r> {
+    #[serde(borrow)]
+    capture: Option<Cow<'r, str>>,
+    #[serde(borrow, alias = "message")]
+    partial: Option<Cow<'r, str>>,
+}
+
+/// Hands over the value that each row of a partial file carries in `column`, with the number of its capture. What `take`
+/// finds wrong with a row is told of the first, and how many there are; where no row is right, it is an error.
+fn read_carried(
     path: &str,
     column: &str,
-    mut take: impl FnMut(&str, T) -> Result<(), StoreError>,
-) -> Result<(), StoreError> {
+    index_of: &BTreeMap<Arc<str>, usize>,
+    mut take: impl FnMut(usize, Carrier<'_>) -> Result<(), String>,
+) -> Result<Option<Unreadable>, StoreError> {
     let whole = || {
         StoreError::new(
             path,
@@ -324,25 +351,71 @@ fn read_carried<T: DeserializeOwned>(
             ),
         )
     };
-    let mut number = 0u64;
-    let mut row = |capture: Option<&str>, carried: Option<&str>| {
+    let (mut number, mut bad) = (0u64, 0u64);
+    let mut first: Option<String> = None;
+    // Rows of one capture stand together.
+    let mut last: Option<(&Arc<str>, usize)> = None;
+    let mut row = |row: Result<(Option<&str>, Option<Carrier<'_>>), String>| {
         number += 1;
-        let (capture, carried) = capture.zip(carried).ok_or_else(whole)?;
-        let value = serde_json::from_str(carried).map_err(|error| {
-            StoreError::new(
-                path,
-                format!("row {number}: `{column}` is not what this version writes: {error}"),
-            )
-        })?;
-        take(capture, value)
+        let (capture, carried) = match row {
+            Ok((capture, carried)) => capture.zip(carried).ok_or_else(whole)?,
+            Err(problem) => {
+                bad += 1;
+                first.get_or_insert_with(|| format!("row {number}: {problem}"));
+                return Ok(());
+            }
+        };
+        let index = match last {
+            Some((name, index)) if **name == *capture => index,
+            _ => {
+                let (name, &index) =
+                    index_of.get_key_value(capture).ok_or_else(|| no_summary(path, capture))?;
+                last = Some((name, index));
+                index
+            }
+        };
+        if let Err(problem) = take(index, carried) {
+            bad += 1;
+            first.get_or_insert_with(|| {
+                format!("row {number}: `{column}` is not what this version writes: {problem}")
+            });
+        }
+        Ok(())
     };
     match Format::of(path)? {
-        Format::JsonLines => read_json_lines(path, |carried: Carried| {
-            row(carried.capture.as_deref(), carried.partial.as_deref())
-        }),
+        Format::JsonLines => read_lines(path, |_, line| match serde_json::from_slice::<Carried<'_>>(line) {
+            Ok(carried) => {
+                row(Ok((carried.capture.as_deref(), carried.partial.as_deref().map(Carrier::Text))))
+            }
+            Err(error) => row(Err(error.to_string())),
+        })?,
         #[cfg(feature = "columnar")]
-        format => super::columns::read_texts(path, format, ["capture", column], row, whole),
+        format => super::columns::read_carried(
+            path,
+            format,
+            ["capture", column],
+            |first, second| row(Ok((first, second))),
+            whole,
+        )?,
         #[cfg(not(feature = "columnar"))]
-        _ => Ok(()),
+        _ => {}
     }
+    match first {
+        None => Ok(None),
+        Some(first) if bad == number => Err(StoreError::new(path, first)),
+        Some(first) => {
+            let problem = format!("{bad} of {number} rows, the first of them {first}");
+            Ok(Some(Unreadable { path: path.to_owned(), problem }))
+        }
+    }
+}
+
+fn no_summary(path: &str, capture: &str) -> StoreError {
+    StoreError::new(
+        path,
+        format!(
+            "a row is of capture `{}`, of which no summary was given: add the file that `extract --summary` wrote with it",
+            capture.escape_debug()
+        ),
+    )
 }

@@ -6,7 +6,7 @@ use super::index::RuleIndex;
 use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{BaselineLine, BaselinePeer, Direction, Matrix, RoleIdx, RoleSet, Site};
 use crate::model::{AppProtocol, DomainName, FramePoint, Transport};
-use crate::names::{Ledger, Reading};
+use crate::names::{Bookmark, ChainNumber, Ledger, Reading};
 use std::collections::BTreeSet;
 use std::hash::{Hash, Hasher};
 use std::net::IpAddr;
@@ -92,9 +92,17 @@ impl Evidence {
     }
 }
 
+/// What a chain says.
+#[derive(PartialEq, Eq, Hash)]
+enum Said<'a> {
+    Chain(ChainNumber),
+    Names(&'a [DomainName]),
+}
+
 /// When a chain was told is no part of what it says: whether that was too late, or too long ago, is.
-fn said(reading: &Reading) -> (&[DomainName], [bool; 4]) {
-    (&reading.names[..], [reading.expired, reading.late, reading.contested, reading.salvaged])
+fn said(reading: &Reading) -> (Said<'_>, [bool; 4]) {
+    let said = reading.chain.map_or_else(|| Said::Names(&reading.names), Said::Chain);
+    (said, [reading.expired, reading.late, reading.contested, reading.salvaged])
 }
 
 impl PartialEq for Evidence {
@@ -125,8 +133,7 @@ impl Hash for Evidence {
     fn hash<H: Hasher>(&self, state: &mut H) {
         // Fewer than are compared: what parts most is enough, and this is asked of every flow.
         for reading in &self.readings {
-            let (names, flags) = said(reading);
-            (names.first(), names.len(), flags).hash(state);
+            said(reading).hash(state);
         }
         (&self.written, &self.target).hash(state);
     }
@@ -136,6 +143,7 @@ impl Hash for Evidence {
 pub(super) struct Surveyor<'a> {
     site: &'a Site,
     ledger: &'a Ledger,
+    bookmark: Bookmark,
     proxy: Option<RoleIdx>,
     /// Each peer of the baseline's lines about what comes in, once.
     peers: Vec<&'a BaselinePeer>,
@@ -179,7 +187,7 @@ impl<'a> Surveyor<'a> {
                 }
             }
         }
-        Surveyor { site, ledger, proxy, peers, named_ports }
+        Surveyor { site, ledger, bookmark: Bookmark::default(), proxy, peers, named_ports }
     }
 
     fn rules_name(&self, transport: Transport, port: u16) -> bool {
@@ -250,6 +258,7 @@ impl<'a> Surveyor<'a> {
         {
             let reading = target.name.clone().map(|name| Reading {
                 names: [name].into(),
+                chain: None,
                 point: flow.named_at().or(flow.begin()).unwrap_or_default(),
                 expired: false,
                 late: false,
@@ -271,7 +280,8 @@ impl<'a> Surveyor<'a> {
             .cloned()
             .or_else(|| flow.http_host().and_then(|host| host.parse::<DomainName>().ok()))
             .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
-        let (readings, corroborated) = self.ledger.readings(host, ip, flow.first_ts, written.as_ref());
+        let (readings, corroborated) =
+            self.ledger.readings(host, ip, flow.first_ts, written.as_ref(), &self.bookmark);
         let (mut untrusted, mut unsolicited) = (None, false);
         if readings.is_empty() {
             let answer = self.ledger.untrusted(host, ip, flow.first_ts);
@@ -308,6 +318,7 @@ mod tests {
         let point = FramePoint { time: Timestamp(frame as i64), capture: CaptureId(0), frame };
         Reading {
             names: [name.parse().unwrap()].into(),
+            chain: None,
             point,
             expired: false,
             late,

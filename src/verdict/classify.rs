@@ -1,18 +1,26 @@
 //! Is this flow documented? SEMANTICS section 4, one flow at a time.
 
 use super::circumstances::{Circumstances, Evidence, Surveyor, Telling};
-use super::fit::{Destination, Fits, Ready, any_match, naming};
+use super::fit::{Destination, Fits, Ready, naming};
 use super::index::RuleIndex;
+use super::matches::Matches;
 use super::row::{Differs, NameEvidence, NameEvidenceSource, Nearest};
 use crate::audit::{Grade, Missing, Verdict};
 use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{
-    BaselineClass, BaselineLine, Contact, DestinationHere, Direction, HTTP_PROXY_ROLE, Matrix, RoleSet,
+    BaselineClass, BaselineLine, BaselinePeer, DestinationHere, Direction, HTTP_PROXY_ROLE, Matrix, RoleSet,
     RuleState, Site,
 };
-use crate::model::{AppProtocol, DomainName};
-use crate::names::{Ledger, app};
+use crate::model::{AppProtocol, DomainName, Transport};
+use crate::names::{Ledger, Reading, app};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
+use std::cell::RefCell;
 use std::net::IpAddr;
+use std::rc::Rc;
+
+/// Ports whose lines of the baseline are remembered: beyond, all are forgotten and found again. Ports come from captures.
+const MOST_PORTS: usize = 1 << 12;
 
 /// What else there is to say about a flow than its verdict. Each becomes a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,13 +85,18 @@ pub(super) struct Classifier<'a> {
     pub(super) site: &'a Site,
     pub(super) surveyor: Surveyor<'a>,
     pub(super) index: RuleIndex<'a>,
+    /// Of each destination of rules, and of each line of the baseline twice: at an address of the storage service, and elsewhere.
+    pub(super) matches: Matches,
+    lines: BaselineIndex,
 }
 
 impl<'a> Classifier<'a> {
     /// For these rules, this site, this evidence.
     pub(super) fn new(matrix: &'a Matrix, site: &'a Site, ledger: &'a Ledger) -> Self {
         let surveyor = Surveyor::new(matrix, site, ledger, matrix.role(HTTP_PROXY_ROLE));
-        Classifier { matrix, site, surveyor, index: RuleIndex::new(matrix, site) }
+        let index = RuleIndex::new(matrix, site);
+        let matches = Matches::new(index.places() + 2 * matrix.baseline().len());
+        Classifier { matrix, site, surveyor, index, matches, lines: BaselineIndex::default() }
     }
 
     /// The rules, with what they mean at this site, in the order of the packs.
@@ -175,7 +188,7 @@ impl<'a> Classifier<'a> {
         let dest = self.destination(around, to_roles, evidence);
         let fits = Fits::new(self, around.proto, from_roles, &dest);
         let documented = self.documented(&fits, &dest, evidence);
-        ruling.grade = grade(evidence, to_roles, &documented);
+        ruling.grade = grade(self, evidence, to_roles, &documented);
         let mut verdict = documented.verdict;
         let mut missing = documented.missing;
         // To a proxy, and what was asked of it is not in the captures: only that would tell.
@@ -291,12 +304,7 @@ impl<'a> Classifier<'a> {
         if evidence.readings.is_empty() {
             return none;
         }
-        let per_reading: Vec<Vec<Ready<'a>>> =
-            evidence.readings.iter().map(|reading| fits.by_reading(&reading.names)).collect();
-        let fitting = per_reading.iter().filter(|rules| !rules.is_empty()).count();
-        let mut union: Vec<Ready<'a>> = per_reading.into_iter().flatten().collect();
-        union.sort_by_key(|ready| ready.order);
-        union.dedup_by_key(|ready| ready.order);
+        let (union, fitting) = fits.by_readings(&evidence.readings);
         none.rules = union;
         if fitting == evidence.readings.len() {
             none.verdict = Verdict::Documented;
@@ -422,13 +430,6 @@ impl<'a> Classifier<'a> {
         if evidence.proxied() {
             return None;
         }
-        let out = Contact {
-            direction: Direction::Out,
-            peer: around.to,
-            transport: around.proto,
-            port: around.port,
-            names: &[],
-        };
         // Anybody may register a name that a wildcard fits: it is the platform's only at an address of the service.
         let storage = self.matrix.tags().find(self.site.cloud(), "Storage");
         let at_storage = storage.is_some_and(|tag| self.matrix.tags().contains(tag, around.to));
@@ -437,23 +438,35 @@ impl<'a> Classifier<'a> {
                 || at_storage
                 || line.names.iter().any(|pattern| pattern.is_exact() && pattern.matches(name))
         };
-        let comes_in = |line: &BaselineLine| {
-            line.carries(self.site, Direction::In, around.proto, around.port)
-                && self.surveyor.is_peer(&around.from, line)
+        let named = |place: usize, line: &BaselineLine, reading: &Reading| {
+            let question = self.index.places() + 2 * place + usize::from(at_storage);
+            let fits = |name: &&DomainName| line.names.iter().any(|pattern| pattern.matches(name));
+            self.matches.holds(reading, question, || {
+                reading.names.iter().filter(|name| owned(line, name)).any(|name| fits(&name))
+            })
         };
-        let fits = |line: &&BaselineLine| {
-            comes_in(line)
-                || line.fits(self.site, out)
-                || (!evidence.readings.is_empty()
-                    && !Ledger::contested(&evidence.readings)
-                    && evidence.readings.iter().all(|reading| {
-                        let names: Vec<&DomainName> =
-                            reading.names.iter().filter(|name| owned(line, name)).collect();
-                        line.fits(self.site, Contact { names: &names, ..out })
-                    }))
+        // Time servers may be listed by name: the only peers that names make a difference to.
+        let serves_time = |line: &BaselineLine, reading: &Reading| {
+            let asks = |peer: &&BaselinePeer| matches!(peer, BaselinePeer::SiteTimeServers);
+            line.peers.iter().filter(asks).any(|peer| {
+                let names: Vec<&DomainName> = reading.names.iter().filter(|name| owned(line, name)).collect();
+                peer.fits(self.site, around.to, &names)
+            })
         };
-        let mut lines = self.matrix.baseline().iter().filter(|line| wanted(line.class));
-        lines.find(fits).map(|line| line.id.clone())
+        let by_names = !evidence.readings.is_empty() && !Ledger::contested(&evidence.readings);
+        let lines = self.lines.of(self.matrix, self.site, around.proto, around.port);
+        lines.iter().find_map(|&Carried { place, comes_in, goes_out }| {
+            let line = self.matrix.baseline().get(place)?;
+            let fits = wanted(line.class)
+                && (comes_in && self.surveyor.is_peer(&around.from, line)
+                    || goes_out
+                        && (line.peers.iter().any(|peer| peer.fits(self.site, around.to, &[]))
+                            || by_names
+                                && evidence.readings.iter().all(|reading| {
+                                    named(place, line, reading) || serves_time(line, reading)
+                                })));
+            fits.then(|| line.id.clone())
+        })
     }
 
     /// The closest rule, and what keeps it from fitting.
@@ -467,29 +480,33 @@ impl<'a> Classifier<'a> {
     ) -> Option<Nearest> {
         let from_roles = around.from.roles;
         let near = |ready: &Ready<'_>, differs| Some(Nearest { rule: ready.rule.id.to_string(), differs });
-        let reaches = |ready: &Ready<'_>| fits.destination_fits(ready, dest, &evidence.readings);
+        // Found once for each destination.
+        let known: RefCell<HashMap<usize, bool, RandomState>> = RefCell::default();
+        let reaches = |ready: &Ready<'_>| {
+            let find = || fits.destination_fits(ready, dest, &evidence.readings);
+            *known.borrow_mut().entry(ready.place).or_insert_with(find)
+        };
         let port_fits = |ready: &Ready<'_>| ready.rule.carries(around.proto, dest.port);
         let on = |ready: &Ready<'_>| ready.here.state.applies();
-        let is_page = |ready: &&Ready<'_>| !ready.rule.is_alias();
+        let is_page = |ready: &Ready<'_>| !ready.rule.is_alias();
         let of_role = self.index.of(from_roles);
-        let page = || of_role.iter().filter(is_page);
-        let alias_off = |ready: &&Ready<'_>| ready.here.state == RuleState::AliasOff;
-        if let Some(ready) = of_role.iter().filter(alias_off).find(|r| port_fits(r) && reaches(r)) {
+        let alias_off = |ready: &Ready<'_>| ready.here.state == RuleState::AliasOff;
+        if let Some(ready) = of_role.first(reaches, |r| alias_off(r) && port_fits(r)) {
             return near(ready, Differs::Alias);
         }
-        let off = |ready: &&Ready<'_>| matches!(ready.here.state, RuleState::Off { .. });
-        if let Some(ready) = page().filter(off).find(|r| port_fits(r) && reaches(r)) {
+        let off = |ready: &Ready<'_>| matches!(ready.here.state, RuleState::Off { .. });
+        if let Some(ready) = of_role.first(reaches, |r| off(r) && is_page(r) && port_fits(r)) {
             return near(ready, Differs::Condition);
         }
-        if let Some(ready) = page().find(|r| on(r) && !port_fits(r) && reaches(r)) {
+        if let Some(ready) = of_role.first(reaches, |r| on(r) && is_page(r) && !port_fits(r)) {
             return near(ready, Differs::Port);
         }
         // The same conversation the other way round.
-        let back = |ready: &&Ready<'_>| {
+        let back = |ready: &Ready<'_>| {
             let by_initiator = around.reversed_by == Some(ready.order);
             ready.leads_to(from_roles) && (by_initiator || ready.rule.carries(around.proto, around.port))
         };
-        if let Some(ready) = self.index.of(to_roles).iter().find(back) {
+        if let Some(ready) = self.index.of(to_roles).first(|r| r.is_at(from_roles), back) {
             return near(ready, Differs::Direction);
         }
         for (class, differs) in [
@@ -500,9 +517,9 @@ impl<'a> Classifier<'a> {
                 return Some(Nearest { rule, differs });
             }
         }
-        let of_others = |ready: &&Ready<'_>| !from_roles.contains(ready.here.from);
+        let of_others = |ready: &Ready<'_>| !from_roles.contains(ready.here.from);
         let on_port = self.index.on(around.proto, dest.port);
-        if let Some(ready) = on_port.iter().filter(is_page).filter(of_others).find(|r| on(r) && reaches(r)) {
+        if let Some(ready) = on_port.first(reaches, |r| is_page(r) && of_others(r) && on(r)) {
             return near(ready, Differs::Role);
         }
         let covered = from_roles.union(to_roles);
@@ -510,11 +527,42 @@ impl<'a> Classifier<'a> {
         {
             return Some(Nearest { rule: page, differs: Differs::Page });
         }
-        if let Some(ready) = page().find(|r| on(r) && port_fits(r)) {
+        if let Some(ready) = fits.rules().iter().find(|ready| is_page(ready)) {
             return near(ready, Differs::Name);
         }
         let noise = self.baseline(around, evidence, |line| line == BaselineClass::Noise)?;
         from_roles.is_empty().then_some(Nearest { rule: noise, differs: Differs::Noise })
+    }
+}
+
+/// The lines of the baseline that carry a transport and port, found once for each.
+#[derive(Default)]
+struct BaselineIndex(RefCell<ByPort>);
+
+type ByPort = HashMap<(Transport, u16), Rc<[Carried]>, RandomState>;
+
+/// Where a line stands, and whether it speaks of what comes in, and of what goes out.
+#[derive(Clone, Copy)]
+struct Carried {
+    place: usize,
+    comes_in: bool,
+    goes_out: bool,
+}
+
+impl BaselineIndex {
+    fn of(&self, matrix: &Matrix, site: &Site, transport: Transport, port: u16) -> Rc<[Carried]> {
+        let mut known = self.0.borrow_mut();
+        if known.len() >= MOST_PORTS {
+            known.clear();
+        }
+        let carried = known.entry((transport, port)).or_insert_with(|| {
+            let carried = matrix.baseline().iter().enumerate().map(|(place, line)| {
+                let carries = |direction| line.carries(site, direction, transport, port);
+                Carried { place, comes_in: carries(Direction::In), goes_out: carries(Direction::Out) }
+            });
+            carried.filter(|carried| carried.comes_in || carried.goes_out).collect()
+        });
+        Rc::clone(carried)
     }
 }
 
@@ -535,24 +583,26 @@ fn names_of(evidence: &Evidence) -> Vec<NameEvidence> {
     let of_reading = |reading: &crate::names::Reading| {
         Some(NameEvidence {
             name: reading.names.first()?.clone(),
-            chain: reading.names.to_vec(),
+            chain: reading.names.clone(),
             source,
             age_ns: None,
-            scope: scope.to_owned(),
+            scope: scope.into(),
             expired: reading.expired,
             late: reading.late,
         })
     };
     let written = evidence.written.iter().map(|name| NameEvidence {
         name: name.clone(),
-        chain: vec![name.clone()],
+        chain: [name.clone()].into(),
         source: if evidence.announced { NameEvidenceSource::Tls } else { NameEvidenceSource::Http },
         age_ns: None,
-        scope: "flow".to_owned(),
+        scope: "flow".into(),
         expired: false,
         late: false,
     });
-    evidence.readings.iter().filter_map(of_reading).chain(written).collect()
+    let mut names = Vec::with_capacity(evidence.readings.len() + 1);
+    names.extend(evidence.readings.iter().filter_map(of_reading).chain(written));
+    names
 }
 
 /// The application that the first bytes show, held against the rules.
@@ -578,7 +628,12 @@ fn mismatch(around: &Circumstances, rules: &[Ready<'_>], evidence: &Evidence) ->
 }
 
 /// How well the destination is identified, whatever the verdict.
-fn grade(evidence: &Evidence, to_roles: RoleSet, documented: &Documented<'_>) -> Option<Grade> {
+fn grade(
+    judge: &Classifier<'_>,
+    evidence: &Evidence,
+    to_roles: RoleSet,
+    documented: &Documented<'_>,
+) -> Option<Grade> {
     if evidence.proxied() {
         return (!evidence.readings.is_empty()).then_some(Grade::Dns);
     }
@@ -589,8 +644,8 @@ fn grade(evidence: &Evidence, to_roles: RoleSet, documented: &Documented<'_>) ->
     if !evidence.readings.is_empty() {
         // DNS and a tag agree where the chain holds a name that stands behind the tag.
         let agrees = |ready: &Ready<'_>| match &ready.here.to {
-            DestinationHere::Tag { names, .. } => {
-                evidence.readings.iter().any(|reading| any_match(names, &reading.names))
+            DestinationHere::Tag { .. } => {
+                evidence.readings.iter().any(|reading| judge.names_in(ready, reading))
             }
             _ => false,
         };

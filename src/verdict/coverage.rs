@@ -1,10 +1,13 @@
 //! What the captures show of each rule.
 
 use super::classify::{Classifier, Ruling};
+use super::fit::Ready;
 use crate::audit::{Coverage, CoverageState};
 use crate::flow::{Flow, Outcome};
 use crate::matrix::RoleSet;
 use crate::model::{DomainName, Timestamp};
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the flows of one rule came to.
@@ -14,7 +17,6 @@ pub(super) struct RuleTally {
     pub worked: u64,
     pub blocked: u64,
     outcomes: OutcomeSet,
-    names: BTreeSet<DomainName>,
     first: Option<Timestamp>,
     last: Option<Timestamp>,
 }
@@ -40,11 +42,29 @@ impl OutcomeSet {
 /// Names listed for a rule: the first ones by alphabet. A hundred storage accounts help nobody.
 const MOST_NAMES: usize = 20;
 
+/// The first names by alphabet.
+#[derive(Clone, Default)]
+struct FirstNames(BTreeSet<DomainName>);
+
+impl FirstNames {
+    fn insert(&mut self, name: &DomainName) {
+        let late = self.0.len() >= MOST_NAMES && self.0.last().is_some_and(|last| last < name);
+        if !late && !self.0.contains(name) {
+            self.0.insert(name.clone());
+            if self.0.len() > MOST_NAMES {
+                self.0.pop_last();
+            }
+        }
+    }
+}
+
 /// Counts the documented flows of each rule.
 #[derive(Default)]
 pub(super) struct CoverageTally {
     /// By the rule's place.
     rules: Vec<RuleTally>,
+    /// The names of flows that one and the same set of rules documents: a pack may give a flow hundreds of rules.
+    names: HashMap<Vec<usize>, FirstNames, RandomState>,
     /// Roles of hosts that sent anything.
     senders: RoleSet,
     /// Names that could not be resolved, by (rule).
@@ -54,13 +74,9 @@ pub(super) struct CoverageTally {
 impl CoverageTally {
     /// Notes by which names the rules of a ruling were exercised: once for all of its flows.
     pub(super) fn note_names(&mut self, ruling: &Ruling) {
-        for &rule in &ruling.documented_by {
-            let tally = self.rule(rule);
-            for name in &ruling.names {
-                if tally.names.insert(name.name.clone()) && tally.names.len() > MOST_NAMES {
-                    tally.names.pop_last();
-                }
-            }
+        if !ruling.documented_by.is_empty() {
+            let names = self.names.entry_ref(&ruling.documented_by).or_default();
+            ruling.names.iter().for_each(|name| names.insert(&name.name));
         }
     }
 
@@ -82,6 +98,27 @@ impl CoverageTally {
         }
     }
 
+    /// Adds what later flows came to.
+    pub(super) fn add(&mut self, later: CoverageTally) {
+        self.senders = self.senders.union(later.senders);
+        for (place, other) in later.rules.into_iter().enumerate() {
+            let tally = self.rule(place);
+            tally.flows += other.flows;
+            tally.worked += other.worked;
+            tally.blocked += other.blocked;
+            tally.outcomes.merge(other.outcomes);
+            tally.first = tally.first.into_iter().chain(other.first).min();
+            tally.last = tally.last.into_iter().chain(other.last).max();
+        }
+        for (rules, names) in later.names {
+            let own = self.names.entry(rules).or_default();
+            names.0.iter().for_each(|name| own.insert(name));
+        }
+        for (rule, why) in later.unresolved {
+            self.unresolved.entry(rule).or_insert(why);
+        }
+    }
+
     fn rule(&mut self, place: usize) -> &mut RuleTally {
         if self.rules.len() <= place {
             self.rules.resize_with(place + 1, RuleTally::default);
@@ -97,6 +134,15 @@ impl CoverageTally {
     /// One line a rule, in the order of the packs.
     pub(super) fn finish(self, classifier: &Classifier<'_>) -> Vec<Coverage> {
         let empty = RuleTally::default();
+        let mut names: Vec<FirstNames> = vec![FirstNames::default(); classifier.rules().len()];
+        for (rules, of_set) in &self.names {
+            for &rule in rules {
+                if let Some(names) = names.get_mut(rule) {
+                    of_set.0.iter().for_each(|name| names.insert(name));
+                }
+            }
+        }
+        let kinds = Kinds::of(classifier);
         let mut lines: Vec<Coverage> = Vec::new();
         for ready in classifier.rules().iter().filter(|ready| ready.listed()) {
             let rule = ready.rule;
@@ -123,12 +169,8 @@ impl CoverageTally {
             } else {
                 (CoverageState::NotObserved, self.unresolved.get(rule.id.as_str()).cloned())
             };
-            let same: Vec<String> = classifier
-                .rules()
-                .iter()
-                .filter(|other| other.listed() && other.rule.id != rule.id && other.rule.same_traffic(rule))
-                .map(|other| other.rule.id.to_string())
-                .collect();
+            let same = kinds.like(ready).filter(|other| other.rule.id != rule.id);
+            let same: Vec<String> = same.map(|other| other.rule.id.to_string()).collect();
             lines.push(Coverage {
                 rule: rule.id.to_string(),
                 page: rule.citation.page.to_string(),
@@ -141,12 +183,47 @@ impl CoverageTally {
                 state,
                 why,
                 flows: tally.flows,
-                names: tally.names.iter().cloned().collect(),
+                names: names.get(ready.order).into_iter().flat_map(|names| names.0.iter().cloned()).collect(),
                 first_ts: tally.first,
                 last_ts: tally.last,
                 indistinguishable_from: same,
             });
         }
         lines
+    }
+}
+
+/// Listed rules that would fit the same flows, beside each other.
+struct Kinds<'c, 'a> {
+    kinds: Vec<Vec<&'c Ready<'a>>>,
+    /// By the rule's place.
+    kind_of: HashMap<usize, usize, RandomState>,
+}
+
+impl<'c, 'a> Kinds<'c, 'a> {
+    fn of(classifier: &'c Classifier<'a>) -> Self {
+        let mut kinds: Vec<Vec<&Ready<'a>>> = Vec::new();
+        let mut kind_of = HashMap::default();
+        // Rules of the same traffic have one initiator, transport and ports: few others have these, too.
+        let mut alike: HashMap<_, Vec<usize>, RandomState> = HashMap::default();
+        for ready in classifier.rules().iter().filter(|ready| ready.listed()) {
+            let rule = ready.rule;
+            let alike = alike.entry((&rule.from, rule.transport, rule.ports.to_string())).or_default();
+            let same =
+                |&&kind: &&usize| kinds[kind].first().is_some_and(|other| other.rule.same_traffic(rule));
+            let kind = alike.iter().find(same).copied().unwrap_or_else(|| {
+                alike.push(kinds.len());
+                kinds.push(Vec::new());
+                kinds.len() - 1
+            });
+            kinds[kind].push(ready);
+            kind_of.insert(ready.order, kind);
+        }
+        Kinds { kinds, kind_of }
+    }
+
+    /// The rules that would fit the same flows, itself among them.
+    fn like(&self, ready: &Ready<'_>) -> impl Iterator<Item = &&'c Ready<'a>> {
+        self.kind_of.get(&ready.order).and_then(|&kind| self.kinds.get(kind)).into_iter().flatten()
     }
 }

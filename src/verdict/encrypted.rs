@@ -10,6 +10,7 @@ use crate::flow::{Flow, capture_name};
 use crate::matrix::PublicResolvers;
 use crate::model::{AppProtocol, DomainName, Transport};
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
 
 /// DNS over TLS and over QUIC (RFC 7858, RFC 9250).
@@ -61,6 +62,23 @@ impl Encrypted {
         entry.flows += 1;
         entry.first_ts = entry.first_ts.min(flow.first_ts);
         entry.last_ts = entry.last_ts.max(flow.last_ts);
+    }
+
+    /// Adds what later flows came to.
+    pub(super) fn add(&mut self, later: Encrypted) {
+        for (key, other) in later.uses {
+            match self.uses.entry(key) {
+                Entry::Vacant(place) => {
+                    place.insert(other);
+                }
+                Entry::Occupied(mut known) => {
+                    let known = known.get_mut();
+                    known.flows += other.flows;
+                    known.first_ts = known.first_ts.min(other.first_ts);
+                    known.last_ts = known.last_ts.max(other.last_ts);
+                }
+            }
+        }
     }
 
     /// For each host, in words, why its names are missing.

@@ -5,9 +5,10 @@ use super::coverage::OutcomeSet;
 use super::row::{Differs, NameEvidenceSource};
 use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Grade, Missing, Party, Severity, Verdict};
 use crate::flow::{Flow, Outcome, capture_name};
-use crate::model::{DomainName, FramePoint, Timestamp, Transport};
+use crate::model::{CaptureId, DomainName, FramePoint, Timestamp, Transport};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -32,16 +33,47 @@ pub(super) struct Draft {
     host: Option<IpAddr>,
     pub finding: Finding,
     /// The first ones, each once; what is counted comes in order of time.
-    evidence: Vec<EvidenceFrame>,
+    evidence: Vec<Cited>,
     outcomes: OutcomeSet,
-    hosts: BTreeSet<IpAddr>,
-    last_host: Option<IpAddr>,
+    /// The destination's addresses.
+    hosts: Hosts,
     /// Flows whose details are in already.
     detailed: Vec<Detailed>,
     /// For the one that stands for all strangers beyond [`MOST_STRANGERS`].
     strangers: Option<Box<Strangers>>,
     /// Hosts for whose flows a name is missing.
     nameless: BTreeSet<IpAddr>,
+    /// Whether its initiator holds no role.
+    of_stranger: bool,
+}
+
+/// A frame that a finding cites.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Cited {
+    capture: CaptureId,
+    frame: u64,
+}
+
+/// Addresses, mostly one.
+#[derive(Default)]
+struct Hosts {
+    last: Option<IpAddr>,
+    /// All of them, once there are two.
+    all: BTreeSet<IpAddr>,
+}
+
+impl Hosts {
+    fn insert(&mut self, ip: IpAddr) {
+        match self.last.replace(ip) {
+            None => {}
+            Some(last) if last == ip => {}
+            Some(last) => self.all.extend([last, ip]),
+        }
+    }
+
+    fn add(&mut self, others: Hosts) {
+        others.last.into_iter().chain(others.all).for_each(|ip| self.insert(ip));
+    }
 }
 
 /// All that the details of a flow depend on.
@@ -118,6 +150,20 @@ impl Strangers {
     fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
+
+    fn remove(&mut self, ip: IpAddr) {
+        match ip {
+            IpAddr::V4(ip) => self.v4.remove(&ip.to_bits()),
+            IpAddr::V6(_) => self.v6.remove(&ip),
+        };
+    }
+
+    /// Adds others; tells how many are new.
+    fn add(&mut self, others: Strangers, room: bool) -> usize {
+        self.more |= others.more;
+        let v4 = others.v4.into_iter().map(|ip| IpAddr::V4(ip.into()));
+        v4.chain(others.v6).filter(|&ip| self.insert(ip, room)).count()
+    }
 }
 
 /// All findings of an audit.
@@ -190,15 +236,14 @@ impl<'a> Findings<'a> {
         let (common, share) = if *own >= MOST_STRANGERS {
             (of_stem, Share::Destination)
         } else {
-            let code = (self.stems[stem].code, self.stems[stem].severity);
-            let place = self.crowds.iter().position(|(of, ..)| *of == code).unwrap_or_else(|| {
-                self.crowds.push((code, 0, None));
-                self.crowds.len() - 1
-            });
+            let place = self.crowd(stem);
+            let (own, _) = &mut self.strangers[stem];
             let (_, count, of_code) = &mut self.crowds[place];
             if *count < MOST_STRANGER_FINDINGS {
                 (*own, *count) = (*own + 1, *count + 1);
-                return (self.draft(stem, Some(host), make), Share::Own);
+                let draft = self.draft(stem, Some(host), make);
+                draft.of_stranger = true;
+                return (draft, Share::Own);
             }
             (of_code, Share::Code)
         };
@@ -237,9 +282,80 @@ impl<'a> Findings<'a> {
         });
         let frames = finding.evidence.clone();
         let (host, outcomes) = (finding.from.ip, finding.outcomes.clone());
-        let draft = self.draft(stem, host, || finding);
-        draft.cite(frames);
+        let draft = self.draft(stem, host, || Finding { evidence: Vec::new(), ..finding });
+        let evidence = &mut draft.finding.evidence;
+        for frame in frames {
+            if evidence.len() < Finding::MOST_EVIDENCE && !evidence.contains(&frame) {
+                evidence.push(frame);
+            }
+        }
         outcomes.into_iter().for_each(|outcome| draft.outcomes.insert(outcome));
+    }
+
+    /// Adds what later flows came to. Strangers that were not met before have findings of their own as far as there is room.
+    pub(super) fn absorb(&mut self, later: Findings<'a>) {
+        let Findings { stems, drafts, strangers, crowds, .. } = later;
+        let stem_of: Vec<StemId> = stems.into_iter().map(|stem| self.stem(stem)).collect();
+        let of_stem: HashSet<usize, RandomState> =
+            strangers.iter().filter_map(|&(_, common)| common).collect();
+        let of_code: HashSet<usize, RandomState> = crowds.iter().filter_map(|&(.., common)| common).collect();
+        for (place, draft) in drafts.into_iter().enumerate() {
+            let Some(&stem) = stem_of.get(draft.stem) else { continue };
+            let draft = Draft { stem, ..draft };
+            if of_stem.contains(&place) {
+                self.add_common(draft, Share::Destination);
+            } else if of_code.contains(&place) {
+                self.add_common(draft, Share::Code);
+            } else if let Some(&known) = self.draft_of.get(&(stem, draft.host)) {
+                self.drafts[known].add(draft, false);
+            } else if !draft.of_stranger {
+                self.adopt(draft);
+            } else {
+                let own = self.strangers[stem].0 < MOST_STRANGERS;
+                let crowd = self.crowd(stem);
+                if !own {
+                    self.add_common(draft.made_common(Share::Destination), Share::Destination);
+                } else if self.crowds[crowd].1 >= MOST_STRANGER_FINDINGS {
+                    self.add_common(draft.made_common(Share::Code), Share::Code);
+                } else {
+                    self.strangers[stem].0 += 1;
+                    self.crowds[crowd].1 += 1;
+                    self.adopt(draft);
+                }
+            }
+        }
+    }
+
+    fn adopt(&mut self, draft: Draft) {
+        self.draft_of.insert((draft.stem, draft.host), self.drafts.len());
+        self.drafts.push(draft);
+    }
+
+    /// Adds one that stands for many strangers to that of its kind, if there is one.
+    fn add_common(&mut self, draft: Draft, share: Share) {
+        let crowd = self.crowd(draft.stem);
+        let (room, new) = (self.distinct < MOST_DISTINCT, self.drafts.len());
+        let common = match share {
+            Share::Code => &mut self.crowds[crowd].2,
+            Share::Destination | Share::Own => &mut self.strangers[draft.stem].1,
+        };
+        let known = *common.get_or_insert(new);
+        match self.drafts.get_mut(known) {
+            Some(known) => self.distinct += known.add(draft, room),
+            None => {
+                self.distinct += draft.strangers.as_ref().map_or(0, |strangers| strangers.len());
+                self.drafts.push(draft);
+            }
+        }
+    }
+
+    /// The place of the crowd that strangers of a stem belong to.
+    fn crowd(&mut self, stem: StemId) -> usize {
+        let code = (self.stems[stem].code, self.stems[stem].severity);
+        self.crowds.iter().position(|(of, ..)| *of == code).unwrap_or_else(|| {
+            self.crowds.push((code, 0, None));
+            self.crowds.len() - 1
+        })
     }
 
     /// Where a host's names are missing since it resolves them in secret, what waits for a name says so.
@@ -251,7 +367,7 @@ impl<'a> Findings<'a> {
             let hosts = std::mem::take(&mut draft.nameless);
             for why in hosts.iter().filter_map(|host| reasons.get(host)) {
                 draft.detail(why.clone());
-                draft.finding.remedy = HIDDEN_REMEDY.to_owned();
+                draft.finding.remedy = HIDDEN_REMEDY.into();
             }
         }
     }
@@ -263,6 +379,18 @@ impl<'a> Findings<'a> {
             self.captures.iter().enumerate().map(|(rank, name)| (&**name, rank)).collect();
         let stems = self.stems;
         let mut drafts = self.drafts;
+        // Whoever has a finding of its own is none of the further ones: where stretches of the rows were judged apart, a
+        // stranger may have been one of the many in one of them.
+        let own: Vec<(usize, IpAddr)> = drafts
+            .iter()
+            .filter(|draft| draft.of_stranger)
+            .filter_map(|draft| self.strangers.get(draft.stem)?.1.zip(draft.host))
+            .collect();
+        for (common, host) in own {
+            if let Some(strangers) = drafts.get_mut(common).and_then(|draft| draft.strangers.as_mut()) {
+                strangers.remove(host);
+            }
+        }
         // What is equal in all that orders findings keeps this order.
         drafts.sort_by(|a, b| {
             let key = |draft: &Draft| {
@@ -285,7 +413,7 @@ impl<'a> Findings<'a> {
                 .then_with(|| a.to.name.cmp(&b.to.name))
                 .then_with(|| (a.to.port, a.to.proto, &a.rules).cmp(&(b.to.port, b.to.proto, &b.rules)))
         });
-        drafts.into_iter().map(|draft| draft.finish(&rank)).collect()
+        drafts.into_iter().map(|draft| draft.finish(self.captures, &rank)).collect()
     }
 }
 
@@ -301,12 +429,50 @@ impl Draft {
             finding,
             evidence: Vec::new(),
             outcomes: OutcomeSet::default(),
-            hosts: BTreeSet::new(),
-            last_host: None,
+            hosts: Hosts::default(),
             detailed: Vec::new(),
             strangers: None,
             nameless: BTreeSet::new(),
+            of_stranger: false,
         }
+    }
+
+    /// Adds what later flows came to.
+    fn add(&mut self, later: Draft, room: bool) -> usize {
+        let (finding, more) = (&mut self.finding, later.finding);
+        finding.count += more.count;
+        finding.first_ts = finding.first_ts.into_iter().chain(more.first_ts).min();
+        finding.last_ts = finding.last_ts.into_iter().chain(more.last_ts).max();
+        self.cite_all(later.evidence);
+        self.outcomes.merge(later.outcomes);
+        self.hosts.add(later.hosts);
+        self.nameless.extend(later.nameless);
+        while self.nameless.len() > MOST_NAMELESS {
+            self.nameless.pop_last();
+        }
+        more.details.into_iter().for_each(|line| self.detail(line));
+        match (&mut self.strangers, later.strangers) {
+            (Some(own), Some(more)) => own.add(*more, room),
+            _ => 0,
+        }
+    }
+
+    /// One that stands for many strangers, of this one's.
+    fn made_common(mut self, share: Share) -> Draft {
+        let own = self.finding.from.ip.map(|ip| ip.to_string()).unwrap_or_default();
+        self.finding.details.retain(|line| !line.contains(&own));
+        self.finding.from = Party::default();
+        let to_filter = self.finding.display_filter.as_ref().and_then(|both| both.split_once(" && "));
+        self.finding.display_filter = to_filter.map(|(_, to)| to.to_owned());
+        if share == Share::Code {
+            (self.finding.to, self.finding.display_filter) = (Party::default(), None);
+            self.finding.title = " -> further destinations and ports".to_owned();
+            self.finding.details.clear();
+            self.hosts = Hosts::default();
+        }
+        let mut strangers = Box::<Strangers>::default();
+        self.host.map(|host| strangers.insert(host, true));
+        Draft { host: None, strangers: Some(strangers), of_stranger: false, ..self }
     }
 
     /// Counts one more observation.
@@ -323,7 +489,11 @@ impl Draft {
     }
 
     /// The first ones stay: the bound is on what is kept while there may be millions of flows.
-    pub(super) fn cite(&mut self, frames: impl IntoIterator<Item = EvidenceFrame>) {
+    pub(super) fn cite(&mut self, frames: impl IntoIterator<Item = FramePoint>) {
+        self.cite_all(frames.into_iter().map(|at| Cited { capture: at.capture, frame: at.frame }));
+    }
+
+    fn cite_all(&mut self, frames: impl IntoIterator<Item = Cited>) {
         for frame in frames {
             if !self.is_cited() && !self.evidence.contains(&frame) {
                 self.evidence.push(frame);
@@ -337,14 +507,19 @@ impl Draft {
         }
     }
 
-    fn finish(self, rank: &BTreeMap<&str, usize>) -> Finding {
+    fn finish(self, captures: &[Arc<str>], rank: &BTreeMap<&str, usize>) -> Finding {
         let mut finding = self.finding;
         finding.outcomes = self.outcomes.iter().collect();
-        finding.evidence = self.evidence;
+        let cited = self
+            .evidence
+            .into_iter()
+            .map(|at| EvidenceFrame { capture: capture_name(captures, at.capture), frame: at.frame });
+        // Some name their frames themselves.
+        finding.evidence.extend(cited);
         finding.evidence.sort_by_key(|at| (rank.get(&*at.capture).copied(), at.frame));
-        if self.hosts.len() > 1 {
-            let shown: Vec<String> = self.hosts.iter().take(8).map(ToString::to_string).collect();
-            let more = self.hosts.len() - shown.len();
+        if self.hosts.all.len() > 1 {
+            let shown: Vec<String> = self.hosts.all.iter().take(8).map(ToString::to_string).collect();
+            let more = self.hosts.all.len() - shown.len();
             let tail = if more == 0 { String::new() } else { format!(" and {more} more") };
             finding.details.push(format!("addresses: {}{tail}", shown.join(", ")));
         }
@@ -447,7 +622,6 @@ pub(super) fn of_flow(
                 stem
             }
         };
-        let captures = findings.captures;
         let make = || new_finding(code, severity, judged);
         let stranger = ruling.from_roles.is_empty();
         let (draft, share) = if stranger {
@@ -460,10 +634,9 @@ pub(super) fn of_flow(
             draft.finding.display_filter = Some(filter_to(flow, &address_filter(flow.to.ip)));
         }
         if !draft.is_cited() {
-            draft.cite(points_of(judged).into_iter().map(|point| frame(captures, point)));
+            draft.cite(points_of(judged));
         }
-        if share != Share::Code && draft.last_host != Some(flow.to.ip) {
-            draft.last_host = Some(flow.to.ip);
+        if share != Share::Code {
             draft.hosts.insert(flow.to.ip);
         }
         draft.outcomes.insert(flow.outcome);
@@ -614,7 +787,7 @@ fn filter_to(flow: &Flow<'_>, to: &str) -> String {
     }
 }
 
-fn remedy(code: Code, judged: &Judged<'_>) -> String {
+fn remedy(code: Code, judged: &Judged<'_>) -> Cow<'static, str> {
     use crate::audit::Missing;
     let row = judged.ruling;
     match (code, row.missing, &row.nearest) {
@@ -632,8 +805,10 @@ fn remedy(code: Code, judged: &Judged<'_>) -> String {
         }
         (Code::UnexpectedTraffic | Code::UnexpectedAttempt, _, Some(nearest)) => match nearest.differs {
             Differs::Alias => "set aliases = true in the site file if this name may stand for the documented one".into(),
-            Differs::Condition => format!("switch the condition of {} on in the site file if it applies here", nearest.rule),
-            Differs::Page => format!("hold it against the page \"{}\", which is not loaded", nearest.rule),
+            Differs::Condition => {
+                format!("switch the condition of {} on in the site file if it applies here", nearest.rule).into()
+            }
+            Differs::Page => format!("hold it against the page \"{}\", which is not loaded", nearest.rule).into(),
             Differs::OsNoise => "the operating system does this: point it to servers of your own, or list it under [[accept]]".into(),
             _ => code.advice().into(),
         },
@@ -649,7 +824,7 @@ fn remedy(code: Code, judged: &Judged<'_>) -> String {
                 Outcome::ProxyDenied => "the proxy refuses it: see its rules and its credentials",
                 _ => "see the frames",
             };
-            format!("open what {rules} documents; {kind}")
+            format!("open what {rules} documents; {kind}").into()
         }
         _ => code.advice().into(),
     }

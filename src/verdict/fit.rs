@@ -24,6 +24,8 @@ pub(super) struct Ready<'a> {
     pub order: usize,
     pub rule: &'a Rule,
     pub here: &'a RuleHere,
+    /// The number of its destination: equal for rules that lead to the same.
+    pub place: usize,
 }
 
 impl Ready<'_> {
@@ -48,10 +50,13 @@ impl Ready<'_> {
 
     /// Whether it applies here, stands on the page, and leads to one of these roles.
     pub(super) fn leads_to(&self, roles: RoleSet) -> bool {
+        self.is_at(roles) && self.here.state.applies() && !self.rule.is_alias()
+    }
+
+    /// Whether its destination is one of these roles.
+    pub(super) fn is_at(&self, roles: RoleSet) -> bool {
         match self.here.to {
-            To::Role(role) | To::SiteDefined { role, .. } => {
-                self.here.state.applies() && !self.rule.is_alias() && roles.contains(role)
-            }
+            To::Role(role) | To::SiteDefined { role, .. } => roles.contains(role),
             To::Names { .. } | To::Tag { .. } | To::VirtualNetwork => false,
         }
     }
@@ -90,6 +95,8 @@ pub(super) struct Fits<'j, 'a> {
     identified: bool,
     proxied: bool,
     ip: Option<IpAddr>,
+    /// Whether the address stands in for some documented name.
+    mirror: bool,
 }
 
 impl<'j, 'a> Fits<'j, 'a> {
@@ -100,13 +107,15 @@ impl<'j, 'a> Fits<'j, 'a> {
         dest: &Destination,
     ) -> Self {
         let rules = judge.index.fitting(from, proto, dest.port);
-        Fits { judge, rules, identified: !dest.roles.is_empty(), proxied: dest.proxied, ip: dest.ip }
+        let mirror = dest.ip.is_some_and(|ip| judge.site.is_mirror(ip));
+        let (identified, proxied) = (!dest.roles.is_empty(), dest.proxied);
+        Fits { judge, rules, identified, proxied, ip: dest.ip, mirror }
     }
 
     /// Rules that the address alone fits, with the grade.
     pub(super) fn by_address(&self, ip: Option<IpAddr>) -> Vec<(Ready<'a>, Grade)> {
         let Some(ip) = ip else { return Vec::new() };
-        self.rules.iter().filter_map(|ready| Some((*ready, self.address_fits(ready, ip)?))).collect()
+        self.rules.leading(|ready| self.address_fits(ready, ip))
     }
 
     fn address_fits(&self, ready: &Ready<'_>, ip: IpAddr) -> Option<Grade> {
@@ -132,12 +141,21 @@ impl<'j, 'a> Fits<'j, 'a> {
             }
             _ => false,
         };
-        self.rules.iter().copied().filter(within).collect()
+        self.leading(within)
     }
 
-    /// Rules that some name of one chain fits.
-    pub(super) fn by_reading(&self, names: &[DomainName]) -> Vec<Ready<'a>> {
-        self.rules.iter().copied().filter(|ready| self.names_fit(ready, names)).collect()
+    /// Rules that some name of some chain fits, in the order of the packs; and how many chains some rule fits.
+    pub(super) fn by_readings(&self, readings: &[Reading]) -> (Vec<Ready<'a>>, usize) {
+        let (mut places, mut fitting) = (vec![false; self.rules.places().count()], 0);
+        for reading in readings {
+            let mut some = false;
+            for (ready, fits) in self.rules.places().zip(&mut places) {
+                let here = self.names_fit(ready, reading);
+                (*fits, some) = (*fits | here, some | here);
+            }
+            fitting += usize::from(some);
+        }
+        (self.rules.of_places(&places), fitting)
     }
 
     /// Rules that every chain fits.
@@ -145,34 +163,36 @@ impl<'j, 'a> Fits<'j, 'a> {
         if readings.is_empty() {
             return Vec::new();
         }
-        let fits = |ready: &Ready<'_>| readings.iter().all(|reading| self.names_fit(ready, &reading.names));
-        self.rules.iter().copied().filter(fits).collect()
+        let fits = |ready: &Ready<'_>| readings.iter().all(|reading| self.names_fit(ready, reading));
+        self.leading(fits)
     }
 
-    fn names_fit(&self, ready: &Ready<'_>, names: &[DomainName]) -> bool {
-        let site = self.judge.site;
-        let mirrored = self.ip.is_some_and(|ip| names.iter().any(|name| site.mirror_allows(name, ip)));
+    /// The rules that lead where `fits` says yes.
+    fn leading(&self, fits: impl Fn(&Ready<'a>) -> bool) -> Vec<Ready<'a>> {
+        let found = self.rules.leading(|ready| fits(ready).then_some(()));
+        found.into_iter().map(|(ready, ())| ready).collect()
+    }
+
+    /// All of them, in the order of the packs.
+    pub(super) fn rules(&self) -> &[Ready<'a>] {
+        &self.rules
+    }
+
+    fn names_fit(&self, ready: &Ready<'_>, reading: &Reading) -> bool {
+        let (site, names) = (self.judge.site, &reading.names);
+        let mirrored =
+            self.mirror && self.ip.is_some_and(|ip| names.iter().any(|name| site.mirror_allows(name, ip)));
         // An address that holds a site role is identified: no rule by name fits it.
         if self.identified && !mirrored {
             return false;
         }
         match &ready.here.to {
-            To::Names { names: patterns, .. } => any_match(patterns, names),
-            To::Role(role) => self.role_names_fit(*role, names),
-            To::SiteDefined { role, names: patterns } => {
-                self.role_names_fit(*role, names) || any_match(patterns, names)
-            }
             // Names inferred for a tag document no address outside its prefixes, but for a private endpoint.
-            To::Tag { names: patterns, .. } => {
-                let private_endpoint = self.ip.is_some_and(|ip| site.in_virtual_network(ip));
-                (self.proxied || private_endpoint) && any_match(patterns, names)
+            To::Tag { .. } if !self.proxied && !self.ip.is_some_and(|ip| site.in_virtual_network(ip)) => {
+                false
             }
-            To::VirtualNetwork => false,
+            _ => self.judge.names_in(ready, reading),
         }
-    }
-
-    fn role_names_fit(&self, role: RoleIdx, names: &[DomainName]) -> bool {
-        self.judge.site.role_names(role).iter().any(|own| names.contains(own))
     }
 
     /// Rules that could fit if the address had a name. Only rules by name can miss one; and neither a name of the vendor's
@@ -195,7 +215,7 @@ impl<'j, 'a> Fits<'j, 'a> {
             To::Tag { names, .. } => self.proxied && !names.is_empty(),
             To::VirtualNetwork => false,
         };
-        self.rules.iter().copied().filter(could).collect()
+        self.leading(could)
     }
 
     /// A name that the pack itself gives (as name, behind a tag, for a product), at an address of one's own, which neither
@@ -205,7 +225,7 @@ impl<'j, 'a> Fits<'j, 'a> {
         if names.iter().any(|name| site.mirror_allows(name, ip)) {
             return None;
         }
-        self.rules.iter().find_map(|ready| {
+        self.rules.places().find_map(|ready| {
             let (patterns, zones): (&[DomainPattern], &[Zone]) = match &ready.here.to {
                 To::Names { names, zones, .. } | To::Tag { names, zones, .. } => (names, zones),
                 To::Role(_) | To::SiteDefined { .. } | To::VirtualNetwork => return None,
@@ -224,7 +244,21 @@ impl<'j, 'a> Fits<'j, 'a> {
         readings: &[Reading],
     ) -> bool {
         dest.ip.is_some_and(|ip| self.address_fits(ready, ip).is_some())
-            || (!readings.is_empty() && readings.iter().all(|reading| self.names_fit(ready, &reading.names)))
+            || (!readings.is_empty() && readings.iter().all(|reading| self.names_fit(ready, reading)))
+    }
+}
+
+impl Classifier<'_> {
+    /// Whether a chain holds a name that a rule gives, whatever the address.
+    pub(super) fn names_in(&self, ready: &Ready<'_>, reading: &Reading) -> bool {
+        let names = &reading.names;
+        let of_role = |role: RoleIdx| self.site.role_names(role).iter().any(|own| names.contains(own));
+        self.matches.holds(reading, ready.place, || match &ready.here.to {
+            To::Names { names: patterns, .. } | To::Tag { names: patterns, .. } => any_match(patterns, names),
+            To::Role(role) => of_role(*role),
+            To::SiteDefined { role, names: patterns } => of_role(*role) || any_match(patterns, names),
+            To::VirtualNetwork => false,
+        })
     }
 }
 
@@ -239,8 +273,8 @@ pub(super) fn naming<'a>(judge: &Classifier<'a>, from: RoleSet, name: &DomainNam
         }
         To::VirtualNetwork => false,
     };
-    let of_role = judge.index.of(from);
-    of_role.iter().copied().filter(|ready| ready.here.state.applies() && fits(ready)).collect()
+    let named = judge.index.of(from).leading(|ready| fits(ready).then_some(()));
+    named.into_iter().map(|(ready, ())| ready).filter(|ready| ready.here.state.applies()).collect()
 }
 
 pub(super) fn any_match(patterns: &[DomainPattern], names: &[DomainName]) -> bool {

@@ -23,6 +23,18 @@ struct Attempts {
     first_blocked: Option<First>,
 }
 
+impl Attempts {
+    fn add(&mut self, other: &Attempts) {
+        self.worked += other.worked;
+        self.blocked += other.blocked;
+        self.outcomes.merge(other.outcomes);
+        let ranges = self.range.into_iter().chain(other.range);
+        self.range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
+        self.first_worked = First::earlier(self.first_worked.take(), other.first_worked.as_ref());
+        self.first_blocked = First::earlier(self.first_blocked.take(), other.first_blocked.as_ref());
+    }
+}
+
 /// The first flow of its kind, and its place in the order of rows.
 #[derive(Clone)]
 struct First {
@@ -67,10 +79,7 @@ impl Intermittence {
         if rules.is_empty() {
             return None;
         }
-        Some(*self.set_of.entry_ref(rules).or_insert_with(|| {
-            self.sets.push(rules.clone());
-            self.sets.len() - 1
-        }))
+        Some(self.number(rules))
     }
 
     /// Counts a documented flow; `place` is its place in the order of rows.
@@ -90,33 +99,65 @@ impl Intermittence {
         }
     }
 
+    /// Adds what later flows came to.
+    pub(super) fn add(&mut self, later: Intermittence) {
+        let Intermittence { sets, attempts, .. } = later;
+        let set_of: Vec<usize> = sets.iter().map(|rules| self.number(rules)).collect();
+        for ((host, set), other) in attempts {
+            if let Some(&set) = set_of.get(set) {
+                self.attempts.entry((host, set)).or_default().add(&other);
+            }
+        }
+    }
+
+    fn number(&mut self, rules: &Vec<usize>) -> usize {
+        *self.set_of.entry_ref(rules).or_insert_with(|| {
+            self.sets.push(rules.clone());
+            self.sets.len() - 1
+        })
+    }
+
     /// The findings. Rules that the very same flows fit are told in one: those that stand in the same sets.
     pub(super) fn finish(self, classifier: &Classifier<'_>, findings: &mut Findings<'_>) {
+        // Rules that stand in the same sets do so for every host: they are looked at together.
+        let mut sets_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (set, rules) in self.sets.iter().enumerate() {
+            for &rule in rules {
+                sets_of.entry(rule).or_default().push(set);
+            }
+        }
+        let mut kinds: BTreeMap<Vec<usize>, Vec<usize>> = BTreeMap::new();
+        for (rule, sets) in sets_of {
+            kinds.entry(sets).or_default().push(rule);
+        }
+        let mut kinds_in: Vec<Vec<usize>> = vec![Vec::new(); self.sets.len()];
+        for (kind, sets) in kinds.keys().enumerate() {
+            for &set in sets {
+                kinds_in[set].push(kind);
+            }
+        }
+        let kinds: Vec<Vec<usize>> = kinds.into_values().collect();
         let mut sets_of: BTreeMap<(IpAddr, usize), Vec<usize>> = BTreeMap::new();
         for &(host, set) in self.attempts.keys() {
-            for &rule in self.sets.get(set).into_iter().flatten() {
-                sets_of.entry((host, rule)).or_default().push(set);
+            for &kind in kinds_in.get(set).into_iter().flatten() {
+                sets_of.entry((host, kind)).or_default().push(set);
             }
         }
-        let mut groups: BTreeMap<(IpAddr, Vec<usize>), Vec<String>> = BTreeMap::new();
-        for ((host, rule), mut sets) in sets_of {
+        let mut groups: BTreeMap<(IpAddr, Vec<usize>), Vec<usize>> = BTreeMap::new();
+        for ((host, kind), mut sets) in sets_of {
             sets.sort_unstable();
-            let id = classifier.rules().get(rule).map(|ready| ready.rule.id.to_string());
-            groups.entry((host, sets)).or_default().extend(id);
+            groups.entry((host, sets)).or_default().push(kind);
         }
-        for ((host, sets), mut rules) in groups {
-            rules.sort_unstable();
+        for ((host, sets), of) in groups {
             let mut all = Attempts::default();
             for attempts in sets.into_iter().filter_map(|set| self.attempts.get(&(host, set))) {
-                all.worked += attempts.worked;
-                all.blocked += attempts.blocked;
-                all.outcomes.merge(attempts.outcomes);
-                let ranges = all.range.into_iter().chain(attempts.range);
-                all.range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-                all.first_worked = First::earlier(all.first_worked, attempts.first_worked.as_ref());
-                all.first_blocked = First::earlier(all.first_blocked, attempts.first_blocked.as_ref());
+                all.add(attempts);
             }
             let (Some(worked), Some(blocked)) = (&all.first_worked, &all.first_blocked) else { continue };
+            let rules = of.iter().filter_map(|&kind| kinds.get(kind)).flatten();
+            let rules = rules.filter_map(|&rule| classifier.rules().get(rule));
+            let mut rules: Vec<String> = rules.map(|ready| ready.rule.id.to_string()).collect();
+            rules.sort_unstable();
             let to = rules.first().map_or("", |rule| classifier.rule_title(rule));
             let roles = classifier.role_words(blocked.from_roles);
             let title = format!(

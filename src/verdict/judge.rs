@@ -76,8 +76,14 @@ pub struct Judge<'a> {
     classifier: Classifier<'a>,
     memo: Memo,
     rulings: u64,
-    /// Flows judged or counted apart so far.
+    /// The place of the next flow in the order of rows.
     place: u64,
+    sums: Sums<'a>,
+}
+
+/// What judged flows came to. Sums over two stretches of the rows add up to those of both, so that stretches can be judged
+/// at the same time.
+pub struct Sums<'a> {
     dhcp_packets: Option<u64>,
     unsolicited_flows: u64,
     tally: Tally,
@@ -86,6 +92,31 @@ pub struct Judge<'a> {
     intermittence: Intermittence,
     accepts: BTreeSet<usize>,
     encrypted: Encrypted,
+}
+
+impl Sums<'_> {
+    /// Adds those of the rows that follow.
+    pub fn add(&mut self, later: Self) {
+        // Every field is taken apart here, so that a new one cannot be forgotten.
+        let Sums {
+            dhcp_packets,
+            unsolicited_flows,
+            tally,
+            findings,
+            coverage,
+            intermittence,
+            accepts,
+            encrypted,
+        } = later;
+        self.dhcp_packets = self.dhcp_packets.into_iter().chain(dhcp_packets).reduce(|a, b| a + b);
+        self.unsolicited_flows += unsolicited_flows;
+        self.tally.add(tally);
+        self.findings.absorb(findings);
+        self.coverage.add(coverage);
+        self.intermittence.add(intermittence);
+        self.accepts.extend(accepts);
+        self.encrypted.add(encrypted);
+    }
 }
 
 impl<'a> Judge<'a> {
@@ -97,15 +128,34 @@ impl<'a> Judge<'a> {
             memo: Memo::default(),
             rulings: 0,
             place: 0,
-            dhcp_packets: None,
-            unsolicited_flows: 0,
-            tally: Tally::default(),
-            findings: Findings::new(case.captures),
-            coverage: CoverageTally::default(),
-            intermittence: Intermittence::default(),
-            accepts: BTreeSet::new(),
-            encrypted: Encrypted::default(),
+            sums: Sums {
+                dhcp_packets: None,
+                unsolicited_flows: 0,
+                tally: Tally::default(),
+                findings: Findings::new(case.captures),
+                coverage: CoverageTally::default(),
+                intermittence: Intermittence::default(),
+                accepts: BTreeSet::new(),
+                encrypted: Encrypted::default(),
+            },
         }
+    }
+
+    /// For rows from the one at `place` on, counted from 0.
+    #[must_use]
+    pub fn beginning_at(self, place: u64) -> Self {
+        Judge { place, ..self }
+    }
+
+    /// Goes on from what earlier rows came to.
+    #[must_use]
+    pub fn with(self, sums: Sums<'a>) -> Self {
+        Judge { sums, ..self }
+    }
+
+    /// What the flows came to.
+    pub fn sums(self) -> Sums<'a> {
+        self.sums
     }
 
     /// Judges the next flow in the order of rows.
@@ -152,16 +202,16 @@ impl<'a> Judge<'a> {
         self.place += 1;
         if flow.proto == Transport::Udp {
             if is_dhcp(self.case, flow) {
-                *self.dhcp_packets.get_or_insert(0) += flow.packets_fwd + flow.packets_rev;
+                *self.sums.dhcp_packets.get_or_insert(0) += flow.packets_fwd + flow.packets_rev;
                 return None;
             }
             if is_forged_answer(self.case, flow) {
-                self.unsolicited_flows += 1;
+                self.sums.unsolicited_flows += 1;
                 return None;
             }
         }
-        let Judge { classifier, memo, tally, coverage, intermittence, findings, rulings, encrypted, .. } =
-            self;
+        let Judge { classifier, memo, rulings, .. } = self;
+        let Sums { tally, coverage, intermittence, findings, encrypted, accepts, .. } = &mut self.sums;
         let mut settle = |ruling: Ruling| {
             *rulings += 1;
             coverage.note_names(&ruling);
@@ -193,7 +243,7 @@ impl<'a> Judge<'a> {
             intermittence.count(host, set, self.place, flow, ruling);
         }
         let accepted = if ruling.verdict == Verdict::Undocumented {
-            accepted(self.case.site, flow, ruling, &mut self.accepts)
+            accepted(self.case.site, flow, ruling, accepts)
         } else {
             None
         };
@@ -214,28 +264,28 @@ impl<'a> Judge<'a> {
     /// What all flows came to; `inputs` are the captures, in the order in which their frames were taken.
     pub fn finish(mut self, inputs: Vec<CaptureSummary>) -> Audit {
         let case = self.case;
-        let encrypted = std::mem::take(&mut self.encrypted);
+        let encrypted = std::mem::take(&mut self.sums.encrypted);
         let reasons = encrypted.reasons();
-        self.findings.say_why_nameless(&reasons);
-        std::mem::take(&mut self.intermittence).finish(&self.classifier, &mut self.findings);
+        self.sums.findings.say_why_nameless(&reasons);
+        std::mem::take(&mut self.sums.intermittence).finish(&self.classifier, &mut self.sums.findings);
         let mut resolving = Resolving {
             case,
             classifier: &self.classifier,
-            findings: &mut self.findings,
-            coverage: &mut self.coverage,
+            findings: &mut self.sums.findings,
+            coverage: &mut self.sums.coverage,
         };
         resolving.find();
-        findings::of_captures(&mut self.findings, &inputs);
+        findings::of_captures(&mut self.sums.findings, &inputs);
         let capture_quality = self.capture_quality(&inputs);
         self.capture_findings(&capture_quality);
         self.accept_findings();
-        let coverage = std::mem::take(&mut self.coverage).finish(&self.classifier);
+        let coverage = std::mem::take(&mut self.sums.coverage).finish(&self.classifier);
         self.coverage_findings(&coverage);
         let names_quality = self.names_quality(&encrypted);
-        let mut totals = Totals { unsolicited_flows: self.unsolicited_flows, ..Totals::default() };
-        totals.upkeep.extend(self.dhcp_packets.map(|packets| ("dhcp".to_owned(), packets)));
-        self.tally.totals(&mut totals);
-        let findings = self.findings.finish();
+        let mut totals = Totals { unsolicited_flows: self.sums.unsolicited_flows, ..Totals::default() };
+        totals.upkeep.extend(self.sums.dhcp_packets.map(|packets| ("dhcp".to_owned(), packets)));
+        self.sums.tally.totals(&mut totals);
+        let findings = self.sums.findings.finish();
         for input in &inputs {
             totals.frames += input.frames;
             totals.packets += input.packets;
@@ -247,7 +297,7 @@ impl<'a> Judge<'a> {
         for finding in &findings {
             *totals.findings.entry(finding.severity).or_default() += 1;
         }
-        let (conversations, timeline) = self.tally.finish();
+        let (conversations, timeline) = self.sums.tally.finish();
         Audit {
             schema: SCHEMA,
             tool: Tool::this(),
@@ -272,17 +322,17 @@ impl<'a> Judge<'a> {
     fn accept_findings(&mut self) {
         let end = self.case.spans.range().map(|(_, end)| end);
         for (index, entry) in self.case.site.accepts().iter().enumerate() {
-            let used = self.accepts.contains(&index);
+            let used = self.sums.accepts.contains(&index);
             let expired = entry.until.is_some_and(|until| end.is_some_and(|end| end >= until.end()));
             let until = entry.until.map(|until| format!(" until {until}")).unwrap_or_default();
             if expired {
                 let title = format!("[[accept]] at line {}{until}: {}", entry.line, entry.reason);
-                self.findings.add(findings::note(Code::AcceptExpired, title, Vec::new()));
+                self.sums.findings.add(findings::note(Code::AcceptExpired, title, Vec::new()));
             }
             if !used {
                 let title =
                     format!("[[accept]] at line {}{until} matches no flow: {}", entry.line, entry.reason);
-                self.findings.add(findings::note(Code::AcceptUnused, title, Vec::new()));
+                self.sums.findings.add(findings::note(Code::AcceptUnused, title, Vec::new()));
             }
         }
     }
@@ -293,12 +343,12 @@ impl<'a> Judge<'a> {
                 "{:.1} % of the frames could not be decoded",
                 quality.undecodable_ppm as f64 / 10_000.0
             );
-            self.findings.add(findings::note(Code::CaptureLoss, title, Vec::new()));
+            self.sums.findings.add(findings::note(Code::CaptureLoss, title, Vec::new()));
         }
-        let tcp = self.tally.tcp;
+        let tcp = self.sums.tally.tcp;
         if tcp >= 2 && quality.one_sided * 2 > tcp {
             let title = format!("{} of {tcp} TCP connections show only one direction", quality.one_sided);
-            self.findings.add(findings::note(Code::OneSidedCapture, title, Vec::new()));
+            self.sums.findings.add(findings::note(Code::OneSidedCapture, title, Vec::new()));
         }
     }
 
@@ -324,7 +374,7 @@ impl<'a> Judge<'a> {
             );
             let mut finding = findings::note(code, title, Vec::new());
             finding.rules = vec![line.rule.clone()];
-            self.findings.add(finding);
+            self.sums.findings.add(finding);
         }
     }
 
@@ -338,8 +388,8 @@ impl<'a> Judge<'a> {
             snaplen_cut: sum(|input| input.snaplen_cut),
             duplicates: sum(|input| input.duplicates),
             undecodable_ppm: CaptureSummary::undecodable_ppm(inputs),
-            one_sided: self.tally.one_sided,
-            midstream: self.tally.midstream,
+            one_sided: self.sums.tally.one_sided,
+            midstream: self.sums.tally.midstream,
             intervals: case.spans.len() as u64,
             first_ts: range.map(|(first, _)| first),
             last_ts: range.map(|(_, last)| last),
@@ -364,7 +414,7 @@ impl<'a> Judge<'a> {
             encrypted_dns: encrypted.list(),
             ..NamesQuality::default()
         };
-        self.tally.names_quality(&mut quality);
+        self.sums.tally.names_quality(&mut quality);
         quality
     }
 }
@@ -387,7 +437,7 @@ fn accepted(
     }
     let accepted = [NameEvidenceSource::Dns, NameEvidenceSource::Proxy];
     let names = ruling.names.iter().filter(|name| accepted.contains(&name.source));
-    let names: Vec<&DomainName> = names.flat_map(|name| &name.chain).collect();
+    let names: Vec<&DomainName> = names.flat_map(|name| &*name.chain).collect();
     // What the client asked its proxy for replaces the destination.
     let (to, port) = match &ruling.target {
         Some(target) => (target.ip, target.port),

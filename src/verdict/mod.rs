@@ -12,11 +12,12 @@ mod fit;
 mod index;
 mod intermittent;
 mod judge;
+mod matches;
 mod memo;
 mod resolving;
 mod row;
 mod tally;
 
 pub use findings::{MOST_STRANGER_FINDINGS, MOST_STRANGERS};
-pub use judge::{Case, Judge, packs_used};
+pub use judge::{Case, Judge, Sums, packs_used};
 pub use row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};

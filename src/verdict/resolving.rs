@@ -148,7 +148,6 @@ impl Resolving<'_, '_> {
                 proto: Some(Transport::Udp),
                 rules: Vec::new(),
             };
-            let frame = self.findings.frame(answer.point);
             let title = format!(
                 "{} answers {} for {}, which sent no such query",
                 answer.resolver,
@@ -175,7 +174,7 @@ impl Resolving<'_, '_> {
                 finding
             });
             draft.count(answer.point.time, answer.point.time);
-            draft.cite([frame]);
+            draft.cite([answer.point]);
         }
     }
 

@@ -4,6 +4,8 @@ use crate::audit::{Code, Grade, Missing, Verdict};
 use crate::flow::FlowRecord;
 use crate::model::DomainName;
 use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::sync::Arc;
 
 /// Where a name of a flow's destination comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -25,13 +27,13 @@ pub struct NameEvidence {
     /// The asked name.
     pub name: DomainName,
     /// All names of the chain, the asked one first.
-    pub chain: Vec<DomainName>,
+    pub chain: Arc<[DomainName]>,
     /// Where it comes from.
     pub source: NameEvidenceSource,
     /// From the answer to the flow's first frame, nanoseconds; negative for a late answer.
     pub age_ns: Option<i64>,
     /// For whom it is evidence: `host` (all flows of the host that was told) or `flow`.
-    pub scope: String,
+    pub scope: Cow<'static, str>,
     /// Past its time to live when the flow began.
     pub expired: bool,
     /// The answer came after the flow began.

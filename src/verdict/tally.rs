@@ -38,6 +38,10 @@ impl Outcomes {
         self.0[outcome as usize] += 1;
     }
 
+    fn merge(&mut self, other: &Outcomes) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+    }
+
     /// Those that came.
     fn table(&self) -> BTreeMap<Outcome, u64> {
         Outcome::ALL.into_iter().zip(self.0).filter(|&(_, count)| count > 0).collect()
@@ -77,7 +81,10 @@ impl Conversations {
             (Verdict::OutOfScope, _) => "(out of scope)".to_owned(),
             _ => ruling.names.first().map_or_else(|| responder.to_string(), |name| name.name.to_string()),
         };
-        let mut key = (from, to);
+        self.number((from, to))
+    }
+
+    fn number(&mut self, mut key: (String, String)) -> usize {
         if self.places.len() >= MOST_CONVERSATIONS && !self.places.contains_key(&key) {
             key.1 = "(others)".to_owned();
         }
@@ -85,6 +92,21 @@ impl Conversations {
             self.lines.push(Line::default());
             self.lines.len() - 1
         })
+    }
+
+    /// Adds those of later flows, in the order in which they came.
+    fn add(&mut self, later: Conversations) {
+        let mut keys: Vec<_> = later.places.into_iter().collect();
+        keys.sort_by_key(|&(_, place)| place);
+        for ((key, _), other) in keys.into_iter().zip(later.lines) {
+            let place = self.number(key);
+            if let Some(line) = self.lines.get_mut(place) {
+                line.flows += other.flows;
+                line.bytes += other.bytes;
+                line.verdicts.merge(&other.verdicts);
+                line.outcomes.merge(&other.outcomes);
+            }
+        }
     }
 
     fn finish(self) -> Vec<Conversation> {
@@ -124,8 +146,16 @@ impl Times {
     }
 
     fn count(&mut self, time: Timestamp, verdict: Verdict, blocked: bool) {
-        let (first, last) =
-            self.range.map_or((time, time), |(first, last)| (first.min(time), last.max(time)));
+        self.widen(time, time);
+        let begin = time.0 - time.0.rem_euclid(self.bucket_ns());
+        let stretch = self.stretches.entry(begin).or_default();
+        stretch.0.count(verdict);
+        stretch.1 += u64::from(blocked);
+    }
+
+    /// Makes the range hold two times, and its stretches as long as that asks for.
+    fn widen(&mut self, from: Timestamp, to: Timestamp) {
+        let (first, last) = self.range.map_or((from, to), |(first, last)| (first.min(from), last.max(to)));
         self.range = Some((first, last));
         while last.since(first) / self.bucket_ns() >= MOST_STRETCHES && self.step + 1 < STEPS_S.len() {
             self.step += 1;
@@ -136,10 +166,18 @@ impl Times {
                 into.1 += blocked;
             }
         }
-        let begin = time.0 - time.0.rem_euclid(self.bucket_ns());
-        let stretch = self.stretches.entry(begin).or_default();
-        stretch.0.count(verdict);
-        stretch.1 += u64::from(blocked);
+    }
+
+    /// Adds those of other flows.
+    fn add(&mut self, other: Times) {
+        let Some((first, last)) = other.range else { return };
+        self.widen(first, last);
+        let bucket = self.bucket_ns();
+        for (begin, (verdicts, blocked)) in other.stretches {
+            let into = self.stretches.entry(begin - begin.rem_euclid(bucket)).or_default();
+            into.0.merge(&verdicts);
+            into.1 += blocked;
+        }
     }
 
     fn finish(self) -> Timeline {
@@ -230,6 +268,47 @@ impl Tally {
             line.outcomes.count(flow.outcome);
         }
         self.times.count(flow.first_ts, ruling.verdict, flow.outcome.is_blocked());
+    }
+
+    /// Adds what later flows came to.
+    pub(super) fn add(&mut self, later: Tally) {
+        // Every field is taken apart here, so that a new one cannot be forgotten.
+        let Tally {
+            flows,
+            tcp,
+            one_sided,
+            midstream,
+            verdicts,
+            outcomes,
+            conditional,
+            supplied,
+            grades,
+            shared_addresses,
+            expired,
+            late,
+            encrypted_hellos,
+            conversations,
+            times,
+        } = later;
+        for (sum, more) in [
+            (&mut self.flows, flows),
+            (&mut self.tcp, tcp),
+            (&mut self.one_sided, one_sided),
+            (&mut self.midstream, midstream),
+            (&mut self.conditional, conditional),
+            (&mut self.supplied, supplied),
+            (&mut self.shared_addresses, shared_addresses),
+            (&mut self.expired, expired),
+            (&mut self.late, late),
+            (&mut self.encrypted_hellos, encrypted_hellos),
+        ] {
+            *sum += more;
+        }
+        self.verdicts.merge(&verdicts);
+        self.outcomes.merge(&outcomes);
+        self.grades.iter_mut().zip(grades).for_each(|(sum, more)| *sum += more);
+        self.conversations.add(conversations);
+        self.times.add(times);
     }
 
     pub(super) fn totals(&self, totals: &mut Totals) {

@@ -337,7 +337,7 @@ impl Case {
         let options = ExtractOptions { choice, ..ExtractOptions::default() };
         let reader = CaptureReader::from_read("capture", Box::new(Cursor::new(bytes)), Digest::None);
         let captures = vec![extract("capture", reader.expect("a capture"), &options)];
-        judge(Extracted { captures, unreadable: Vec::new() }, &RULES, &self.site).unwrap().audit
+        judge(Extracted { captures, ..Extracted::default() }, &RULES, &self.site).unwrap().audit
     }
 }
 

@@ -10,7 +10,7 @@ use portproof::capture::{CaptureReader, Digest};
 use portproof::flow::{Budget, PartialFlow, Pieces, stitch};
 use portproof::matrix::{Matrix, Site};
 use portproof::model::{NANOS_PER_SECOND, Timestamp};
-use portproof::pipeline::{Extract, ExtractOptions, Extracted, Judged, extract, judge};
+use portproof::pipeline::{Extract, ExtractOptions, Extracted, Judged, Judging, extract, judge};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -278,7 +278,7 @@ fn one_capture(name: &str, frames: &[(Timestamp, Vec<u8>)], options: &ExtractOpt
 fn audit(captures: Vec<Extract>) -> Judged {
     let matrix = Matrix::builtin();
     let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
-    judge(Extracted { captures, unreadable: Vec::new() }, &matrix, &site).unwrap()
+    judge(Extracted { captures, ..Extracted::default() }, &matrix, &site).unwrap()
 }
 
 /// Everything that an audit says but its inputs, with frames counted over all captures.
@@ -426,6 +426,25 @@ proptest! {
         let in_flows: u64 = stretches(&extract).iter().map(|piece| piece.low.packets + piece.high.packets).sum();
         let quotes = story.iter().filter(|(_, event)| matches!(event, Event::Quote { .. })).count() as u64;
         prop_assert_eq!(summary.packets, in_flows + quotes);
+    }
+
+    /// Stretches of the rows are judged apart, at the same time, and added up.
+    #[test]
+    fn rows_judged_apart_come_to_the_same(story in story(), stretches in 1usize..6, jobs in 1usize..4) {
+        let frames = frames(&story);
+        let matrix = Matrix::builtin();
+        let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+        let audit = |stretches, jobs, rows: bool| {
+            let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
+            let extracted = Extracted { captures, jobs, ..Extracted::default() };
+            let judging = Judging::new(extracted, &matrix, &site).unwrap().parted(stretches);
+            let mut none = |_| Ok(());
+            let audit = judging.audit(if rows { Some(&mut none) } else { None }).unwrap();
+            serde_json::to_string_pretty(&audit).unwrap()
+        };
+        let whole = audit(1, 1, false);
+        prop_assert_eq!(&audit(stretches, jobs, false), &whole);
+        prop_assert_eq!(&audit(stretches, jobs, true), &whole);
     }
 
     #[test]

@@ -14,6 +14,7 @@ use proc_macro2::{Delimiter, TokenStream, TokenTree};
 /// circle. A longer path (`capture::live`) is a room of its own inside another.
 #[rustfmt::skip]
 const ROOMS: &[(&str, &[&str])] = &[
+    ("confine",        &[]),
     ("model",          &[]),
     ("capture",        &["model"]),
     ("capture::live",  &["model", "capture"]),
@@ -28,7 +29,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("pipeline",       &["model", "capture", "decode", "names", "flow", "matrix", "audit", "verdict", "store"]),
     ("pipeline::live", &["model", "capture", "capture::live", "decode", "names", "flow", "matrix", "audit", "verdict", "store", "pipeline"]),
     ("web",            &["model", "flow", "matrix", "audit", "verdict", "report", "pipeline", "pipeline::live"]),
-    ("cli",            &["model", "capture", "capture::live", "decode", "names", "flow", "matrix", "audit", "verdict", "store", "report", "pipeline", "pipeline::live", "web"]),
+    ("cli",            &["confine", "model", "capture", "capture::live", "decode", "names", "flow", "matrix", "audit", "verdict", "store", "report", "pipeline", "pipeline::live", "web"]),
     (MAIN,             &["cli"]),
 ];
 
@@ -52,11 +53,13 @@ const DOORS: &[(&str, &[&str])] = &[
     ("sha1",                     &["flow"]),
     ("hashbrown",                &["names", "flow", "verdict", "pipeline"]),
     ("foldhash",                 &["names", "flow", "verdict", "pipeline"]),
-    ("tempfile",                 &["flow"]),
+    ("tempfile",                 &["flow", "cli"]),
     ("ipnet",                    &["model", "matrix", "verdict"]),
     ("prefix_trie",              &["matrix"]),
     ("toml",                     &["matrix"]),
     ("polars",                   &["store"]),
+    ("polars_arrow",             &["store"]),
+    ("data_encoding",            &["store"]),
     ("serde_json",               &["matrix", "audit", "store", "report", "pipeline", "web", "cli"]),
     ("askama",                   &["report"]),
     ("csv",                      &["report"]),
@@ -72,10 +75,16 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap",                     &["cli"]),
     ("indicatif",                &["cli"]),
     ("signal_hook",              &["cli"]),
+    ("sd_notify",                &["cli"]),
     // Waiting for a pipe; the CPU clock.
-    ("rustix",                   &["capture", "web", "cli"]),
+    ("rustix",                   &["confine", "capture", "web", "cli"]),
     ("rustix::rand",             &["web"]),
     ("rustix::time",             &["cli"]),
+    // Giving up rights.
+    ("rustix::thread",           &["confine"]),
+    ("landlock",                 &["confine"]),
+    ("seccompiler",              &["confine"]),
+    ("libc",                     &["confine"]),
     // A stopped clock, and no traffic of our own.
     ("std::time::Instant",       &["capture::live", "pipeline::live", "web", "cli"]),
     ("std::time::SystemTime",    &["capture::live", "pipeline::live", "web", "cli"]),
@@ -400,7 +409,9 @@ fn the_table_of_rooms_has_no_way_back() {
 #[test]
 fn every_dependency_has_a_door() {
     let manifest = include_str!("../../Cargo.toml").parse::<toml::Table>().unwrap();
-    for name in manifest["dependencies"].as_table().unwrap().keys() {
+    let of_targets = manifest["target"].as_table().unwrap().values().map(|target| &target["dependencies"]);
+    let tables = of_targets.chain([&manifest["dependencies"]]);
+    for name in tables.flat_map(|table| table.as_table().unwrap().keys()) {
         let name = name.replace('-', "_");
         let known = EVERYWHERE.contains(&&*name) || DOORS.iter().any(|(door, _)| *door == name);
         assert!(known, "Cargo.toml has `{name}`, but no door says where it may enter");
@@ -496,7 +507,7 @@ fn no_resolver_and_no_http_client_is_in_the_build() {
     let features = if cfg!(feature = "columnar") { "--all-features" } else { "--no-default-features" };
     let tree = std::process::Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", features, "--edges", "normal,build"])
-        .args(["--prefix", "none", "--format", "{p}"])
+        .args(["--prefix", "none", "--format", "{p} features {f}"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -506,5 +517,20 @@ fn no_resolver_and_no_http_client_is_in_the_build() {
     assert!(built.contains(&"etherparse"), "this is not the build's tree:\n{tree}");
     for name in denied {
         assert!(!built.contains(&name), "`{name}` is in the build; deny.toml says why it may not be");
+    }
+    // Of a crate that serves, the part that asks.
+    for entry in deny["bans"]["features"].as_array().unwrap() {
+        let name = entry["crate"].as_str().unwrap();
+        let denied: Vec<&str> =
+            entry["deny"].as_array().unwrap().iter().map(|feature| feature.as_str().unwrap()).collect();
+        let lines = tree.lines().filter(|line| line.split(' ').next() == Some(name));
+        let features: Vec<&str> = lines
+            .filter_map(|line| line.split_once(" features "))
+            .flat_map(|(_, list)| list.split(','))
+            .collect();
+        assert!(!features.is_empty(), "`{name}` is not in the build: why does deny.toml speak of it?");
+        for feature in denied {
+            assert!(!features.contains(&feature), "`{name}` is built with `{feature}`: {features:?}");
+        }
     }
 }

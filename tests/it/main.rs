@@ -4,15 +4,21 @@ mod capture_damage;
 mod captures;
 mod casebook;
 mod choosing;
+#[cfg(target_os = "linux")]
+mod confining;
 mod fuzzed;
 mod glossary;
 mod golden;
 #[cfg(unix)]
 mod interrupting;
+#[cfg(target_os = "linux")]
+mod lab;
 mod laws;
 mod layering;
 #[cfg(target_os = "linux")]
 mod live;
+#[cfg(target_os = "linux")]
+mod live_run;
 mod reports;
 mod scene;
 mod second_reader;

@@ -59,7 +59,7 @@ fn with(text: &str) -> Audit {
         row.indistinguishable_from = vec![text.into()];
     }
     for finding in &mut audit.findings {
-        (finding.title, finding.remedy) = (text.into(), text.into());
+        (finding.title, finding.remedy) = (text.into(), text.to_owned().into());
         finding.details = vec![text.into()];
         finding.display_filter = Some(text.into());
         finding.rules = finding.rules.iter().map(|rule| format!("{rule}{text}")).collect();

@@ -307,8 +307,8 @@ impl Syslog {
         let told = |error| Problem::new(path, "no syslog socket that can be written to", &error);
         let socket = UnixDatagram::unbound().map_err(told)?;
         socket.connect(path).map_err(told)?;
-        // Whoever does not read makes nobody wait.
-        socket.set_nonblocking(true).map_err(told)?;
+        // Its queue is short (ten messages, unless told otherwise), so a moment of patience is due; more, and all others wait.
+        socket.set_write_timeout(Some(Duration::from_millis(200))).map_err(told)?;
         let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host: String = host.trim().chars().filter(char::is_ascii_graphic).take(255).collect();
         let host = if host.is_empty() { "-".to_owned() } else { host };
@@ -362,7 +362,10 @@ impl Syslog {
 
     fn send(&mut self, severity: u8, at: Timestamp, kind: &str, fields: &[(&str, &str)], text: &str) {
         let message = message(&self.host, severity, at, kind, fields, text);
-        let sent = self.socket.send(message.as_bytes()).or_else(|_| {
+        let sent = self.socket.send(message.as_bytes()).or_else(|error| {
+            if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) {
+                return Err(error);
+            }
             // A syslog that was restarted has another socket under the same name.
             self.socket.connect(&self.path).and_then(|()| self.socket.send(message.as_bytes()))
         });

@@ -48,7 +48,6 @@ impl Digesting {
 }
 
 /// The digest of a file as it stands.
-#[allow(dead_code)]
 pub(super) fn digest_of(path: &Path) -> io::Result<Digested> {
     let mut file = File::open(path)?;
     let (mut digest, mut buffer) = (Digesting::default(), vec![0; 1 << 16]);
@@ -78,7 +77,6 @@ pub(super) fn sync_directory(of: &Path) -> io::Result<()> {
 }
 
 /// Removes what is left of an unfinished file or directory.
-#[allow(dead_code)]
 pub(super) fn remove(path: &Path) {
     // What is not there need not be removed.
     let _ = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };

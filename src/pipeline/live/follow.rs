@@ -24,12 +24,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Conversations followed at the same time: 32,768, some 50 MiB. Those heard of longest ago are forgotten first: one of
+/// Conversations followed at the same time: 16,384, some 25 MiB. Those heard of longest ago are forgotten first: one of
 /// them that is heard of again then counts anew in what is shown live.
-const MOST_FOLLOWED: usize = 1 << 15;
+const MOST_FOLLOWED: usize = 1 << 14;
 
 /// Conversations judged at one look. More wait for the next.
-pub(super) const MOST_JUDGED: usize = 1 << 14;
+pub(super) const MOST_JUDGED: usize = 1 << 13;
 
 /// DNS messages that live verdicts rest on: beyond, the older half is left out. A whole day of an appliance has fewer.
 const MOST_MESSAGES: usize = 1 << 19;

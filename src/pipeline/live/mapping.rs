@@ -6,13 +6,14 @@ use super::events::{Notice, Outlet};
 use super::follow::{MOST_JUDGED, Shared, Tick};
 use super::merge::Merge;
 use super::picture::{InterfacePicture, Stages};
-use super::rows::{Rows, Work};
+use super::rows::{Change, Rows, Work};
 use super::save::{CHUNK_BYTES, Order, Saver};
 use super::{LiveOptions, Rotation};
-use crate::audit::{CaptureSummary, End};
+use crate::audit::{CaptureSummary, End, LiveCounts};
 use crate::capture::live::{Message, Meter, Queue};
 use crate::capture::write::{InterfaceCounts, PcapngWriter};
 use crate::capture::{CaptureEnd, CaptureFacts, Frame, FrameProblem, LinkType};
+use crate::flow::Stretch;
 use crate::model::{CaptureId, Spans, Timestamp};
 use crate::pipeline::extract::{Mapper, Source};
 use std::collections::BTreeSet;
@@ -29,6 +30,9 @@ const SYNC: Duration = Duration::from_millis(1000);
 
 /// How long to wait for a frame before looking at the clock.
 const PATIENCE: Duration = Duration::from_millis(50);
+
+/// Changed conversations kept for those who are slow, at the most: 16,384, some 20 MiB.
+const MOST_KEPT: usize = 1 << 14;
 
 /// An interface of the segment at hand.
 struct Interface {
@@ -61,7 +65,9 @@ struct Segment {
 #[derive(Clone, Copy, Default)]
 struct Lost {
     interface: u64,
+    /// Gaps among them.
     system: u64,
+    gaps: u64,
 }
 
 /// The thread that maps.
@@ -85,6 +91,11 @@ pub(super) struct Mapping {
     past_spans: Spans,
     /// Losses that were told.
     told: Vec<Lost>,
+    /// What changed and whoever follows was not told yet; and the journal.
+    to_follow: Vec<Stretch>,
+    to_write: Vec<Stretch>,
+    messages_written: usize,
+    unfollowed: u64,
     /// When the first frame of the window was seen.
     window_begin: Option<Timestamp>,
     window: u64,
@@ -99,6 +110,7 @@ fn file_begin() -> PcapngWriter<Vec<u8>> {
 
 fn begun(options: &LiveOptions, followed: bool) -> Mapper {
     let mut mapper = Mapper::new(&options.extract);
+    mapper.look_for_gaps();
     if followed {
         mapper.follow();
     }
@@ -117,7 +129,7 @@ impl Mapping {
         shared: Arc<Shared>,
     ) -> Self {
         let merge = Merge::new(meters.len());
-        let mapper = begun(&options, follower.is_some());
+        let mapper = begun(&options, follower.is_some() || (options.out.is_some() && saver.is_none()));
         let segment = Segment {
             number: options.first_segment,
             name: options.segment_name(options.first_segment),
@@ -150,6 +162,10 @@ impl Mapping {
             past: Stages::default(),
             past_spans: Spans::default(),
             told,
+            to_follow: Vec::new(),
+            to_write: Vec::new(),
+            messages_written: 0,
+            unfollowed: 0,
             writer,
             mapper,
             segment,
@@ -303,6 +319,8 @@ impl Mapping {
 
     fn begin_file(&mut self) {
         self.writer = file_begin();
+        let (number, name) = (self.segment.number, Arc::clone(&self.segment.name));
+        self.rows.work(Work::Begin { number, name });
         if let (Some(saver), Some(path)) = (&self.saver, self.options.packets_path(self.segment.number)) {
             saver.order(Order::Begin(path));
         }
@@ -328,6 +346,63 @@ impl Mapping {
             saver.order(Order::Sync);
         }
         self.tell_losses();
+        if self.journals() {
+            self.take_changes(MOST_JUDGED);
+            self.write_journal();
+        }
+    }
+
+    /// Whether rows are written while the segment goes on: where its frames are, they are not needed.
+    fn journals(&self) -> bool {
+        self.options.out.is_some() && self.saver.is_none()
+    }
+
+    /// Takes from the table what changed, up to `most` conversations that go on.
+    fn take_changes(&mut self, most: usize) {
+        let (table, _) = self.mapper.look();
+        let (stretches, unfollowed) = table.changes(most);
+        self.unfollowed += unfollowed;
+        if self.journals() && self.to_write.len() < MOST_KEPT {
+            self.to_write.extend(stretches.iter().cloned());
+        }
+        if self.follower.is_none() {
+            return;
+        }
+        if self.to_follow.len() < MOST_KEPT {
+            self.to_follow.extend(stretches);
+        } else {
+            self.unfollowed += stretches.len() as u64;
+        }
+    }
+
+    fn write_journal(&mut self) {
+        let (_, look) = self.mapper.look();
+        let messages = look.dns.since(self.messages_written).collect();
+        let known = look.dns.len();
+        let drops = self.meters.iter().map(|meter| meter.read().lost()).sum();
+        let source = Source {
+            bytes: self.segment.bytes,
+            sha256: None,
+            format: "live".to_owned(),
+            link_types: self.link_types(),
+            snaplen_cut: self.segment.snaplen_cut,
+            drops: Some(drops),
+            without_time: self.segment.without_time,
+            unknown_blocks: 0,
+            end: End::Complete,
+        };
+        let summary = self.mapper.summary(&self.segment.name, source);
+        let change = Change { stretches: std::mem::take(&mut self.to_write), messages, summary };
+        match self.rows.change(Box::new(change)) {
+            Ok(()) => self.messages_written = known,
+            // The disk does not keep up: later, then.
+            Err(change) => self.to_write = change.stretches,
+        }
+    }
+
+    fn link_types(&self) -> Vec<String> {
+        let types: BTreeSet<LinkType> = self.segment.interfaces.iter().map(|i| i.link_type).collect();
+        types.iter().map(ToString::to_string).collect()
     }
 
     fn tell_losses(&mut self) {
@@ -339,7 +414,7 @@ impl Mapping {
             if kernel + interface == 0 {
                 continue;
             }
-            *told = Lost { interface: counts.interface_dropped, system: counts.dropped };
+            *told = Lost { interface: counts.interface_dropped, system: counts.dropped, gaps: 0 };
             self.outlet.notice(Notice::Loss {
                 at: crate::capture::live::now(),
                 interface: self.tap_name(tap as u32),
@@ -351,9 +426,14 @@ impl Mapping {
 
     /// Tells whoever follows what changed, up to `most` conversations that go on.
     fn tick(&mut self, most: usize, last: bool) {
+        if self.follower.is_none() {
+            return;
+        }
+        self.take_changes(most);
         let Some(follower) = &self.follower else { return };
+        let stretches = std::mem::take(&mut self.to_follow);
+        let unfollowed = std::mem::take(&mut self.unfollowed);
         let (table, _) = self.mapper.look();
-        let (stretches, unfollowed) = table.changes(most);
         let (open, evicted) = (table.open() as u64, table.evicted());
         let (_, look) = self.mapper.look();
         let dns = look.dns.since(self.messages_told).collect();
@@ -368,6 +448,9 @@ impl Mapping {
         for (reason, count) in look.skipped {
             *stages.skipped.entry(reason.clone()).or_default() += count;
         }
+        let (acknowledged, unseen) = look.acknowledged;
+        stages.acknowledgements += acknowledged;
+        stages.unseen_acknowledged += unseen;
         stages.open = open;
         stages.evicted += evicted;
         let interface =
@@ -400,13 +483,17 @@ impl Mapping {
     /// What a tap lost so far.
     fn lost(&self, tap: usize) -> Lost {
         let counts = self.meters.get(tap).map(|meter| meter.read()).unwrap_or_default();
-        Lost { interface: counts.interface_dropped, system: counts.dropped + counts.gaps }
+        Lost { interface: counts.interface_dropped, system: counts.dropped + counts.gaps, gaps: counts.gaps }
     }
 
     /// Ends the segment at hand; the next one begins.
     fn end_segment(&mut self, last: bool) {
         // What changed belongs to this segment.
         self.tick(usize::MAX, last);
+        if self.journals() {
+            self.take_changes(usize::MAX);
+            self.write_journal();
+        }
         {
             let (table, _) = self.mapper.look();
             self.past.evicted += table.evicted();
@@ -418,10 +505,16 @@ impl Mapping {
             for (reason, count) in look.skipped {
                 *self.past.skipped.entry(reason.clone()).or_default() += count;
             }
+            let (acknowledged, unseen) = look.acknowledged;
+            self.past.acknowledgements += acknowledged;
+            self.past.unseen_acknowledged += unseen;
             self.past_spans.merge(look.spans);
             self.messages_told = 0;
+            self.messages_written = 0;
+            self.to_write.clear();
         }
         let now: Vec<Lost> = (0..self.meters.len()).map(|tap| self.lost(tap)).collect();
+        let mut live = LiveCounts { offered: self.segment.frames, ..LiveCounts::default() };
         let mut drops = None;
         for (tap, now) in now.iter().enumerate() {
             let before = self.segment.lost_before.get(tap).copied().unwrap_or_default();
@@ -431,6 +524,14 @@ impl Mapping {
                 system_dropped: now.system.saturating_sub(before.system),
             };
             let lost = counts.interface_dropped + counts.system_dropped;
+            let gaps = now.gaps.saturating_sub(before.gaps);
+            live.gaps += gaps;
+            live.interface_dropped += counts.interface_dropped;
+            live.kernel_dropped += counts.system_dropped.saturating_sub(gaps);
+            if last {
+                let end = self.meters.get(tap).map(|meter| meter.read()).unwrap_or_default();
+                live.unread += end.received.saturating_sub(end.dropped + end.taken);
+            }
             let known = self.segment.interfaces.iter().position(|interface| interface.tap == tap as u32);
             let place = match known {
                 Some(place) => place as u32,
@@ -445,6 +546,13 @@ impl Mapping {
         let saved = self.saver.is_some();
         if let Some(saver) = &self.saver {
             saver.order(Order::Finish);
+        }
+        live.offered += live.kernel_dropped + live.interface_dropped + live.unread;
+        {
+            let (table, _) = self.mapper.look();
+            live.evicted = table.evicted();
+            let (_, look) = self.mapper.look();
+            (live.acknowledgements, live.unseen_acknowledged) = look.acknowledged;
         }
         let number = self.segment.number + 1;
         let next = Segment {
@@ -462,9 +570,10 @@ impl Mapping {
             stream_end: None,
             unknown_blocks: 0,
         };
+        let link_types = self.link_types();
         let ended = std::mem::replace(&mut self.segment, next);
-        let mapper = std::mem::replace(&mut self.mapper, begun(&self.options, self.follower.is_some()));
-        let link_types: BTreeSet<LinkType> = ended.interfaces.iter().map(|i| i.link_type).collect();
+        let next = begun(&self.options, self.follower.is_some() || self.journals());
+        let mapper = std::mem::replace(&mut self.mapper, next);
         let end = match ended.stream_end {
             Some(CaptureEnd::Damaged { frame: _, offset, problem })
                 if problem != FrameProblem::Interrupted =>
@@ -478,14 +587,15 @@ impl Mapping {
             bytes: ended.bytes,
             sha256: None,
             format: if saved { "pcapng" } else { "live" }.to_owned(),
-            link_types: link_types.iter().map(ToString::to_string).collect(),
+            link_types,
             snaplen_cut: ended.snaplen_cut,
             drops,
             without_time: ended.without_time,
             unknown_blocks: ended.unknown_blocks,
             end,
         };
-        let extract = mapper.finish(&ended.name, source);
+        let mut extract = mapper.finish(&ended.name, source);
+        extract.summary.live = Some(live);
         self.rows.work(Work::Segment { number: ended.number, extract: Box::new(extract), saved });
     }
 }

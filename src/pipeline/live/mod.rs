@@ -3,6 +3,7 @@
 //! One thread a device copies frames out of the kernel's ring ([`crate::capture::live`]); one maps them (`mapping`), one
 //! writes packets (`save`), one keeps and writes rows (`rows`). Whoever runs it waits for signals and windows meanwhile.
 
+mod chain;
 mod events;
 mod files;
 mod follow;
@@ -12,6 +13,7 @@ mod picture;
 mod rows;
 mod save;
 
+pub use chain::{Link, SegmentFile};
 pub use events::{EventOptions, Notice};
 pub use files::Problem;
 pub use picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
@@ -21,6 +23,7 @@ use super::ExtractOptions;
 use crate::capture::live::{LiveError, Meter, STDIN, Tap, TapOptions, now, start};
 use crate::matrix::{Matrix, Site};
 use crate::model::NANOS_PER_SECOND;
+use chain::Chain;
 use events::{Outlet, Sinks};
 use follow::{Follower, Shared};
 use mapping::Mapping;
@@ -70,8 +73,10 @@ pub struct LiveOptions {
     pub rotation: Rotation,
     /// After what time a window ends and is audited, nanoseconds.
     pub window_ns: i64,
-    /// The number of the first segment.
+    /// The number of the first segment; that after the last of the directory, where there are some.
     pub first_segment: u64,
+    /// Whether conversations are followed while they go on: for events and pictures, which cost a part of a processor.
+    pub follow: bool,
     /// Where events are told.
     pub events: EventOptions,
 }
@@ -109,6 +114,8 @@ pub struct Policy {
 pub struct Opened {
     taps: Vec<Tap>,
     sinks: Sinks,
+    chain: Option<Chain>,
+    gap: Option<Notice>,
     options: Arc<LiveOptions>,
     stop: Arc<AtomicBool>,
 }
@@ -129,7 +136,7 @@ impl Opened {
     ///
     /// # Errors
     /// A device cannot be opened, or the directory cannot be made.
-    pub fn open(options: LiveOptions) -> Result<Opened, OpenError> {
+    pub fn open(mut options: LiveOptions) -> Result<Opened, OpenError> {
         let stop = Arc::new(AtomicBool::new(false));
         if let Some(out) = &options.out {
             let directory = if options.save { out.join("packets") } else { out.clone() };
@@ -139,7 +146,15 @@ impl Opened {
         let open = |name: &String| Tap::open(name, &options.tap, &stop);
         let taps = options.interfaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let sinks = Sinks::open(&options.events)?;
-        Ok(Opened { taps, sinks, options: Arc::new(options), stop })
+        let (mut chain, mut gap) = (None, None);
+        if let Some(out) = &options.out {
+            let (taken_up, notice) = Chain::open(out, options.save, &options.extract)?;
+            options.first_segment = taken_up.next();
+            // Rows that are written carry first bytes, as `judge` needs them.
+            options.extract.keep_bytes = true;
+            (chain, gap) = (Some(taken_up), notice);
+        }
+        Ok(Opened { taps, sinks, chain, gap, options: Arc::new(options), stop })
     }
 
     /// Starts all threads.
@@ -147,7 +162,7 @@ impl Opened {
     /// # Errors
     /// A thread is not to be had.
     pub fn start(self, policy: Arc<Policy>) -> io::Result<Running> {
-        let Opened { taps, sinks, options, stop } = self;
+        let Opened { taps, sinks, chain, gap, options, stop } = self;
         let meters: Vec<Arc<Meter>> = taps.iter().map(|tap| Arc::clone(tap.meter())).collect();
         let (tell_windows, windows) = unbounded_channel();
         let (tell_notices, notices) = unbounded_channel();
@@ -164,12 +179,20 @@ impl Opened {
             began_at: now(),
         });
         outlet.notice(Notice::Began { at: shared.began_at, interfaces: options.interfaces.clone() });
+        if let Some(gap) = gap {
+            outlet.notice(gap);
+        }
         let saver = if options.save { Some(Saver::start(tell_saved)?) } else { None };
-        let (rows, keeper) = Rows::start(saved, tell_windows, outlet.clone())?;
+        let (rows, keeper) = Rows::start(chain, saved, tell_windows, outlet.clone())?;
         threads.push(keeper);
-        let (ticks, told) = sync_channel(1);
-        let follower = Follower::new(Arc::clone(&shared), outlet.clone());
-        threads.push(thread::Builder::new().name("follow".to_owned()).spawn(move || follower.run(&told))?);
+        let mut follow = None;
+        if options.follow {
+            let (ticks, told) = sync_channel(1);
+            let follower = Follower::new(Arc::clone(&shared), outlet.clone());
+            let thread = thread::Builder::new().name("follow".to_owned());
+            threads.push(thread.spawn(move || follower.run(&told))?);
+            follow = Some(ticks);
+        }
         let (queue, taps) = start(taps, &stop)?;
         threads.extend(taps);
         let mapping = Mapping::new(
@@ -179,7 +202,7 @@ impl Opened {
             outlet.clone(),
             rows,
             saver,
-            Some(ticks),
+            follow,
             Arc::clone(&shared),
         );
         threads.push(thread::Builder::new().name("map".to_owned()).spawn(move || mapping.run())?);
@@ -205,7 +228,7 @@ pub struct Running {
     pub windows: UnboundedReceiver<Window>,
     /// What is to be known meanwhile.
     pub notices: UnboundedReceiver<Notice>,
-    /// What it looks like, about once a second.
+    /// What it looks like, about twice a second, if [`LiveOptions::follow`] asks for that.
     pub pictures: watch::Receiver<Arc<Picture>>,
     stop: Arc<AtomicBool>,
     shared: Arc<Shared>,

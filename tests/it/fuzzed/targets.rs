@@ -622,7 +622,7 @@ pub fn extracted(name: &str, bytes: &[u8]) -> Option<Extract> {
 
 /// What the reduce step says of captures at the site that `captures/` show.
 pub fn judged(captures: Vec<Extract>) -> Judged {
-    judge(Extracted { captures, unreadable: Vec::new() }, built_in(), site()).expect("nothing was put aside")
+    judge(Extracted { captures, ..Extracted::default() }, built_in(), site()).expect("nothing was put aside")
 }
 
 /// An audit reads back from its JSON as it was; each other report can be written, is what it says it is, and steers no

@@ -1,0 +1,138 @@
+//! Confines the program between planning and doing: what was planned says what is still needed.
+
+use super::plan::Plan;
+use super::voice::say;
+use crate::capture::{InputSource, discover};
+use crate::confine::{Level, Needs, State, confine};
+use crate::pipeline::ExtractOptions;
+use std::fs;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// What lasts as long as the work.
+pub(super) struct Confined {
+    /// Where pieces of conversations wait that memory has no room for: of this run alone, so that nobody else's temporary
+    /// files have to be opened to it. Removed with this value.
+    _scratch: Option<TempDir>,
+}
+
+/// Gives up what the plan does not need, and says how that went where it is not all as it should be.
+pub(super) fn enter(plan: &Plan, no_sandbox: bool, verbose: bool) -> Confined {
+    let Some(mut needs) = needs(plan) else { return Confined { _scratch: None } };
+    if no_sandbox {
+        told(&State::unconfined("--no-sandbox was given"), verbose);
+        return Confined { _scratch: None };
+    }
+    // Without one, a conversation that has to wait says that it cannot.
+    let scratch = may_spill(plan).then(|| TempDir::with_prefix("portproof-").ok()).flatten();
+    needs.scratch = scratch.as_ref().map(|directory| directory.path().to_owned());
+    if let Some(directory) = &needs.scratch {
+        // Refused only to who asks twice.
+        let _ = tempfile::env::override_temp_dir(directory);
+    }
+    told(&confine(&needs), verbose);
+    Confined { _scratch: scratch }
+}
+
+fn told(state: &State, verbose: bool) {
+    if verbose || state.level != Level::Full {
+        say(&state.to_string());
+    }
+}
+
+/// What a plan needs; nothing where it reads nothing any more but what the program brought.
+fn needs(plan: &Plan) -> Option<Needs> {
+    let mut needs = Needs::default();
+    match plan {
+        Plan::Audit { captures, output, options, .. } => {
+            reads_captures(&mut needs, captures);
+            reads_names_of_ports(&mut needs, options);
+            output.out.iter().for_each(|out| writes_into(&mut needs, Path::new(out)));
+        }
+        Plan::Extract { captures, files, options } => {
+            reads_captures(&mut needs, captures);
+            reads_names_of_ports(&mut needs, options);
+            let files = [&files.flows, &files.names, &files.summary].into_iter().flatten();
+            needs.write.extend(files.filter(|file| *file != "-").map(|file| place_of(Path::new(file))));
+        }
+        Plan::Judge { rows, output, .. } => {
+            let files = rows.flows.iter().chain(&rows.names).chain(&rows.summary);
+            needs.read.extend(files.map(PathBuf::from));
+            output.out.iter().for_each(|out| writes_into(&mut needs, Path::new(out)));
+        }
+        Plan::Report { rows, .. } => needs.read.extend(rows.iter().map(PathBuf::from)),
+        // Live runs are confined once their devices are open.
+        Plan::Live(_) | Plan::Interfaces => return None,
+        Plan::RulesList(_)
+        | Plan::RulesShow { .. }
+        | Plan::RulesLint(_)
+        | Plan::SiteCheck(_)
+        | Plan::CaptureFilter { .. }
+        | Plan::Explain(_) => return None,
+    }
+    Some(needs)
+}
+
+/// A filter may call ports and protocols by name. It is compiled anew for each link type that comes.
+fn reads_names_of_ports(needs: &mut Needs, options: &ExtractOptions) {
+    if options.choice.filter.is_some() {
+        needs.read.extend(NAMES_OF_PORTS.iter().map(PathBuf::from));
+    }
+}
+
+/// Where the C library looks them up (services(5), protocols(5), nsswitch.conf(5)).
+const NAMES_OF_PORTS: [&str; 3] = ["/etc/services", "/etc/protocols", "/etc/nsswitch.conf"];
+
+fn may_spill(plan: &Plan) -> bool {
+    matches!(plan, Plan::Audit { .. } | Plan::Extract { .. } | Plan::Judge { .. })
+}
+
+/// The captures are looked for twice, here and where they are read: a directory stays readable as a whole, since a capture
+/// may have come into it in between.
+fn reads_captures(needs: &mut Needs, captures: &[String]) {
+    let found = discover(captures);
+    let files = found.inputs.into_iter().filter_map(|input| match input.source {
+        InputSource::File(path) => Some(path),
+        InputSource::Stdin => None,
+    });
+    needs.read.extend(files.chain(found.searched));
+    needs.list.extend(found.listed);
+}
+
+/// A directory of files, some of which may be links that lead elsewhere: what they point to is replaced.
+fn writes_into(needs: &mut Needs, directory: &Path) {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    let links = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_symlink()));
+    needs.write.extend(links.map(|link| place_of(&link.path())));
+    needs.write.push(directory.to_owned());
+}
+
+/// What has to be writable for a file to be written: its directory, since a temporary file there takes its name when it is
+/// whole; of what is no regular file, itself.
+fn place_of(file: &Path) -> PathBuf {
+    let target = fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    if fs::metadata(&target).is_ok_and(|meta| !meta.is_file()) {
+        return target;
+    }
+    match target.parent() {
+        Some(directory) if !directory.as_os_str().is_empty() => directory.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_needs_its_directory_and_a_device_itself() {
+        for (file, place) in [
+            ("rows.jsonl", "."),
+            ("no/such/rows.jsonl", "no/such"),
+            ("/dev/null", "/dev/null"),
+            (concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"), env!("CARGO_MANIFEST_DIR")),
+        ] {
+            assert_eq!(place_of(Path::new(file)), Path::new(place), "{file}");
+        }
+    }
+}
