@@ -18,3 +18,4 @@ pub mod pipeline;
 pub mod report;
 pub mod store;
 pub mod verdict;
+pub mod web;

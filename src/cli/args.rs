@@ -4,6 +4,7 @@ use crate::audit::FailOn;
 use crate::capture::live::TapOptions;
 use crate::model::Timestamp;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -53,7 +54,11 @@ Terms of your own go before it (`not port 22 and (...)`): behind the word `vlan`
 const LIVE: &str = "\
 It ends with SIGINT (Ctrl-C), SIGTERM, --duration, or the end of standard input; what was seen is then audited as `audit` \
 would have done it: the same report, files and exit code. What --save writes gives the same audit again. A run longer than \
---window is audited window by window. It needs root, or the capability CAP_NET_RAW.";
+--window is audited window by window. It needs root, or the capability CAP_NET_RAW.
+
+--web shows what is known so far; who asks is answered without encryption. From another machine, rather than to open an \
+address to the network: `ssh -L 9099:127.0.0.1:9099 HOST`, and http://127.0.0.1:9099/ there. A token goes into the header \
+`Authorization: Bearer TOKEN`, or once into the address (`?token=TOKEN`): a cookie has it from then on.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -201,6 +206,14 @@ pub(super) struct LiveArgs {
     /// Tell them to the socket of a local syslog, such as /dev/log (RFC 5424)
     #[arg(long, value_name = "SOCKET")]
     pub(super) syslog: Option<PathBuf>,
+    /// Show the run in a browser, as it goes on: http://ADDRESS:PORT/, with /events, /audit.json, /metrics and /healthz
+    /// beside it. Port 0 is any that is free. Other addresses than this machine's own (127.0.0.1, ::1) take a token
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = web_address)]
+    pub(super) web: Option<SocketAddr>,
+    /// File with the token that the page asks for; without it a token is made, where one is needed, and told once on standard
+    /// error
+    #[arg(long, value_name = "FILE", requires = "web")]
+    pub(super) web_token_file: Option<PathBuf>,
     /// Wait for a device that is not there yet, or goes away
     #[arg(long)]
     pub(super) wait: bool,
@@ -405,6 +418,13 @@ fn size(text: &str) -> Result<usize, String> {
         bytes if bytes >= LEAST_MEMORY => Ok(bytes),
         bytes => Err(format!("{bytes} bytes are too few: at least 64MiB are needed")),
     }
+}
+
+/// An address and a port; names are not looked up, but for the one that every machine has.
+fn web_address(text: &str) -> Result<SocketAddr, String> {
+    let text =
+        text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}")).unwrap_or(text.to_owned());
+    text.parse().map_err(|_| "an address and a port, such as 127.0.0.1:9099 or [::1]:9099".to_owned())
 }
 
 /// A length of time, as people write it.

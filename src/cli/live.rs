@@ -1,14 +1,17 @@
 //! A live run: opens everything, watches until it is to end, then audits what was seen.
 
 use super::manager::Manager;
-use super::plan::{LivePlan, Output, Policy, policy};
+use super::plan::{LivePlan, Output, Policy, WebPlan, policy};
 use super::progress::Progress;
 use super::run::{INCOMPLETE, audit_at_any_rate};
 use super::voice::{results, say};
 use super::{Refusal, sandbox, stop};
+use crate::audit::SiteUsed;
 use crate::capture::live::{self, now};
 use crate::pipeline::Extracted;
 use crate::pipeline::live::{Notice, Opened, Running, Window};
+use crate::verdict::packs_used;
+use crate::web::{About, Listening, Serving};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -47,17 +50,22 @@ pub(super) fn interfaces() -> Result<(), Refusal> {
 }
 
 pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
-    let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose } = plan;
+    let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, web } = plan;
     let manager = Manager::of_environment();
     let loaded = Arc::new(loaded);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Refusal::new(format!("signals cannot be waited for: {error}")))?;
+    // Before the devices: a stream is waited for when it is opened.
+    let listening = web.map(listen).transpose()?;
     let opened = Opened::open(options).map_err(|error| Refusal::new(error.to_string()))?;
     // Every handle is open, and no thread runs yet: what is not needed any more is given up here.
     let _confined = sandbox::enter_live(&opened, &policy_args, no_sandbox, verbose);
     let running = opened
         .start(Arc::clone(&loaded))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))?;
+    let serving = listening.map(|listening| listening.start(running.pictures.clone(), about(&loaded)));
+    let serving =
+        serving.transpose().map_err(|error| Refusal::new(format!("--web: cannot answer: {error}")))?;
     let mut watching = Watching {
         running,
         manager,
@@ -67,8 +75,12 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
         progress,
         code: 0,
         incomplete: false,
+        serving,
     };
     runtime.block_on(watching.until_the_end(duration))?;
+    if let Some(serving) = watching.serving.take() {
+        serving.finish();
+    }
     let code = if watching.incomplete { worse(watching.code, INCOMPLETE) } else { watching.code };
     progress.done();
     Ok(code)
@@ -94,6 +106,28 @@ struct Watching<'a> {
     progress: &'a Progress,
     code: u8,
     incomplete: bool,
+    serving: Option<Serving>,
+}
+
+/// Begins to listen, and says where.
+fn listen(plan: WebPlan) -> Result<Listening, Refusal> {
+    let listening =
+        Listening::bind(plan.address, plan.token).map_err(|error| Refusal::new(error.to_string()))?;
+    let address = listening.address();
+    match plan.made {
+        Some(token) => say(&format!("the run is shown at http://{address}/?token={token}")),
+        None => say(&format!("the run is shown at http://{address}/")),
+    }
+    if !address.ip().is_loopback() {
+        say("other machines can reach that address, and what is said there is not encrypted");
+    }
+    Ok(listening)
+}
+
+/// What the page says that the run is held against.
+fn about(policy: &Policy) -> About {
+    let site = SiteUsed { name: policy.site.name().to_owned(), sha256: policy.site.sha256().to_owned() };
+    About { site, rules: packs_used(&policy.matrix), ..About::default() }
 }
 
 impl Watching<'_> {
@@ -165,6 +199,9 @@ impl Watching<'_> {
             Ok(policy) => {
                 self.policy = Arc::new(policy);
                 self.running.set_policy(Arc::clone(&self.policy));
+                if let Some(serving) = &self.serving {
+                    serving.set_about(about(&self.policy));
+                }
                 self.running.notice(Notice::Reloaded { at: now(), refused: Vec::new() });
                 say("rules and site were read again, and hold from now on");
             }

@@ -15,8 +15,11 @@ use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
 use crate::pipeline::ExtractOptions;
 use crate::pipeline::live::{EventOptions, LiveOptions, Rotation};
 use crate::store::{self, Format};
+use crate::web::{Token, new_token};
 use std::fs;
+use std::net::SocketAddr;
 use std::num::NonZeroUsize;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -60,6 +63,15 @@ pub(super) struct LivePlan {
     pub(super) duration: Option<Duration>,
     pub(super) no_sandbox: bool,
     pub(super) verbose: bool,
+    pub(super) web: Option<WebPlan>,
+}
+
+/// The page of a live run.
+pub(super) struct WebPlan {
+    pub(super) address: SocketAddr,
+    pub(super) token: Option<Token>,
+    /// The token in words, if it was made and nobody knows it yet.
+    pub(super) made: Option<String>,
 }
 
 /// Files of rows that `extract --partial` wrote, and of its tallies.
@@ -175,9 +187,10 @@ fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> R
         rotation: Rotation { after_ns: nanos(args.rotate), bytes: args.rotate_size as u64 },
         window_ns: nanos(args.window),
         first_segment: 1,
-        follow: events.lines.is_some() || events.syslog.is_some(),
+        follow: events.lines.is_some() || events.syslog.is_some() || args.web.is_some(),
         events,
     };
+    let web = args.web.map(|address| plan_web(address, args.web_token_file.as_deref())).transpose()?;
     make_directory(&output)?;
     Ok(Plan::Live(Box::new(LivePlan {
         options,
@@ -187,7 +200,35 @@ fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> R
         duration: args.duration,
         no_sandbox,
         verbose,
+        web,
     })))
+}
+
+fn plan_web(address: SocketAddr, file: Option<&Path>) -> Result<WebPlan, Refusal> {
+    if let Some(file) = file {
+        let told = |problem: String| {
+            let file = file.display();
+            let advice = "one line with a secret, such as `openssl rand -hex 32` prints";
+            Refusal::new(format!("--web-token-file {file}: {problem}: it should hold {advice}"))
+        };
+        let text = fs::read_to_string(file).map_err(|error| told(format!("cannot be read: {error}")))?;
+        let token = Token::new(text.trim()).map_err(told)?;
+        if fs::metadata(file).is_ok_and(|file| file.permissions().mode() & 0o077 != 0) {
+            say(&format!(
+                "--web-token-file {}: others than its owner can read it (chmod 600)",
+                file.display()
+            ));
+        }
+        return Ok(WebPlan { address, token: Some(token), made: None });
+    }
+    if address.ip().is_loopback() {
+        return Ok(WebPlan { address, token: None, made: None });
+    }
+    let made = new_token().map_err(|error| {
+        Refusal::new(format!("--web: no token can be made ({error}): give one by --web-token-file"))
+    })?;
+    let token = Token::new(&made).map_err(Refusal::new)?;
+    Ok(WebPlan { address, token: Some(token), made: Some(made) })
 }
 
 fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {

@@ -17,7 +17,7 @@ mod text;
 
 pub use csv::{csv, csv_head, csv_row};
 pub use explain::explain;
-pub use html::html;
+pub use html::{csp_digest, html};
 pub use human::{Human, answer};
 pub use json::{json, json_lines, json_lines_head, json_lines_row, json_lines_tail};
 pub use junit::junit;

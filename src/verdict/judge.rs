@@ -456,7 +456,8 @@ fn accepted(
     })
 }
 
-fn packs_used(matrix: &Matrix) -> Vec<PackUsed> {
+/// The packs of a matrix, as an audit names them.
+pub fn packs_used(matrix: &Matrix) -> Vec<PackUsed> {
     matrix
         .packs()
         .iter()

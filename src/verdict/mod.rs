@@ -19,5 +19,5 @@ mod row;
 mod tally;
 
 pub use findings::{MOST_STRANGER_FINDINGS, MOST_STRANGERS};
-pub use judge::{Case, Judge, Sums};
+pub use judge::{Case, Judge, Sums, packs_used};
 pub use row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};

@@ -28,7 +28,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     ("report",         &["model", "capture", "decode", "names", "flow", "matrix", "audit", "verdict", "store"]),
     ("pipeline",       &["model", "capture", "decode", "names", "flow", "matrix", "audit", "verdict", "store"]),
     ("pipeline::live", &["model", "capture", "capture::live", "decode", "names", "flow", "matrix", "audit", "verdict", "store", "pipeline"]),
-    ("web",            &["model", "audit", "verdict", "report", "pipeline", "pipeline::live"]),
+    ("web",            &["model", "flow", "matrix", "audit", "verdict", "report", "pipeline", "pipeline::live"]),
     ("cli",            &["confine", "model", "capture", "capture::live", "decode", "names", "flow", "matrix", "audit", "verdict", "store", "report", "pipeline", "pipeline::live", "web"]),
     (MAIN,             &["cli"]),
 ];
@@ -44,7 +44,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("zstd",                     &["capture"]),
     ("glob",                     &["capture"]),
     ("pcap",                     &["capture"]),
-    ("sha2",                     &["capture", "names", "matrix", "pipeline", "report"]),
+    ("sha2",                     &["capture", "names", "matrix", "pipeline", "report", "web"]),
     ("etherparse",               &["decode"]),
     ("hickory_proto",            &["names"]),
     ("hkdf",                     &["names"]),
@@ -60,18 +60,24 @@ const DOORS: &[(&str, &[&str])] = &[
     ("polars",                   &["store"]),
     ("polars_arrow",             &["store"]),
     ("data_encoding",            &["store"]),
-    ("serde_json",               &["matrix", "audit", "store", "report", "pipeline", "cli"]),
+    ("serde_json",               &["matrix", "audit", "store", "report", "pipeline", "web", "cli"]),
     ("askama",                   &["report"]),
     ("csv",                      &["report"]),
     ("unicode_width",            &["report"]),
     ("anstream",                 &["report", "cli"]),
     ("tokio",                    &["pipeline::live", "web", "cli"]),
+    // Those who ask are answered; nobody is asked.
     ("axum",                     &["web"]),
+    ("hyper",                    &["web"]),
+    ("hyper_util",               &["web"]),
+    ("futures_util",             &["web"]),
+    ("subtle",                   &["web"]),
     ("clap",                     &["cli"]),
     ("indicatif",                &["cli"]),
     ("signal_hook",              &["cli"]),
     // Waiting for a pipe; the CPU clock.
-    ("rustix",                   &["confine", "capture", "cli"]),
+    ("rustix",                   &["confine", "capture", "web", "cli"]),
+    ("rustix::rand",             &["web"]),
     ("rustix::time",             &["cli"]),
     // Giving up rights.
     ("rustix::thread",           &["confine"]),
@@ -501,7 +507,7 @@ fn no_resolver_and_no_http_client_is_in_the_build() {
     let features = if cfg!(feature = "columnar") { "--all-features" } else { "--no-default-features" };
     let tree = std::process::Command::new(env!("CARGO"))
         .args(["tree", "--locked", "--offline", features, "--edges", "normal,build"])
-        .args(["--prefix", "none", "--format", "{p}"])
+        .args(["--prefix", "none", "--format", "{p} features {f}"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
@@ -511,5 +517,20 @@ fn no_resolver_and_no_http_client_is_in_the_build() {
     assert!(built.contains(&"etherparse"), "this is not the build's tree:\n{tree}");
     for name in denied {
         assert!(!built.contains(&name), "`{name}` is in the build; deny.toml says why it may not be");
+    }
+    // Of a crate that serves, the part that asks.
+    for entry in deny["bans"]["features"].as_array().unwrap() {
+        let name = entry["crate"].as_str().unwrap();
+        let denied: Vec<&str> =
+            entry["deny"].as_array().unwrap().iter().map(|feature| feature.as_str().unwrap()).collect();
+        let lines = tree.lines().filter(|line| line.split(' ').next() == Some(name));
+        let features: Vec<&str> = lines
+            .filter_map(|line| line.split_once(" features "))
+            .flat_map(|(_, list)| list.split(','))
+            .collect();
+        assert!(!features.is_empty(), "`{name}` is not in the build: why does deny.toml speak of it?");
+        for feature in denied {
+            assert!(!features.contains(&feature), "`{name}` is built with `{feature}`: {features:?}");
+        }
     }
 }

@@ -180,7 +180,7 @@ pub(crate) fn can_make_namespaces(test: &str) -> bool {
 /// Two namespaces and a cable between them; gone when it is dropped.
 pub(crate) struct Cable {
     pub(crate) near: String,
-    far: String,
+    pub(crate) far: String,
 }
 
 impl Cable {

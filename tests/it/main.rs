@@ -25,3 +25,5 @@ mod second_reader;
 mod seed;
 mod shared_captures;
 mod two_steps;
+#[cfg(target_os = "linux")]
+mod web;
