@@ -131,40 +131,74 @@ const MOST_DISTINCT: usize = 8 << 20;
 /// Addresses beyond [`MOST_STRANGERS`].
 #[derive(Default)]
 struct Strangers {
-    v4: HashSet<u32, RandomState>,
+    /// Ascending.
+    v4: Vec<u32>,
+    /// Those that came since, in any order, as often as they came: looking each up in a large table costs a cache miss.
+    pending: Vec<u32>,
     v6: HashSet<IpAddr, RandomState>,
     /// Whether there may be more than were told apart.
     more: bool,
 }
 
+/// Addresses of version 4 that wait to be told apart, at the least.
+const LEAST_PENDING: usize = 1 << 10;
+
 impl Strangers {
-    /// Counts an address; tells whether it is new. Without room, only whether there are more is told.
-    fn insert(&mut self, ip: IpAddr, room: bool) -> bool {
+    /// Counts an address; hands back by how many the number of those told apart has grown, of this one and of ones before it.
+    /// No more than `room` are told apart; beyond, only whether there are more is.
+    fn insert(&mut self, ip: IpAddr, room: usize) -> usize {
         match ip {
-            IpAddr::V4(ip) if room => return self.v4.insert(ip.to_bits()),
-            IpAddr::V6(_) if room => return self.v6.insert(ip),
-            IpAddr::V4(ip) => self.more |= !self.v4.contains(&ip.to_bits()),
-            IpAddr::V6(_) => self.more |= !self.v6.contains(&ip),
+            IpAddr::V4(ip) => {
+                self.pending.push(ip.to_bits());
+                if self.pending.len() >= LEAST_PENDING.max(self.v4.len() / 4) { self.settle(room) } else { 0 }
+            }
+            IpAddr::V6(_) if room > 0 => usize::from(self.v6.insert(ip)),
+            IpAddr::V6(_) => {
+                self.more |= !self.v6.contains(&ip);
+                0
+            }
         }
-        false
     }
 
+    /// Tells apart those that wait; hands back how many are new.
+    fn settle(&mut self, room: usize) -> usize {
+        self.pending.sort_unstable();
+        self.pending.dedup();
+        let before = self.v4.len();
+        let new = self.pending.iter().copied().filter(|ip| self.v4.binary_search(ip).is_err());
+        let mut new: Vec<u32> = new.collect();
+        self.pending.clear();
+        self.more |= new.len() > room;
+        new.truncate(room);
+        self.v4.append(&mut new);
+        // Two ascending runs, which a stable sort merges.
+        self.v4.sort();
+        self.v4.len() - before
+    }
+
+    /// Those told apart; all are settled.
     fn len(&self) -> usize {
         self.v4.len() + self.v6.len()
     }
 
     fn remove(&mut self, ip: IpAddr) {
         match ip {
-            IpAddr::V4(ip) => self.v4.remove(&ip.to_bits()),
-            IpAddr::V6(_) => self.v6.remove(&ip),
-        };
+            IpAddr::V4(ip) => {
+                if let Ok(place) = self.v4.binary_search(&ip.to_bits()) {
+                    self.v4.remove(place);
+                }
+            }
+            IpAddr::V6(_) => {
+                self.v6.remove(&ip);
+            }
+        }
     }
 
-    /// Adds others; tells how many are new.
-    fn add(&mut self, others: Strangers, room: bool) -> usize {
+    /// Adds others; hands back how many are new.
+    fn add(&mut self, others: Strangers, room: usize) -> usize {
         self.more |= others.more;
-        let v4 = others.v4.into_iter().map(|ip| IpAddr::V4(ip.into()));
-        v4.chain(others.v6).filter(|&ip| self.insert(ip, room)).count()
+        let v4 = others.v4.into_iter().chain(others.pending).map(|ip| IpAddr::V4(ip.into()));
+        v4.chain(others.v6).fold(0, |new, ip| new + self.insert(ip, room.saturating_sub(new)))
     }
 }
 
@@ -268,7 +302,7 @@ impl<'a> Findings<'a> {
         });
         let draft = &mut drafts[place];
         if let Some(strangers) = &mut draft.strangers {
-            self.distinct += usize::from(strangers.insert(host, self.distinct < MOST_DISTINCT));
+            self.distinct += strangers.insert(host, MOST_DISTINCT.saturating_sub(self.distinct));
         }
         (draft, share)
     }
@@ -314,7 +348,7 @@ impl<'a> Findings<'a> {
             } else if of_code.contains(&place) {
                 self.add_common(draft, Share::Code);
             } else if let Some(&known) = self.draft_of.get(&(stem, draft.host)) {
-                self.drafts[known].add(draft, false);
+                self.drafts[known].add(draft, 0);
             } else if !draft.of_stranger {
                 self.adopt(draft);
             } else {
@@ -341,7 +375,7 @@ impl<'a> Findings<'a> {
     /// Adds one that stands for many strangers to that of its kind, if there is one.
     fn add_common(&mut self, draft: Draft, share: Share) {
         let crowd = self.crowd(draft.stem);
-        let (room, new) = (self.distinct < MOST_DISTINCT, self.drafts.len());
+        let (room, new) = (MOST_DISTINCT.saturating_sub(self.distinct), self.drafts.len());
         let common = match share {
             Share::Code => &mut self.crowds[crowd].2,
             Share::Destination | Share::Own => &mut self.strangers[draft.stem].1,
@@ -386,6 +420,10 @@ impl<'a> Findings<'a> {
             self.captures.iter().enumerate().map(|(rank, name)| (&**name, rank)).collect();
         let stems = self.stems;
         let mut drafts = self.drafts;
+        let mut room = MOST_DISTINCT.saturating_sub(self.distinct);
+        for strangers in drafts.iter_mut().filter_map(|draft| draft.strangers.as_mut()) {
+            room = room.saturating_sub(strangers.settle(room));
+        }
         // Whoever has a finding of its own is none of the further ones: where stretches of the rows were judged apart, a
         // stranger may have been one of the many in one of them.
         let own: Vec<(usize, IpAddr)> = drafts
@@ -449,7 +487,7 @@ impl Draft {
     }
 
     /// Adds what later flows came to.
-    fn add(&mut self, later: Draft, room: bool) -> usize {
+    fn add(&mut self, later: Draft, room: usize) -> usize {
         let (finding, more) = (&mut self.finding, later.finding);
         finding.count += more.count;
         finding.first_ts = finding.first_ts.into_iter().chain(more.first_ts).min();
@@ -482,7 +520,7 @@ impl Draft {
             self.hosts = Hosts::default();
         }
         let mut strangers = Box::<Strangers>::default();
-        self.host.map(|host| strangers.insert(host, true));
+        self.host.map(|host| strangers.insert(host, 1));
         Draft { host: None, strangers: Some(strangers), of_stranger: false, ..self }
     }
 
