@@ -174,10 +174,10 @@ fn judged(
 ) -> Result<u8, Refusal> {
     let judging = progress.during(|| Judging::new(extracted, &policy.matrix, &policy.site));
     let judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
+    let (mut unwritten, mut filed) = (false, None);
     let mut output = output.clone();
-    let (mut filed, mut unwritten) = (None, false);
-    // Files first: the report needs none of them.
     if at_any_rate && let Some(out) = output.out.take() {
+        // By itself, so that what cannot be written keeps nothing from standard output.
         match progress.during(|| files(&judging, &out, &mut |_| Ok(()))) {
             Ok(audit) => filed = Some(audit),
             Err(refusal) => {
@@ -186,20 +186,21 @@ fn judged(
             }
         }
     }
-    let audit = match (output.format, &output.out, filed) {
+    let output = &output;
+    let audit = match (output.format, &output.out) {
         // Where rows stand on a terminal, they are progress enough.
-        (ReportFormat::Jsonl | ReportFormat::Csv, ..) if io::stdout().is_terminal() => {
-            rows(&judging, &output)?
-        }
-        (ReportFormat::Jsonl | ReportFormat::Csv, ..) => progress.during(|| rows(&judging, &output))?,
-        (_, _, Some(audit)) => audit,
-        (_, Some(out), None) => progress.during(|| files(&judging, out, &mut |_| Ok(())))?,
-        (_, None, None) => {
-            progress.during(|| judging.audit(None)).map_err(|error| Refusal::new(error.to_string()))?
-        }
+        (ReportFormat::Jsonl | ReportFormat::Csv, _) if io::stdout().is_terminal() => rows(&judging, output)?,
+        (ReportFormat::Jsonl | ReportFormat::Csv, _) => progress.during(|| rows(&judging, output))?,
+        (_, Some(out)) => progress.during(|| files(&judging, out, &mut |_| Ok(())))?,
+        (_, None) => match filed {
+            Some(audit) => audit,
+            None => {
+                progress.during(|| judging.audit(None)).map_err(|error| Refusal::new(error.to_string()))?
+            }
+        },
     };
     if !matches!(output.format, ReportFormat::Jsonl | ReportFormat::Csv) {
-        render(&audit, &output)?;
+        render(&audit, output)?;
     }
     let code = if unwritten { INCOMPLETE } else { audit.exit_code(output.fail_on) };
     if !at_any_rate {

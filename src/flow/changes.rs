@@ -56,6 +56,11 @@ impl Changes {
         self.over.extend(stretch);
     }
 
+    /// How many that go on are yet to be told.
+    pub(super) fn untold(&self) -> usize {
+        self.touched.len()
+    }
+
     /// Hands over what changed: all that ended, and of the others up to `most`, each once; and how many ended unseen.
     pub(super) fn take(
         &mut self,

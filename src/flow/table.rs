@@ -103,6 +103,11 @@ impl FlowTable {
         changes.take(&mut self.open, most, self.base, self.capture)
     }
 
+    /// How many conversations that go on changed and were not told yet.
+    pub fn untold(&self) -> usize {
+        self.changes.as_ref().map_or(0, |changes| changes.untold())
+    }
+
     /// Conversations open now.
     pub fn open(&self) -> usize {
         self.index.len()

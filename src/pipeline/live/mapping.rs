@@ -489,14 +489,16 @@ impl Mapping {
     /// Ends the segment at hand; the next one begins.
     fn end_segment(&mut self, last: bool) {
         // What changed belongs to this segment.
-        self.tick(usize::MAX, last);
+        self.tick(MOST_JUDGED, last);
         if self.journals() {
-            self.take_changes(usize::MAX);
+            self.take_changes(MOST_JUDGED);
             self.write_journal();
         }
         {
             let (table, _) = self.mapper.look();
             self.past.evicted += table.evicted();
+            // In a flood more changes than anybody follows.
+            self.unfollowed += table.untold() as u64;
             let (_, look) = self.mapper.look();
             self.past.frames += look.frames;
             self.past.bytes += self.segment.bytes;
