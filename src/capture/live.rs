@@ -14,6 +14,7 @@ use crate::model::{NANOS_PER_SECOND, Timestamp};
 use pcap::{Active, Capture, ConnectionStatus, Device, Linktype, Precision};
 use std::io;
 use std::net::IpAddr;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
@@ -398,6 +399,14 @@ impl Tap {
         Ok(Tap { meter, source, options: options.clone() })
     }
 
+    /// The file descriptor of the device.
+    pub fn descriptor(&self) -> Option<i32> {
+        match &self.source {
+            Source::Device(capture) => capture.as_ref().map(AsRawFd::as_raw_fd),
+            Source::Stream(_) => None,
+        }
+    }
+
     /// Its counts.
     pub fn meter(&self) -> &Arc<Meter> {
         &self.meter
@@ -493,6 +502,13 @@ fn link_type(capture: &Capture<Active>) -> LinkType {
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+}
+
+/// Whether a device is switched on (IFF_UP, netdevice(7)); asked of the file system, since a confined program makes no sockets.
+fn is_up(name: &str) -> Option<bool> {
+    let flags = std::fs::read_to_string(format!("/sys/class/net/{name}/flags")).ok()?;
+    let flags = u32::from_str_radix(flags.trim().trim_start_matches("0x"), 16).ok()?;
+    Some(flags & 1 != 0)
 }
 
 /// Whoever takes the messages is gone: there is nothing left to do.
@@ -636,8 +652,8 @@ impl Watched {
                 continue;
             }
             looked = Instant::now();
-            // A device that is there and switched off can be opened, and gives an error at once.
-            let up = interfaces().is_ok_and(|all| all.iter().any(|device| device.name == name && device.up));
+            // A device that is there and switched off can be opened, and gives nothing.
+            let up = is_up(&name) == Some(true);
             if up && let Ok(capture) = open(&name, &self.options) {
                 return Ok(capture);
             }
@@ -697,10 +713,9 @@ impl Watched {
         if meter.name == ANY {
             return Ok(());
         }
-        let Ok(all) = interfaces() else { return Ok(()) };
-        let Some(device) = all.iter().find(|device| device.name == meter.name) else { return Ok(()) };
-        let away = meter.away.swap(!device.up, Ordering::Relaxed);
-        match (away, device.up) {
+        let Some(up) = is_up(&meter.name) else { return Ok(()) };
+        let away = meter.away.swap(!up, Ordering::Relaxed);
+        match (away, up) {
             (false, false) => {
                 meter.gaps.fetch_add(1, Ordering::Relaxed);
                 let problem = "it is switched off".to_owned();

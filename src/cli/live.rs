@@ -1,17 +1,17 @@
 //! A live run: opens everything, watches until it is to end, then audits what was seen.
 
+use super::manager::Manager;
 use super::plan::{LivePlan, Output, Policy, WebPlan, policy};
 use super::progress::Progress;
 use super::run::{INCOMPLETE, audit_at_any_rate};
 use super::voice::{results, say};
-use super::{Refusal, stop};
+use super::{Refusal, sandbox, stop};
 use crate::audit::SiteUsed;
 use crate::capture::live::{self, now};
 use crate::pipeline::Extracted;
 use crate::pipeline::live::{Notice, Opened, Running, Window};
 use crate::verdict::packs_used;
 use crate::web::{About, Listening, Serving};
-use sd_notify::NotifyState;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -50,14 +50,16 @@ pub(super) fn interfaces() -> Result<(), Refusal> {
 }
 
 pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
-    let LivePlan { options, policy: loaded, policy_args, output, duration, web } = plan;
+    let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, web } = plan;
+    let manager = Manager::of_environment();
     let loaded = Arc::new(loaded);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Refusal::new(format!("signals cannot be waited for: {error}")))?;
     // Before the devices: a stream is waited for when it is opened.
     let listening = web.map(listen).transpose()?;
     let opened = Opened::open(options).map_err(|error| Refusal::new(error.to_string()))?;
-    // Every handle is open, and no thread runs yet: whoever gives up privileges does it here.
+    // Every handle is open, and no thread runs yet: what is not needed any more is given up here.
+    let _confined = sandbox::enter_live(&opened, &policy_args, no_sandbox, verbose);
     let running = opened
         .start(Arc::clone(&loaded))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))?;
@@ -66,6 +68,7 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
         serving.transpose().map_err(|error| Refusal::new(format!("--web: cannot answer: {error}")))?;
     let mut watching = Watching {
         running,
+        manager,
         policy: loaded,
         reload: &|| policy(&policy_args),
         output,
@@ -94,14 +97,9 @@ fn worse(a: u8, b: u8) -> u8 {
     if rank(b) > rank(a) { b } else { a }
 }
 
-/// Tells systemd, if that started the program.
-fn tell_manager(state: &[NotifyState<'_>]) {
-    // Without it there is nobody to be told.
-    let _ = sd_notify::notify(state);
-}
-
 struct Watching<'a> {
     running: Running,
+    manager: Manager,
     policy: Arc<Policy>,
     reload: &'a dyn Fn() -> Result<Policy, Refusal>,
     output: Output,
@@ -148,9 +146,9 @@ impl Watching<'_> {
         tokio::pin!(end);
         let mut over = false;
         // Twice in the time that systemd waits, as sd_watchdog_enabled(3) advises.
-        let patience = sd_notify::watchdog_enabled().map(|patience| patience / 2);
+        let patience = self.manager.patience.map(|patience| patience / 2);
         let mut watchdog = tokio::time::interval(patience.unwrap_or(Duration::from_secs(3600)));
-        tell_manager(&[NotifyState::Ready, NotifyState::Status("watching")]);
+        self.manager.tell("READY=1\nSTATUS=watching\n");
         loop {
             tokio::select! {
                 window = self.running.windows.recv() => {
@@ -175,7 +173,7 @@ impl Watching<'_> {
                 _ = interrupt.recv() => self.stopped(),
                 _ = terminate.recv() => self.stopped(),
                 _ = hang_up.recv() => self.read_policy_again(),
-                _ = watchdog.tick(), if patience.is_some() => tell_manager(&[NotifyState::Watchdog]),
+                _ = watchdog.tick(), if patience.is_some() => self.manager.tell("WATCHDOG=1\n"),
                 () = &mut end, if !over => {
                     over = true;
                     self.running.end();
@@ -185,7 +183,7 @@ impl Watching<'_> {
     }
 
     fn stopped(&mut self) {
-        tell_manager(&[NotifyState::Stopping]);
+        self.manager.tell("STOPPING=1\n");
         self.running.notice(Notice::Ending { at: now() });
         if self.running.stop().swap(true, Ordering::Relaxed) {
             // A second one is obeyed at once, as by a program that takes no notice of signals.
@@ -196,7 +194,7 @@ impl Watching<'_> {
     }
 
     fn read_policy_again(&mut self) {
-        tell_manager(&[NotifyState::Reloading]);
+        self.manager.tell("RELOADING=1\n");
         match (self.reload)() {
             Ok(policy) => {
                 self.policy = Arc::new(policy);
@@ -213,7 +211,7 @@ impl Watching<'_> {
                 say("rules and site cannot be read again: those from before stay in force");
             }
         }
-        tell_manager(&[NotifyState::Ready]);
+        self.manager.tell("READY=1\n");
     }
 
     fn notice(&mut self, notice: &Notice) {

@@ -5,6 +5,7 @@
 
 mod args;
 mod live;
+mod manager;
 mod plan;
 mod progress;
 mod rules;

@@ -61,6 +61,8 @@ pub(super) struct LivePlan {
     pub(super) policy_args: PolicyArgs,
     pub(super) output: Output,
     pub(super) duration: Option<Duration>,
+    pub(super) no_sandbox: bool,
+    pub(super) verbose: bool,
     pub(super) web: Option<WebPlan>,
 }
 
@@ -94,9 +96,10 @@ pub(super) struct ExtractFiles {
 /// Opens, parses and checks what was typed.
 pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
     let color = args.color;
+    let (no_sandbox, verbose) = (args.no_sandbox, args.verbose);
     match args.command {
         Command::Audit(audit) => plan_audit(audit, color),
-        Command::Live(live) => plan_live(live, color),
+        Command::Live(live) => plan_live(live, color, no_sandbox, verbose),
         Command::Interfaces => Ok(Plan::Interfaces),
         Command::Extract(extract) => plan_extract(extract),
         Command::Judge(judge) => plan_judge(judge, color),
@@ -131,7 +134,7 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
 }
 
-fn plan_live(args: LiveArgs, color: Color) -> Result<Plan, Refusal> {
+fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> Result<Plan, Refusal> {
     let mut output = output(args.output, color);
     let interfaces = args.interface;
     let mut events = EventOptions { lines: args.events, syslog: args.syslog };
@@ -196,6 +199,8 @@ fn plan_live(args: LiveArgs, color: Color) -> Result<Plan, Refusal> {
         output,
         duration: args.duration,
         web,
+        no_sandbox,
+        verbose,
     })))
 }
 

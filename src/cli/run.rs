@@ -9,7 +9,7 @@ use crate::audit::{Audit, CaptureSummary, Code, End};
 use crate::matrix::lint;
 use crate::pipeline::{Extract, ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
 use crate::report::{self, Human};
-use crate::store::{self, Format};
+use crate::store::{self, Format, StoreError};
 use crate::verdict::VerdictRow;
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -44,8 +44,10 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             Ok(code)
         }
         Plan::Report { audit, rows, output } => {
-            let rows = rows.map(|path| store::read_verdict_rows(&path)).transpose()?.unwrap_or_default();
-            render(&audit, &rows, &output)?;
+            match rows {
+                Some(rows) => stored_rows(&audit, &rows, &output)?,
+                None => render(&audit, &output)?,
+            }
             Ok(audit.exit_code(output.fail_on))
         }
         Plan::RulesList(matrix) => results(|out| rules::list(out, &matrix)).map(|()| 0),
@@ -172,32 +174,32 @@ fn judged(
 ) -> Result<u8, Refusal> {
     let judging = progress.during(|| Judging::new(extracted, &policy.matrix, &policy.site));
     let judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
-    let mut unwritten = false;
-    let filed = match &output.out {
-        Some(out) => match progress.during(|| files(&judging, out)) {
-            Err(refusal) if at_any_rate => {
+    let mut output = output.clone();
+    let (mut filed, mut unwritten) = (None, false);
+    // Files first: the report needs none of them.
+    if at_any_rate && let Some(out) = output.out.take() {
+        match progress.during(|| files(&judging, &out, &mut |_| Ok(()))) {
+            Ok(audit) => filed = Some(audit),
+            Err(refusal) => {
                 refusal.lines.iter().for_each(|line| say(line));
                 unwritten = true;
-                None
             }
-            filed => filed?,
-        },
-        None => None,
-    };
-    let audit = match output.format {
-        // Rows on standard output are judged anew: its reader may go away, and the files are to be whole. Where they stand
-        // on a terminal, they are progress enough.
-        ReportFormat::Jsonl | ReportFormat::Csv if io::stdout().is_terminal() => rows(&judging, output)?,
-        ReportFormat::Jsonl | ReportFormat::Csv => progress.during(|| rows(&judging, output))?,
-        _ => match filed {
-            Some(audit) => audit,
-            None => {
-                progress.during(|| judging.audit(None)).map_err(|error| Refusal::new(error.to_string()))?
-            }
-        },
+        }
+    }
+    let audit = match (output.format, &output.out, filed) {
+        // Where rows stand on a terminal, they are progress enough.
+        (ReportFormat::Jsonl | ReportFormat::Csv, ..) if io::stdout().is_terminal() => {
+            rows(&judging, &output)?
+        }
+        (ReportFormat::Jsonl | ReportFormat::Csv, ..) => progress.during(|| rows(&judging, &output))?,
+        (_, _, Some(audit)) => audit,
+        (_, Some(out), None) => progress.during(|| files(&judging, out, &mut |_| Ok(())))?,
+        (_, None, None) => {
+            progress.during(|| judging.audit(None)).map_err(|error| Refusal::new(error.to_string()))?
+        }
     };
     if !matches!(output.format, ReportFormat::Jsonl | ReportFormat::Csv) {
-        render(&audit, &[], output)?;
+        render(&audit, &output)?;
     }
     let code = if unwritten { INCOMPLETE } else { audit.exit_code(output.fail_on) };
     if !at_any_rate {
@@ -207,57 +209,114 @@ fn judged(
     Ok(code)
 }
 
-/// Writes the files of `--out`.
-fn files(judging: &Judging<'_>, out: &str) -> Result<Option<Audit>, Refusal> {
+/// Writes the files of `--out`; hands each row to `also` before.
+fn files(
+    judging: &Judging<'_>,
+    out: &str,
+    also: &mut dyn FnMut(&VerdictRow) -> io::Result<()>,
+) -> Result<Audit, Refusal> {
     let mut audit: Option<Audit> = None;
     let path = |name: &str| Path::new(out).join(name).to_string_lossy().into_owned();
     let rows = Format::best_extension();
     store::stream_verdict_rows(&path(&format!("flows.{rows}")), |sink| {
-        audit = Some(judging.audit(Some(sink))?);
+        let done = judging.audit(Some(&mut |row| {
+            also(&row)?;
+            sink(row)
+        }))?;
+        audit = Some(done);
         Ok(())
     })?;
     store::stream_names(&path(&format!("names.{rows}")), |sink| judging.reduction().name_rows(sink))?;
-    if let Some(audit) = &audit {
-        store::write_text(&path("report.html"), &report::html(audit))?;
-        // Last, so that an audit.json always stands beside its rows.
-        store::write_json(&path("audit.json"), audit)?;
-    }
+    let audit = audit.ok_or_else(|| Refusal::new(format!("{out}: no rows were asked for")))?;
+    store::write_text(&path("report.html"), &report::html(&audit))?;
+    // Last, so that an audit.json always stands beside its rows.
+    store::write_json(&path("audit.json"), &audit)?;
     Ok(audit)
 }
 
-/// Writes rows to standard output while they are judged.
+/// Writes rows to standard output while they are judged, and those of `--out`, if there is one. Where the reader of
+/// standard output goes away, the files are whole all the same.
 fn rows(judging: &Judging<'_>, output: &Output) -> Result<Audit, Refusal> {
-    let mut done: Option<Audit> = None;
+    let mut done: Option<Result<Audit, Refusal>> = None;
     results(|out| {
-        if output.format == ReportFormat::Csv {
-            report::csv_head(out)?;
-            done = Some(judging.audit(Some(&mut |row| report::csv_row(out, &row)))?);
-            return Ok(());
+        let mut gone: io::Result<()> = match output.format {
+            ReportFormat::Csv => report::csv_head(out),
+            _ => report::json_lines_head(out, judging.reduction().inputs()?),
+        };
+        let mut tell = |row: &VerdictRow| match output.format {
+            ReportFormat::Csv => report::csv_row(out, row),
+            _ => report::json_lines_row(out, row),
+        };
+        let audit = match &output.out {
+            Some(directory) => {
+                let mut also = |row: &VerdictRow| {
+                    if gone.is_ok() {
+                        gone = tell(row);
+                    }
+                    Ok(())
+                };
+                files(judging, directory, &mut also)
+            }
+            None => {
+                gone?;
+                gone = Ok(());
+                Ok(judging.audit(Some(&mut |row| tell(&row)))?)
+            }
+        };
+        let audit = done.insert(audit);
+        gone?;
+        match (audit, output.format) {
+            (Ok(audit), ReportFormat::Jsonl) => report::json_lines_tail(out, audit, output.fail_on),
+            _ => Ok(()),
         }
-        report::json_lines_head(out, judging.reduction().inputs()?)?;
-        let audit = judging.audit(Some(&mut |row| report::json_lines_row(out, &row)))?;
-        let written = report::json_lines_tail(out, &audit, output.fail_on);
-        done = Some(audit);
-        written
     })?;
     match done {
-        Some(audit) => Ok(audit),
+        Some(audit) => audit,
         // The reader went away before the last row: what is left to tell is the exit code.
         None => judging.audit(None).map_err(|error| Refusal::new(error.to_string())),
     }
 }
 
-fn render(audit: &Audit, rows: &[VerdictRow], output: &Output) -> Result<(), Refusal> {
+/// Writes rows of a file to standard output, one by one.
+fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal> {
+    let mut read: Result<(), StoreError> = Ok(());
+    results(|out| {
+        match output.format {
+            ReportFormat::Csv => report::csv_head(out)?,
+            _ => report::json_lines_head(out, &audit.inputs)?,
+        }
+        let mut written: io::Result<()> = Ok(());
+        read = store::each_verdict_row(rows, |row| {
+            written = match output.format {
+                ReportFormat::Csv => report::csv_row(out, &row),
+                _ => report::json_lines_row(out, &row),
+            };
+            // Stops the reading; what is told is `written`.
+            if written.is_ok() { Ok(()) } else { Err(StoreError::stopped(rows)) }
+        });
+        if written.is_err() {
+            read = Ok(());
+        }
+        written?;
+        match (&read, output.format) {
+            (Ok(()), ReportFormat::Jsonl) => report::json_lines_tail(out, audit, output.fail_on),
+            _ => Ok(()),
+        }
+    })?;
+    Ok(read?)
+}
+
+fn render(audit: &Audit, output: &Output) -> Result<(), Refusal> {
     let colour = coloured(output.color);
     results(|out| match output.format {
         ReportFormat::Human => write!(out, "{}", Human { audit, colour }),
         ReportFormat::Json => report::json(out, audit),
-        ReportFormat::Jsonl => report::json_lines(out, audit, rows, output.fail_on),
         ReportFormat::Markdown => out.write_all(report::markdown(audit).as_bytes()),
-        ReportFormat::Csv => report::csv(out, rows),
         ReportFormat::Html => out.write_all(report::html(audit).as_bytes()),
         ReportFormat::Sarif => report::sarif(out, audit),
         ReportFormat::Junit => out.write_all(report::junit(audit).as_bytes()),
+        // Formats of rows are written while rows come ([`rows`], [`stored_rows`]).
+        ReportFormat::Jsonl | ReportFormat::Csv => Ok(()),
     })
 }
 

@@ -1,10 +1,11 @@
 //! Confines the program between planning and doing: what was planned says what is still needed.
 
+use super::args::PolicyArgs;
 use super::plan::Plan;
 use super::voice::say;
 use crate::capture::{InputSource, discover};
-use crate::confine::{Level, Needs, State, confine};
-use crate::pipeline::ExtractOptions;
+use crate::confine::{Level, Live, Needs, State, confine};
+use crate::pipeline::live::Opened;
 use std::fs;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
@@ -34,6 +35,38 @@ pub(super) fn enter(plan: &Plan, no_sandbox: bool, verbose: bool) -> Confined {
     Confined { _scratch: scratch }
 }
 
+/// The same for a live run whose devices and sockets are open, and which watches for weeks: rules and site can be read again
+/// from where they stood, the directory of the run is its own.
+pub(super) fn enter_live(opened: &Opened, policy: &PolicyArgs, no_sandbox: bool, verbose: bool) -> Confined {
+    if no_sandbox {
+        told(&State::unconfined("--no-sandbox was given"), verbose);
+        return Confined { _scratch: None };
+    }
+    let options = opened.options();
+    let files = policy.rules.rules.iter().cloned().chain([policy.site.clone()]);
+    // FILE@DATE.
+    let tags = policy.rules.service_tags.iter().map(|tags| {
+        let path = Path::new(tags);
+        let named = tags.rsplit_once('@').map(|(file, _)| PathBuf::from(file));
+        named.filter(|_| !path.exists()).unwrap_or_else(|| path.to_owned())
+    });
+    let scratch = TempDir::with_prefix("portproof-").ok();
+    let needs = Needs {
+        // An editor puts another file in the place of the one that was read: so it is the directory that stays readable.
+        read: files.chain(tags).map(|file| place_of(&file)).collect(),
+        own: options.out.iter().cloned().collect(),
+        scratch: scratch.as_ref().map(|directory| directory.path().to_owned()),
+        live: Some(Live { packet_sockets: opened.packet_sockets(), reopen: options.tap.wait }),
+        ..Needs::default()
+    };
+    if let Some(directory) = &needs.scratch {
+        // Refused only to who asks twice.
+        let _ = tempfile::env::override_temp_dir(directory);
+    }
+    told(&confine(&needs), verbose);
+    Confined { _scratch: scratch }
+}
+
 fn told(state: &State, verbose: bool) {
     if verbose || state.level != Level::Full {
         say(&state.to_string());
@@ -44,14 +77,12 @@ fn told(state: &State, verbose: bool) {
 fn needs(plan: &Plan) -> Option<Needs> {
     let mut needs = Needs::default();
     match plan {
-        Plan::Audit { captures, output, options, .. } => {
+        Plan::Audit { captures, output, .. } => {
             reads_captures(&mut needs, captures);
-            reads_names_of_ports(&mut needs, options);
             output.out.iter().for_each(|out| writes_into(&mut needs, Path::new(out)));
         }
-        Plan::Extract { captures, files, options } => {
+        Plan::Extract { captures, files, .. } => {
             reads_captures(&mut needs, captures);
-            reads_names_of_ports(&mut needs, options);
             let files = [&files.flows, &files.names, &files.summary].into_iter().flatten();
             needs.write.extend(files.filter(|file| *file != "-").map(|file| place_of(Path::new(file))));
         }
@@ -72,16 +103,6 @@ fn needs(plan: &Plan) -> Option<Needs> {
     }
     Some(needs)
 }
-
-/// A filter may call ports and protocols by name. It is compiled anew for each link type that comes.
-fn reads_names_of_ports(needs: &mut Needs, options: &ExtractOptions) {
-    if options.choice.filter.is_some() {
-        needs.read.extend(NAMES_OF_PORTS.iter().map(PathBuf::from));
-    }
-}
-
-/// Where the C library looks them up (services(5), protocols(5), nsswitch.conf(5)).
-const NAMES_OF_PORTS: [&str; 3] = ["/etc/services", "/etc/protocols", "/etc/nsswitch.conf"];
 
 fn may_spill(plan: &Plan) -> bool {
     matches!(plan, Plan::Audit { .. } | Plan::Extract { .. } | Plan::Judge { .. })

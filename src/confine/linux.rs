@@ -12,7 +12,8 @@ use rustix::thread::{self, CapabilitySet, CapabilitySets};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What the standard library, the allocator and thread pools read of the system: no file of anybody's, and nothing secret.
+/// What the standard library, the allocator and thread pools read of the system, and where libpcap finds the names of ports
+/// and protocols in a filter: no file of anybody's, and nothing secret.
 const ALWAYS_READ: &[&str] = &[
     "/proc/self",
     "/proc/meminfo",
@@ -23,6 +24,9 @@ const ALWAYS_READ: &[&str] = &[
     "/sys/devices/system/cpu",
     "/sys/devices/system/node",
     "/etc/localtime",
+    "/etc/nsswitch.conf",
+    "/etc/protocols",
+    "/etc/services",
     "/usr/share/zoneinfo",
     "/dev/null",
     "/dev/urandom",

@@ -591,6 +591,9 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<&'b [u
     if sides.iter().any(|side| side.packets.max(side.bytes).max(side.payload) > MOST_COUNTED) {
         return broken("it counts more than a capture can hold");
     }
+    if sides.iter().any(|side| side.syn.is_some_and(|syn| syn.count == 0)) {
+        return broken("a SYN was sent no time");
+    }
     let (frames, fragments) = (flow.order_time().is_some(), !flow.fragments.is_empty());
     if frames == fragments {
         return broken(if frames { "it is fragments and frames at once" } else { "no frame is in it" });

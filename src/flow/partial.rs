@@ -201,9 +201,10 @@ impl SideFacts {
     /// Adds what the same side sent in another stretch. SYN repeats are counted by `stitch`, which sees them in order:
     /// here the count is the sum less duplicates of `other`'s first after this one's last.
     fn merge(&mut self, other: SideFacts, duplicate_nanos: i64) {
-        self.packets += other.packets;
-        self.bytes += other.bytes;
-        self.payload += other.payload;
+        // Rows for `judge` may say anything: sums end at their end.
+        self.packets = self.packets.saturating_add(other.packets);
+        self.bytes = self.bytes.saturating_add(other.bytes);
+        self.payload = self.payload.saturating_add(other.payload);
         self.first = earlier(self.first, other.first);
         self.last = self.last.max(other.last);
         self.syn = match (self.syn, other.syn) {
@@ -211,12 +212,12 @@ impl SideFacts {
                 let (a, b) = if b.first < a.first { (b, a) } else { (a, b) };
                 if b.first.time.since(a.last.time) < duplicate_nanos {
                     Some(Syn {
-                        count: a.count + b.count - 1,
+                        count: (a.count - 1).saturating_add(b.count),
                         last: if b.count > 1 { b.last } else { a.last },
                         ..a
                     })
                 } else {
-                    Some(Syn { count: a.count + b.count, last: b.last, ..a })
+                    Some(Syn { count: a.count.saturating_add(b.count), last: b.last, ..a })
                 }
             }
             (a, b) => a.or(b),
@@ -234,8 +235,8 @@ impl SideFacts {
         };
         self.alert = earlier_by(self.alert, other.alert, |alert| alert.0);
         self.tls_data = earlier(self.tls_data, other.tls_data);
-        self.dns.queries += other.dns.queries;
-        self.dns.responses += other.dns.responses;
+        self.dns.queries = self.dns.queries.saturating_add(other.dns.queries);
+        self.dns.responses = self.dns.responses.saturating_add(other.dns.responses);
         self.head.append(other.head);
     }
 

@@ -14,7 +14,7 @@ use polars_arrow::io::ipc::write::{FileWriter, StreamWriter, WriteOptions};
 use polars_arrow::record_batch::RecordBatchT;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::net::IpAddr;
@@ -124,12 +124,25 @@ fn bytes<'r>(name: &str, values: impl Iterator<Item = &'r [u8]>) -> Series {
     BinaryChunked::from_iter_values(name.into(), values).into_series()
 }
 
-fn shown(name: &str, values: impl Iterator<Item = impl ToString>) -> Series {
-    words(name, values.map(|value| value.to_string()))
+fn shown(name: &str, values: impl Iterator<Item = impl Display>) -> Series {
+    shown_some(name, values.map(Some))
 }
 
-fn shown_some<T: ToString>(name: &str, values: impl Iterator<Item = Option<T>>) -> Series {
-    text(name, values.map(|value| value.map(|value| value.to_string())))
+fn shown_some<T: Display>(name: &str, values: impl Iterator<Item = Option<T>>) -> Series {
+    let mut column = StringChunkedBuilder::new(name.into(), values.size_hint().0);
+    let mut text = String::new();
+    for value in values {
+        match value {
+            Some(value) => {
+                text.clear();
+                // Writing to a text cannot fail.
+                let _ = write!(text, "{value}");
+                column.append_value(&text);
+            }
+            None => column.append_null(),
+        }
+    }
+    column.finish().into_series()
 }
 
 fn flag(name: &str, values: impl Iterator<Item = Option<bool>>) -> Series {

@@ -281,22 +281,40 @@ pub fn read_summaries(paths: &[String]) -> Result<Vec<CaptureSummary>, StoreErro
 /// If the file cannot be read or holds something else.
 pub fn read_verdict_rows(path: &str) -> Result<Vec<VerdictRow>, StoreError> {
     let mut rows = Vec::new();
-    match Format::of(path)? {
-        Format::JsonLines => read_json_lines(path, |row| {
-            rows.push(row);
-            Ok(())
-        })?,
-        #[cfg(feature = "columnar")]
-        format => columns::read_values(path, format, |value| {
-            let row = serde_json::from_value(value)
-                .map_err(|error| StoreError::new(path, format!("row {}: {error}", rows.len() + 1)))?;
-            rows.push(row);
-            Ok(())
-        })?,
-        #[cfg(not(feature = "columnar"))]
-        _ => {}
-    }
+    each_verdict_row(path, |row| {
+        rows.push(row);
+        Ok(())
+    })?;
     Ok(rows)
+}
+
+/// Hands over judged flow rows, batch by batch: millions of them are never there at once.
+///
+/// # Errors
+/// If the file cannot be read or holds something else, or what `take` answers.
+pub fn each_verdict_row(
+    path: &str,
+    mut take: impl FnMut(VerdictRow) -> Result<(), StoreError>,
+) -> Result<(), StoreError> {
+    match Format::of(path)? {
+        Format::JsonLines => read_json_lines(path, take),
+        #[cfg(feature = "columnar")]
+        format => {
+            let mut number = 0u64;
+            columns::read_values(path, format, |value| {
+                number += 1;
+                let row = serde_json::from_value(value)
+                    .map_err(|error| StoreError::new(path, format!("row {number}: {error}")))?;
+                take(row)
+            })
+        }
+        #[cfg(not(feature = "columnar"))]
+        _ => {
+            // `Format::of` gives no other format in this build.
+            let _ = &mut take;
+            Ok(())
+        }
+    }
 }
 
 /// Reads one JSON value.
@@ -735,7 +753,7 @@ mod tests {
             let [told] = &back.unreadable[..] else { panic!("{extension}: {:?}", back.unreadable) };
             assert_eq!(told.path, path);
             assert!(
-                told.problem.starts_with("2 of 700 rows, the first of them row 301: "),
+                told.problem.starts_with("2 of 700 rows cannot be read, the first of them row 301: "),
                 "{}",
                 told.problem
             );

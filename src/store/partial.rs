@@ -404,7 +404,7 @@ fn read_carried(
         None => Ok(None),
         Some(first) if bad == number => Err(StoreError::new(path, first)),
         Some(first) => {
-            let problem = format!("{bad} of {number} rows, the first of them {first}");
+            let problem = format!("{bad} of {number} rows cannot be read, the first of them {first}");
             Ok(Some(Unreadable { path: path.to_owned(), problem }))
         }
     }

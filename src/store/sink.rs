@@ -21,6 +21,11 @@ impl StoreError {
         StoreError { path: path.to_owned(), problem: problem.into(), broken_pipe: false }
     }
 
+    /// Whoever takes what is read wants no more of it.
+    pub fn stopped(path: &str) -> Self {
+        StoreError::new(path, "nobody wants more of it")
+    }
+
     pub(super) fn io(path: &str, what: &str, error: io::Error) -> Self {
         let broken_pipe = error.kind() == io::ErrorKind::BrokenPipe;
         StoreError { path: path.to_owned(), problem: format!("{what}: {error}"), broken_pipe }

@@ -7,9 +7,10 @@ use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Grade, Missing,
 use crate::flow::{Flow, Outcome, capture_name};
 use crate::model::{CaptureId, DomainName, FramePoint, Timestamp, Transport};
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet};
+use hashbrown::{HashMap, HashSet, HashTable};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -37,8 +38,9 @@ pub(super) struct Draft {
     outcomes: OutcomeSet,
     /// The destination's addresses.
     hosts: Hosts,
-    /// Flows whose details are in already.
-    detailed: Vec<Detailed>,
+    /// Flows whose details are in already: the first one, and further ones.
+    detailed: Option<Detailed>,
+    more_detailed: Vec<Detailed>,
     /// For the one that stands for all strangers beyond [`MOST_STRANGERS`].
     strangers: Option<Box<Strangers>>,
     /// Hosts for whose flows a name is missing.
@@ -169,7 +171,9 @@ impl Strangers {
 /// All findings of an audit.
 pub(super) struct Findings<'a> {
     stems: Vec<Stem>,
-    stem_of: HashMap<Stem, StemId, RandomState>,
+    /// By stem.
+    stem_of: HashTable<StemId>,
+    hasher: RandomState,
     drafts: Vec<Draft>,
     draft_of: HashMap<(StemId, Option<IpAddr>), usize, RandomState>,
     /// By stem: how many initiators without a role have findings of their own, and the draft for all others.
@@ -184,7 +188,8 @@ impl<'a> Findings<'a> {
     pub(super) fn new(captures: &'a [Arc<str>]) -> Self {
         Findings {
             stems: Vec::new(),
-            stem_of: HashMap::default(),
+            stem_of: HashTable::new(),
+            hasher: RandomState::default(),
             drafts: Vec::new(),
             draft_of: HashMap::default(),
             strangers: Vec::new(),
@@ -196,13 +201,15 @@ impl<'a> Findings<'a> {
 
     /// The number of a stem.
     pub(super) fn stem(&mut self, stem: Stem) -> StemId {
-        if let Some(&known) = self.stem_of.get(&stem) {
+        let Findings { stems, stem_of, hasher, .. } = self;
+        let hash = hasher.hash_one(&stem);
+        if let Some(&known) = stem_of.find(hash, |&id| stems.get(id) == Some(&stem)) {
             return known;
         }
-        let id = self.stems.len();
-        self.stems.push(stem.clone());
+        let id = stems.len();
+        stems.push(stem);
+        stem_of.insert_unique(hash, id, |&id| stems.get(id).map_or(0, |stem| hasher.hash_one(stem)));
         self.strangers.push((0, None));
-        self.stem_of.insert(stem, id);
         id
     }
 
@@ -422,7 +429,10 @@ fn frame(captures: &[Arc<str>], point: FramePoint) -> EvidenceFrame {
 }
 
 impl Draft {
-    fn new(stem: StemId, host: Option<IpAddr>, finding: Finding) -> Draft {
+    fn new(stem: StemId, host: Option<IpAddr>, mut finding: Finding) -> Draft {
+        // There may be a hundred thousand of them, and what is written piece by piece leaves room behind it.
+        finding.title.shrink_to_fit();
+        finding.display_filter.iter_mut().for_each(String::shrink_to_fit);
         Draft {
             stem,
             host,
@@ -430,7 +440,8 @@ impl Draft {
             evidence: Vec::new(),
             outcomes: OutcomeSet::default(),
             hosts: Hosts::default(),
-            detailed: Vec::new(),
+            detailed: None,
+            more_detailed: Vec::new(),
             strangers: None,
             nameless: BTreeSet::new(),
             of_stranger: false,
@@ -501,7 +512,8 @@ impl Draft {
         }
     }
 
-    fn detail(&mut self, line: String) {
+    fn detail(&mut self, mut line: String) {
+        line.shrink_to_fit();
         if self.finding.details.len() < MOST_DETAILS && !self.finding.details.contains(&line) {
             self.finding.details.push(line);
         }
@@ -688,11 +700,13 @@ fn add_details(draft: &mut Draft, code: Code, judged: &Judged<'_>, share: Share)
         reset_ttl_differs: code == Code::DocumentedBlocked && flow.reset_ttl_differs(),
         icmp: flow.icmp,
     };
-    if draft.detailed.contains(&detailed) {
+    if draft.detailed == Some(detailed) || draft.more_detailed.contains(&detailed) {
         return;
     }
-    if draft.detailed.len() < MOST_DETAILED {
-        draft.detailed.push(detailed);
+    if draft.detailed.is_none() {
+        draft.detailed = Some(detailed);
+    } else if draft.more_detailed.len() < MOST_DETAILED {
+        draft.more_detailed.push(detailed);
     }
     // What is said of all strangers names none of them.
     let own = common.then(|| flow.from.ip.to_string());

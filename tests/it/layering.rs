@@ -75,7 +75,6 @@ const DOORS: &[(&str, &[&str])] = &[
     ("clap",                     &["cli"]),
     ("indicatif",                &["cli"]),
     ("signal_hook",              &["cli"]),
-    ("sd_notify",                &["cli"]),
     // Waiting for a pipe; the CPU clock.
     ("rustix",                   &["confine", "capture", "web", "cli"]),
     ("rustix::rand",             &["web"]),
@@ -92,8 +91,9 @@ const DOORS: &[(&str, &[&str])] = &[
     ("std::net::TcpStream",      &["web"]),
     ("std::net::UdpSocket",      &["web"]),
     ("std::net::ToSocketAddrs",  &[]),
-    // A local syslog.
-    ("std::os::unix::net",       &["pipeline::live"]),
+    // A local syslog; the service manager.
+    ("std::os::unix::net",       &["pipeline::live", "cli"]),
+    ("std::os::linux::net",      &["cli"]),
 ];
 
 /// Crates that say nothing about what a room does: any room may use them.

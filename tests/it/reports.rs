@@ -6,6 +6,8 @@ use portproof::pipeline::{ExtractOptions, Judged, extract_all, judge};
 use portproof::report;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 const CAPTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/lab.pcap");
 
@@ -381,5 +383,57 @@ fn a_hostile_text_is_text_in_markdown() {
             None if line.starts_with("    ") => {}
             None => assert!(!line.replace("\\<", "").contains('<'), "{line}"),
         }
+    }
+}
+
+/// The files of a folder, by name.
+fn files_in(folder: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = std::fs::read_dir(folder).expect("a folder");
+    let entry = |entry: std::io::Result<std::fs::DirEntry>| {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (name, std::fs::read(path).expect("a file"))
+    };
+    entries.map(entry).collect()
+}
+
+#[test]
+fn rows_on_standard_output_and_files_of_out_are_those_of_one_judgement_each() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR")).join("captures");
+    let scratch = Path::new(env!("CARGO_TARGET_TMPDIR")).join("rows-and-files");
+    let audit = |format: &str, out: Option<&Path>| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_portproof"));
+        command.current_dir(&project).args(["audit", "violations.pcap", "--site", "site.toml"]);
+        command.args(["--format", format]).stdout(Stdio::piped());
+        if let Some(out) = out {
+            command.arg("--out").arg(out);
+        }
+        command
+    };
+    let printed = |format: &str, out: Option<&Path>| {
+        let output = audit(format, out).output().expect("the program starts");
+        assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let [alone, both, gone] = ["alone", "both", "gone"].map(|name| scratch.join(name));
+    printed("human", Some(&alone));
+    let files = files_in(&alone);
+    assert_eq!(files.len(), 4, "{:?}", files.keys());
+    for format in ["csv", "jsonl"] {
+        assert_eq!(printed(format, Some(&both)), printed(format, None), "{format}");
+        assert!(files_in(&both) == files, "{format}");
+        // A reader that sees enough at once takes nothing from the files.
+        let mut child = audit(format, Some(&gone)).spawn().expect("the program starts");
+        drop(child.stdout.take());
+        assert_eq!(child.wait().expect("it ends").code(), Some(1), "{format}");
+        assert!(files_in(&gone) == files, "{format}");
+        // The rows beside the audit give the same lines again.
+        let again = Command::new(env!("CARGO_BIN_EXE_portproof"))
+            .arg("report")
+            .arg(&both)
+            .args(["--format", format])
+            .output()
+            .expect("the program starts");
+        assert!(again.stdout == printed(format, None), "{format}");
     }
 }

@@ -157,6 +157,16 @@ impl Opened {
         Ok(Opened { taps, sinks, chain, gap, options: Arc::new(options), stop })
     }
 
+    /// How the run is done.
+    pub fn options(&self) -> &LiveOptions {
+        &self.options
+    }
+
+    /// The file descriptors of the devices.
+    pub fn packet_sockets(&self) -> Vec<i32> {
+        self.taps.iter().filter_map(Tap::descriptor).collect()
+    }
+
     /// Starts all threads.
     ///
     /// # Errors

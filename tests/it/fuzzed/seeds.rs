@@ -7,6 +7,7 @@ use crate::scene::{mongo, pg_startup, smb_negotiate, tds_prelogin};
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::capture::{ByteOrder, CaptureReader, Digest, LinkType};
 use portproof::decode::{Decoded, Payload, decode};
+use portproof::pipeline::{ExtractOptions, extract};
 use sha2::{Digest as _, Sha256};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Cursor, Write};
@@ -313,6 +314,26 @@ fn policies(seeds: &mut Seeds) {
     }
 }
 
+/// Stretches of conversations as rows for `judge`, each behind its length.
+fn rows(seeds: &mut Seeds, pieces: &[Vec<Captured>]) {
+    let options = ExtractOptions { keep_bytes: true, ..ExtractOptions::default() };
+    let rows = seeds.entry("rows").or_default();
+    for piece in pieces {
+        let bytes = Box::new(Cursor::new(pcap(piece)));
+        let reader = CaptureReader::from_read("seed.pcap", bytes, Digest::None).expect("a capture");
+        let mut input = Vec::new();
+        for flow in extract("seed.pcap", reader, &options).pieces.iter() {
+            let row = flow.expect("nothing was put aside").to_row();
+            let Ok(length) = u16::try_from(row.len()) else { continue };
+            input.extend(length.to_le_bytes());
+            input.extend(row);
+        }
+        if !input.is_empty() {
+            rows.insert(input);
+        }
+    }
+}
+
 /// Seeds of every target.
 fn seeds() -> Seeds {
     let mut seeds = Seeds::new();
@@ -321,6 +342,7 @@ fn seeds() -> Seeds {
     frames(&mut seeds, &pieces);
     messages(&mut seeds);
     policies(&mut seeds);
+    rows(&mut seeds, &pieces);
     for piece in &pieces {
         seeds.entry("audit").or_default().extend([pcap(piece), pcapng(piece, Some(1))]);
     }
@@ -331,7 +353,7 @@ fn seeds() -> Seeds {
 #[test]
 fn seeds_of_every_target_are_cut_from_captures_of_our_own() {
     let seeds = seeds();
-    assert!(seeds.len() >= 8 && seeds.values().all(|inputs| !inputs.is_empty()), "{:?}", seeds.keys());
+    assert!(seeds.len() >= 9 && seeds.values().all(|inputs| !inputs.is_empty()), "{:?}", seeds.keys());
     let Some(folder) = std::env::var_os("PORTPROOF_SEEDS") else { return };
     for (target, inputs) in seeds {
         let folder = Path::new(&folder).join(target);

@@ -15,6 +15,7 @@ use portproof::audit::{Audit, FailOn, Totals};
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::capture::{CaptureEnd, CaptureReader, Compression, Digest, Frame, LinkType};
 use portproof::decode::{DatagramHead, Decoded, Packet, Payload, decode, decode_datagram};
+use portproof::flow::{PartialFlow, Pieces};
 use portproof::matrix::{Cloud, Matrix, Problem, ServiceTags, Site, TagName, lint_text};
 use portproof::model::{AppProtocol, DomainName, NANOS_PER_SECOND, Timestamp};
 use portproof::names::{AddressRecord, AliasRecord, ClientHello, DnsMessage, Host, app, dns as messages};
@@ -30,7 +31,7 @@ use std::sync::OnceLock;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target there is.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("readers", readers),
     ("decode", decode_frame),
     ("dns", dns),
@@ -38,6 +39,7 @@ pub const TARGETS: [Target; 8] = [
     ("quic", quic),
     ("http", http),
     ("rules", rules),
+    ("rows", rows),
     ("audit", audit),
 ];
 
@@ -608,6 +610,29 @@ fn site() -> &'static Site {
         Site::parse(include_str!("../../../captures/site.toml"), "site.toml", built_in())
             .expect("our own site file")
     })
+}
+
+/// Rows for `judge`, each behind its length in two bytes, the lesser first: refused, or read, written again and judged.
+pub fn rows(data: &[u8]) {
+    let (mut pieces, mut again) = (Pieces::default(), Pieces::default());
+    let mut scratch = PartialFlow::nothing();
+    let mut rest = data;
+    while let Some((length, more)) = rest.split_first_chunk::<2>() {
+        let (row, more) = more.split_at(usize::from(u16::from_le_bytes(*length)).min(more.len()));
+        let before = pieces.len();
+        let taken = pieces.push_row(row, &mut scratch).is_ok();
+        assert_eq!(pieces.len(), before + usize::from(taken), "a row is taken whole or not at all");
+        rest = more;
+    }
+    for flow in pieces.iter() {
+        let row = flow.expect("nothing was put aside").to_row();
+        again.push_row(&row, &mut scratch).expect("what was read can be written");
+    }
+    assert_eq!(pieces, again, "what was read is written as it was");
+    let mut empty = PcapWriter::new(Vec::new(), PcapStyle::ETHERNET).expect("memory").into_inner();
+    let mut capture = extracted("rows.pcap", &std::mem::take(&mut empty)).expect("a capture");
+    capture.pieces = pieces;
+    check_reports(&judged(vec![capture]), data.len());
 }
 
 /// A capture through the map step; `None` if it is none.
