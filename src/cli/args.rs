@@ -217,6 +217,9 @@ pub(super) struct LiveArgs {
     /// Wait for a device that is not there yet, or goes away
     #[arg(long)]
     pub(super) wait: bool,
+    /// Become this user (NAME, UID or UID:GID) once the devices are open; --out is handed over to it. For root only
+    #[arg(long, value_name = "USER")]
+    pub(super) user: Option<String>,
     /// Begin a new segment of what --out and --save write after this time
     #[arg(long, value_name = "TIME", default_value = "1h", value_parser = length)]
     pub(super) rotate: Duration,

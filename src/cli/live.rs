@@ -50,7 +50,8 @@ pub(super) fn interfaces() -> Result<(), Refusal> {
 }
 
 pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
-    let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, web } = plan;
+    let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, user, web } =
+        plan;
     let manager = Manager::of_environment();
     let loaded = Arc::new(loaded);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -59,7 +60,7 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let listening = web.map(listen).transpose()?;
     let opened = Opened::open(options).map_err(|error| Refusal::new(error.to_string()))?;
     // Every handle is open, and no thread runs yet: what is not needed any more is given up here.
-    let _confined = sandbox::enter_live(&opened, &policy_args, no_sandbox, verbose);
+    let _confined = sandbox::enter_live(&opened, &policy_args, user, no_sandbox, verbose)?;
     let running = opened
         .start(Arc::clone(&loaded))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))?;

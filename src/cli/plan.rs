@@ -9,6 +9,7 @@ use super::voice::say;
 use crate::audit::{Audit, Code, FailOn};
 use crate::capture::live::{self, TapOptions};
 use crate::capture::{Choice, FilterError};
+use crate::confine::User;
 use crate::decode::DecodeOptions;
 use crate::flow::Budget;
 use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
@@ -63,6 +64,8 @@ pub(super) struct LivePlan {
     pub(super) duration: Option<Duration>,
     pub(super) no_sandbox: bool,
     pub(super) verbose: bool,
+    /// Whom the program becomes.
+    pub(super) user: Option<User>,
     pub(super) web: Option<WebPlan>,
 }
 
@@ -190,6 +193,11 @@ fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> R
         follow: events.lines.is_some() || events.syslog.is_some() || args.web.is_some(),
         events,
     };
+    let user = args.user.map(|name| User::named(&name)).transpose();
+    let user = user.map_err(|error| Refusal::new(format!("--user: {error}")))?;
+    if user.is_some() && no_sandbox {
+        return Err(Refusal::new("--user and --no-sandbox: becoming another user is part of the sandbox"));
+    }
     let web = args.web.map(|address| plan_web(address, args.web_token_file.as_deref())).transpose()?;
     make_directory(&output)?;
     Ok(Plan::Live(Box::new(LivePlan {
@@ -199,6 +207,7 @@ fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> R
         output,
         duration: args.duration,
         no_sandbox,
+        user,
         verbose,
         web,
     })))

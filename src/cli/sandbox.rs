@@ -1,12 +1,14 @@
 //! Confines the program between planning and doing: what was planned says what is still needed.
 
+use super::Refusal;
 use super::args::PolicyArgs;
 use super::plan::Plan;
 use super::voice::say;
 use crate::capture::{InputSource, discover};
-use crate::confine::{Level, Live, Needs, State, confine};
+use crate::confine::{Level, Live, Needs, State, User, confine};
 use crate::pipeline::live::Opened;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
@@ -37,10 +39,19 @@ pub(super) fn enter(plan: &Plan, no_sandbox: bool, verbose: bool) -> Confined {
 
 /// The same for a live run whose devices and sockets are open, and which watches for weeks: rules and site can be read again
 /// from where they stood, the directory of the run is its own.
-pub(super) fn enter_live(opened: &Opened, policy: &PolicyArgs, no_sandbox: bool, verbose: bool) -> Confined {
+///
+/// # Errors
+/// What the user is to write cannot be handed over.
+pub(super) fn enter_live(
+    opened: &Opened,
+    policy: &PolicyArgs,
+    user: Option<User>,
+    no_sandbox: bool,
+    verbose: bool,
+) -> Result<Confined, Refusal> {
     if no_sandbox {
         told(&State::unconfined("--no-sandbox was given"), verbose);
-        return Confined { _scratch: None };
+        return Ok(Confined { _scratch: None });
     }
     let options = opened.options();
     let files = policy.rules.rules.iter().cloned().chain([policy.site.clone()]);
@@ -51,6 +62,18 @@ pub(super) fn enter_live(opened: &Opened, policy: &PolicyArgs, no_sandbox: bool,
         named.filter(|_| !path.exists()).unwrap_or_else(|| path.to_owned())
     });
     let scratch = TempDir::with_prefix("portproof-").ok();
+    if let Some(user) = &user {
+        let paths = options.out.iter().map(PathBuf::as_path).chain(scratch.as_ref().map(TempDir::path));
+        for path in paths {
+            hand_over(user, path).map_err(|error| {
+                Refusal::new(format!(
+                    "--user: {} cannot be handed over to {}: {error}",
+                    path.display(),
+                    user.name
+                ))
+            })?;
+        }
+    }
     // Sockets that are opened again have other numbers, and files may get those that were given back.
     let packet_sockets = if options.tap.wait { Vec::new() } else { opened.packet_sockets() };
     let needs = Needs {
@@ -59,6 +82,7 @@ pub(super) fn enter_live(opened: &Opened, policy: &PolicyArgs, no_sandbox: bool,
         own: options.out.iter().cloned().collect(),
         scratch: scratch.as_ref().map(|directory| directory.path().to_owned()),
         live: Some(Live { packet_sockets, reopen: options.tap.wait }),
+        user,
         ..Needs::default()
     };
     if let Some(directory) = &needs.scratch {
@@ -66,7 +90,22 @@ pub(super) fn enter_live(opened: &Opened, policy: &PolicyArgs, no_sandbox: bool,
         let _ = tempfile::env::override_temp_dir(directory);
     }
     told(&confine(&needs), verbose);
-    Confined { _scratch: scratch }
+    Ok(Confined { _scratch: scratch })
+}
+
+/// A directory, and what earlier runs left in it.
+fn hand_over(user: &User, path: &Path) -> io::Result<()> {
+    user.hand_over(path)?;
+    for entry in fs::read_dir(path)? {
+        let (path, kind) = entry.and_then(|entry| Ok((entry.path(), entry.file_type()?)))?;
+        match kind {
+            kind if kind.is_dir() => hand_over(user, &path)?,
+            kind if kind.is_file() => user.hand_over(&path)?,
+            // Links lead elsewhere.
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn told(state: &State, verbose: bool) {

@@ -305,3 +305,32 @@ fn a_device_that_goes_away_is_told_waited_for_and_taken_up_again() {
     assert!(audit["capture_quality"]["drops"].as_u64() >= Some(2), "a gap counts as a loss");
     fs::remove_dir_all(out).unwrap();
 }
+
+/// Started by root, it is somebody else once everything is open; what it writes belongs to whom it became.
+#[test]
+fn root_becomes_another_user_who_owns_what_is_written() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    const NOBODY: u32 = 65_534;
+    if fs::metadata("/proc/self").map(|meta| meta.uid()).ok() != Some(0) {
+        eprintln!("becoming another user is not tried: that takes root");
+        return;
+    }
+    let parent = tempfile::tempdir().unwrap();
+    fs::set_permissions(parent.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let out = parent.path().join("out");
+    // Of an earlier run, by root.
+    let (whole, first) = capture();
+    ended(begun(&out, &[], &whole));
+    assert_eq!(fs::metadata(out.join("chain.jsonl")).unwrap().uid(), 0);
+    let run = begun(&out, &["--user", &NOBODY.to_string()], &first);
+    let journal = out.join("segments/.journal.jsonl");
+    wait_for("what was seen", || lines(&journal).iter().any(|entry| entry["summary"]["frames"] == 120));
+    let status = fs::read_to_string(format!("/proc/{}/status", run.id())).unwrap();
+    let of = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
+    assert_eq!(of("Uid:").split_whitespace().nth(1), Some(&*NOBODY.to_string()), "{status}");
+    assert_eq!(of("CapEff:").split_whitespace().nth(1), Some("0000000000000000"), "{status}");
+    let run = ended(run);
+    assert!(!text(&run).contains("cannot be written"), "{}", text(&run));
+    assert_eq!(chain(&out).len(), 2);
+    assert_eq!(fs::metadata(out.join("audit.json")).unwrap().uid(), NOBODY);
+}
