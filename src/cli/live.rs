@@ -1,7 +1,7 @@
 //! A live run: opens everything, watches until it is to end, then audits what was seen.
 
 use super::manager::Manager;
-use super::plan::{LivePlan, Output, Policy, WebPlan, policy};
+use super::plan::{LivePlan, Output, Policy, WebPlan, jobs, policy};
 use super::progress::Progress;
 use super::run::{INCOMPLETE, audit_at_any_rate};
 use super::voice::{results, say};
@@ -279,7 +279,7 @@ impl Watching<'_> {
                 output.out = None;
             }
         }
-        let extracted = Extracted { captures: window.captures, unreadable: Vec::new(), jobs: 1 };
+        let extracted = Extracted { captures: window.captures, unreadable: Vec::new(), jobs: jobs(None) };
         match audit_at_any_rate(extracted, &self.policy, &output, self.progress) {
             Ok(code) => {
                 self.code = worse(self.code, code);

@@ -403,7 +403,7 @@ fn quarter_of_the_machine() -> usize {
     kibibytes.map_or(1 << 30, |kibibytes| kibibytes * 1024 / 4)
 }
 
-fn jobs(told: Option<NonZeroUsize>) -> usize {
+pub(super) fn jobs(told: Option<NonZeroUsize>) -> usize {
     let processors = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
     told.unwrap_or_else(processors).get()
 }
