@@ -231,4 +231,24 @@ pub struct Finding {
 impl Finding {
     /// Frames that a finding cites at the most.
     pub const MOST_EVIDENCE: usize = 20;
+
+    /// One of which nothing is told yet but its kind and its title.
+    pub fn of(code: Code, title: String) -> Finding {
+        Finding {
+            code,
+            severity: code.severity(),
+            title,
+            from: Party::default(),
+            to: Party::default(),
+            rules: Vec::new(),
+            count: 0,
+            first_ts: None,
+            last_ts: None,
+            outcomes: Vec::new(),
+            details: Vec::new(),
+            evidence: Vec::new(),
+            display_filter: None,
+            remedy: code.advice().into(),
+        }
+    }
 }

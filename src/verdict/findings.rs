@@ -795,9 +795,7 @@ fn new_finding(code: Code, severity: Severity, judged: &Judged<'_>) -> Finding {
         flow.proto.to_string().to_uppercase()
     };
     Finding {
-        code,
         severity,
-        title: format!("{from} -> {to} {port}"),
         from: Party { roles: from_roles, ip: Some(flow.from.ip), ..Party::default() },
         to: Party {
             roles: to_roles,
@@ -807,14 +805,9 @@ fn new_finding(code: Code, severity: Severity, judged: &Judged<'_>) -> Finding {
             proto: Some(flow.proto),
         },
         rules: rules_of(ruling),
-        count: 0,
-        first_ts: None,
-        last_ts: None,
-        outcomes: Vec::new(),
-        details: Vec::new(),
-        evidence: Vec::new(),
         display_filter: Some(display_filter(flow)),
         remedy: remedy(code, judged),
+        ..Finding::of(code, format!("{from} -> {to} {port}"))
     }
 }
 
@@ -1012,20 +1005,5 @@ pub(super) fn of_captures(findings: &mut Findings<'_>, inputs: &[CaptureSummary]
 
 /// A finding of severity note without parties.
 pub(super) fn note(code: Code, title: String, evidence: Vec<EvidenceFrame>) -> Finding {
-    Finding {
-        code,
-        severity: code.severity(),
-        title,
-        from: Party::default(),
-        to: Party::default(),
-        rules: Vec::new(),
-        count: 1,
-        first_ts: None,
-        last_ts: None,
-        outcomes: Vec::new(),
-        details: Vec::new(),
-        evidence,
-        display_filter: None,
-        remedy: code.advice().into(),
-    }
+    Finding { count: 1, evidence, ..Finding::of(code, title) }
 }

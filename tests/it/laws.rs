@@ -486,3 +486,42 @@ fn what_waits_in_a_temporary_file_changes_no_audit() {
     assert!(one_capture("whole", &frames, &aside).pieces.spilled_bytes() > 1_000_000);
     assert_eq!(whole(&frames, &ExtractOptions::default()), whole(&frames, &aside));
 }
+
+/// Four hundred strangers knock twice each, in two rounds: wherever rows are parted, a hundred have findings of their own, and
+/// what the others did is told in one, each of them counted once.
+#[test]
+fn strangers_are_folded_alike_wherever_rows_are_parted() {
+    let knock = |round: u16, stranger: u16| {
+        let mut bytes = Vec::new();
+        let [_, low] = stranger.to_be_bytes();
+        let from = [198, 19, (stranger / 200) as u8, low];
+        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let ip = ethernet.ipv4(from, APPLIANCE, 60);
+        ip.tcp(40_000 + round, 22, 1, 1000).syn().write(&mut bytes, &[]).unwrap();
+        bytes
+    };
+    let at =
+        |round: u16, n: u16| Timestamp(BEGIN + i64::from(round) * 100_000_000_000 + i64::from(n) * 1_000_000);
+    // The second round the other way round, so that other strangers come first in a later stretch.
+    let first = (0..400).map(|n| (at(0, n), knock(0, n)));
+    let second = (0..400).map(|n| (at(1, n), knock(1, 399 - n)));
+    let frames: Frames = first.chain(second).collect();
+    let matrix = Matrix::builtin();
+    let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+    let told = |stretches: usize| {
+        let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
+        let extracted = Extracted { captures, jobs: 2, ..Extracted::default() };
+        let audit = Judging::new(extracted, &matrix, &site).unwrap().parted(stretches).audit(None).unwrap();
+        let of_strangers = || audit.findings.iter().filter(|finding| finding.to.port == Some(22));
+        let common = of_strangers().filter(|finding| finding.from.ip.is_none());
+        let titles: Vec<String> = common.map(|finding| finding.title.clone()).collect();
+        let sum: u64 = of_strangers().map(|finding| finding.count).sum();
+        (of_strangers().count() - titles.len(), titles, sum)
+    };
+    let whole = told(1);
+    assert_eq!((whole.0, whole.1.len(), whole.2), (100, 1, 800));
+    assert!(whole.1[0].starts_with("and 300 more addresses"), "{:?}", whole.1);
+    for stretches in 2..6 {
+        assert_eq!(told(stretches), whole, "{stretches} stretches");
+    }
+}

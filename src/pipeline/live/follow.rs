@@ -1069,14 +1069,12 @@ fn plain(code: Code, row: &VerdictRow) -> Finding {
     };
     let ports = flow.proto.has_ports();
     let port = if ports { format!(" {}", flow.responder_port) } else { String::new() };
+    let title = format!(
+        "{} -> {to} {}{port}",
+        who(&row.initiator_roles, flow.initiator_ip),
+        flow.proto.to_string().to_uppercase()
+    );
     Finding {
-        code,
-        severity: code.severity(),
-        title: format!(
-            "{} -> {to} {}{port}",
-            who(&row.initiator_roles, flow.initiator_ip),
-            flow.proto.to_string().to_uppercase()
-        ),
         from: Party { roles: row.initiator_roles.clone(), ip: Some(flow.initiator_ip), ..Party::default() },
         to: Party {
             roles: row.responder_roles.clone(),
@@ -1086,13 +1084,6 @@ fn plain(code: Code, row: &VerdictRow) -> Finding {
             proto: Some(flow.proto),
         },
         rules: row.rules.clone(),
-        count: 0,
-        first_ts: None,
-        last_ts: None,
-        outcomes: Vec::new(),
-        details: Vec::new(),
-        evidence: Vec::new(),
-        display_filter: None,
-        remedy: code.advice().into(),
+        ..Finding::of(code, title)
     }
 }
