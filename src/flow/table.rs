@@ -354,10 +354,12 @@ impl FlowTable {
         slot
     }
 
-    /// Puts aside the conversation that is of one packet for longest; without any, the table grows, or cuts another.
+    /// Puts aside the conversation after which [`ROOMY`] others began, if it is of one packet; else the table grows, or cuts
+    /// another. What began lately stays: its answer is on the way.
     fn make_room(&mut self) {
         let full = self.open.len() >= self.options.capacity;
-        while let Some((slot, hash)) = self.begun.pop_front() {
+        let oldest = if self.begun.len() == ROOMY { self.begun.pop_front() } else { None };
+        if let Some((slot, hash)) = oldest {
             let flow = self.open.get(slot as usize);
             if flow.is_some_and(|flow| flow.live && flow.is_lone_packet() && hash_of(&flow.key) == hash) {
                 self.evicted += u64::from(full);
@@ -575,12 +577,28 @@ mod tests {
             scene.tcp(1, false, client, 1, 0x12);
         }
         (0..50_000).for_each(|server| scene.tcp(10, true, 9, server + 1000, 0x02));
-        assert_eq!((scene.table.open(), scene.table.evicted()), (ROOMY, 0));
+        // Those that were answered stay, and the last of the flood.
+        assert_eq!((scene.table.open(), scene.table.evicted()), (100 + ROOMY, 0));
         (1..=100).for_each(|client| scene.tcp(20, true, client, 1, 0x10));
-        assert_eq!(scene.table.open(), ROOMY);
+        assert_eq!(scene.table.open(), 100 + ROOMY);
         let pieces = scene.table.finish();
         // Each conversation is one stretch still.
         assert_eq!(pieces.len(), 100 + 50_000);
+    }
+
+    #[test]
+    fn a_packet_alone_waits_for_its_answer_while_fewer_than_eight_thousand_others_begin() {
+        let mut scene = Scene::new(1 << 17);
+        for server in 0..2 * ROOMY as u32 {
+            scene.tcp(0, true, 9, server, 0x02);
+            scene.tcp(1, false, 9, server, 0x12);
+        }
+        let before = scene.table.open();
+        scene.tcp(2, true, 8, 1, 0x02);
+        (0..ROOMY as u32 - 1).for_each(|server| scene.tcp(3, true, 7, server, 0x02));
+        scene.tcp(4, false, 8, 1, 0x12);
+        assert_eq!(scene.table.open(), before + ROOMY);
+        assert_eq!(scene.table.finish().len(), before + ROOMY);
     }
 
     #[test]

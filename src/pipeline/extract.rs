@@ -72,8 +72,8 @@ impl ExtractOptions {
     /// Bytes of a part that are worth a thread of its own: 16 MiB, read in some ten milliseconds.
     pub const PART_BYTES: u64 = 16 << 20;
 
-    /// Bytes of one open conversation, its place in the table's index included.
-    const OPEN_BYTES: usize = 416;
+    /// Bytes of one open conversation: 384, its place in the table's index and in its queues, some first bytes.
+    const OPEN_BYTES: usize = 512;
 }
 
 impl Default for ExtractOptions {
