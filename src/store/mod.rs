@@ -5,6 +5,8 @@
 
 #[cfg(feature = "columnar")]
 mod columns;
+#[cfg(feature = "columnar")]
+mod pages;
 mod partial;
 mod sink;
 
@@ -29,9 +31,9 @@ pub const ROWS_SCHEMA: u32 = 2;
 
 /// How many rows are turned into columns at a time: a row group of Parquet, a record batch of Arrow.
 ///
-/// Fewer make larger files that are slower to read; more cost memory, about half a kilobyte a row.
+/// Fewer make larger files that are slower to read; more cost memory: a kilobyte a row, of up to three batches at a time.
 #[cfg(feature = "columnar")]
-const BATCH_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
+const BATCH_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 15 };
 
 /// Format of a file of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
