@@ -1,9 +1,12 @@
 //! Columns to pages of Parquet. Polars does it for flat columns; of nested ones it finds out the levels value by value and
 //! several times over, which was most of what writing a row cost. Here each column's levels are found once.
 
+use foldhash::fast::RandomState;
+use hashbrown::HashMap;
 use polars::prelude::*;
-use polars_arrow::array::Array;
+use polars_arrow::array::{Array, DictionaryArray, PrimitiveArray, Utf8ViewArray};
 use polars_arrow::bitmap::Bitmap;
+use polars_arrow::datatypes::IntegerType;
 use polars_parquet::parquet::CowBuffer;
 use polars_parquet::parquet::encoding::hybrid_rle;
 use polars_parquet::parquet::page::{DataPage, DataPageHeader, DataPageHeaderV1};
@@ -60,7 +63,47 @@ fn leaf_pages(
     {
         return Ok(pages);
     }
-    array_to_pages(array, type_.clone(), nested, options(), encoding)?.collect()
+    match few_words(array, encoding) {
+        Some(words) if nested.len() == 1 => {
+            array_to_pages(&words, type_.clone(), nested, options(), encoding)?.collect()
+        }
+        Some(_) | None => array_to_pages(array, type_.clone(), nested, options(), encoding)?.collect(),
+    }
+}
+
+/// Distinct texts of a column up to which it is told by their numbers without a further look.
+const FEW_WORDS: usize = 256;
+
+/// A column of few different texts as their numbers. Polars would come to the same, but hash each of them twice.
+fn few_words(array: &dyn Array, encoding: Encoding) -> Option<DictionaryArray<u32>> {
+    let texts =
+        array.as_any().downcast_ref::<Utf8ViewArray>().filter(|_| encoding == Encoding::RleDictionary)?;
+    let mut words: Vec<&str> = Vec::new();
+    let mut numbers: HashMap<&str, u32, RandomState> = HashMap::default();
+    let (mut last, mut number) = (None, 0u32);
+    let mut keys = Vec::with_capacity(texts.len());
+    for text in texts.iter() {
+        if text.is_some() && text != last {
+            let word = text?;
+            number = *numbers.entry(word).or_insert_with(|| {
+                words.push(word);
+                words.len() as u32 - 1
+            });
+            if words.len() > FEW_WORDS {
+                return None;
+            }
+            last = text;
+        }
+        // Where there is none, any number will do.
+        keys.push(number);
+    }
+    if words.is_empty() {
+        return None;
+    }
+    let keys = PrimitiveArray::try_new(ArrowDataType::UInt32, keys.into(), texts.validity().cloned()).ok()?;
+    let dtype = ArrowDataType::Dictionary(IntegerType::UInt32, Box::new(ArrowDataType::Utf8View), false);
+    let words = Utf8ViewArray::from_slice_values(&words);
+    DictionaryArray::try_new(dtype, keys, words.boxed()).ok()
 }
 
 /// The values of a nested leaf as if it were flat, and its levels before them; none if they do not fit together, as with an
@@ -105,6 +148,8 @@ fn nested_pages(
     let optional = type_.field_info.repetition == Repetition::Optional;
     let flat = [Nested::primitive(array.validity().cloned(), optional, array.len())];
     let whole = WriteOptions { data_page_size: Some(usize::MAX), ..options() };
+    let words = few_words(array, encoding);
+    let array = words.as_ref().map_or(array, |words| words as &dyn Array);
     let mut pages = Vec::new();
     for flat in array_to_pages(array, type_.clone(), &flat, whole, encoding)? {
         pages.push(match flat? {
@@ -245,8 +290,8 @@ fn written(out: &mut Vec<u8>, levels: impl ExactSizeIterator<Item = u32>, most: 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use polars_arrow::array::{PrimitiveArray, StructArray};
-    use polars_arrow::datatypes::{ArrowDataType, Field};
+    use polars_arrow::array::StructArray;
+    use polars_arrow::datatypes::Field;
     use polars_parquet::write::{to_parquet_type, write_rep_and_def};
 
     /// Lists of so many elements each; none is a list that is null.
