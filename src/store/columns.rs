@@ -15,13 +15,11 @@ use polars_arrow::io::ipc::write::{FileWriter, StreamWriter, WriteOptions};
 use polars_arrow::record_batch::RecordBatchT;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::net::IpAddr;
-use std::sync::mpsc::channel;
-use std::sync::{Mutex, PoisonError};
+use std::sync::mpsc::{channel, sync_channel};
 
 /// Rows that have columns: those of their JSON form, in its order.
 pub(super) trait Columns: Clone + Send + Sync {
@@ -49,83 +47,95 @@ pub(super) fn write<'r, R: Columns + 'r>(
                 .batched(empty.schema())
                 .map_err(io_error)?;
             let fields = writer.parquet_schema().fields().to_vec();
-            let make = |rows: &[&R]| row_group(&frame(rows)?, &fields);
-            batches(fill, &make, &mut |rows, group| writer.write_row_group(rows, &group))?;
+            let encode = |columns: DataFrame| row_group(&columns, &fields);
+            batches(fill, &encode, &mut |rows, group| writer.write_row_group(rows, &group))?;
             return writer.finish().map(|_| ()).map_err(io_error);
         }
-        write_arrow(out, format, facts, &empty, |take| {
-            batches(fill, &|rows: &[&R]| frame(rows), &mut |_, batch| take(batch))
-        })
+        write_arrow(out, format, facts, &empty, |take| batches(fill, &Ok, &mut |_, batch| take(batch)))
     })
 }
 
-/// Threads that make columns of rows while further rows come. With more of them, more rows would be in memory at a time.
-const COLUMN_MAKERS: u64 = 2;
+/// Rows whose columns are made at a time: a few hundred kilobytes, which stay near the processor while each column takes its
+/// field of every row.
+const NEAR_ROWS: usize = 512;
 
-/// What a batch of rows was made into, by its number, and the rows. These go back to the thread that they come from: what one
-/// thread allocated and counted is dear for another to give back.
-type Made<R, T> = (u64, Vec<R>, PolarsResult<T>);
-
-/// Has `make` turn rows into something, batch by batch and several batches at the same time, and hands that over in the
-/// order of the rows.
+/// Hands over columns of [`BATCH_ROWS`] rows at a time, as `encode` tells them, and how many rows they are of. Rows become columns
+/// on one thread and columns what `encode` makes of them on another, while further rows come: few rows wait at any time.
 fn batches<'r, R: Columns + 'r, T: Send>(
     fill: impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()>,
-    make: &(dyn Fn(&[&R]) -> PolarsResult<T> + Sync),
+    encode: &(dyn Fn(DataFrame) -> PolarsResult<T> + Sync),
     take: &mut dyn FnMut(u64, T) -> PolarsResult<()>,
 ) -> io::Result<()> {
     let gone = || io::Error::other("a thread that makes columns failed");
-    let (ask, asked) = channel::<(u64, Vec<Cow<'r, R>>)>();
-    let asked = Mutex::new(asked);
     std::thread::scope(|scope| {
-        // Dropped at the end of this, so that the threads end.
-        let ask = ask;
-        let (give, given) = channel::<Made<Cow<'r, R>, T>>();
-        for _ in 0..COLUMN_MAKERS {
-            let (give, asked) = (give.clone(), &asked);
-            scope.spawn(move || {
-                loop {
-                    let next = asked.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    let Ok((number, rows)) = next else { return };
-                    let refs: Vec<&R> = rows.iter().map(Cow::as_ref).collect();
-                    let made = make(&refs);
-                    if give.send((number, rows, made)).is_err() {
-                        return;
+        // Whoever ends drops its ends of these, and so the others end, too.
+        let (rows_to, rows) = sync_channel::<Vec<Cow<'r, R>>>(2);
+        let (columns_to, columns) = sync_channel::<PolarsResult<DataFrame>>(1);
+        let (encoded_to, encoded) = channel::<PolarsResult<(u64, T)>>();
+        // Rows go back to the thread that they come from: what one thread allocated and counted is dear for another to free.
+        let (used_to, used) = channel::<Vec<Cow<'r, R>>>();
+        scope.spawn(move || {
+            let mut batch: Option<DataFrame> = None;
+            while let Ok(rows) = rows.recv() {
+                let refs: Vec<&R> = rows.iter().map(Cow::as_ref).collect();
+                let near = frame(&refs);
+                // Nobody takes them any more only where an error ended it all.
+                let _ = used_to.send(rows);
+                let joined = near.and_then(|near| match batch.take() {
+                    Some(mut batch) => batch.vstack_mut_owned(near).map(|_| ()).map(|()| batch),
+                    None => Ok(near),
+                });
+                match joined {
+                    Ok(joined) if joined.height() < BATCH_ROWS => batch = Some(joined),
+                    whole => {
+                        if columns_to.send(whole).is_err() {
+                            return;
+                        }
                     }
                 }
-            });
-        }
-        // Only the threads hold it now: where all of them failed, nobody waits for ever.
-        drop(give);
-        let mut early: BTreeMap<u64, (u64, PolarsResult<T>)> = BTreeMap::new();
-        let (mut begun, mut taken) = (0u64, 0u64);
-        let mut until = |begun: u64, left: u64| -> io::Result<()> {
-            while begun - taken > left {
-                let (number, rows, made) = given.recv().map_err(|_| gone())?;
-                early.insert(number, (rows.len() as u64, made));
-                while let Some((rows, made)) = early.remove(&taken) {
-                    made.and_then(|made| take(rows, made)).map_err(io_error)?;
-                    taken += 1;
+            }
+            let _ = batch.map(|batch| columns_to.send(Ok(batch)));
+        });
+        scope.spawn(move || {
+            while let Ok(batch) = columns.recv() {
+                let one = |mut batch: DataFrame| {
+                    batch.rechunk_mut();
+                    Ok((batch.height() as u64, encode(batch)?))
+                };
+                if encoded_to.send(batch.and_then(one)).is_err() {
+                    return;
                 }
             }
-            Ok(())
+        });
+        let mut one =
+            |done: PolarsResult<(u64, T)>| done.and_then(|(rows, done)| take(rows, done)).map_err(io_error);
+        let mut near: Vec<Cow<'r, R>> = Vec::new();
+        let mut given = 0;
+        let mut taken = 0;
+        let mut send = |near: Vec<Cow<'r, R>>| {
+            given += 1;
+            rows_to.send(near).map_err(|_| gone())
         };
-        let mut rows: Vec<Cow<'r, R>> = Vec::new();
         fill(&mut |row| {
-            rows.push(row);
-            if rows.len() < BATCH_ROWS {
+            near.push(row);
+            if near.len() < NEAR_ROWS.min(BATCH_ROWS) {
                 return Ok(());
             }
-            until(begun, COLUMN_MAKERS - 1)?;
-            let batch = std::mem::replace(&mut rows, Vec::with_capacity(BATCH_ROWS));
-            ask.send((begun, batch)).map_err(|_| gone())?;
-            begun += 1;
-            Ok(())
+            let next = used.try_recv().map(|mut used| {
+                taken += 1;
+                used.clear();
+                used
+            });
+            send(std::mem::replace(&mut near, next.unwrap_or_default()))?;
+            encoded.try_iter().try_for_each(&mut one)
         })?;
-        if !rows.is_empty() {
-            ask.send((begun, rows)).map_err(|_| gone())?;
-            begun += 1;
+        if !near.is_empty() {
+            send(near)?;
         }
-        until(begun, 0)
+        drop(rows_to);
+        encoded.iter().try_for_each(&mut one)?;
+        // A thread that failed took rows with it.
+        if used.iter().count() + taken == given { Ok(()) } else { Err(gone()) }
     })
 }
 
@@ -159,22 +169,9 @@ fn write_arrow(
     }
 }
 
-/// Rows whose columns are made at a time: a few hundred kilobytes, which stay near the processor while each column takes its
-/// field of every row.
-const NEAR_ROWS: usize = 512;
-
 fn frame<R: Columns>(rows: &[&R]) -> PolarsResult<DataFrame> {
-    let near = |rows: &[&R]| {
-        let columns = R::columns(rows)?.into_iter().map(Series::into_column).collect();
-        DataFrame::new(rows.len(), columns)
-    };
-    let mut parts = rows.chunks(NEAR_ROWS);
-    let mut all = near(parts.next().unwrap_or_default())?;
-    for part in parts {
-        all.vstack_mut_owned(near(part)?)?;
-    }
-    all.rechunk_mut();
-    Ok(all)
+    let columns = R::columns(rows)?.into_iter().map(Series::into_column).collect();
+    DataFrame::new(rows.len(), columns)
 }
 
 fn io_error(error: PolarsError) -> io::Error {

@@ -31,7 +31,7 @@ pub const ROWS_SCHEMA: u32 = 2;
 
 /// How many rows are turned into columns at a time: a row group of Parquet, a record batch of Arrow.
 ///
-/// Fewer make larger files that are slower to read; more cost memory: a kilobyte a row, of up to three batches at a time.
+/// Fewer make larger files that are slower to read; more cost memory: a third of a kilobyte a row, of up to three batches at a time.
 #[cfg(feature = "columnar")]
 const BATCH_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 15 };
 
