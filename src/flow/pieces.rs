@@ -106,6 +106,8 @@ pub struct Pieces {
     dns_over_tcp: Vec<u32>,
     /// Addresses to which packets were seen.
     reached: HashSet<IpAddr, RandomState>,
+    /// The one that was put there last, of each side: mostly the next is the same.
+    reached_last: [Option<IpAddr>; 2],
     fragments: Vec<PartialFlow>,
     budget: Arc<Budget>,
     file: Option<File>,
@@ -158,6 +160,7 @@ impl Pieces {
             scratch: Vec::new(),
             dns_over_tcp: Vec::new(),
             reached: HashSet::default(),
+            reached_last: [None; 2],
             fragments: Vec::new(),
             budget,
             file: None,
@@ -235,9 +238,10 @@ impl Pieces {
         if key.transport == Transport::Tcp && (key.low.port == dns::PORT || key.high.port == dns::PORT) {
             self.dns_over_tcp.push(self.places.len() as u32);
         }
-        for (sent, to) in sent.into_iter().zip([key.high, key.low]) {
-            if sent {
+        for ((sent, to), last) in sent.into_iter().zip([key.high, key.low]).zip(&mut self.reached_last) {
+            if sent && *last != Some(to.ip) {
                 self.reached.insert(to.ip);
+                *last = Some(to.ip);
             }
         }
         // An open block with something in it has no more than its measure, this stretch included.
