@@ -544,7 +544,7 @@ impl Columns for PartialNameRow {
             list("cname_chain", r().map(|r| &*r.cname_chain), aliases)?,
             list("ttls", r().map(|r| &*r.ttls), seconds)?,
             numbers_of::<UInt64Type>("frame", r().map(|r| r.frame)),
-            words("message", r().map(|r| &r.message)),
+            bytes("message", r().map(|r| &*r.message)),
         ])
     }
 }
