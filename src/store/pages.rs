@@ -1,8 +1,6 @@
 //! Columns to pages of Parquet. Polars does it for flat columns; of nested ones it finds out the levels value by value and
 //! several times over, which was most of what writing a row cost. Here each column's levels are found once.
 
-use foldhash::fast::RandomState;
-use hashbrown::HashMap;
 use polars::prelude::*;
 use polars_arrow::array::{Array, DictionaryArray, PrimitiveArray, Utf8ViewArray};
 use polars_arrow::bitmap::Bitmap;
@@ -17,6 +15,7 @@ use polars_parquet::write::{
     CompressedPage, Descriptor, Encoding, Nested, Page, ParquetType, StatisticsOptions, Version,
     WriteOptions, array_to_pages, compress, get_dtype_encoding, to_leaves, to_nested, to_parquet_leaves,
 };
+use std::collections::BTreeMap;
 
 /// What polars does by itself, so that readers find what they know.
 fn options() -> WriteOptions {
@@ -79,7 +78,7 @@ fn few_words(array: &dyn Array, encoding: Encoding) -> Option<DictionaryArray<u3
     let texts =
         array.as_any().downcast_ref::<Utf8ViewArray>().filter(|_| encoding == Encoding::RleDictionary)?;
     let mut words: Vec<&str> = Vec::new();
-    let mut numbers: HashMap<&str, u32, RandomState> = HashMap::default();
+    let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
     let (mut last, mut number) = (None, 0u32);
     let mut keys = Vec::with_capacity(texts.len());
     for text in texts.iter() {
