@@ -197,6 +197,7 @@ impl Spans {
     pub const GAP_NANOS: i64 = 3 * NANOS_PER_SECOND;
 
     /// Adds one frame's time.
+    #[inline]
     pub fn insert(&mut self, time: Timestamp) {
         match &mut self.latest {
             None => self.latest = Some((time, time)),

@@ -48,7 +48,7 @@ pub struct ExtractOptions {
 }
 
 impl ExtractOptions {
-    /// Conversations kept open unless told otherwise: 131,072, some 64 MiB. Fewer would cut long conversations more
+    /// Conversations kept open unless told otherwise: 131,072, some 50 MiB. Fewer would cut long conversations more
     /// often, which costs time only; more would keep a flood of lone SYNs in memory that no cache holds.
     pub const TABLE_CAPACITY: usize = 1 << 17;
 
@@ -73,7 +73,7 @@ impl ExtractOptions {
     pub const PART_BYTES: u64 = 16 << 20;
 
     /// Bytes of one open conversation, its place in the table's index included.
-    const OPEN_BYTES: usize = 512;
+    const OPEN_BYTES: usize = 416;
 }
 
 impl Default for ExtractOptions {
