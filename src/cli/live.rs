@@ -22,12 +22,15 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 /// How long after SIGTERM windows are still audited: whoever stops a service waits for it, and a machine that goes down does
 /// not wait long. The rest of two seconds is for what was seen last, and for ending.
 const JUDGED_WITHIN: Duration = Duration::from_millis(1200);
+
+/// Windows that are being audited or wait for it, at the most: each takes memory.
+const MOST_JUDGING: usize = 2;
 
 /// Lists the network devices.
 pub(super) fn interfaces() -> Result<(), Refusal> {
@@ -64,6 +67,7 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, user, web } =
         plan;
     let manager = Manager::of_environment();
+    open_more_files();
     let loaded = Arc::new(loaded);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Refusal::new(format!("signals cannot be waited for: {error}")))?;
@@ -196,11 +200,8 @@ impl Watching<'_> {
                             self.notice(&notice);
                         }
                         self.say_what_was_lost();
-                        // From here on a signal does what it does to a program that takes no notice of it.
-                        self.running.end();
-                        stop::on_signals(self.running.stop());
                         self.window(window);
-                        return self.wait_for_the_last().await;
+                        return self.wait_for_the_last(&mut interrupt, &mut terminate).await;
                     }
                     self.window(window);
                 }
@@ -208,10 +209,7 @@ impl Watching<'_> {
                 Some(notice) = self.running.notices.recv() => self.notice(&notice),
                 _ = interrupt.recv() => self.stopped(),
                 _ = terminate.recv() => {
-                    // Without a directory nothing would be left of what was seen.
-                    if self.output.out.is_some() {
-                        self.deadline = Some(Instant::now() + JUDGED_WITHIN);
-                    }
+                    self.hurry();
                     self.stopped();
                 }
                 _ = hang_up.recv() => self.read_policy_again(),
@@ -224,12 +222,19 @@ impl Watching<'_> {
         }
     }
 
+    /// From now on there is little time. Without a directory nothing would be left of what was seen: then there is.
+    fn hurry(&mut self) -> bool {
+        if self.output.out.is_some() {
+            self.deadline.get_or_insert_with(|| Instant::now() + JUDGED_WITHIN);
+        }
+        self.deadline.is_some()
+    }
+
     fn stopped(&mut self) {
         self.manager.tell("STOPPING=1\n");
         self.running.notice(Notice::Ending { at: now() });
         if self.running.stop().swap(true, Ordering::Relaxed) {
-            // A second one is obeyed at once, as by a program that takes no notice of signals.
-            let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTERM);
+            obey(signal_hook::consts::SIGTERM);
         }
         // While what was seen is audited, too.
         stop::on_signals(self.running.stop());
@@ -269,7 +274,9 @@ impl Watching<'_> {
             }
             Notice::Unwritten { path, problem } => {
                 self.incomplete = true;
-                say(&format!("{path}: {problem}: what should be there is lost; the run goes on"));
+                say(&format!(
+                    "{path}: {problem}: the run goes on; what is not written in the end is counted"
+                ));
             }
             Notice::Loss { interface, kernel_dropped, interface_dropped, .. } => {
                 let lost = kernel_dropped + interface_dropped;
@@ -333,10 +340,22 @@ impl Watching<'_> {
     fn window(&mut self, window: Window) {
         let Window { number, last, captures, written } = window;
         let whole = captures.len() == written.len();
+        if !last && whole && self.judging.len() >= MOST_JUDGING && self.leave(&written) {
+            // They take memory, and more of them come than can be audited.
+            say(&format!("window {number} is left to the next run: too many wait to be audited"));
+            self.incomplete = true;
+            return;
+        }
         let extracted = Extracted { captures, unreadable: Vec::new(), jobs: jobs(None) };
         self.judging.push(Waiting { number, segments: written, whole });
         // A thread that failed tells nothing more, which is noticed.
         let _ = self.windows.send(Job { number, last, extracted, policy: Arc::clone(&self.policy) });
+    }
+
+    /// Leaves a window to the next run; whether that could be written down.
+    fn leave(&self, segments: &[u64]) -> bool {
+        let Some(out) = self.output.out.as_ref().map(Path::new) else { return false };
+        Unjudged::change(out, |left| left.push(Unjudged { segments: segments.to_vec() })).is_ok()
     }
 
     fn done(&mut self, done: Done) -> Result<(), Refusal> {
@@ -360,19 +379,35 @@ impl Watching<'_> {
     }
 
     /// Waits until all windows are audited, as long as there is time.
-    async fn wait_for_the_last(&mut self) -> Result<(), Refusal> {
+    async fn wait_for_the_last(
+        &mut self,
+        interrupt: &mut Signal,
+        terminate: &mut Signal,
+    ) -> Result<(), Refusal> {
         while !self.judging.is_empty() {
-            let done = match self.deadline {
-                None => self.judged.recv().await,
-                Some(deadline) => match tokio::time::timeout_at(deadline.into(), self.judged.recv()).await {
-                    Ok(done) => done,
-                    Err(_) => return self.leave_the_rest(),
-                },
+            let deadline = self.deadline;
+            let no_time = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
             };
-            let Some(done) = done else {
-                return Err(Refusal::new("the thread that audits failed: nothing can be audited"));
-            };
-            self.done(done)?;
+            tokio::select! {
+                done = self.judged.recv() => {
+                    let Some(done) = done else {
+                        return Err(Refusal::new("the thread that audits failed: nothing can be audited"));
+                    };
+                    self.done(done)?;
+                }
+                () = no_time => return self.leave_the_rest(),
+                _ = terminate.recv() => {
+                    if !self.hurry() {
+                        obey(signal_hook::consts::SIGTERM);
+                    }
+                }
+                // Whoever asks for an end now does not want the audit.
+                _ = interrupt.recv() => obey(signal_hook::consts::SIGINT),
+            }
         }
         Ok(())
     }
@@ -393,7 +428,7 @@ impl Watching<'_> {
         self.incomplete = true;
         // What the thread was writing is nothing by itself, and nobody else takes it away.
         remove_unfinished(out);
-        let mut left = Unjudged::of(out).unwrap_or_default();
+        let mut left = Vec::new();
         for Waiting { number, segments, whole } in std::mem::take(&mut self.judging) {
             let (first, last) = segments.first().zip(segments.last()).unwrap_or((&0, &0));
             let missing = if whole { "" } else { ", but for segments that could not be written" };
@@ -404,10 +439,23 @@ impl Watching<'_> {
             ));
             left.push(Unjudged { segments });
         }
-        left.retain(|window| !window.segments.is_empty());
-        Unjudged::list(out, &left).map_err(|problem| Refusal::new(problem.to_string()))
+        Unjudged::change(out, |list| list.extend(left)).map_err(|problem| Refusal::new(problem.to_string()))
     }
 }
+
+/// Each segment of a window may have a temporary file; a long window has more of them than the 1,024 files that a program may
+/// have open unless it asks for more.
+#[cfg(target_os = "linux")]
+fn open_more_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With fewer, pieces stay in memory, and the window ends earlier.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_more_files() {}
 
 /// Removes the temporary files of this process in a directory and in those of its windows.
 fn remove_unfinished(out: &Path) {
@@ -420,6 +468,12 @@ fn remove_unfinished(out: &Path) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
+}
+
+/// Does what a program does that takes no notice of a signal.
+fn obey(signal: i32) {
+    // What cannot be obeyed is as if it had not come.
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
 }
 
 /// A window that is being audited.
@@ -481,7 +535,11 @@ impl Judge {
 
 /// Audits what an earlier run had no time for, while this one watches.
 fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Result<(), Refusal> {
-    let left = Unjudged::of(Path::new(out)).map_err(|problem| Refusal::new(problem.to_string()))?;
+    let left = Unjudged::of(Path::new(out)).unwrap_or_else(|problem| {
+        // Watching is worth more than what was not audited.
+        say(&problem.to_string());
+        Vec::new()
+    });
     if left.is_empty() {
         return Ok(());
     }
@@ -492,9 +550,8 @@ fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Re
         for window in left {
             match judge_late(out, &window, &policy) {
                 Ok(directory) => {
-                    let still = Unjudged::of(out).unwrap_or_default();
-                    let still: Vec<Unjudged> = still.into_iter().filter(|other| *other != window).collect();
-                    if let Err(problem) = Unjudged::list(out, &still) {
+                    let done = Unjudged::change(out, |left| left.retain(|other| *other != window));
+                    if let Err(problem) = done {
                         say(&problem.to_string());
                     }
                     say(&format!("{directory}: what an earlier run had no time for is audited"));

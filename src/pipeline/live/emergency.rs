@@ -5,6 +5,7 @@ use super::events::{Notice, Outlet};
 use crate::capture::live::now;
 use crate::flow::FlowTable;
 use crate::model::{NANOS_PER_SECOND, Spans, Timestamp};
+use std::time::{Duration, Instant};
 
 /// Open conversations from which on there is an emergency, in eighths of those that there may be: early enough that what is
 /// over makes room before others have to.
@@ -13,6 +14,9 @@ const BEGINS_EIGHTHS: usize = 6;
 /// Open conversations at which it is over: well below, so that it does not begin again at once.
 const ENDS_EIGHTHS: usize = 4;
 
+/// How long it has to be so before it is over: a segment that ends empties the table, and a flood fills the next one at once.
+const CALM: Duration = Duration::from_secs(5);
+
 /// The emergency of one run's table of open conversations.
 #[derive(Default)]
 pub(super) struct Emergency {
@@ -20,6 +24,8 @@ pub(super) struct Emergency {
     past: [u64; 2],
     /// What they were when it began.
     begun: Option<[u64; 2]>,
+    /// Since when few are open.
+    calm_since: Option<Instant>,
     /// How often it began; and how often before the segment at hand.
     times: u64,
     times_before: u64,
@@ -33,16 +39,24 @@ impl Emergency {
             None if open * 8 >= capacity * BEGINS_EIGHTHS => {
                 self.begun = Some(self.cuts(table));
                 self.times += 1;
+                self.calm_since = None;
                 table.hurry(true);
                 outlet.notice(Notice::Emergency { at: now(), open: open as u64, capacity: capacity as u64 });
             }
             Some(before) if open * 8 <= capacity * ENDS_EIGHTHS => {
+                let calm_since = *self.calm_since.get_or_insert_with(Instant::now);
+                if calm_since.elapsed() < CALM {
+                    return;
+                }
                 self.begun = None;
                 table.hurry(false);
                 self.over(before, self.cuts(table), outlet);
             }
-            // A table that is new does not know yet.
-            Some(_) => table.hurry(true),
+            Some(_) => {
+                self.calm_since = None;
+                // A table that is new does not know yet.
+                table.hurry(true);
+            }
             None => {}
         }
     }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 /// A window that is not audited.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,11 +34,21 @@ impl Unjudged {
         }
     }
 
-    /// Writes the list of a directory; none is no list.
+    /// Changes the list of a directory; an empty one is no file.
     ///
     /// # Errors
-    /// It cannot be written.
-    pub fn list(out: &Path, windows: &[Unjudged]) -> Result<(), Problem> {
+    /// It cannot be read, or not be written.
+    pub fn change(out: &Path, change: impl FnOnce(&mut Vec<Unjudged>)) -> Result<(), Problem> {
+        /// Several threads change it.
+        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut windows = Self::of(out)?;
+        change(&mut windows);
+        windows.retain(|window| !window.segments.is_empty());
+        Self::list(out, &windows)
+    }
+
+    fn list(out: &Path, windows: &[Unjudged]) -> Result<(), Problem> {
         let path = Self::path(out);
         let told = |error: io::Error| Problem::new(&path, "cannot be written", &error);
         if windows.is_empty() {
