@@ -75,14 +75,18 @@ fn main() {
         ("lookups of 1000 names", &|n| {
             cost((0..n).flat_map(|i| pair(i, i % 1000, i % 1000)), |ledger| {
                 for i in 0..n {
-                    ledger.readings(CLIENT, address(i % 1000), late, None, &Bookmark::default());
+                    ledger
+                        .about(CLIENT, address(i % 1000))
+                        .map(|about| about.readings(late, None, &Bookmark::default()));
                 }
             })
         }),
         ("lookups of ever new names", &|n| {
             cost((0..n).flat_map(|i| pair(i, i, i)), |ledger| {
                 for i in 0..n {
-                    ledger.readings(CLIENT, address(i), late, None, &Bookmark::default());
+                    ledger
+                        .about(CLIENT, address(i))
+                        .map(|about| about.readings(late, None, &Bookmark::default()));
                 }
             })
         }),
@@ -91,7 +95,7 @@ fn main() {
                 for i in 0..n {
                     let time = Timestamp(10_000_000_000 + i64::from(i) * 2_000);
                     ledger.told_otherwise(CLIENT, &name(0), address(n), time);
-                    ledger.ever_named(CLIENT, &name(0), address(i));
+                    ledger.about(CLIENT, address(i)).map(|about| about.ever_named(&name(0)));
                 }
             })
         }),
@@ -104,7 +108,9 @@ fn main() {
             let names = 1 + n / 1000;
             cost((0..n).flat_map(|i| pair(i, i % names, 0)), |ledger| {
                 for i in 0..names {
-                    ledger.readings(CLIENT, address(0), late, Some(&name(i)), &Bookmark::default());
+                    ledger
+                        .about(CLIENT, address(0))
+                        .map(|about| about.readings(late, Some(&name(i)), &Bookmark::default()));
                 }
             })
         }),

@@ -345,7 +345,12 @@ impl Site {
 
     /// Whether the site lists the time server, by address or by one of `names`.
     pub fn is_time_server(&self, ip: IpAddr, names: &[&DomainName]) -> bool {
-        holds(&self.time_servers, ip) || names.iter().any(|name| self.time_server_names.contains(name))
+        holds(&self.time_servers, ip) || names.iter().any(|name| self.time_server_named(name))
+    }
+
+    /// Whether the site lists a time server by this name.
+    pub fn time_server_named(&self, name: &DomainName) -> bool {
+        self.time_server_names.contains(name)
     }
 
     /// Whether known aliases of documented names count as documented.

@@ -162,6 +162,18 @@ impl DomainPattern {
         self.matches(name).then(|| name.0.split('.').nth(place))?
     }
 
+    /// The labels at its end that stand for themselves: every name that fits ends in them. Empty where the last one is a
+    /// wildcard.
+    pub fn plain_ending(&self) -> String {
+        let plain = self.labels.iter().rev().map_while(|label| match label {
+            LabelPattern::Exact(text) => Some(&**text),
+            LabelPattern::Glob(_) | LabelPattern::Placeholder(_) => None,
+        });
+        let mut labels: Vec<&str> = plain.collect();
+        labels.reverse();
+        labels.join(".")
+    }
+
     /// Whether it stands for exactly one name.
     pub fn is_exact(&self) -> bool {
         self.labels.iter().all(|label| matches!(label, LabelPattern::Exact(_)))

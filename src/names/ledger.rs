@@ -6,7 +6,7 @@ use super::observation::DnsObservation;
 use crate::model::{DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet, HashTable};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -177,7 +177,21 @@ pub struct Ledger {
 
 /// Where a ledger was last asked for a time, by one who asks in the order of time, nearly. No result depends on it.
 #[derive(Debug, Default)]
-pub struct Bookmark(Cell<u32>);
+pub struct Bookmark {
+    /// How many messages came before.
+    messages: Cell<u32>,
+    /// By [`Told`]: how many of its answers did.
+    answers: RefCell<Vec<u32>>,
+}
+
+/// What one host was told of one address.
+#[derive(Clone, Copy)]
+pub struct About<'a> {
+    ledger: &'a Ledger,
+    known: &'a Known,
+    /// The address.
+    ip: u32,
+}
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, Default)]
@@ -713,51 +727,47 @@ impl Ledger {
         host.map_or(0, |host| host.told)
     }
 
-    fn known(&self, host: IpAddr, ip: IpAddr) -> Option<&Known> {
+    /// What `host` was told of `ip`, by answers of any standing; none where it was told nothing.
+    pub fn about(&self, host: IpAddr, ip: IpAddr) -> Option<About<'_>> {
         let (host, ip) = (self.log.addresses().find(host)?, self.log.addresses().find(ip)?);
-        self.known.get(*self.known_at.get(&(host, ip))? as usize)
+        let known = self.known.get(*self.known_at.get(&(host, ip))? as usize)?;
+        Some(About { ledger: self, known, ip })
     }
 
-    /// The chains by which `host` knew `ip` when a flow began at `time`, newest first, each once. Answers that came
-    /// within [`LATE_ANSWER_NANOS`] afterwards count only where none came before. If some hold the name that the client
-    /// wrote, they alone are given, and that it is so.
-    pub fn readings(
+    fn readings(
         &self,
-        host: IpAddr,
-        ip: IpAddr,
+        About { known, ip, .. }: &About<'_>,
         time: Timestamp,
         written: Option<&DomainName>,
         last: &Bookmark,
     ) -> (Vec<Reading>, bool) {
-        let Some(known) = self.known(host, ip) else { return (Vec::new(), false) };
-        let ip = self.log.addresses().find(ip).unwrap_or(NONE);
-        let told = span(&self.told, known.told);
-        let (chains, more) = told.split_at(told.len().min(MOST_CHAINS));
+        let told = known.told.0 as usize..known.told.1 as usize;
+        let chains = told.start..told.end.min(told.start + MOST_CHAINS);
         let until = self.until(time, last);
-        let early = |told: &Told| self.told_until(told, until).next().is_some();
-        let late = !chains.iter().any(early);
+        let late = !chains.clone().any(|place| !self.told_until(place, until, last).is_empty());
         let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
         let until = if late { self.until(end, last) } else { until };
-        let moment = Moment { ip, time, end, until, late };
+        let moment = Moment { ip: *ip, time, end, until, late };
         if let Some(written) = written {
             let number = self.log.names().find(written);
-            let may_hold = |told: &&Told| {
-                told.before != NONE
-                    || number.is_some_and(|name| {
-                        told.bits & bit(name) != 0 && self.chains.numbers(told.chain).contains(&name)
-                    })
+            let may_hold = |place: &usize| {
+                self.told.get(*place).is_some_and(|told| {
+                    told.before != NONE
+                        || number.is_some_and(|name| {
+                            told.bits & bit(name) != 0 && self.chains.numbers(told.chain).contains(&name)
+                        })
+                })
             };
-            let mut readings = self.read(told.iter().take(MOST_SEARCHED).filter(may_hold), &moment);
+            let searched = told.clone().take(MOST_SEARCHED).filter(may_hold);
+            let mut readings = self.read(searched, &moment, last);
             readings.retain(|reading| reading.names.contains(written));
             if !readings.is_empty() {
                 return (readings, true);
             }
         }
-        let mut readings = self.read(chains.iter(), &moment);
-        let beyond = more
-            .first()
-            .and_then(|told| self.told_until(told, until).next())
-            .map(|at| self.entry(at).point());
+        let mut readings = self.read(chains.clone(), &moment, last);
+        let more = (chains.end < told.end).then(|| self.told_until(chains.end, until, last));
+        let beyond = more.and_then(<[u32]>::first).map(|&at| self.entry(at).point());
         if let Some(point) = beyond.or_else(|| readings.get(MOST_CHAINS).map(|reading| reading.point)) {
             readings.truncate(MOST_CHAINS);
             let contested = readings.iter().all(|reading| reading.contested);
@@ -768,55 +778,40 @@ impl Ledger {
         (readings, false)
     }
 
-    /// The answers up to a time.
-    fn told_until(&self, told: &Told, end: Until) -> impl DoubleEndedIterator<Item = u32> {
-        let answers = span(&self.told_answers, told.answers);
-        // Mostly all or none.
-        let count = match (answers.first(), answers.last()) {
-            (Some(&first), _) if first >= end.0 => 0,
-            (_, Some(&last)) if last < end.0 => answers.len(),
-            _ => answers.partition_point(|&at| at < end.0),
-        };
-        answers.iter().take(count).copied()
+    /// The answers of a [`Told`] up to a time. A host asks for a name thousands of times: the search begins where the last one
+    /// ended.
+    fn told_until(&self, place: usize, end: Until, last: &Bookmark) -> &[u32] {
+        let answers = self.told.get(place).map_or(&[][..], |told| span(&self.told_answers, told.answers));
+        let mut hints = last.answers.borrow_mut();
+        if hints.len() < self.told.len() {
+            hints.resize(self.told.len(), 0);
+        }
+        let Some(hint) = hints.get_mut(place) else { return &[] };
+        let count = count_near(answers, *hint as usize, |&at| at < end.0);
+        *hint = number(count);
+        answers.get(..count).unwrap_or_default()
     }
 
-    /// The number of messages up to a time. They are asked for in the order of time, nearly: the search begins where the
-    /// last one ended.
+    /// The number of messages up to a time; the search begins where the last one ended.
     fn until(&self, end: Timestamp, last: &Bookmark) -> Until {
         let entries = self.log.entries();
-        let before = |at: usize| entries.get(at).is_some_and(|entry| entry.time() <= end);
-        let from = (last.0.get() as usize).min(entries.len());
-        let (mut low, mut high, mut step) = (from, from, 1);
-        if from > 0 && !before(from - 1) {
-            // Back: `low` stays above what is looked for until it no longer is.
-            while low > 0 && !before(low - 1) {
-                high = low - 1;
-                low = low.saturating_sub(step);
-                step *= 2;
-            }
-        } else {
-            while before(high) {
-                low = high + 1;
-                high = (high + step).min(entries.len());
-                step *= 2;
-            }
-        }
-        let count =
-            low + entries.get(low..high).unwrap_or_default().partition_point(|entry| entry.time() <= end);
-        last.0.set(number(count));
+        let count = count_near(entries, last.messages.get() as usize, |entry| entry.time() <= end);
+        last.messages.set(number(count));
         Until(number(count))
     }
 
-    fn read<'t>(&self, chains: impl Iterator<Item = &'t Told>, moment: &Moment) -> Vec<Reading> {
+    /// What the chains at these places say.
+    fn read(&self, chains: impl Iterator<Item = usize>, moment: &Moment, last: &Bookmark) -> Vec<Reading> {
         // Of each chain the newest answer counts, and the oldest: an alias told in between gives it further names.
         let mut answers: Vec<(u32, &Told)> = Vec::with_capacity(chains.size_hint().1.unwrap_or_default());
         let mut joins = false;
-        for told in chains {
-            let mut known = self.told_until(told, moment.until);
-            answers.extend(known.next_back().map(|at| (at, told)));
+        for place in chains {
+            let Some(told) = self.told.get(place) else { continue };
+            let known = self.told_until(place, moment.until, last);
+            answers.extend(known.last().map(|&at| (at, told)));
             if told.before != NONE {
                 joins = true;
-                answers.extend(known.next().map(|at| (at, told)));
+                answers.extend(known.split_last().and_then(|(_, rest)| rest.first()).map(|&at| (at, told)));
             }
         }
         answers.sort_unstable_by_key(|&(at, _)| std::cmp::Reverse(at));
@@ -891,11 +886,8 @@ impl Ledger {
         !readings.is_empty() && readings.iter().all(|reading| reading.contested)
     }
 
-    /// Whether `host` was ever told `ip` for `name` by a trusted, matched answer.
-    pub fn ever_named(&self, host: IpAddr, name: &DomainName, ip: IpAddr) -> bool {
-        let (Some(known), Some(number)) = (self.known(host, ip), self.log.names().find(name)) else {
-            return false;
-        };
+    fn ever_named(&self, known: &Known, name: &DomainName) -> bool {
+        let Some(number) = self.log.names().find(name) else { return false };
         span(&self.told, known.told).iter().any(|told| {
             if told.before == NONE {
                 return self.chains.numbers(told.chain).contains(&number);
@@ -917,12 +909,6 @@ impl Ledger {
         for_names.told_otherwise(self, (host, name), (ip_number, ip.is_ipv4()), time)
     }
 
-    /// The first answer from an untrusted resolver that gave `host` this address, no later than a late answer may be.
-    pub fn untrusted(&self, host: IpAddr, ip: IpAddr, time: Timestamp) -> Option<Answer<'_>> {
-        let answer = self.answer(self.known(host, ip)?.untrusted?);
-        (answer.point.time.since(time) <= LATE_ANSWER_NANOS).then_some(answer)
-    }
-
     /// Whether everything that `resolver` sent to `client` are answers to nothing, though the captures show the queries of
     /// this host.
     pub fn only_forged(&self, client: Endpoint, resolver: IpAddr) -> bool {
@@ -933,12 +919,58 @@ impl Ledger {
         let pair = find(client.ip).zip(find(resolver));
         pair.is_some_and(|(ip, resolver)| self.forged.contains(&(ip, client.port, resolver)))
     }
+}
 
-    /// The first unsolicited answer that gave `host` this address, if no other answer did.
-    pub fn only_unsolicited(&self, host: IpAddr, ip: IpAddr) -> Option<Answer<'_>> {
-        let known = self.known(host, ip).filter(|known| !known.matched)?;
-        known.unsolicited.map(|at| self.answer(at))
+impl<'a> About<'a> {
+    /// The chains by which the host knew the address when a flow began at `time`, newest first, each once. Answers that
+    /// came within [`LATE_ANSWER_NANOS`] afterwards count only where none came before. If some hold the name that the client
+    /// wrote, they alone are given, and that it is so.
+    pub fn readings(
+        &self,
+        time: Timestamp,
+        written: Option<&DomainName>,
+        last: &Bookmark,
+    ) -> (Vec<Reading>, bool) {
+        self.ledger.readings(self, time, written, last)
     }
+
+    /// Whether the host was ever told the address for `name` by a trusted, matched answer.
+    pub fn ever_named(&self, name: &DomainName) -> bool {
+        self.ledger.ever_named(self.known, name)
+    }
+
+    /// The first answer from an untrusted resolver that gave the address, no later than a late answer may be.
+    pub fn untrusted(&self, time: Timestamp) -> Option<Answer<'a>> {
+        let answer = self.ledger.answer(self.known.untrusted?);
+        (answer.point.time.since(time) <= LATE_ANSWER_NANOS).then_some(answer)
+    }
+
+    /// The first unsolicited answer that gave the address, if no other answer did.
+    pub fn only_unsolicited(&self) -> Option<Answer<'a>> {
+        self.known.unsolicited.filter(|_| !self.known.matched).map(|at| self.ledger.answer(at))
+    }
+}
+
+/// How many of a list come `before` what is looked for, all of them standing first; the search begins at `hint` and widens.
+fn count_near<T>(list: &[T], hint: usize, before: impl Fn(&T) -> bool) -> usize {
+    let is_before = |at: usize| list.get(at).is_some_and(&before);
+    let from = hint.min(list.len());
+    let (mut low, mut high, mut step) = (from, from, 1);
+    if from > 0 && !is_before(from - 1) {
+        // Back: `low` stays above what is looked for until it no longer is.
+        while low > 0 && !is_before(low - 1) {
+            high = low - 1;
+            low = low.saturating_sub(step);
+            step *= 2;
+        }
+    } else {
+        while is_before(high) {
+            low = high + 1;
+            high = (high + step).min(list.len());
+            step *= 2;
+        }
+    }
+    low + list.get(low..high).unwrap_or_default().partition_point(before)
 }
 
 /// How many messages came up to a time.
@@ -1301,16 +1333,18 @@ mod tests {
                 let client = Endpoint::new(host, port);
                 prop_assert_eq!(fast.only_forged(client, other), slow.only_forged(client, other));
             }
-            let unsolicited = fast.only_unsolicited(host, other).map(|answer| flat(&answer));
+            let about = fast.about(host, other);
+            let unsolicited = about.and_then(|about| about.only_unsolicited()).map(|answer| flat(&answer));
             prop_assert_eq!(unsolicited, slow.only_unsolicited(host, other).map(plain));
             for name in (0..5).map(name) {
                 let ever = slow.ever_named(host, &name, other);
-                prop_assert_eq!(fast.ever_named(host, &name, other), ever);
+                prop_assert_eq!(about.is_some_and(|about| about.ever_named(&name)), ever);
             }
             for time in (0..26).map(|half| Timestamp(half * NANOS_PER_SECOND / 2)) {
                 let readings = slow.readings(host, other, time);
-                prop_assert_eq!(fast.readings(host, other, time, None, &bookmark), (readings.clone(), false));
-                let untrusted = fast.untrusted(host, other, time).map(|answer| flat(&answer));
+                let found = about.map(|about| about.readings(time, None, &bookmark)).unwrap_or_default();
+                prop_assert_eq!(found, (readings.clone(), false));
+                let untrusted = about.and_then(|about| about.untrusted(time)).map(|answer| flat(&answer));
                 prop_assert_eq!(untrusted, slow.untrusted(host, other, time).map(plain));
                 for name in (0..5).map(name) {
                     let otherwise = slow.told_otherwise(host, &name, other, time);
@@ -1319,7 +1353,9 @@ mod tests {
                     let holding: Vec<Reading> = holding.cloned().collect();
                     let some = !holding.is_empty();
                     let expected = (if some { holding } else { readings.clone() }, some);
-                    prop_assert_eq!(fast.readings(host, other, time, Some(&name), &bookmark), expected);
+                    let found =
+                        about.map(|about| about.readings(time, Some(&name), &bookmark)).unwrap_or_default();
+                    prop_assert_eq!(found, expected);
                 }
             }
         }

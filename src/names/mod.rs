@@ -21,7 +21,8 @@ pub mod tls;
 pub use dns::{AddressRecord, AliasRecord, DnsMessage};
 pub use host::{Host, HostName};
 pub use ledger::{
-    Answer, Bookmark, ChainNumber, DNS_PATIENCE_NANOS, DnsRow, LATE_ANSWER_NANOS, Ledger, Query, Reading,
+    About, Answer, Bookmark, ChainNumber, DNS_PATIENCE_NANOS, DnsRow, LATE_ANSWER_NANOS, Ledger, Query,
+    Reading,
 };
 pub use log::DnsLog;
 pub use observation::{AliasRow, DnsObservation, NameRow, NameSource, ServerEnds};

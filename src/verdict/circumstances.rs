@@ -3,12 +3,15 @@
 
 use super::fit::Ready;
 use super::index::RuleIndex;
+use super::row::{NameEvidence, NameEvidenceSource};
 use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{BaselineLine, BaselinePeer, Direction, Matrix, RoleIdx, RoleSet, Site};
-use crate::model::{AppProtocol, DomainName, FramePoint, Transport};
+use crate::model::{AppProtocol, DomainName, FramePoint, Timestamp, Transport};
 use crate::names::{Bookmark, ChainNumber, Ledger, Reading};
+use foldhash::fast::RandomState;
+use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::hash::{Hash, Hasher};
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 /// Where a flow comes from and goes to, what it speaks, and what is known of its destination.
@@ -68,19 +71,11 @@ pub(super) struct Evidence {
     pub unsolicited: bool,
     /// Whether DNS gave this host other addresses for the written name, and never this one.
     pub elsewhere: bool,
+    /// Names of further destinations, where the client asked its proxy for several.
+    pub further_names: Vec<NameEvidence>,
 }
 
 impl Evidence {
-    /// Whether nothing at all is known.
-    pub(super) fn is_none(&self) -> bool {
-        self.readings.is_empty()
-            && self.written.is_none()
-            && !self.announced
-            && self.target.is_none()
-            && self.untrusted.is_none()
-            && !self.unsolicited
-    }
-
     /// Whether the flow goes through a proxy that the site lists, to what the client asked of it.
     pub(super) fn proxied(&self) -> bool {
         self.target.is_some()
@@ -90,54 +85,67 @@ impl Evidence {
     pub(super) fn points(&self) -> Vec<FramePoint> {
         self.readings.iter().map(|reading| reading.point).collect()
     }
-}
 
-/// What a chain says.
-#[derive(PartialEq, Eq, Hash)]
-enum Said<'a> {
-    Chain(ChainNumber),
-    Names(&'a [DomainName]),
-}
-
-/// When a chain was told is no part of what it says: whether that was too late, or too long ago, is.
-fn said(reading: &Reading) -> (Said<'_>, [bool; 4]) {
-    let said = reading.chain.map_or_else(|| Said::Names(&reading.names), Said::Chain);
-    (said, [reading.expired, reading.late, reading.contested, reading.salvaged])
-}
-
-impl PartialEq for Evidence {
-    fn eq(&self, other: &Evidence) -> bool {
-        // Every field is taken apart here, so that a new one cannot be forgotten.
-        let Evidence {
-            readings,
-            written,
-            announced,
-            inner,
-            corroborated,
-            target,
-            untrusted,
-            unsolicited,
-            elsewhere,
-        } = self;
-        readings.iter().map(said).eq(other.readings.iter().map(said))
-            && (written, inner, target, untrusted)
-                == (&other.written, &other.inner, &other.target, &other.untrusted)
-            && (announced, corroborated, unsolicited, elsewhere)
-                == (&other.announced, &other.corroborated, &other.unsolicited, &other.elsewhere)
+    /// The chains that give a name, newest first.
+    pub(super) fn named(&self) -> impl Iterator<Item = &Reading> {
+        self.readings.iter().filter(|reading| !reading.names.is_empty())
     }
-}
 
-impl Eq for Evidence {}
+    /// The best name of the destination, and the number of its chain, if it has one.
+    pub(super) fn first_name(&self) -> Option<&DomainName> {
+        let told = self.named().next().and_then(|reading| reading.names.first());
+        told.or(self.written.as_ref()).or_else(|| self.further_names.first().map(|name| &name.name))
+    }
 
-impl Hash for Evidence {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        // Fewer than are compared: what parts most is enough, and this is asked of every flow.
-        for reading in &self.readings {
-            said(reading).hash(state);
+    /// What the first name is told by, beside what else a verdict rests on; none where only the name itself tells it.
+    pub(super) fn first_chain(&self) -> Option<FirstChain> {
+        match self.named().next() {
+            None => Some(FirstChain(None)),
+            Some(reading) if reading.chain.is_some() => Some(FirstChain(reading.chain)),
+            Some(_) if self.proxied() => Some(FirstChain(None)),
+            Some(_) => None,
         }
-        (&self.written, &self.target).hash(state);
+    }
+
+    /// Where the names of the chains come from.
+    pub(super) fn source(&self) -> NameEvidenceSource {
+        if self.proxied() { NameEvidenceSource::Proxy } else { NameEvidenceSource::Dns }
+    }
+
+    /// All names of the destination, newest first; their age is that of the answers when a flow began at `first_ts`.
+    pub(super) fn names(&self, first_ts: Option<Timestamp>) -> Vec<NameEvidence> {
+        let source = self.source();
+        let of_reading = |reading: &Reading| {
+            let told = first_ts.filter(|_| source == NameEvidenceSource::Dns);
+            Some(NameEvidence {
+                name: reading.names.first()?.clone(),
+                chain: reading.names.clone(),
+                source,
+                age_ns: told.map(|time| time.since(reading.point.time)),
+                scope: if self.proxied() { "flow" } else { "host" }.into(),
+                expired: reading.expired,
+                late: reading.late,
+            })
+        };
+        let written = self.written.iter().map(|name| NameEvidence {
+            name: name.clone(),
+            chain: [name.clone()].into(),
+            source: if self.announced { NameEvidenceSource::Tls } else { NameEvidenceSource::Http },
+            age_ns: None,
+            scope: "flow".into(),
+            expired: false,
+            late: false,
+        });
+        let mut names = Vec::with_capacity(self.readings.len() + 1 + self.further_names.len());
+        names.extend(self.readings.iter().filter_map(of_reading).chain(written));
+        names.extend_from_slice(&self.further_names);
+        names
     }
 }
+
+/// Tells the first names of flows apart of which all else is the same that a verdict rests on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct FirstChain(Option<ChainNumber>);
 
 /// Looks circumstances up: what the site, the baseline and the ledger say of a flow's two ends.
 pub(super) struct Surveyor<'a> {
@@ -149,7 +157,22 @@ pub(super) struct Surveyor<'a> {
     peers: Vec<&'a BaselinePeer>,
     /// Ports that rules name, by transport.
     named_ports: Vec<(Transport, PortBits)>,
+    /// Initiators looked up before, by the hash of their address; a new one takes the place of another.
+    met: RefCell<Vec<Option<Met>>>,
+    hasher: RandomState,
 }
+
+/// An address that began flows.
+#[derive(Clone, Copy)]
+struct Met {
+    ip: IpAddr,
+    initiator: Initiator,
+    /// The address that stands for its host.
+    host: IpAddr,
+}
+
+/// Initiators remembered: some 100 bytes each.
+const MET: usize = 1 << 10;
 
 /// One bit for each port.
 type PortBits = Box<[u64; 1024]>;
@@ -187,7 +210,9 @@ impl<'a> Surveyor<'a> {
                 }
             }
         }
-        Surveyor { site, ledger, bookmark: Bookmark::default(), proxy, peers, named_ports }
+        let (bookmark, hasher) = (Bookmark::default(), RandomState::default());
+        let met = RefCell::new(vec![None; MET]);
+        Surveyor { site, ledger, bookmark, proxy, peers, named_ports, met, hasher }
     }
 
     fn rules_name(&self, transport: Transport, port: u16) -> bool {
@@ -209,6 +234,21 @@ impl<'a> Surveyor<'a> {
         }
     }
 
+    fn met(&self, ip: IpAddr) -> Met {
+        let anew = || Met { ip, initiator: self.initiator(ip), host: self.site.host_of(ip) };
+        let place = self.hasher.hash_one(ip) as usize % MET;
+        match self.met.borrow_mut().get_mut(place) {
+            Some(Some(met)) if met.ip == ip => *met,
+            Some(place) => *place.insert(anew()),
+            None => anew(),
+        }
+    }
+
+    /// The address that stands for the host of an initiator.
+    pub(super) fn host_of(&self, ip: IpAddr) -> IpAddr {
+        self.met(ip).host
+    }
+
     /// Whether the initiator is whom a line of the baseline about what comes in speaks of.
     pub(super) fn is_peer(&self, from: &Initiator, line: &BaselineLine) -> bool {
         line.peers.iter().any(|peer| {
@@ -226,7 +266,7 @@ impl<'a> Surveyor<'a> {
 
     /// Where a flow comes from and goes to.
     pub(super) fn circumstances(&self, flow: &Flow<'_>, index: &RuleIndex<'_>) -> Circumstances {
-        let from = self.initiator(flow.from.ip);
+        let from = self.met(flow.from.ip).initiator;
         let reversed_by = if !from.roles.is_empty() && self.rules_name(flow.proto, flow.from.port) {
             let by_port = |ready: &&Ready<'_>| ready.rule.carries(flow.proto, flow.from.port);
             let rules = index.of(self.site.roles_of(flow.to.ip));
@@ -274,25 +314,28 @@ impl<'a> Surveyor<'a> {
                 ..Evidence::default()
             };
         }
-        let host = self.site.host_of(flow.from.ip);
+        let host = self.host_of(flow.from.ip);
         let written = flow
             .server_name()
             .cloned()
             .or_else(|| flow.http_host().and_then(|host| host.parse::<DomainName>().ok()))
             .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
-        let (readings, corroborated) =
-            self.ledger.readings(host, ip, flow.first_ts, written.as_ref(), &self.bookmark);
+        let about = self.ledger.about(host, ip);
+        let (mut readings, mut corroborated) = (Vec::new(), false);
         let (mut untrusted, mut unsolicited) = (None, false);
-        if readings.is_empty() {
-            let answer = self.ledger.untrusted(host, ip, flow.first_ts);
-            untrusted = answer.map(|answer| (answer.resolver, answer.names.first().cloned()));
-            unsolicited = self.ledger.only_unsolicited(host, ip).is_some();
+        if let Some(about) = about {
+            (readings, corroborated) = about.readings(flow.first_ts, written.as_ref(), &self.bookmark);
+            if readings.is_empty() {
+                let answer = about.untrusted(flow.first_ts);
+                untrusted = answer.map(|answer| (answer.resolver, answer.names.first().cloned()));
+                unsolicited = about.only_unsolicited().is_some();
+            }
         }
         let mut elsewhere = false;
         if let Some(name) = &written {
             let early = readings.iter().any(|reading| !reading.late && !reading.contested);
             elsewhere = !early
-                && !self.ledger.ever_named(host, name, ip)
+                && !about.is_some_and(|about| about.ever_named(name))
                 && self.ledger.told_otherwise(host, name, ip, flow.first_ts);
         }
         Evidence {
@@ -312,45 +355,6 @@ impl<'a> Surveyor<'a> {
 mod tests {
     use super::*;
     use crate::matrix::HTTP_PROXY_ROLE;
-    use crate::model::{CaptureId, Timestamp};
-
-    fn reading(name: &str, frame: u64, late: bool) -> Reading {
-        let point = FramePoint { time: Timestamp(frame as i64), capture: CaptureId(0), frame };
-        Reading {
-            names: [name.parse().unwrap()].into(),
-            chain: None,
-            point,
-            expired: false,
-            late,
-            contested: false,
-            salvaged: false,
-        }
-    }
-
-    #[test]
-    fn evidence_is_the_same_whenever_it_was_told_and_another_where_it_says_something_else() {
-        let told = |name, frame, late| Evidence {
-            readings: vec![reading(name, frame, late)],
-            ..Evidence::default()
-        };
-        let first = told("a.example", 1, false);
-        let hash = |evidence: &Evidence| {
-            use std::hash::BuildHasher;
-            foldhash::fast::FixedState::with_seed(7).hash_one(evidence)
-        };
-        let later = told("a.example", 9, false);
-        assert!(first == later && hash(&first) == hash(&later));
-        for other in [
-            told("a.example", 1, true),
-            told("b.example", 1, false),
-            Evidence::default(),
-            Evidence { written: Some("a.example".parse().unwrap()), ..first.clone() },
-            Evidence { elsewhere: true, ..first.clone() },
-            Evidence { announced: true, ..first.clone() },
-        ] {
-            assert!(first != other, "{other:?}");
-        }
-    }
 
     #[test]
     fn an_initiator_is_known_by_the_peers_of_the_baseline_that_it_is() {

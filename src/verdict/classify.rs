@@ -3,8 +3,8 @@
 use super::circumstances::{Circumstances, Evidence, Surveyor, Telling};
 use super::fit::{Destination, Fits, Ready, naming};
 use super::index::RuleIndex;
-use super::matches::Matches;
-use super::row::{Differs, NameEvidence, NameEvidenceSource, Nearest};
+use super::matches::{Class, Matches, NamedAccount};
+use super::row::{Differs, Nearest};
 use crate::audit::{Grade, Missing, Verdict};
 use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{
@@ -12,7 +12,7 @@ use crate::matrix::{
     RuleState, Site,
 };
 use crate::model::{AppProtocol, DomainName, Transport};
-use crate::names::{Ledger, Reading, app};
+use crate::names::{Ledger, app};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::cell::RefCell;
@@ -53,8 +53,6 @@ pub(super) struct Ruling {
     pub from_roles: RoleSet,
     /// Roles of the responder.
     pub to_roles: RoleSet,
-    /// Names of the destination, newest first; their age is the flow's own.
-    pub names: Vec<NameEvidence>,
     /// How well the destination is identified; none where it is not.
     pub grade: Option<Grade>,
     /// Whether the matrix documents it.
@@ -85,8 +83,7 @@ pub(super) struct Classifier<'a> {
     pub(super) site: &'a Site,
     pub(super) surveyor: Surveyor<'a>,
     pub(super) index: RuleIndex<'a>,
-    /// Of each destination of rules, and of each line of the baseline twice: at an address of the storage service, and elsewhere.
-    pub(super) matches: Matches,
+    pub(super) matches: Matches<'a>,
     lines: BaselineIndex,
 }
 
@@ -95,7 +92,7 @@ impl<'a> Classifier<'a> {
     pub(super) fn new(matrix: &'a Matrix, site: &'a Site, ledger: &'a Ledger) -> Self {
         let surveyor = Surveyor::new(matrix, site, ledger, matrix.role(HTTP_PROXY_ROLE));
         let index = RuleIndex::new(matrix, site);
-        let matches = Matches::new(index.places() + 2 * matrix.baseline().len());
+        let matches = Matches::new(&index, matrix, site);
         Classifier { matrix, site, surveyor, index, matches, lines: BaselineIndex::default() }
     }
 
@@ -148,17 +145,20 @@ impl<'a> Classifier<'a> {
             Verdict::Undetermined => 1,
             Verdict::Documented | Verdict::Platform | Verdict::OutOfScope => 2,
         };
-        let (mut worst, evidence) = each.iter().min_by_key(badness).cloned()?;
-        for (one, _) in each {
+        let (mut worst, mut evidence) = each.iter().min_by_key(badness).cloned()?;
+        let mut names = evidence.names(None);
+        let own = names.len();
+        for (one, of_one) in each {
             worst.by_default |= one.by_default;
             worst.supplied |= one.supplied;
-            add_new(&mut worst.names, one.names);
+            add_new(&mut names, of_one.names(None));
             add_new(&mut worst.issues, one.issues);
             if worst.verdict == one.verdict {
                 add_new(&mut worst.rules, one.rules);
                 add_new(&mut worst.documented_by, one.documented_by);
             }
         }
+        evidence.further_names = names.split_off(own);
         Some((worst, evidence))
     }
 
@@ -169,7 +169,6 @@ impl<'a> Classifier<'a> {
         let mut ruling = Ruling {
             from_roles,
             to_roles,
-            names: names_of(evidence),
             grade: None,
             verdict: Verdict::OutOfScope,
             rules: Vec::new(),
@@ -371,48 +370,53 @@ impl<'a> Classifier<'a> {
         self.site.in_virtual_network(ip) || is_private(ip)
     }
 
+    /// Whether a ruling may rest on the very names of the chains, and not only on which patterns they fit: it does where
+    /// they are contested, or stand for an address of one's own.
+    pub(super) fn rests_on_names(&self, around: &Circumstances, evidence: &Evidence) -> bool {
+        evidence.proxied()
+            || Ledger::contested(&evidence.readings)
+            || self.is_own_space(around.to)
+            || self.site.is_mirror(around.to)
+            || !self.site.roles_of(around.to).is_empty()
+    }
+
     /// Whose storage account it is, where only rules for accounts document the flow and the site lists its own.
     fn account(&self, documented: &Documented<'_>, evidence: &Evidence) -> Account {
         let listed = !self.site.storage_accounts().is_empty();
         if !listed || documented.rules.iter().any(|ready| !ready.is_for_accounts()) {
             return Account::Own;
         }
-        let written = evidence.written.iter().map(std::slice::from_ref);
-        let chains: Vec<&[DomainName]> = if evidence.readings.is_empty() {
-            written.collect()
+        let of_name = |name: &DomainName| Rc::new(self.matches.classify(std::slice::from_ref(name)));
+        let chains: Vec<Rc<Class>> = if evidence.readings.is_empty() {
+            evidence.written.iter().map(of_name).collect()
         } else {
-            evidence.readings.iter().map(|reading| &*reading.names).collect()
+            evidence.readings.iter().map(|reading| self.matches.of(reading)).collect()
         };
-        let foreign_in = |chain: &[DomainName]| {
-            if chain.iter().any(|name| self.is_platform_storage_name(name)) {
+        let foreign_in = |chain: &Class| {
+            if chain.of_platform {
                 return None;
             }
-            let account = documented.rules.iter().find_map(|ready| ready.account_in(chain))?;
-            (self.site.owns_account(&account) == Some(false)).then_some(account)
+            match documented.rules.iter().find_map(|ready| chain.account(ready.place))? {
+                NamedAccount::Own => None,
+                NamedAccount::Foreign(account) => Some(account.clone()),
+            }
         };
         // One address serves many accounts: that DNS gave it for the site's own does not speak for another one that the
         // client itself names.
         if let Some(name) = evidence.written.as_ref().or(evidence.inner.as_ref())
             && !evidence.corroborated
-            && let Some(account) = foreign_in(std::slice::from_ref(name))
+            && let Some(account) = foreign_in(&of_name(name))
         {
             return Account::Foreign(account);
         }
         let foreign: Vec<Option<String>> = chains.iter().map(|chain| foreign_in(chain)).collect();
         match foreign.iter().flatten().next() {
             // Further chains, too many to keep: they may hold anyone's account.
-            None if chains.iter().any(|chain| chain.is_empty()) => Account::Mixed,
+            None if chains.iter().any(|chain| chain.is_empty) => Account::Mixed,
             None => Account::Own,
             Some(account) if foreign.iter().all(Option::is_some) => Account::Foreign(account.clone()),
             Some(_) => Account::Mixed,
         }
-    }
-
-    fn is_platform_storage_name(&self, name: &DomainName) -> bool {
-        self.matrix.baseline().iter().any(|line| {
-            matches!(line.class, BaselineClass::Platform | BaselineClass::PlatformOrWorkload)
-                && line.names.iter().any(|pattern| pattern.matches(name))
-        })
     }
 
     /// The baseline line of class `platform` that fits.
@@ -433,25 +437,12 @@ impl<'a> Classifier<'a> {
         // Anybody may register a name that a wildcard fits: it is the platform's only at an address of the service.
         let storage = self.matrix.tags().find(self.site.cloud(), "Storage");
         let at_storage = storage.is_some_and(|tag| self.matrix.tags().contains(tag, around.to));
-        let owned = |line: &BaselineLine, name: &DomainName| {
-            line.class != BaselineClass::Platform
-                || at_storage
-                || line.names.iter().any(|pattern| pattern.is_exact() && pattern.matches(name))
-        };
-        let named = |place: usize, line: &BaselineLine, reading: &Reading| {
-            let question = self.index.places() + 2 * place + usize::from(at_storage);
-            let fits = |name: &&DomainName| line.names.iter().any(|pattern| pattern.matches(name));
-            self.matches.holds(reading, question, || {
-                reading.names.iter().filter(|name| owned(line, name)).any(|name| fits(&name))
-            })
-        };
+        let exactly = |line: &BaselineLine| line.class == BaselineClass::Platform && !at_storage;
+        let named = |place: usize, line: &BaselineLine, chain: &Class| chain.fits_line(place, exactly(line));
         // Time servers may be listed by name: the only peers that names make a difference to.
-        let serves_time = |line: &BaselineLine, reading: &Reading| {
-            let asks = |peer: &&BaselinePeer| matches!(peer, BaselinePeer::SiteTimeServers);
-            line.peers.iter().filter(asks).any(|peer| {
-                let names: Vec<&DomainName> = reading.names.iter().filter(|name| owned(line, name)).collect();
-                peer.fits(self.site, around.to, &names)
-            })
+        let serves_time = |line: &BaselineLine, chain: &Class| {
+            let asks = |peer: &BaselinePeer| matches!(peer, BaselinePeer::SiteTimeServers);
+            chain.serves_time && !exactly(line) && line.peers.iter().any(asks)
         };
         let by_names = !evidence.readings.is_empty() && !Ledger::contested(&evidence.readings);
         let lines = self.lines.of(self.matrix, self.site, around.proto, around.port);
@@ -463,7 +454,8 @@ impl<'a> Classifier<'a> {
                         && (line.peers.iter().any(|peer| peer.fits(self.site, around.to, &[]))
                             || by_names
                                 && evidence.readings.iter().all(|reading| {
-                                    named(place, line, reading) || serves_time(line, reading)
+                                    let chain = self.matches.of(reading);
+                                    named(place, line, &chain) || serves_time(line, &chain)
                                 })));
             fits.then(|| line.id.clone())
         })
@@ -572,37 +564,6 @@ fn add_new<T: PartialEq>(to: &mut Vec<T>, from: Vec<T>) {
             to.push(one);
         }
     }
-}
-
-fn names_of(evidence: &Evidence) -> Vec<NameEvidence> {
-    let (source, scope) = if evidence.proxied() {
-        (NameEvidenceSource::Proxy, "flow")
-    } else {
-        (NameEvidenceSource::Dns, "host")
-    };
-    let of_reading = |reading: &crate::names::Reading| {
-        Some(NameEvidence {
-            name: reading.names.first()?.clone(),
-            chain: reading.names.clone(),
-            source,
-            age_ns: None,
-            scope: scope.into(),
-            expired: reading.expired,
-            late: reading.late,
-        })
-    };
-    let written = evidence.written.iter().map(|name| NameEvidence {
-        name: name.clone(),
-        chain: [name.clone()].into(),
-        source: if evidence.announced { NameEvidenceSource::Tls } else { NameEvidenceSource::Http },
-        age_ns: None,
-        scope: "flow".into(),
-        expired: false,
-        late: false,
-    });
-    let mut names = Vec::with_capacity(evidence.readings.len() + 1);
-    names.extend(evidence.readings.iter().filter_map(of_reading).chain(written));
-    names
 }
 
 /// The application that the first bytes show, held against the rules.

@@ -1,13 +1,15 @@
 //! What the captures show of each rule.
 
+use super::circumstances::Evidence;
 use super::classify::{Classifier, Ruling};
 use super::fit::Ready;
 use crate::audit::{Coverage, CoverageState};
 use crate::flow::{Flow, Outcome};
 use crate::matrix::RoleSet;
 use crate::model::{DomainName, Timestamp};
+use crate::names::{ChainNumber, Reading};
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the flows of one rule came to.
@@ -72,12 +74,25 @@ pub(super) struct CoverageTally {
 }
 
 impl CoverageTally {
-    /// Notes by which names the rules of a ruling were exercised: once for all of its flows.
-    pub(super) fn note_names(&mut self, ruling: &Ruling) {
-        if !ruling.documented_by.is_empty() {
-            let names = self.names.entry_ref(&ruling.documented_by).or_default();
-            ruling.names.iter().for_each(|name| names.insert(&name.name));
+    /// Notes by which names the rules of a ruling were exercised; `noted` are the chains of which it is known already.
+    pub(super) fn note_names(
+        &mut self,
+        ruling: &Ruling,
+        evidence: &Evidence,
+        noted: &mut HashSet<ChainNumber, RandomState>,
+    ) {
+        if ruling.documented_by.is_empty() {
+            return;
         }
+        let written = evidence.written.as_ref();
+        let new = |reading: &&Reading| reading.chain.is_none_or(|chain| noted.insert(chain));
+        let mut told = evidence.named().filter(new).filter_map(|reading| reading.names.first()).peekable();
+        if told.peek().is_none() && written.is_none() && evidence.further_names.is_empty() {
+            return;
+        }
+        let names = self.names.entry_ref(&ruling.documented_by).or_default();
+        let further = evidence.further_names.iter().map(|name| &name.name);
+        told.chain(written).chain(further).for_each(|name| names.insert(name));
     }
 
     pub(super) fn count(&mut self, flow: &Flow<'_>, ruling: &Ruling) {

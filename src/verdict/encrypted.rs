@@ -1,7 +1,6 @@
 //! Hosts that resolve names over an encrypted transport: why their names are missing.
 
 use super::circumstances::Evidence;
-use super::classify::Ruling;
 use super::findings::Judged;
 use super::judge::Case;
 use super::row::{NameEvidence, NameEvidenceSource};
@@ -30,12 +29,12 @@ pub(super) struct Encrypted {
 impl Encrypted {
     /// Counts a judged flow; they come in the order of their rows. Only flows that an audited host began and that got
     /// through count: an attempt that was blocked has hidden nothing.
-    pub(super) fn count(&mut self, one: &Judged<'_>, evidence: &Evidence, case: &Case<'_>) {
+    pub(super) fn count(&mut self, one: &Judged<'_>, case: &Case<'_>) {
         let flow = one.flow;
         if !flow.outcome.worked() || !one.ruling.from_roles.meets(case.site.subjects()) {
             return;
         }
-        let seen = Seen::of(one, evidence);
+        let seen = Seen::of(one);
         let Some((kind, resolver)) = seen.recognise(PublicResolvers::bundled()) else { return };
         let entry = self.uses.entry((one.host, kind, resolver.clone())).or_insert_with(|| {
             let mut evidence: Vec<EvidenceFrame> = flow
@@ -135,8 +134,8 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    fn of(one: &Judged<'a>, evidence: &Evidence) -> Self {
-        let flow = one.flow;
+    fn of(one: &Judged<'a>) -> Self {
+        let (flow, evidence) = (one.flow, one.evidence);
         let proxied = evidence.proxied();
         let (transport, port) = match &evidence.target {
             Some(target) => (Transport::Tcp, target.port),
@@ -152,7 +151,7 @@ impl<'a> Seen<'a> {
             untold: flow.app.is_none() || (proxied && !in_tunnel),
             proxied,
             alpn: flow.alpn(),
-            name: known_name(flow, one.ruling),
+            name: known_name(flow, evidence),
         }
     }
 
@@ -184,13 +183,14 @@ impl<'a> Seen<'a> {
 
 /// The one name by which a flow's destination is known: what the client wrote, unless that may be a cover; else what
 /// all evidence agrees on.
-fn known_name<'a>(flow: &'a Flow<'_>, ruling: &'a Ruling) -> Option<&'a DomainName> {
+fn known_name<'a>(flow: &'a Flow<'_>, evidence: &'a Evidence) -> Option<&'a DomainName> {
     if let Some(name) = flow.server_name().filter(|_| !flow.ech()) {
         return Some(name);
     }
-    let told =
+    let answered =
         |name: &&NameEvidence| matches!(name.source, NameEvidenceSource::Dns | NameEvidenceSource::Proxy);
-    let mut told = ruling.names.iter().filter(told).map(|name| &name.name);
+    let further = evidence.further_names.iter().filter(answered).map(|name| &name.name);
+    let mut told = evidence.named().filter_map(|reading| reading.names.first()).chain(further);
     match told.next() {
         Some(first) => told.all(|name| name == first).then_some(first),
         None => flow.server_name(),

@@ -1,5 +1,6 @@
 //! Judged flows, DNS evidence and captures to findings. SEMANTICS section 5.
 
+use super::circumstances::{Evidence, FirstChain};
 use super::classify::{Issue, Ruling};
 use super::coverage::OutcomeSet;
 use super::row::{Differs, NameEvidenceSource};
@@ -82,11 +83,33 @@ impl Hosts {
 #[derive(Clone, Copy, PartialEq)]
 struct Detailed {
     ruling: u64,
+    named: Named,
     from: IpAddr,
     to: IpAddr,
     accepted: Option<(usize, bool)>,
     reset_ttl_differs: bool,
     icmp: Option<(u8, u8)>,
+}
+
+/// What is said of how a destination is named depends on this, beside the ruling.
+#[derive(Clone, Copy, PartialEq)]
+struct Named {
+    first: FirstChain,
+    chains: usize,
+    expired: bool,
+    late: bool,
+}
+
+impl Named {
+    fn of(first: FirstChain, evidence: &Evidence) -> Named {
+        let best = evidence.named().next();
+        Named {
+            first,
+            chains: evidence.named().count(),
+            expired: best.is_some_and(|best| best.expired),
+            late: best.is_some_and(|best| best.late),
+        }
+    }
 }
 
 /// Flows remembered of which the details are in: those of a draft are few, else they are put together again.
@@ -594,11 +617,12 @@ impl Draft {
 pub(super) struct Judged<'j> {
     pub flow: &'j Flow<'j>,
     pub ruling: &'j Ruling,
+    pub evidence: &'j Evidence,
+    /// What its first name is told by.
+    pub named_by: Option<FirstChain>,
     pub serial: u64,
     /// The ids of the initiator's roles, and of the responder's.
     pub roles: &'j dyn Fn() -> [Vec<String>; 2],
-    /// The frames in which its names were learnt.
-    pub name_points: &'j dyn Fn() -> Vec<FramePoint>,
     /// The host that began.
     pub host: IpAddr,
     pub accepted: Option<&'j Accepted>,
@@ -610,7 +634,7 @@ const MOST_NAME_FRAMES: usize = 5;
 /// Frames that prove something about a flow: where its names were learnt, then its own, each in the order in which they
 /// were taken.
 fn points_of(judged: &Judged<'_>) -> Vec<FramePoint> {
-    let mut points = (judged.name_points)();
+    let mut points = judged.evidence.points();
     points.sort_unstable();
     points.truncate(MOST_NAME_FRAMES);
     points.extend(judged.flow.proofs().into_iter().map(|(_, point)| point));
@@ -703,7 +727,7 @@ pub(super) fn of_flow(
 
 fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) -> Stem {
     let ruling = judged.ruling;
-    let name = ruling.names.first().map(|name| name.name.to_string());
+    let name = judged.evidence.first_name().map(ToString::to_string);
     let (ip, port) = destination(judged);
     let to = name.unwrap_or_else(|| ip.to_string());
     let [from_roles, _] = (judged.roles)();
@@ -730,21 +754,24 @@ fn add_details(draft: &mut Draft, code: Code, judged: &Judged<'_>, share: Share)
         return;
     }
     let flow = judged.flow;
-    let detailed = Detailed {
+    let detailed = judged.named_by.map(|named_by| Detailed {
         ruling: judged.serial,
+        named: Named::of(named_by, judged.evidence),
         from: flow.from.ip,
         to: flow.to.ip,
         accepted: judged.accepted.map(|accepted| (accepted.entry, accepted.expired)),
         reset_ttl_differs: code == Code::DocumentedBlocked && flow.reset_ttl_differs(),
         icmp: flow.icmp,
-    };
-    if draft.detailed == Some(detailed) || draft.more_detailed.contains(&detailed) {
-        return;
-    }
-    if draft.detailed.is_none() {
-        draft.detailed = Some(detailed);
-    } else if draft.more_detailed.len() < MOST_DETAILED {
-        draft.more_detailed.push(detailed);
+    });
+    if let Some(detailed) = detailed {
+        if draft.detailed == Some(detailed) || draft.more_detailed.contains(&detailed) {
+            return;
+        }
+        if draft.detailed.is_none() {
+            draft.detailed = Some(detailed);
+        } else if draft.more_detailed.len() < MOST_DETAILED {
+            draft.more_detailed.push(detailed);
+        }
     }
     // What is said of all strangers names none of them.
     let own = common.then(|| flow.from.ip.to_string());
@@ -779,7 +806,7 @@ fn who(roles: &[String], ip: IpAddr) -> String {
 fn new_finding(code: Code, severity: Severity, judged: &Judged<'_>) -> Finding {
     let (flow, ruling) = (judged.flow, judged.ruling);
     let [from_roles, to_roles] = (judged.roles)();
-    let name = ruling.names.first().map(|name| name.name.clone());
+    let name = judged.evidence.first_name().cloned();
     let from = who(&from_roles, flow.from.ip);
     let (ip, port_number) = destination(judged);
     let proxied = ruling.target.is_some();
@@ -879,7 +906,9 @@ fn remedy(code: Code, judged: &Judged<'_>) -> Cow<'static, str> {
 fn how_named(judged: &Judged<'_>) -> String {
     let row = judged.ruling;
     let by_role = row.grade == Some(Grade::Site);
-    let Some(best) = row.names.first().filter(|_| !by_role) else {
+    let evidence = judged.evidence;
+    let best = evidence.named().next();
+    if by_role || evidence.first_name().is_none() {
         if by_role {
             let [_, to_roles] = (judged.roles)();
             return format!(
@@ -891,13 +920,18 @@ fn how_named(judged: &Judged<'_>) -> String {
             "name: none, no DNS answer to {} in these captures holds {}",
             judged.flow.from.ip, judged.flow.to.ip
         );
-    };
-    let chain: Vec<&str> = best.chain.iter().skip(1).map(DomainName::as_str).collect();
-    let via = if chain.is_empty() { String::new() } else { format!(" (leads to {})", chain.join(", ")) };
-    match best.source {
-        NameEvidenceSource::Dns => {
-            let others = row.names.iter().filter(|name| name.source == NameEvidenceSource::Dns).count() - 1;
-            let mut how = format!("name: {} by a DNS answer{via}", best.name);
+    }
+    let Some(name) = evidence.first_name() else { return String::new() };
+    match best {
+        _ if evidence.proxied() => format!("name: {name} as the proxy was asked for"),
+        Some(best) => {
+            let chain: Vec<&str> = best.names.iter().skip(1).map(DomainName::as_str).collect();
+            let via =
+                if chain.is_empty() { String::new() } else { format!(" (leads to {})", chain.join(", ")) };
+            let further = evidence.further_names.iter();
+            let further = further.filter(|name| name.source == NameEvidenceSource::Dns).count();
+            let others = evidence.named().count() - 1 + further;
+            let mut how = format!("name: {name} by a DNS answer{via}");
             for (said, words) in [
                 (row.grade == Some(Grade::Corroborated), ", and other evidence agrees"),
                 (best.expired, ", past its time to live"),
@@ -910,12 +944,8 @@ fn how_named(judged: &Judged<'_>) -> String {
             }
             how
         }
-        NameEvidenceSource::Proxy => format!("name: {} as the proxy was asked for", best.name),
-        NameEvidenceSource::Tls | NameEvidenceSource::Http => {
-            format!(
-                "name: {} by what the client itself wrote alone, and a client can write anything",
-                best.name
-            )
+        None => {
+            format!("name: {name} by what the client itself wrote alone, and a client can write anything")
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::classify::Classifier;
 use super::index::Rules;
 use crate::audit::Grade;
-use crate::matrix::{DestinationHere as To, RoleIdx, RoleSet, Rule, RuleHere, RuleState, TagHere, Zone};
+use crate::matrix::{DestinationHere as To, RoleSet, Rule, RuleHere, RuleState, TagHere, Zone};
 use crate::model::{DomainName, DomainPattern, Transport};
 use crate::names::Reading;
 use std::net::IpAddr;
@@ -251,14 +251,7 @@ impl<'j, 'a> Fits<'j, 'a> {
 impl Classifier<'_> {
     /// Whether a chain holds a name that a rule gives, whatever the address.
     pub(super) fn names_in(&self, ready: &Ready<'_>, reading: &Reading) -> bool {
-        let names = &reading.names;
-        let of_role = |role: RoleIdx| self.site.role_names(role).iter().any(|own| names.contains(own));
-        self.matches.holds(reading, ready.place, || match &ready.here.to {
-            To::Names { names: patterns, .. } | To::Tag { names: patterns, .. } => any_match(patterns, names),
-            To::Role(role) => of_role(*role),
-            To::SiteDefined { role, names: patterns } => of_role(*role) || any_match(patterns, names),
-            To::VirtualNetwork => false,
-        })
+        self.matches.of(reading).fits(ready.place)
     }
 }
 

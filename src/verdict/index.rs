@@ -96,7 +96,6 @@ type Lists<'a, K> = RefCell<HashMap<K, Rules<'a>, RandomState>>;
 /// All rules, and those of some roles, some port, or both.
 pub(super) struct RuleIndex<'a> {
     all: Vec<Ready<'a>>,
-    places: usize,
     by_role: Lists<'a, RoleSet>,
     by_port: Lists<'a, (Transport, u16)>,
     by_both: Lists<'a, (RoleSet, Transport, u16)>,
@@ -112,7 +111,6 @@ impl<'a> RuleIndex<'a> {
         });
         RuleIndex {
             all: all.collect(),
-            places: place_of.len(),
             by_role: Lists::default(),
             by_port: Lists::default(),
             by_both: Lists::default(),
@@ -122,11 +120,6 @@ impl<'a> RuleIndex<'a> {
     /// All rules.
     pub(super) fn all(&self) -> &[Ready<'a>] {
         &self.all
-    }
-
-    /// How many destinations they have.
-    pub(super) fn places(&self) -> usize {
-        self.places
     }
 
     /// The rules whose From is one of these roles, whether they apply here or not.

@@ -6,7 +6,7 @@ use super::coverage::CoverageTally;
 use super::encrypted::Encrypted;
 use super::findings::{self, Accepted, Findings, Judged};
 use super::intermittent::Intermittence;
-use super::memo::{Memo, Settled};
+use super::memo::{Line, Memo, Settled};
 use super::resolving::Resolving;
 use super::row::{NameEvidenceSource, VerdictRow};
 use super::tally::Tally;
@@ -17,7 +17,7 @@ use crate::audit::{
 use crate::flow::{Flow, FlowRecord};
 use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site};
 use crate::model::{DomainName, Spans, Timestamp, Transport};
-use crate::names::{Answer, Ledger};
+use crate::names::Ledger;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -168,13 +168,7 @@ impl<'a> Judge<'a> {
     pub fn row(&mut self, flow: &Flow<'_>) -> Option<VerdictRow> {
         let captures = self.case.captures;
         self.judge(flow, |classifier, ruling, evidence, findings| {
-            let mut names = ruling.names.clone();
-            let learnt = evidence.readings.iter().filter(|reading| !reading.names.is_empty());
-            for (name, reading) in names.iter_mut().zip(learnt) {
-                if name.source == NameEvidenceSource::Dns {
-                    name.age_ns = Some(flow.first_ts.since(reading.point.time));
-                }
-            }
+            let names = evidence.names(Some(flow.first_ts));
             let mut record: FlowRecord = flow.record(captures);
             if ruling.target.is_some() {
                 record.proxy_target.clone_from(&ruling.target);
@@ -214,14 +208,8 @@ impl<'a> Judge<'a> {
         let Sums { tally, coverage, intermittence, findings, encrypted, accepts, .. } = &mut self.sums;
         let mut settle = |ruling: Ruling| {
             *rulings += 1;
-            coverage.note_names(&ruling);
-            Settled {
-                serial: *rulings,
-                conversation: tally.conversation(classifier, &ruling, flow.to.ip),
-                rule_set: intermittence.set(&ruling),
-                stems: Vec::new(),
-                ruling,
-            }
+            let rule_set = intermittence.set(&ruling);
+            Settled::new(ruling, *rulings, rule_set)
         };
         let around = classifier.surveyor.circumstances(flow, &classifier.index);
         let (mut several, evidence);
@@ -235,29 +223,37 @@ impl<'a> Judge<'a> {
                 memo.ruling(classifier, &around, &evidence, settle)
             }
         };
-        let Settled { ruling, serial, conversation, rule_set, stems } = settled;
-        let host = self.case.site.host_of(flow.from.ip);
-        tally.count(flow, ruling, *conversation);
+        let named_by = evidence.first_chain();
+        let line = settled.place(named_by, |ruling| {
+            let name = evidence.first_name();
+            Line { conversation: tally.conversation(classifier, ruling, name, flow.to.ip), stems: Vec::new() }
+        });
+        coverage.note_names(&settled.ruling, &evidence, &mut settled.noted);
+        let (serial, rule_set) = (settled.serial, settled.rule_set);
+        let (ruling, Some(line)) = settled.line(line) else { return None };
+        let host = classifier.surveyor.host_of(flow.from.ip);
+        tally.count(flow, ruling, &evidence, line.conversation);
         coverage.count(flow, ruling);
-        if let Some(set) = *rule_set {
+        if let Some(set) = rule_set {
             intermittence.count(host, set, self.place, flow, ruling);
         }
         let accepted = if ruling.verdict == Verdict::Undocumented {
-            accepted(self.case.site, flow, ruling, accepts)
+            accepted(self.case.site, flow, ruling, &evidence, accepts)
         } else {
             None
         };
         let judged = Judged {
             flow,
             ruling,
-            serial: *serial,
+            evidence: &evidence,
+            named_by,
+            serial,
             roles: &|| [ruling.from_roles, ruling.to_roles].map(|roles| classifier.role_words(roles)),
-            name_points: &|| evidence.points(),
             host,
             accepted: accepted.as_ref(),
         };
-        encrypted.count(&judged, &evidence, self.case);
-        let codes = findings::of_flow(findings, &judged, stems);
+        encrypted.count(&judged, self.case);
+        let codes = findings::of_flow(findings, &judged, &mut line.stems);
         Some(tell(classifier, ruling, &evidence, codes))
     }
 
@@ -400,20 +396,22 @@ impl<'a> Judge<'a> {
     fn names_quality(&self, encrypted: &Encrypted) -> NamesQuality {
         let case = self.case;
         let ledger = case.ledger;
-        let count =
-            |of: &dyn Fn(&Answer<'_>) -> bool| ledger.answers().filter(|answer| of(answer)).count() as u64;
         let mut quality = NamesQuality {
-            queries: ledger.queries().count() as u64,
-            unanswered: ledger.queries().filter(|query| !query.answered).count() as u64,
-            responses: ledger.answers().count() as u64,
-            unmatched: count(&|answer| !answer.matched),
-            untrusted: count(&|answer| !answer.trusted),
-            contested: count(&|answer| answer.contested),
-            salvaged: count(&|answer| answer.salvaged),
             resolvers_listed: case.site.resolvers_listed(),
             encrypted_dns: encrypted.list(),
             ..NamesQuality::default()
         };
+        for query in ledger.queries() {
+            quality.queries += 1;
+            quality.unanswered += u64::from(!query.answered);
+        }
+        for answer in ledger.answers() {
+            quality.responses += 1;
+            quality.unmatched += u64::from(!answer.matched);
+            quality.untrusted += u64::from(!answer.trusted);
+            quality.contested += u64::from(answer.contested);
+            quality.salvaged += u64::from(answer.salvaged);
+        }
         self.sums.tally.names_quality(&mut quality);
         quality
     }
@@ -430,13 +428,15 @@ fn accepted(
     site: &Site,
     flow: &Flow<'_>,
     ruling: &Ruling,
+    evidence: &Evidence,
     accepts: &mut BTreeSet<usize>,
 ) -> Option<Accepted> {
     if site.accepts().is_empty() {
         return None;
     }
     let accepted = [NameEvidenceSource::Dns, NameEvidenceSource::Proxy];
-    let names = ruling.names.iter().filter(|name| accepted.contains(&name.source));
+    let names = evidence.names(None);
+    let names = names.iter().filter(|name| accepted.contains(&name.source));
     let names: Vec<&DomainName> = names.flat_map(|name| &*name.chain).collect();
     // What the client asked its proxy for replaces the destination.
     let (to, port) = match &ruling.target {

@@ -1,16 +1,27 @@
-//! Verdicts already found, by the circumstances that they were found for.
+//! Verdicts already found, by all that they rest on.
 
-use super::circumstances::{Circumstances, Evidence};
+use super::circumstances::{Circumstances, Evidence, FirstChain};
 use super::classify::{Classifier, Ruling};
 use super::findings::StemId;
+use super::matches::{ClassNumber, SameNames};
 use crate::audit::{Code, Severity};
+use crate::flow::ConnectTarget;
+use crate::model::DomainName;
+use crate::names::{ChainNumber, Ledger, Reading};
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
+use hashbrown::{HashMap, HashSet, HashTable};
 use std::hash::BuildHasher;
+use std::net::IpAddr;
 
 /// Rulings remembered: beyond, all are forgotten and found again, which costs time and changes nothing. A site knows
 /// hundreds of (role, destination, port); the rest comes from captures and is not ours to bound otherwise. About 1 KiB each.
 const MOST_RULINGS: usize = 1 << 15;
+
+/// First names of one ruling of which it is remembered where their flows are counted: beyond, all are forgotten.
+const MOST_LINES: usize = 1 << 12;
+
+/// Chains of which no two alike are written into a key: beyond, the same may stand there again.
+const MOST_APART: usize = 64;
 
 /// A ruling, and where its flows are counted.
 #[derive(Debug)]
@@ -18,20 +29,173 @@ pub(super) struct Settled {
     pub ruling: Ruling,
     /// Differs from one ruling to the next, also of those forgotten.
     pub serial: u64,
-    /// The line of the From x To table.
-    pub conversation: usize,
     /// The set of rules that document its flows.
     pub rule_set: Option<usize>,
-    /// The findings that its flows belong to, all but the initiator, as far as there were any.
+    /// Chains by which it is noted that the rules were exercised.
+    pub noted: HashSet<ChainNumber, RandomState>,
+    lines: Vec<Line>,
+    line_of: HashMap<FirstChain, usize, RandomState>,
+    /// Most flows have the first name of the one before.
+    last: Option<(FirstChain, usize)>,
+}
+
+/// Where the flows of one ruling and first name are counted.
+#[derive(Debug)]
+pub(super) struct Line {
+    /// The line of the From x To table.
+    pub conversation: usize,
+    /// The findings that they belong to, all but the initiator, as far as there were any.
     pub stems: Vec<(Code, Severity, StemId)>,
 }
 
-/// Rulings by circumstances and evidence.
+impl Settled {
+    pub(super) fn new(ruling: Ruling, serial: u64, rule_set: Option<usize>) -> Settled {
+        Settled {
+            ruling,
+            serial,
+            rule_set,
+            noted: HashSet::default(),
+            lines: Vec::new(),
+            line_of: HashMap::default(),
+            last: None,
+        }
+    }
+
+    /// The place of a first name's line; `begin` is called where it is not known. Without a name that tells it, always.
+    pub(super) fn place(&mut self, name: Option<FirstChain>, begin: impl FnOnce(&Ruling) -> Line) -> usize {
+        let known = match (name, self.last) {
+            (Some(name), Some((last, place))) if name == last => return place,
+            (Some(name), _) => self.line_of.get(&name).copied(),
+            (None, _) => None,
+        };
+        let place = known.unwrap_or_else(|| {
+            if self.lines.len() >= MOST_LINES {
+                self.lines.clear();
+                self.line_of.clear();
+            }
+            self.lines.push(begin(&self.ruling));
+            let place = self.lines.len() - 1;
+            name.map(|name| self.line_of.insert(name, place));
+            place
+        });
+        self.last = name.map(|name| (name, place));
+        place
+    }
+
+    /// The ruling, and the line at a place that was just given.
+    pub(super) fn line(&mut self, place: usize) -> (&Ruling, Option<&mut Line>) {
+        (&self.ruling, self.lines.get_mut(place))
+    }
+}
+
+/// A chain, as far as a ruling can tell it from others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Told {
+    /// Where only what rules, baseline and site say of its names counts.
+    Alike(ClassNumber),
+    /// Where the names themselves do.
+    Names(SameNames),
+}
+
+/// All that a ruling rests on. When a chain was told, and whether that was too late or too long ago, is no part of it.
+#[derive(Debug)]
+struct Key {
+    around: Circumstances,
+    chains: Box<[Told]>,
+    contested: bool,
+    /// None where one of the chains holds it: they say it all.
+    written: Option<DomainName>,
+    is_written: bool,
+    announced: bool,
+    inner: Option<DomainName>,
+    target: Option<ConnectTarget>,
+    untrusted: Option<(IpAddr, Option<DomainName>)>,
+    unsolicited: bool,
+    elsewhere: bool,
+}
+
+impl Key {
+    fn of(around: &Circumstances, evidence: &Evidence, chains: &[Told]) -> Key {
+        // Every field is taken apart here, so that a new one cannot be forgotten.
+        let Evidence {
+            readings,
+            written,
+            announced,
+            inner,
+            corroborated,
+            target,
+            untrusted,
+            unsolicited,
+            elsewhere,
+            further_names: _,
+        } = evidence;
+        Key {
+            around: *around,
+            chains: chains.into(),
+            contested: Ledger::contested(readings),
+            written: written.clone().filter(|_| !corroborated),
+            is_written: written.is_some(),
+            announced: *announced,
+            inner: inner.clone(),
+            target: target.clone(),
+            untrusted: untrusted.clone(),
+            unsolicited: *unsolicited,
+            elsewhere: *elsewhere,
+        }
+    }
+
+    fn is(&self, around: &Circumstances, evidence: &Evidence, chains: &[Told]) -> bool {
+        let Key {
+            around: of,
+            chains: told,
+            contested,
+            written,
+            is_written,
+            announced,
+            inner,
+            target,
+            untrusted,
+            unsolicited,
+            elsewhere,
+        } = self;
+        let other = evidence.written.as_ref();
+        of == around
+            && **told == *chains
+            && *contested == Ledger::contested(&evidence.readings)
+            && *is_written == other.is_some()
+            && written.as_ref() == other.filter(|_| !evidence.corroborated)
+            && (inner, target, untrusted) == (&evidence.inner, &evidence.target, &evidence.untrusted)
+            && (announced, unsolicited, elsewhere)
+                == (&evidence.announced, &evidence.unsolicited, &evidence.elsewhere)
+    }
+
+    fn hash(&self, hasher: &RandomState) -> u64 {
+        hash_of(hasher, &self.around, &self.chains, self.written.as_ref(), self.target.as_ref())
+    }
+}
+
+/// Of less than is compared: what parts most is enough, and this is asked of every flow.
+fn hash_of(
+    hasher: &RandomState,
+    around: &Circumstances,
+    chains: &[Told],
+    written: Option<&DomainName>,
+    target: Option<&ConnectTarget>,
+) -> u64 {
+    if chains.is_empty() && written.is_none() && target.is_none() {
+        return hasher.hash_one(around);
+    }
+    hasher.hash_one((around, chains, written, target))
+}
+
+/// Rulings by what they rest on.
 pub(super) struct Memo {
     limit: usize,
-    entries: Vec<(Circumstances, Evidence, Settled)>,
+    entries: Vec<(Key, Settled)>,
     table: HashTable<usize>,
     hasher: RandomState,
+    /// What the chains of the flow at hand are told by.
+    told: Vec<Told>,
 }
 
 impl Default for Memo {
@@ -41,6 +205,7 @@ impl Default for Memo {
             entries: Vec::new(),
             table: HashTable::new(),
             hasher: RandomState::default(),
+            told: Vec::new(),
         }
     }
 }
@@ -54,35 +219,41 @@ impl Memo {
         evidence: &Evidence,
         settle: impl FnOnce(Ruling) -> Settled,
     ) -> &mut Settled {
-        let hash = hash_of(&self.hasher, around, evidence);
-        let entries = &self.entries;
-        let same = |&place: &usize| {
-            entries.get(place).is_some_and(|(known, told, _)| known == around && told == evidence)
-        };
-        let place = match self.table.find(hash, same) {
+        let Memo { limit, entries, table, hasher, told } = self;
+        told.clear();
+        if !evidence.readings.is_empty() {
+            let by_name = classifier.rests_on_names(around, evidence);
+            let chain = |reading: &Reading| match by_name {
+                true => Told::Names(classifier.matches.same_names(reading)),
+                false => Told::Alike(classifier.matches.class(reading)),
+            };
+            // No ruling depends on how many chains are alike, nor on what comes after the first of them.
+            for one in evidence.readings.iter().map(chain) {
+                if told.len() >= MOST_APART || !told.contains(&one) {
+                    told.push(one);
+                }
+            }
+        }
+        let written = evidence.written.as_ref().filter(|_| !evidence.corroborated);
+        let hash = hash_of(hasher, around, told, written, evidence.target.as_ref());
+        let same = |&place: &usize| entries.get(place).is_some_and(|(key, _)| key.is(around, evidence, told));
+        let place = match table.find(hash, same) {
             Some(&place) => place,
             None => {
-                if self.entries.len() >= self.limit {
-                    self.entries.clear();
-                    self.table.clear();
+                if entries.len() >= *limit {
+                    entries.clear();
+                    table.clear();
                 }
-                let place = self.entries.len();
+                let place = entries.len();
                 let settled = settle(classifier.rule_on(around, evidence));
-                self.entries.push((*around, evidence.clone(), settled));
-                let (entries, hasher) = (&self.entries, &self.hasher);
-                let again = |&place: &usize| {
-                    entries.get(place).map_or(0, |(around, evidence, _)| hash_of(hasher, around, evidence))
-                };
-                self.table.insert_unique(hash, place, again);
+                entries.push((Key::of(around, evidence, told), settled));
+                let again = |&place: &usize| entries.get(place).map_or(0, |(key, _)| key.hash(hasher));
+                table.insert_unique(hash, place, again);
                 place
             }
         };
-        &mut self.entries[place].2
+        &mut self.entries[place].1
     }
-}
-
-fn hash_of(hasher: &RandomState, around: &Circumstances, evidence: &Evidence) -> u64 {
-    if evidence.is_none() { hasher.hash_one(around) } else { hasher.hash_one((around, evidence)) }
 }
 
 #[cfg(test)]
@@ -90,8 +261,7 @@ mod tests {
     use super::super::circumstances::Telling;
     use super::*;
     use crate::matrix::{Matrix, Site};
-    use crate::model::Transport;
-    use crate::names::Ledger;
+    use crate::model::{FramePoint, Transport};
 
     const SITE: &str = r#"
         [site]
@@ -102,6 +272,73 @@ mod tests {
         worker = ["10.1.1.0/24"]
         web-browser = ["10.3.0.0/16"]
     "#;
+
+    /// What makes the names of a chain count for more than the rules that they fit.
+    const PARTICULAR: &str = r#"
+        [site]
+        name = "s"
+        virtual_network = ["10.1.0.0/16"]
+        storage_accounts = ["own"]
+        time_servers = ["time.example"]
+        [mirrors]
+        "security.ubuntu.com" = ["198.51.100.2"]
+        [roles]
+        backup-appliance = ["10.1.0.4"]
+        worker = ["10.1.1.0/24"]
+        smtp-server = ["www.example"]
+    "#;
+
+    fn settle(ruling: Ruling) -> Settled {
+        Settled::new(ruling, 0, None)
+    }
+
+    fn reading(names: &[&str], (late, expired, contested): (bool, bool, bool)) -> Reading {
+        Reading {
+            names: names.iter().map(|name| name.parse::<DomainName>().unwrap()).collect(),
+            chain: None,
+            point: FramePoint::default(),
+            expired,
+            late,
+            contested,
+            salvaged: late,
+        }
+    }
+
+    /// Names alone and together, told in time and not, written and not.
+    fn evidences() -> Vec<Evidence> {
+        let chains: &[&[&str]] = &[
+            &["own.blob.core.windows.net", "blob.ams.store.core.windows.net"],
+            &["theirs.blob.core.windows.net"],
+            &["others.blob.core.windows.net"],
+            &["management.azure.com"],
+            &["www.example"],
+            &["www.example", "management.azure.com"],
+            &["time.example"],
+            &["mirrored.example"],
+            &[],
+        ];
+        let flags = [(false, false, false), (true, false, false), (false, true, false), (false, false, true)];
+        let mut readings: Vec<Vec<Reading>> = vec![Vec::new()];
+        for (first, flags) in chains.iter().flat_map(|chain| flags.map(|flags| (chain, flags))) {
+            readings.push(vec![reading(first, flags)]);
+            readings.extend(
+                chains
+                    .iter()
+                    .map(|second| vec![reading(first, flags), reading(second, (false, false, false))]),
+            );
+        }
+        let mut evidences = Vec::new();
+        for (at, readings) in readings.into_iter().enumerate() {
+            let plain = Evidence { readings, ..Evidence::default() };
+            let written: DomainName = ["www.example", "management.azure.com"][at % 2].parse().unwrap();
+            let by_client = Evidence { written: Some(written), announced: at % 3 == 0, ..plain.clone() };
+            evidences.push(Evidence { corroborated: true, ..by_client.clone() });
+            evidences.push(Evidence { elsewhere: at % 5 == 0, ..by_client });
+            evidences.push(Evidence { unsolicited: at % 7 == 0, ..plain.clone() });
+            evidences.push(plain);
+        }
+        evidences
+    }
 
     #[test]
     fn a_ruling_remembered_or_forgotten_is_the_one_that_is_found_anew() {
@@ -127,13 +364,6 @@ mod tests {
                     let evidence = Evidence::default();
                     let anew = format!("{:?}", classifier.rule_on(&around, &evidence));
                     for memo in &mut memos {
-                        let settle = |ruling| Settled {
-                            ruling,
-                            serial: 0,
-                            conversation: 0,
-                            rule_set: None,
-                            stems: Vec::new(),
-                        };
                         let known = memo.ruling(&classifier, &around, &evidence, settle);
                         assert_eq!(format!("{:?}", known.ruling), anew, "{round}: {from} -> {to} {port}");
                     }
@@ -143,5 +373,42 @@ mod tests {
         let [whole, small] = memos;
         // Two strangers, and two workers, are the same as initiators.
         assert_eq!((whole.entries.len(), small.entries.len() <= 3), (5 * hosts.len() * 3, true));
+    }
+
+    #[test]
+    fn a_ruling_rests_on_what_its_names_fit_and_on_the_names_only_where_they_count() {
+        let matrix = Matrix::builtin();
+        let evidences = evidences();
+        let mut shared = Vec::new();
+        for site in [SITE, PARTICULAR] {
+            let site = Site::parse(site, "site.toml", &matrix).unwrap();
+            let ledger = Ledger::default();
+            let classifier = Classifier::new(&matrix, &site, &ledger);
+            let mut memo = Memo::default();
+            let mut asked = 0;
+            for (from, to) in ["10.1.0.4", "10.1.1.7", "198.51.100.9"].into_iter().flat_map(|from| {
+                ["198.51.100.1", "198.51.100.2", "13.69.40.16", "10.1.1.8", "10.9.9.9"].map(|to| (from, to))
+            }) {
+                for (port, proto) in [(443, Transport::Tcp), (123, Transport::Udp)] {
+                    let around = Circumstances {
+                        from: classifier.surveyor.initiator(from.parse().unwrap()),
+                        to: to.parse().unwrap(),
+                        port,
+                        proto,
+                        reversed_by: None,
+                        app: None,
+                        telling: Telling::Enough,
+                    };
+                    for evidence in &evidences {
+                        let anew = format!("{:?}", classifier.rule_on(&around, evidence));
+                        let known = memo.ruling(&classifier, &around, evidence, settle);
+                        assert_eq!(format!("{:?}", known.ruling), anew, "{from} -> {to} {port} {evidence:?}");
+                        asked += 1;
+                    }
+                }
+            }
+            shared.push(asked / memo.entries.len());
+        }
+        assert!(shared.iter().all(|&times| times >= 2), "few rulings are remembered: {shared:?}");
     }
 }

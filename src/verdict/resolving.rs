@@ -187,12 +187,17 @@ impl Resolving<'_, '_> {
         let mut documented: Documented = HashMap::default();
         // Nearly all names are answered and never refused: they are told apart first, and nothing else is asked of them.
         let mut troubled: HashMap<(IpAddr, usize), Trouble, RandomState> = HashMap::default();
-        for query in ledger.queries() {
-            troubled.entry((query.host, at(query.name))).or_default().answered |= query.answered;
+        for query in ledger.queries().filter(|query| !query.answered) {
+            troubled.entry((query.host, at(query.name))).or_default();
         }
         for answer in ledger.answers().filter(|answer| answer.matched && blocking(answer.rcode).is_some()) {
             if let Some(name) = answer.names.first() {
                 troubled.entry((answer.host, at(name))).or_default().refused = true;
+            }
+        }
+        for query in ledger.queries().filter(|query| query.answered) {
+            if let Some(trouble) = troubled.get_mut(&(query.host, at(query.name))) {
+                trouble.answered = true;
             }
         }
         troubled.retain(|_, trouble| trouble.refused || !trouble.answered);

@@ -1,10 +1,10 @@
 //! What all flows come to, counted one by one: nothing of a flow is kept.
 
+use super::circumstances::Evidence;
 use super::classify::{Classifier, Ruling};
-use super::row::NameEvidenceSource;
 use crate::audit::{Conversation, Grade, NamesQuality, TimeBucket, Timeline, Totals, Verdict};
 use crate::flow::{Flow, Outcome};
-use crate::model::{NANOS_PER_SECOND, Timestamp, Transport};
+use crate::model::{DomainName, NANOS_PER_SECOND, Timestamp, Transport};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -67,8 +67,14 @@ struct Conversations {
 }
 
 impl Conversations {
-    /// The line of the flows of a ruling; to be asked in the order of rows, since the first ones get lines of their own.
-    fn place(&mut self, classifier: &Classifier<'_>, ruling: &Ruling, responder: IpAddr) -> usize {
+    /// The line of the flows of a ruling whose destination has this name; to be asked in the order of rows, since the first ones get lines of their own.
+    fn place(
+        &mut self,
+        classifier: &Classifier<'_>,
+        ruling: &Ruling,
+        name: Option<&DomainName>,
+        responder: IpAddr,
+    ) -> usize {
         let from = if ruling.from_roles.is_empty() {
             "(no role)".to_owned()
         } else {
@@ -79,7 +85,7 @@ impl Conversations {
             (Verdict::Platform, Some(line)) => line.clone(),
             _ if !ruling.to_roles.is_empty() => classifier.role_words(ruling.to_roles).join("+"),
             (Verdict::OutOfScope, _) => "(out of scope)".to_owned(),
-            _ => ruling.names.first().map_or_else(|| responder.to_string(), |name| name.name.to_string()),
+            _ => name.map_or_else(|| responder.to_string(), ToString::to_string),
         };
         self.number((from, to))
     }
@@ -230,17 +236,24 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// The line of the From x To table for the flows of a ruling.
+    /// The line of the From x To table for the flows of a ruling whose destination has this name.
     pub(super) fn conversation(
         &mut self,
         classifier: &Classifier<'_>,
         ruling: &Ruling,
+        name: Option<&DomainName>,
         responder: IpAddr,
     ) -> usize {
-        self.conversations.place(classifier, ruling, responder)
+        self.conversations.place(classifier, ruling, name, responder)
     }
 
-    pub(super) fn count(&mut self, flow: &Flow<'_>, ruling: &Ruling, conversation: usize) {
+    pub(super) fn count(
+        &mut self,
+        flow: &Flow<'_>,
+        ruling: &Ruling,
+        evidence: &Evidence,
+        conversation: usize,
+    ) {
         self.flows += 1;
         if flow.proto == Transport::Tcp {
             self.tcp += 1;
@@ -254,11 +267,13 @@ impl Tally {
             self.supplied += u64::from(ruling.supplied);
         }
         self.grades[ruling.grade.map_or(GRADES.len() - 1, |grade| grade as usize)] += 1;
-        let mut dns = ruling.names.iter().filter(|name| name.source == NameEvidenceSource::Dns);
-        if let Some(newest) = dns.next() {
-            self.shared_addresses += u64::from(dns.next().is_some());
-            self.expired += u64::from(newest.expired);
-            self.late += u64::from(newest.late);
+        if !evidence.proxied() {
+            let mut dns = evidence.named();
+            if let Some(newest) = dns.next() {
+                self.shared_addresses += u64::from(dns.next().is_some());
+                self.expired += u64::from(newest.expired);
+                self.late += u64::from(newest.late);
+            }
         }
         self.encrypted_hellos += u64::from(flow.ech());
         if let Some(line) = self.conversations.lines.get_mut(conversation) {
