@@ -29,9 +29,6 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 /// not wait long. The rest of two seconds is for what was seen last, and for ending.
 const JUDGED_WITHIN: Duration = Duration::from_millis(1200);
 
-/// Windows that are being audited or wait for it, at the most: each takes memory.
-const MOST_JUDGING: usize = 2;
-
 /// Lists the network devices.
 pub(super) fn interfaces() -> Result<(), Refusal> {
     let devices = live::interfaces().map_err(|error| Refusal::new(error.to_string()))?;
@@ -66,6 +63,7 @@ pub(super) fn interfaces() -> Result<(), Refusal> {
 pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, user, web } =
         plan;
+    let most_waiting_bytes = options.most_kept_bytes;
     let manager = Manager::of_environment();
     open_more_files();
     let loaded = Arc::new(loaded);
@@ -102,6 +100,7 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
         windows,
         judged,
         judging: Vec::new(),
+        most_waiting_bytes,
         gate,
         deadline: None,
         code: 0,
@@ -140,6 +139,8 @@ struct Watching<'a> {
     judging: Vec<Waiting>,
     /// Held while a report is printed; true once nobody waits for it any more.
     gate: Arc<Mutex<bool>>,
+    /// What they may take in memory, bytes.
+    most_waiting_bytes: usize,
     /// When windows are no longer waited for.
     deadline: Option<Instant>,
     code: u8,
@@ -340,14 +341,17 @@ impl Watching<'_> {
     fn window(&mut self, window: Window) {
         let Window { number, last, captures, written } = window;
         let whole = captures.len() == written.len();
-        if !last && whole && self.judging.len() >= MOST_JUDGING && self.leave(&written) {
+        let kept = captures.iter().map(|capture| capture.pieces.kept_bytes() + capture.dns.kept_bytes());
+        let bytes: usize = kept.sum();
+        let waiting: usize = self.judging.iter().map(|waiting| waiting.bytes).sum();
+        if !last && whole && waiting > self.most_waiting_bytes && self.leave(&written) {
             // They take memory, and more of them come than can be audited.
             say(&format!("window {number} is left to the next run: too many wait to be audited"));
             self.incomplete = true;
             return;
         }
         let extracted = Extracted { captures, unreadable: Vec::new(), jobs: jobs(None) };
-        self.judging.push(Waiting { number, segments: written, whole });
+        self.judging.push(Waiting { number, segments: written, whole, bytes });
         // A thread that failed tells nothing more, which is noticed.
         let _ = self.windows.send(Job { number, last, extracted, policy: Arc::clone(&self.policy) });
     }
@@ -429,7 +433,7 @@ impl Watching<'_> {
         // What the thread was writing is nothing by itself, and nobody else takes it away.
         remove_unfinished(out);
         let mut left = Vec::new();
-        for Waiting { number, segments, whole } in std::mem::take(&mut self.judging) {
+        for Waiting { number, segments, whole, .. } in std::mem::take(&mut self.judging) {
             let (first, last) = segments.first().zip(segments.last()).unwrap_or((&0, &0));
             let missing = if whole { "" } else { ", but for segments that could not be written" };
             say(&format!(
@@ -483,6 +487,8 @@ struct Waiting {
     segments: Vec<u64>,
     /// Whether these are all.
     whole: bool,
+    /// What they take in memory.
+    bytes: usize,
 }
 
 /// A window to be audited.
