@@ -179,6 +179,22 @@ impl Pieces {
         self.len() == 0
     }
 
+    /// Bytes that they take in memory, about: what is not in the temporary file, the index, the addresses.
+    pub fn kept_bytes(&self) -> usize {
+        let blocks = self.blocks.iter().map(|block| match &block.stored {
+            Stored::Memory(bytes) => bytes.capacity(),
+            Stored::File { .. } => 0,
+        });
+        let index = self.blocks.capacity() * size_of::<Block>()
+            + self.places.capacity() * 2
+            + self.hashes.capacity() * 4
+            + self.times.capacity() * 8;
+        // A place of the set, its tag, and as much again that is free.
+        let reached = self.reached.capacity() * (size_of::<IpAddr>() + 1) * 8 / 7;
+        let fragments = self.fragments.len() * size_of::<PartialFlow>();
+        blocks.sum::<usize>() + self.open.capacity() + index + reached + fragments
+    }
+
     /// Bytes that wait in the temporary file.
     pub fn spilled_bytes(&self) -> u64 {
         self.file_bytes
