@@ -54,9 +54,33 @@ const ROOMY: usize = 1 << 13;
 /// again.
 const TCP_QUIET_NANOS: i64 = 300 * NANOS_PER_SECOND;
 
-/// Open conversations looked at for each new one, to see whether they are over: with two the table holds about twice
-/// those that are not.
-const LOOKS_PER_NEW: usize = 2;
+/// How long conversations that show nothing stay open, and how hard the table looks for those that are over.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// Silence after which an open TCP conversation is put aside; it goes on where it was cut when it is heard again.
+    tcp_ns: i64,
+    /// The same for all others.
+    other_ns: i64,
+    /// How long after FIN both ways or RST a TCP conversation stays open.
+    linger_ns: i64,
+    /// Open conversations looked at for each new one.
+    looks: usize,
+}
+
+impl Patience {
+    /// With two looks the table holds about twice those that are not over.
+    const USUAL: Patience =
+        Patience { tcp_ns: TCP_QUIET_NANOS, other_ns: UDP_IDLE_NANOS, linger_ns: LINGER_NANOS, looks: 2 };
+
+    /// A tenth of the usual, as Suricata's emergency mode has it: what is cut here too early is joined again, and costs a
+    /// stretch more; patience would cost other conversations their places.
+    const HURRIED: Patience = Patience {
+        tcp_ns: TCP_QUIET_NANOS / 10,
+        other_ns: UDP_IDLE_NANOS / 10,
+        linger_ns: LINGER_NANOS / 10,
+        looks: 16,
+    };
+}
 
 /// Open conversations of one capture, bounded, and those already cut off.
 #[derive(Debug)]
@@ -76,7 +100,10 @@ pub struct FlowTable {
     capture: CaptureId,
     /// Frame numbers in `open` are above this.
     base: u64,
+    patience: Patience,
     evicted: u64,
+    /// Conversations put aside that would have stayed open had there been no hurry.
+    hurried: u64,
     /// For whoever follows conversations while frames come.
     changes: Option<Box<Changes>>,
 }
@@ -96,7 +123,9 @@ impl FlowTable {
             options: TableOptions { capacity: options.capacity.clamp(1, u32::MAX as usize), ..options },
             capture,
             base: 0,
+            patience: Patience::USUAL,
             evicted: 0,
+            hurried: 0,
             changes: None,
         }
     }
@@ -126,6 +155,32 @@ impl FlowTable {
     /// Conversations cut because the table was full.
     pub fn evicted(&self) -> u64 {
         self.evicted
+    }
+
+    /// How many conversations may be open.
+    pub fn capacity(&self) -> usize {
+        self.options.capacity
+    }
+
+    /// From now on conversations stay open for a tenth of the usual time only, or again for all of it. An early cut, which
+    /// changes no audit: fewer conversations lose their place to others.
+    pub fn hurry(&mut self, hurried: bool) {
+        self.patience = if hurried { Patience::HURRIED } else { Patience::USUAL };
+    }
+
+    /// Conversations that were cut since there was hurry, and only therefore.
+    pub fn hurried(&self) -> u64 {
+        self.hurried
+    }
+
+    /// Bytes that the stretches already cut take in memory.
+    pub fn kept_bytes(&self) -> usize {
+        self.done.kept_bytes()
+    }
+
+    /// How many stretches were cut already.
+    pub fn cut(&self) -> usize {
+        self.done.len()
     }
 
     /// Counts a packet. `dns` tells whether it is a DNS message over UDP, and if so whether a response.
@@ -329,7 +384,7 @@ impl FlowTable {
     }
 
     fn open_slot(&mut self, key: FlowKey, hash: u64, now: i64) -> u32 {
-        for _ in 0..LOOKS_PER_NEW {
+        for _ in 0..self.patience.looks {
             self.look(now);
         }
         if self.free.is_empty() && self.open.len() >= ROOMY.min(self.options.capacity) {
@@ -375,12 +430,13 @@ impl FlowTable {
     #[inline]
     fn close_until(&mut self, now: i64) {
         while let Some(&(time, slot, hash)) = self.closed.front()
-            && now.saturating_sub(time) > LINGER_NANOS
+            && now.saturating_sub(time) > self.patience.linger_ns
         {
             self.closed.pop_front();
             let flow = self.open.get(slot as usize);
             // The place may have been taken by another conversation since.
             if flow.is_some_and(|flow| flow.live && flow.closing && hash_of(&flow.key) == hash) {
+                self.hurried += u64::from(now.saturating_sub(time) <= LINGER_NANOS);
                 self.remove(slot);
             }
         }
@@ -397,8 +453,13 @@ impl FlowTable {
         if !flow.live {
             return;
         }
-        let quiet = if flow.key.transport == Transport::Tcp { TCP_QUIET_NANOS } else { UDP_IDLE_NANOS };
-        if flow.latest().is_some_and(|latest| now.saturating_sub(latest) > quiet) {
+        let (quiet, usual) = match flow.key.transport {
+            Transport::Tcp => (self.patience.tcp_ns, TCP_QUIET_NANOS),
+            _ => (self.patience.other_ns, UDP_IDLE_NANOS),
+        };
+        let silence = flow.latest().map_or(0, |latest| now.saturating_sub(latest));
+        if silence > quiet {
+            self.hurried += u64::from(silence <= usual);
             self.remove(slot);
         }
     }

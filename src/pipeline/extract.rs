@@ -464,6 +464,16 @@ impl Mapper {
         self.table.follow();
     }
 
+    /// Bytes that what it keeps of flows and names takes, about.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.table.kept_bytes() + self.dns.kept_bytes()
+    }
+
+    /// How many stretches it would give now.
+    pub(super) fn rows(&self) -> usize {
+        self.table.cut() + self.table.open()
+    }
+
     /// From now on acknowledgements are held against what was seen.
     pub(super) fn look_for_gaps(&mut self) {
         self.gaps.get_or_insert_default();
