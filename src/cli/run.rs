@@ -173,7 +173,7 @@ fn judged(
     at_any_rate: bool,
 ) -> Result<u8, Refusal> {
     let judging = progress.during(|| Judging::new(extracted, &policy.matrix, &policy.site));
-    let judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
+    let mut judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
     let (mut unwritten, mut filed) = (false, None);
     let mut output = output.clone();
     if at_any_rate && let Some(out) = output.out.take() {
@@ -195,7 +195,7 @@ fn judged(
         (_, None) => match filed {
             Some(audit) => audit,
             None => {
-                progress.during(|| judging.audit(None)).map_err(|error| Refusal::new(error.to_string()))?
+                progress.during(|| judging.audit_alone()).map_err(|error| Refusal::new(error.to_string()))?
             }
         },
     };

@@ -299,6 +299,11 @@ impl Pieces {
         &self.times
     }
 
+    /// Drops hashes and times: twelve bytes of each stretch that nobody needs who only reads them.
+    pub fn forget_order(&mut self) {
+        (self.hashes, self.times) = (Vec::new(), Vec::new());
+    }
+
     /// Reads them, as stretches of a capture, or of a part of one.
     pub fn reader(&self, origin: impl Into<Origin>) -> PiecesReader<'_> {
         let origin = origin.into();

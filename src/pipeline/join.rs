@@ -322,12 +322,12 @@ impl Joined {
         self.members.get(group.from as usize..group.to as usize)
     }
 
-    /// All flows in the order of rows: first_ts, flow_id, vlan, vni, capture, first frame.
+    /// Takes all flows out, in the order of rows: first_ts, flow_id, vlan, vni, capture, first frame.
     ///
     /// # Errors
     /// As for [`Joined::stitch`].
-    pub fn order(&self, is_service: &dyn Fn(Transport, u16) -> bool) -> io::Result<Vec<FlowNumber>> {
-        let mut order = self.flows.clone();
+    pub fn order(&mut self, is_service: &dyn Fn(Transport, u16) -> bool) -> io::Result<Vec<FlowNumber>> {
+        let mut order = std::mem::take(&mut self.flows);
         let reader = FlowReader::sparse(self);
         let mut at = 0;
         while at < order.len() {
@@ -352,6 +352,17 @@ impl Joined {
             at += ties;
         }
         Ok(order)
+    }
+
+    /// Drops what only joining and putting in order needed.
+    pub fn forget_order(&mut self) {
+        self.sets.iter_mut().for_each(|set| set.pieces.forget_order());
+    }
+
+    /// Drops the stretches themselves: no flow can be read any more.
+    pub fn give_up_flows(&mut self) {
+        (self.sets, self.loose) = (Vec::new(), Vec::new());
+        (self.members, self.groups) = (Vec::new(), Vec::new());
     }
 }
 
