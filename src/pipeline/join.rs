@@ -479,8 +479,9 @@ fn whole(pieces: Vec<PartialFlow>) -> io::Result<PartialFlow> {
     stitch(pieces).into_iter().next().ok_or_else(|| io::Error::other("a flow of no stretches"))
 }
 
-/// Flows that are read at once to be handed over: 32,768, some five megabytes.
-const WINDOW_FLOWS: usize = 1 << 15;
+/// Flows that are read at once to be handed over: 8,192, one to three megabytes for each thread. Fewer would read blocks of
+/// the temporary file more often.
+const WINDOW_FLOWS: usize = 1 << 13;
 
 /// Stretches that are read at once to be held against each other: a quarter of a million, some tens of megabytes. Fewer would
 /// go through the temporary file more often.
