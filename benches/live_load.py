@@ -12,6 +12,7 @@ All of it lives in namespaces of this process alone, which end with it, however 
 processors, as on the appliance itself: what a rate costs the generator is part of it.
 """
 import argparse
+import calendar
 import json
 import os
 import pathlib
@@ -134,6 +135,17 @@ def portproof_told(folder):
     return sum(i["frames"] for i in inputs), sum(i["drops"] or 0 for i in inputs)
 
 
+def latencies(folder):
+    """Seconds from the last frame of a finding to the event by which it appeared, of findings of one flow."""
+    def seconds(text):
+        day, _, fraction = text.rstrip("Z").partition(".")
+        return calendar.timegm(time.strptime(day, "%Y-%m-%dT%H:%M:%S")) + float("0." + (fraction or "0"))
+
+    events = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
+    appeared = (event for event in events if event["event"] == "appeared" and event["finding"]["count"] == 1)
+    return sorted(seconds(event["at"]) - seconds(event["finding"]["last_ts"]) for event in appeared if event["finding"]["last_ts"])
+
+
 def replay(capture, rate, seconds):
     """Sends for so long; hands back how many frames came to the other side, and how many a second."""
     speed = ["--topspeed"] if rate is None else [f"--pps={rate}"]
@@ -156,6 +168,7 @@ def main():
     parser.add_argument("--buffer", type=int, default=64, help="ring of both programs, MiB [default: %(default)s]")
     parser.add_argument("--check", action="store_true", help="exit with 1 where portproof's median of drops is beyond the limit")
     parser.add_argument("--live", default="", help="more options of `portproof live`, such as `--save`")
+    parser.add_argument("--latency", action="store_true", help="also tell how long findings of one flow take to appear")
     parser.add_argument("--only", choices=["dumpcap", "portproof"], help="one of the programs, to try this script")
     options = parser.parse_args()
     in_namespaces()
@@ -181,6 +194,11 @@ def main():
                     folder.mkdir()
                     (offered, took), cpu, memory = watcher.during(lambda: replay(place / "replayed.pcap", rate, options.seconds), folder)
                     got, dropped = told[watcher.name](folder)
+                    if options.latency and watcher.name == "portproof":
+                        took_each = latencies(folder)
+                        at = lambda share: took_each[min(int(share * len(took_each)), len(took_each) - 1)]
+                        if took_each:
+                            print(f"{word}: {len(took_each)} findings appeared within {at(0.5):.2f} s (median), {at(0.99):.2f} (99 %), {at(1):.2f} (all)", file=sys.stderr)
                     rows[watcher.name].append((offered, offered / took, 1e6 * (offered - got) / max(offered, 1), dropped - (offered - got), dropped, cpu, memory))
                     shutil.rmtree(folder)
             medians = {}

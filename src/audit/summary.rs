@@ -130,6 +130,15 @@ pub struct LiveCounts {
     pub gaps: u64,
     /// Conversations cut early since the table was full: no loss, they are joined again.
     pub evicted: u64,
+    /// Times that the table of open conversations was so full that they stayed open for a shorter time.
+    #[serde(default)]
+    pub emergencies: u64,
+    /// Conversations cut early only since it was so: no loss, they are joined again.
+    #[serde(default)]
+    pub hurried: u64,
+    /// Frames that were seen and judged, and could not be written to the file that should hold them.
+    #[serde(default)]
+    pub unsaved: u64,
     /// Acknowledgements of TCP data.
     pub acknowledgements: u64,
     /// Those of data that were not seen: an estimate of what is missing and nobody counted.

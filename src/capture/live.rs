@@ -322,6 +322,7 @@ pub struct Meter {
     full: AtomicU64,
     gaps: AtomicU64,
     away: AtomicBool,
+    counted_twice: AtomicBool,
 }
 
 /// Counts of a [`Meter`] at one moment.
@@ -341,9 +342,24 @@ pub struct Metered {
     pub gaps: u64,
     /// Whether it is away now.
     pub away: bool,
+    /// Whether the kernel counts some frames that libpcap leaves out, and nobody tells how many: then it is not known how many
+    /// are still in the ring.
+    pub counted_twice: bool,
 }
 
 impl Metered {
+    /// Frames that were in the ring and are not read any more; none where that is not known.
+    pub fn unread(&self) -> Option<u64> {
+        (!self.counted_twice).then(|| self.received.saturating_sub(self.dropped + self.taken))
+    }
+
+    /// Frames that the device offered, as far as that is known.
+    pub fn offered(&self) -> u64 {
+        let known = self.taken + self.dropped;
+        let offered = if self.counted_twice { known } else { self.received.max(known) };
+        offered + self.interface_dropped
+    }
+
     /// Frames lost while capturing: a gap counts as one, since it may have cost any number.
     pub fn lost(&self) -> u64 {
         self.dropped + self.interface_dropped + self.gaps
@@ -362,6 +378,7 @@ impl Meter {
             full: of(&self.full),
             gaps: of(&self.gaps),
             away: self.away.load(Ordering::Relaxed),
+            counted_twice: self.counted_twice.load(Ordering::Relaxed),
         }
     }
 }
@@ -374,7 +391,7 @@ pub struct Tap {
 }
 
 enum Source {
-    Device(Option<Capture<Active>>),
+    Device(Option<Handle>),
     Stream(Box<CaptureReader>),
 }
 
@@ -402,7 +419,7 @@ impl Tap {
     /// The file descriptor of the device.
     pub fn descriptor(&self) -> Option<i32> {
         match &self.source {
-            Source::Device(capture) => capture.as_ref().map(AsRawFd::as_raw_fd),
+            Source::Device(handle) => handle.as_ref().map(|handle| handle.capture.as_raw_fd()),
             Source::Stream(_) => None,
         }
     }
@@ -453,7 +470,7 @@ pub fn start(taps: Vec<Tap>, stop: &Arc<AtomicBool>) -> io::Result<(Queue, Vec<J
 }
 
 /// Opens a device and sets it up. It gives nothing yet that nobody waits for: its ring fills from now on.
-fn open(name: &str, options: &TapOptions) -> Result<Capture<Active>, LiveError> {
+fn open(name: &str, options: &TapOptions) -> Result<Handle, LiveError> {
     let refused = |error| {
         let problem = told(error);
         let known = interfaces().unwrap_or_default().into_iter().map(|device| device.name);
@@ -483,11 +500,61 @@ fn open(name: &str, options: &TapOptions) -> Result<Capture<Active>, LiveError> 
         // Cooked, version 2: it tells which device saw a frame. An older libpcap has version 1 only.
         let _ = capture.set_datalink(Linktype(276));
     }
-    if let Some(filter) = &options.filter {
-        let problem = |error| LiveError::Filter { name: name.to_owned(), problem: told(error) };
-        capture.filter(&filter.to_string(), true).map_err(problem)?;
+    let problem = |error| LiveError::Filter { name: name.to_owned(), problem: told(error) };
+    let wanted = options.filter.as_ref().map(ToString::to_string);
+    let (counted_once, filtered) = match each_once(name) {
+        Each::Once => (true, false),
+        Each::Twice => (false, false),
+        Each::OnceBy(filter) => {
+            let whole = match &wanted {
+                Some(wanted) => format!("({filter}) and ({wanted})"),
+                None => filter,
+            };
+            // An older libpcap may not know these words.
+            let set = capture.filter(&whole, true).is_ok();
+            (set, set)
+        }
+    };
+    if let Some(wanted) = wanted.filter(|_| !filtered) {
+        capture.filter(&wanted, true).map_err(problem)?;
     }
-    capture.setnonblock().map_err(refused)
+    let capture = capture.setnonblock().map_err(refused)?;
+    Ok(Handle { capture, counted_once })
+}
+
+/// A device that is open.
+struct Handle {
+    capture: Capture<Active>,
+    /// Whether the kernel counts each frame once.
+    counted_once: bool,
+}
+
+/// What is sent to oneself passes this device twice. libpcap leaves out one of the copies after the kernel has counted both.
+const LOOPBACK: &str = "lo";
+
+/// How often the kernel counts a frame that libpcap hands over.
+enum Each {
+    Once,
+    /// Once if this filter is set, by which the kernel leaves out what libpcap would.
+    OnceBy(String),
+    /// Twice: as long as the ring was not gone through once, libpcap applies filters itself, and on this device it cannot
+    /// tell which copy it has. So no filter helps.
+    Twice,
+}
+
+fn each_once(name: &str) -> Each {
+    if name == LOOPBACK {
+        return Each::Twice;
+    }
+    if name != ANY {
+        return Each::Once;
+    }
+    let index = std::fs::read_to_string(format!("/sys/class/net/{LOOPBACK}/ifindex"));
+    match index.ok().and_then(|index| index.trim().parse::<u32>().ok()) {
+        Some(index) => Each::OnceBy(format!("not (ifindex {index} and outbound)")),
+        // Where there is none, nothing passes it.
+        None => Each::Once,
+    }
 }
 
 /// The LINKTYPE_ value of files for the DLT_ value of a live handle: they differ for raw IP only, of those that Linux has.
@@ -599,7 +666,7 @@ impl From<Abandoned> for Over {
 }
 
 impl Watched {
-    fn run(mut self, mut capture: Option<Capture<Active>>) {
+    fn run(mut self, mut capture: Option<Handle>) {
         self.line.batch.clear(self.line.number);
         let tap = self.line.number;
         loop {
@@ -639,7 +706,7 @@ impl Watched {
     }
 
     /// Waits until the device can be opened.
-    fn wait(&mut self) -> Result<Capture<Active>, Over> {
+    fn wait(&mut self) -> Result<Handle, Over> {
         let name = self.line.meter.name.clone();
         let mut looked = Instant::now();
         loop {
@@ -661,7 +728,11 @@ impl Watched {
     }
 
     /// Takes frames from the device until that is over.
-    fn read(&mut self, mut capture: Capture<Active>) -> Over {
+    fn read(&mut self, handle: Handle) -> Over {
+        let Handle { mut capture, counted_once } = handle;
+        if !counted_once {
+            self.line.meter.counted_twice.store(true, Ordering::Relaxed);
+        }
         let mut tally = Tally::new(&self.line.meter);
         let (mut counted, mut looked) = (Instant::now(), Instant::now());
         let over = loop {

@@ -1,22 +1,33 @@
 //! A live run: opens everything, watches until it is to end, then audits what was seen.
+//!
+//! A thread of its own audits windows, so that watching goes on meanwhile, and so that SIGTERM ends the run in time: what is not
+//! audited by then, the next run in that directory audits from the rows that were written.
 
 use super::manager::Manager;
-use super::plan::{LivePlan, Output, Policy, WebPlan, jobs, policy};
+use super::plan::{LivePlan, Output, PartialRows, Policy, WebPlan, jobs, policy};
 use super::progress::Progress;
-use super::run::{INCOMPLETE, audit_at_any_rate};
+use super::run::{INCOMPLETE, audit_at_any_rate, files, partial};
 use super::voice::{results, say};
 use super::{Refusal, sandbox, stop};
 use crate::audit::SiteUsed;
 use crate::capture::live::{self, now};
-use crate::pipeline::Extracted;
-use crate::pipeline::live::{Notice, Opened, Running, Window};
+use crate::flow::Budget;
+use crate::pipeline::live::{Notice, Opened, Running, Unjudged, Window};
+use crate::pipeline::{ExtractOptions, Extracted, Judging};
 use crate::verdict::packs_used;
 use crate::web::{About, Listening, Serving};
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
-use tokio::signal::unix::{SignalKind, signal};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+/// How long after SIGTERM windows are still audited: whoever stops a service waits for it, and a machine that goes down does
+/// not wait long. The rest of two seconds is for what was seen last, and for ending.
+const JUDGED_WITHIN: Duration = Duration::from_millis(1200);
 
 /// Lists the network devices.
 pub(super) fn interfaces() -> Result<(), Refusal> {
@@ -52,7 +63,9 @@ pub(super) fn interfaces() -> Result<(), Refusal> {
 pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, user, web } =
         plan;
+    let most_waiting_bytes = options.most_kept_bytes;
     let manager = Manager::of_environment();
+    open_more_files();
     let loaded = Arc::new(loaded);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Refusal::new(format!("signals cannot be waited for: {error}")))?;
@@ -67,13 +80,29 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let serving = listening.map(|listening| listening.start(running.pictures.clone(), about(&loaded)));
     let serving =
         serving.transpose().map_err(|error| Refusal::new(format!("--web: cannot answer: {error}")))?;
+    let gate = Arc::new(Mutex::new(false));
+    let (windows, told) = channel();
+    let (tell, judged) = unbounded_channel();
+    let work = Judge { output: output.clone(), progress: progress.clone(), gate: Arc::clone(&gate), tell };
+    let named = thread::Builder::new().name("judge".to_owned());
+    named
+        .spawn(move || work.run(&told))
+        .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))?;
+    if let Some(out) = &output.out {
+        judge_what_was_left(out, &loaded, &running)?;
+    }
     let mut watching = Watching {
         running,
         manager,
         policy: loaded,
         reload: &|| policy(&policy_args),
         output,
-        progress,
+        windows,
+        judged,
+        judging: Vec::new(),
+        most_waiting_bytes,
+        gate,
+        deadline: None,
         code: 0,
         incomplete: false,
         serving,
@@ -104,7 +133,16 @@ struct Watching<'a> {
     policy: Arc<Policy>,
     reload: &'a dyn Fn() -> Result<Policy, Refusal>,
     output: Output,
-    progress: &'a Progress,
+    windows: Sender<Job>,
+    judged: UnboundedReceiver<Done>,
+    /// Windows that are being audited, or wait for it.
+    judging: Vec<Waiting>,
+    /// Held while a report is printed; true once nobody waits for it any more.
+    gate: Arc<Mutex<bool>>,
+    /// What they may take in memory, bytes.
+    most_waiting_bytes: usize,
+    /// When windows are no longer waited for.
+    deadline: Option<Instant>,
     code: u8,
     incomplete: bool,
     serving: Option<Serving>,
@@ -163,16 +201,18 @@ impl Watching<'_> {
                             self.notice(&notice);
                         }
                         self.say_what_was_lost();
-                        // From here on a signal does what it does to a program that takes no notice of it.
-                        self.running.end();
-                        stop::on_signals(self.running.stop());
-                        return self.window(window);
+                        self.window(window);
+                        return self.wait_for_the_last(&mut interrupt, &mut terminate).await;
                     }
-                    self.window(window)?;
+                    self.window(window);
                 }
+                Some(done) = self.judged.recv() => self.done(done)?,
                 Some(notice) = self.running.notices.recv() => self.notice(&notice),
                 _ = interrupt.recv() => self.stopped(),
-                _ = terminate.recv() => self.stopped(),
+                _ = terminate.recv() => {
+                    self.hurry();
+                    self.stopped();
+                }
                 _ = hang_up.recv() => self.read_policy_again(),
                 _ = watchdog.tick(), if patience.is_some() => self.manager.tell("WATCHDOG=1\n"),
                 () = &mut end, if !over => {
@@ -183,12 +223,19 @@ impl Watching<'_> {
         }
     }
 
+    /// From now on there is little time. Without a directory nothing would be left of what was seen: then there is.
+    fn hurry(&mut self) -> bool {
+        if self.output.out.is_some() {
+            self.deadline.get_or_insert_with(|| Instant::now() + JUDGED_WITHIN);
+        }
+        self.deadline.is_some()
+    }
+
     fn stopped(&mut self) {
         self.manager.tell("STOPPING=1\n");
         self.running.notice(Notice::Ending { at: now() });
         if self.running.stop().swap(true, Ordering::Relaxed) {
-            // A second one is obeyed at once, as by a program that takes no notice of signals.
-            let _ = signal_hook::low_level::emulate_default_handler(signal_hook::consts::SIGTERM);
+            obey(signal_hook::consts::SIGTERM);
         }
         // While what was seen is audited, too.
         stop::on_signals(self.running.stop());
@@ -228,7 +275,9 @@ impl Watching<'_> {
             }
             Notice::Unwritten { path, problem } => {
                 self.incomplete = true;
-                say(&format!("{path}: {problem}: what should be there is lost; the run goes on"));
+                say(&format!(
+                    "{path}: {problem}: the run goes on; what is not written in the end is counted"
+                ));
             }
             Notice::Loss { interface, kernel_dropped, interface_dropped, .. } => {
                 let lost = kernel_dropped + interface_dropped;
@@ -240,7 +289,25 @@ impl Watching<'_> {
                     if *recovered { "ended unexpectedly, and what it left was recovered" } else { "ended" };
                 say(&format!("an earlier run {how}: nothing was seen{since} until {until}"));
             }
-            Notice::Began { .. }
+            Notice::Emergency { open, capacity, .. } => say(&format!(
+                "{open} of {capacity} conversations are open: they stay open for a shorter time now (see --memory-limit); \
+                 nothing is lost"
+            )),
+            Notice::EmergencyOver { hurried, evicted, .. } => say(&format!(
+                "conversations stay open as long as usual again; {hurried} were cut early meanwhile, and {evicted} since \
+                 all places were taken"
+            )),
+            Notice::WindowFull { number, bytes, most, .. } => say(&format!(
+                "flows and names of window {number} take {} MiB of {}: it ends here, and is audited (see --memory-limit)",
+                bytes >> 20,
+                most >> 20
+            )),
+            Notice::Unsaved { path, frames, .. } => {
+                self.incomplete = true;
+                say(&format!("{path}: {frames} frames could not be written; they were judged all the same"));
+            }
+            Notice::Late { .. }
+            | Notice::Began { .. }
             | Notice::Segment { .. }
             | Notice::Reloaded { .. }
             | Notice::Window { .. }
@@ -252,7 +319,10 @@ impl Watching<'_> {
     fn say_what_was_lost(&self) {
         for meter in &self.running.meters {
             let counts = meter.read();
-            let unread = counts.received.saturating_sub(counts.dropped + counts.taken);
+            let unread = match counts.unread() {
+                Some(unread) => unread.to_string(),
+                None => "nobody knows how many".to_owned(),
+            };
             say(&format!(
                 "{}: {} frames taken, {} dropped by the kernel, {} by the device, {unread} not read any more",
                 meter.name, counts.taken, counts.dropped, counts.interface_dropped
@@ -267,26 +337,43 @@ impl Watching<'_> {
         }
     }
 
-    /// Audits a window.
-    fn window(&mut self, window: Window) -> Result<(), Refusal> {
-        let mut output = self.output.clone();
-        if let Some(out) = output.out.as_mut().filter(|_| !window.last) {
-            let directory = Path::new(out).join(format!("window-{:04}", window.number));
-            *out = directory.to_string_lossy().into_owned();
-            if let Err(error) = std::fs::create_dir_all(&directory) {
-                self.incomplete = true;
-                say(&format!("{out}: cannot be made: {error}"));
-                output.out = None;
-            }
+    /// Has a window audited.
+    fn window(&mut self, window: Window) {
+        let Window { number, last, captures, written } = window;
+        let whole = captures.len() == written.len();
+        let kept = captures.iter().map(|capture| capture.pieces.kept_bytes() + capture.dns.kept_bytes());
+        let bytes: usize = kept.sum();
+        let waiting: usize = self.judging.iter().map(|waiting| waiting.bytes).sum();
+        if !last && whole && waiting > self.most_waiting_bytes && self.leave(&written) {
+            // They take memory, and more of them come than can be audited.
+            say(&format!("window {number} is left to the next run: too many wait to be audited"));
+            self.incomplete = true;
+            return;
         }
-        let extracted = Extracted { captures: window.captures, unreadable: Vec::new(), jobs: jobs(None) };
-        match audit_at_any_rate(extracted, &self.policy, &output, self.progress) {
+        let extracted = Extracted { captures, unreadable: Vec::new(), jobs: jobs(None) };
+        self.judging.push(Waiting { number, segments: written, whole, bytes });
+        // A thread that failed tells nothing more, which is noticed.
+        let _ = self.windows.send(Job { number, last, extracted, policy: Arc::clone(&self.policy) });
+    }
+
+    /// Leaves a window to the next run; whether that could be written down.
+    fn leave(&self, segments: &[u64]) -> bool {
+        let Some(out) = self.output.out.as_ref().map(Path::new) else { return false };
+        Unjudged::change(out, |left| left.push(Unjudged { segments: segments.to_vec() })).is_ok()
+    }
+
+    fn done(&mut self, done: Done) -> Result<(), Refusal> {
+        let Done { number, last, result, lines } = done;
+        self.judging.retain(|waiting| waiting.number != number);
+        self.incomplete |= !lines.is_empty();
+        lines.iter().for_each(|line| say(line));
+        match result {
             Ok(code) => {
                 self.code = worse(self.code, code);
-                self.running.notice(Notice::Window { number: window.number, exit_code: code });
+                self.running.notice(Notice::Window { number, exit_code: code });
             }
             // The last audit is what was asked for; one before it may fail, and the run goes on.
-            Err(refusal) if window.last => return Err(refusal),
+            Err(refusal) if last => return Err(refusal),
             Err(refusal) => {
                 self.incomplete = true;
                 refusal.lines.iter().for_each(|line| say(line));
@@ -294,4 +381,215 @@ impl Watching<'_> {
         }
         Ok(())
     }
+
+    /// Waits until all windows are audited, as long as there is time.
+    async fn wait_for_the_last(
+        &mut self,
+        interrupt: &mut Signal,
+        terminate: &mut Signal,
+    ) -> Result<(), Refusal> {
+        while !self.judging.is_empty() {
+            let deadline = self.deadline;
+            let no_time = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                done = self.judged.recv() => {
+                    let Some(done) = done else {
+                        return Err(Refusal::new("the thread that audits failed: nothing can be audited"));
+                    };
+                    self.done(done)?;
+                }
+                () = no_time => return self.leave_the_rest(),
+                _ = terminate.recv() => {
+                    if !self.hurry() {
+                        obey(signal_hook::consts::SIGTERM);
+                    }
+                }
+                // Whoever asks for an end now does not want the audit.
+                _ = interrupt.recv() => obey(signal_hook::consts::SIGINT),
+            }
+        }
+        Ok(())
+    }
+
+    /// The time is over: what is not audited is left to the next run.
+    fn leave_the_rest(&mut self) -> Result<(), Refusal> {
+        {
+            // A report that is being printed is printed to its end.
+            let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+            *gate = true;
+        }
+        while let Ok(done) = self.judged.try_recv() {
+            self.done(done)?;
+        }
+        let Some(out) = self.output.out.as_ref().map(Path::new).filter(|_| !self.judging.is_empty()) else {
+            return Ok(());
+        };
+        self.incomplete = true;
+        // What the thread was writing is nothing by itself, and nobody else takes it away.
+        remove_unfinished(out);
+        let mut left = Vec::new();
+        for Waiting { number, segments, whole, .. } in std::mem::take(&mut self.judging) {
+            let (first, last) = segments.first().zip(segments.last()).unwrap_or((&0, &0));
+            let missing = if whole { "" } else { ", but for segments that could not be written" };
+            say(&format!(
+                "window {number} is not audited: there was no time. Its rows are in {}, segments {first} to {last}{missing}; \
+                 the next run in that directory audits them, as `portproof judge` does",
+                out.join("segments").display(),
+            ));
+            left.push(Unjudged { segments });
+        }
+        Unjudged::change(out, |list| list.extend(left)).map_err(|problem| Refusal::new(problem.to_string()))
+    }
+}
+
+/// Each segment of a window may have a temporary file; a long window has more of them than the 1,024 files that a program may
+/// have open unless it asks for more.
+#[cfg(target_os = "linux")]
+fn open_more_files() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // With fewer, pieces stay in memory, and the window ends earlier.
+    let _ = setrlimit(Resource::Nofile, limit);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_more_files() {}
+
+/// Removes the temporary files of this process in a directory and in those of its windows.
+fn remove_unfinished(out: &Path) {
+    let own = format!(".{}.tmp", std::process::id());
+    let entries = |path: &Path| std::fs::read_dir(path).into_iter().flatten().flatten();
+    let windows = entries(out).filter(|entry| entry.file_name().to_string_lossy().starts_with("window-"));
+    for directory in [out.to_owned()].into_iter().chain(windows.map(|entry| entry.path())) {
+        for entry in entries(&directory).filter(|entry| entry.file_name().to_string_lossy().ends_with(&own)) {
+            // What cannot be removed stays, and is in nobody's way.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+}
+
+/// Does what a program does that takes no notice of a signal.
+fn obey(signal: i32) {
+    // What cannot be obeyed is as if it had not come.
+    let _ = signal_hook::low_level::emulate_default_handler(signal);
+}
+
+/// A window that is being audited.
+struct Waiting {
+    number: u64,
+    /// Its segments in the directory.
+    segments: Vec<u64>,
+    /// Whether these are all.
+    whole: bool,
+    /// What they take in memory.
+    bytes: usize,
+}
+
+/// A window to be audited.
+struct Job {
+    number: u64,
+    last: bool,
+    extracted: Extracted,
+    policy: Arc<Policy>,
+}
+
+/// What came of it.
+struct Done {
+    number: u64,
+    last: bool,
+    result: Result<u8, Refusal>,
+    /// What could not be done beside that.
+    lines: Vec<String>,
+}
+
+/// The thread that audits windows.
+struct Judge {
+    output: Output,
+    progress: Progress,
+    gate: Arc<Mutex<bool>>,
+    tell: UnboundedSender<Done>,
+}
+
+impl Judge {
+    fn run(self, jobs: &Receiver<Job>) {
+        for Job { number, last, extracted, policy } in jobs {
+            let (mut output, mut lines) = (self.output.clone(), Vec::new());
+            if let Some(out) = output.out.as_mut().filter(|_| !last) {
+                let directory = Path::new(out).join(format!("window-{number:04}"));
+                *out = directory.to_string_lossy().into_owned();
+                if let Err(error) = std::fs::create_dir_all(&directory) {
+                    lines.push(format!("{out}: cannot be made: {error}"));
+                    output.out = None;
+                }
+            }
+            let may_print = || {
+                let gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
+                (!*gate).then_some(gate)
+            };
+            let result = audit_at_any_rate(extracted, &policy, &output, &self.progress, &may_print);
+            // Whoever waits for it may have ended.
+            let _ = self.tell.send(Done { number, last, result, lines });
+        }
+    }
+}
+
+/// Audits what an earlier run had no time for, while this one watches.
+fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Result<(), Refusal> {
+    let left = Unjudged::of(Path::new(out)).unwrap_or_else(|problem| {
+        // Watching is worth more than what was not audited.
+        say(&problem.to_string());
+        Vec::new()
+    });
+    if left.is_empty() {
+        return Ok(());
+    }
+    let (out, policy) = (out.to_owned(), Arc::clone(policy));
+    let teller = running.teller();
+    let work = move || {
+        let out = Path::new(&out);
+        for window in left {
+            match judge_late(out, &window, &policy) {
+                Ok(directory) => {
+                    let done = Unjudged::change(out, |left| left.retain(|other| *other != window));
+                    if let Err(problem) = done {
+                        say(&problem.to_string());
+                    }
+                    say(&format!("{directory}: what an earlier run had no time for is audited"));
+                    teller.notice(Notice::Late { at: now(), segments: window.segments, directory });
+                }
+                Err(refusal) => refusal.lines.iter().for_each(|line| say(line)),
+            }
+        }
+    };
+    thread::Builder::new()
+        .name("late".to_owned())
+        .spawn(work)
+        .map(|_| ())
+        .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))
+}
+
+fn judge_late(out: &Path, window: &Unjudged, policy: &Policy) -> Result<String, Refusal> {
+    let refused = |problem: crate::pipeline::live::Problem| Refusal::new(problem.to_string());
+    let of = |kind| window.files(out, kind).map_err(refused);
+    let rows = PartialRows {
+        flows: of("flows")?,
+        names: of("names")?,
+        summary: of("summary")?,
+        budget: Arc::new(Budget::new(ExtractOptions::PIECES_BYTES)),
+        jobs: 1,
+    };
+    let directory = window.directory(out);
+    let told = |error| Refusal::new(format!("{}: cannot be made: {error}", directory.display()));
+    std::fs::create_dir_all(&directory).map_err(told)?;
+    let judging = Judging::new(partial(rows)?, &policy.matrix, &policy.site)
+        .map_err(|error| Refusal::new(error.to_string()))?;
+    let directory = directory.to_string_lossy().into_owned();
+    files(&judging, &directory, &mut |_| Ok(()))?;
+    Ok(directory)
 }

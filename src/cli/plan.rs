@@ -172,8 +172,9 @@ fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> R
     let filter = filter.map(|expression| expression.parse()).transpose();
     let filter = filter.map_err(|error: FilterError| Refusal::new(format!("--filter: {error}")))?;
     let loaded = policy(&args.policy)?;
+    let memory_limit = args.memory_limit.unwrap_or_else(quarter_of_the_machine);
     let extract = ExtractOptions { decode: tunnels(&args.vxlan_port), ..ExtractOptions::default() }
-        .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
+        .within(memory_limit);
     let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
     let options = LiveOptions {
         interfaces,
@@ -187,8 +188,14 @@ fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> R
         extract,
         out: output.out.as_ref().map(PathBuf::from),
         save: args.save,
-        rotation: Rotation { after_ns: nanos(args.rotate), bytes: args.rotate_size as u64 },
+        rotation: Rotation {
+            after_ns: nanos(args.rotate),
+            bytes: args.rotate_size as u64,
+            rows: Rotation::ROWS,
+        },
         window_ns: nanos(args.window),
+        // Judging takes about as much again for a moment; the rest is for what is open, and for the program.
+        most_kept_bytes: memory_limit / 4,
         first_segment: 1,
         follow: events.lines.is_some() || events.syslog.is_some() || args.web.is_some(),
         events,
@@ -464,7 +471,7 @@ mod tests {
         };
         assert_eq!(capacity("4GiB", "1"), ExtractOptions::TABLE_CAPACITY);
         assert_eq!(capacity("128MiB", "1"), capacity("134217728", "1"));
-        assert_eq!(capacity("128m", "1"), 2 * capacity("128MiB", "2"));
+        assert_eq!(capacity("128m", "1") / 2, capacity("128MiB", "2"));
         for wrong in ["1MiB", "much", "5parsec", "99999999999GiB", ""] {
             let told = ["portproof", "audit", "x.pcap", "--site", site, "--memory-limit", wrong];
             assert!(Args::try_parse_from(told).is_err(), "{wrong}");

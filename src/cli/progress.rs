@@ -32,6 +32,7 @@ enum Manner {
 }
 
 /// Shows one run of the program.
+#[derive(Clone)]
 pub(super) struct Progress {
     manner: Manner,
     watch: Arc<Watch>,

@@ -13,7 +13,7 @@ use crate::store::{self, Format, StoreError};
 use crate::verdict::VerdictRow;
 use std::io::{self, IsTerminal};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, MutexGuard};
 
 use super::args::ReportFormat;
 
@@ -95,7 +95,7 @@ fn read(captures: &[String], options: ExtractOptions, progress: &Progress) -> Re
 }
 
 /// Reads what `extract --partial` wrote.
-fn partial(rows: PartialRows) -> Result<Extracted, Refusal> {
+pub(super) fn partial(rows: PartialRows) -> Result<Extracted, Refusal> {
     let PartialRows { flows, names, summary, budget, jobs } = rows;
     let rows = store::read_partial(&flows, &names, &summary, &budget)?;
     let captures: Vec<Extract> = rows
@@ -151,8 +151,11 @@ pub(super) fn audit(
     output: &Output,
     progress: &Progress,
 ) -> Result<u8, Refusal> {
-    judged(extracted, policy, output, progress, false)
+    judged(extracted, policy, output, progress, None)
 }
+
+/// Whether a report may still be printed, and what is held until that is done; none if nobody waits for it any more.
+pub(super) type MayPrint<'g> = &'g dyn Fn() -> Option<MutexGuard<'g, bool>>;
 
 /// The same, but files that cannot be written are told, and the report is made all the same: what was seen live cannot be
 /// seen again.
@@ -161,8 +164,9 @@ pub(super) fn audit_at_any_rate(
     policy: &Policy,
     output: &Output,
     progress: &Progress,
+    may_print: MayPrint<'_>,
 ) -> Result<u8, Refusal> {
-    judged(extracted, policy, output, progress, true)
+    judged(extracted, policy, output, progress, Some(may_print))
 }
 
 fn judged(
@@ -170,8 +174,9 @@ fn judged(
     policy: &Policy,
     output: &Output,
     progress: &Progress,
-    at_any_rate: bool,
+    may_print: Option<MayPrint<'_>>,
 ) -> Result<u8, Refusal> {
+    let at_any_rate = may_print.is_some();
     let judging = progress.during(|| Judging::new(extracted, &policy.matrix, &policy.site));
     let mut judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
     let (mut unwritten, mut filed) = (false, None);
@@ -200,7 +205,10 @@ fn judged(
         },
     };
     if !matches!(output.format, ReportFormat::Jsonl | ReportFormat::Csv) {
-        render(&audit, output)?;
+        let printing = may_print.map(|may| may());
+        if !matches!(printing, Some(None)) {
+            render(&audit, output)?;
+        }
     }
     let code = if unwritten { INCOMPLETE } else { audit.exit_code(output.fail_on) };
     if !at_any_rate {
@@ -211,7 +219,7 @@ fn judged(
 }
 
 /// Writes the files of `--out`; hands each row to `also` before.
-fn files(
+pub(super) fn files(
     judging: &Judging<'_>,
     out: &str,
     also: &mut dyn FnMut(&VerdictRow) -> io::Result<()>,

@@ -81,7 +81,7 @@ pub(super) fn enter_live(
         read: files.chain(tags).map(|file| place_of(&file)).collect(),
         own: options.out.iter().cloned().collect(),
         scratch: scratch.as_ref().map(|directory| directory.path().to_owned()),
-        live: Some(Live { packet_sockets, reopen: options.tap.wait }),
+        live: Some(Live { packet_sockets, reopen: options.tap.wait, syslog: opened.syslog() }),
         user,
         ..Needs::default()
     };

@@ -184,11 +184,22 @@ fn allowed(live: Option<&Live>) -> Result<Rules, seccompiler::BackendError> {
         // No condition at all is written as no rule.
         if conditions.is_empty() { Ok(Vec::new()) } else { Ok(vec![SeccompRule::new(conditions)?]) }
     };
-    for call in [libc::SYS_write, libc::SYS_writev, libc::SYS_dup, libc::SYS_dup3] {
+    for call in [libc::SYS_write, libc::SYS_writev, libc::SYS_dup] {
         rules.insert(call, unless_packet(Vec::new())?);
     }
+    // The socket of syslog may be connected, and no other may take its number.
+    let syslog = live.and_then(|live| live.syslog).map(number);
+    let unless_syslog = |argument| -> Result<Vec<SeccompCondition>, seccompiler::BackendError> {
+        syslog.map(|fd| short(argument, SeccompCmpOp::Ne, fd)).into_iter().collect()
+    };
+    rules.insert(libc::SYS_dup3, unless_packet(unless_syslog(1)?)?);
     #[cfg(target_arch = "x86_64")]
-    rules.insert(libc::SYS_dup2, unless_packet(Vec::new())?);
+    rules.insert(libc::SYS_dup2, unless_packet(unless_syslog(1)?)?);
+    if let Some(fd) = syslog {
+        rules.insert(libc::SYS_connect, any_of(0, &[fd])?);
+        rules.insert(libc::SYS_close, vec![SeccompRule::new(unless_syslog(0)?)?]);
+        rules.remove(&libc::SYS_close_range);
+    }
     // Positioned writing to a socket fails in the kernel (it cannot seek), but need not be tried.
     for call in [libc::SYS_pwrite64, libc::SYS_pwritev, libc::SYS_pwritev2] {
         rules.insert(call, unless_packet(Vec::new())?);
@@ -229,7 +240,20 @@ mod tests {
     use super::*;
 
     fn live(reopen: bool) -> Live {
-        Live { packet_sockets: vec![5, 7], reopen }
+        Live { packet_sockets: vec![5, 7], reopen, syslog: None }
+    }
+
+    #[test]
+    fn nothing_is_connected_but_the_socket_of_a_syslog() {
+        assert!(!allowed(None).unwrap().contains_key(&libc::SYS_connect));
+        for reopen in [false, true] {
+            assert!(!allowed(Some(&live(reopen))).unwrap().contains_key(&libc::SYS_connect));
+            let with_syslog = Live { syslog: Some(9), ..live(reopen) };
+            let rules = allowed(Some(&with_syslog)).unwrap();
+            assert_eq!(rules[&libc::SYS_connect].len(), 1);
+            assert!(!rules[&libc::SYS_close].is_empty() && !rules.contains_key(&libc::SYS_close_range));
+            filters(Some(&with_syslog)).unwrap();
+        }
     }
 
     #[test]

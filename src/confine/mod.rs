@@ -43,7 +43,7 @@ pub struct Needs {
 ///
 /// Allowed then, beside what an offline audit does: accepting connections on sockets that listen already, reading and
 /// writing on those and on connected sockets (a datagram socket for syslog or `sd_notify` has to be connected before;
-/// `sendto` may name no address), what an asynchronous runtime waits with (epoll, eventfd, pairs of Unix sockets), and of the
+/// `sendto` may name no address; but see `syslog`), what an asynchronous runtime waits with (epoll, eventfd, pairs of Unix sockets), and of the
 /// packet sockets reading, polling, their statistics and binding them anew. No socket can be made (but see `reopen`), and
 /// nothing can be sent by a packet socket, nor can it be duplicated to get round that. What the system says of its network
 /// devices (/sys/class/net, whose links lead into /sys/devices) stays readable: libpcap reads there what a device lost.
@@ -51,6 +51,10 @@ pub struct Needs {
 pub struct Live {
     /// File descriptors of open packet sockets (`AsRawFd` of libpcap's handles).
     pub packet_sockets: Vec<i32>,
+    /// The datagram socket of a local syslog, which may be connected again: one that was restarted has another socket under
+    /// the same name. That descriptor, and no other, may be connected, and it can be neither closed nor put in the place of
+    /// another, so that it stays what it is: a Unix socket, which leads to nobody but this machine.
+    pub syslog: Option<i32>,
     /// Whether devices that went away are opened anew by libpcap. That takes CAP_NET_RAW and making packet sockets, which are
     /// then kept, and [`State::missing`] says so. Binding an open socket anew takes neither.
     pub reopen: bool,

@@ -64,7 +64,7 @@ impl Changes {
     /// Hands over what changed: all that ended, and of the others up to `most`, each once; and how many ended unseen.
     pub(super) fn take(
         &mut self,
-        open: &mut [Option<Open>],
+        open: &mut [Open],
         most: usize,
         base: u64,
         capture: CaptureId,
@@ -72,7 +72,7 @@ impl Changes {
         let mut stretches = std::mem::take(&mut self.over);
         let left = self.touched.len().saturating_sub(most);
         for slot in self.touched.drain(left..) {
-            let Some(flow) = open.get_mut(slot as usize).and_then(Option::as_mut) else { continue };
+            let Some(flow) = open.get_mut(slot as usize).filter(|flow| flow.live) else { continue };
             // The place may have been taken by another conversation since, which stands in the list by itself.
             if std::mem::take(&mut flow.touched) {
                 stretches.extend(value(flow, base, capture, false, &mut self.scratch));

@@ -5,8 +5,9 @@ use super::key::{FlowKey, Side};
 use super::packed::{SideView, View};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact, Reset, Syn, SynAck};
 use crate::decode::{Packet, Tcp};
-use crate::model::{CaptureId, FramePoint, Timestamp};
+use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
 use crate::names::dns;
+use std::net::Ipv4Addr;
 
 /// A frame of the capture at hand: when, and its number less the table's base. Frame 0 is none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub(super) struct At {
 }
 
 impl At {
+    const NONE: At = At { time: 0, frame: 0 };
+
     fn is_some(self) -> bool {
         self.frame != 0
     }
@@ -48,74 +51,127 @@ impl At {
     }
 }
 
-/// What one side sent. The fields are those of [`super::SideFacts`].
-#[derive(Clone, Debug, Default)]
+/// What one side sent. The fields are those of [`super::SideFacts`], those that every packet changes first.
+#[derive(Clone, Debug)]
+#[repr(C)]
 struct OpenSide {
     packets: u32,
     bytes: u32,
     payload: u32,
-    syn_ack_isn: u32,
-    syn_ack_ack: u32,
     acks: u32,
-    dns: DnsSeen,
-    first: At,
     last: i64,
-    syn_ack: At,
-    fin: At,
-    reset: At,
+    first: At,
     beyond_syn: At,
     beyond_syn_last: At,
-    data: At,
-    tls_data: At,
-    alert: At,
-    alert_description: u8,
-    reset_ttl: u8,
     /// 0 none, 1 one value, 2 several.
     acks_seen: u8,
-    ttl: Option<(u8, u8)>,
+    /// Least and greatest; the other way round where none was seen.
+    ttl: (u8, u8),
+    reset_ttl: u8,
     head: Option<Box<Head>>,
+    data: At,
+    syn_ack: At,
+    /// Of TCP, the numbers of the SYN-ACK: its own, and what it acknowledges. Of UDP, how many DNS queries and responses.
+    numbers: (u32, u32),
+    fin: At,
+    reset: At,
+    tls_data: At,
 }
 
-/// An open stretch.
+impl OpenSide {
+    const NOTHING: OpenSide = OpenSide {
+        packets: 0,
+        bytes: 0,
+        payload: 0,
+        acks: 0,
+        last: 0,
+        first: At::NONE,
+        beyond_syn: At::NONE,
+        beyond_syn_last: At::NONE,
+        acks_seen: 0,
+        ttl: (u8::MAX, 0),
+        reset_ttl: 0,
+        head: None,
+        data: At::NONE,
+        syn_ack: At::NONE,
+        numbers: (0, 0),
+        fin: At::NONE,
+        reset: At::NONE,
+        tls_data: At::NONE,
+    };
+}
+
+/// What few conversations have.
+#[derive(Clone, Debug, Default)]
+struct Rare {
+    vni: Option<u32>,
+    quotes: Vec<QuoteFact>,
+    quoted_last: Option<Timestamp>,
+    /// Fatal TLS alerts in the clear, and their descriptions: of the lesser endpoint, and of the greater.
+    alerts: [(At, u8); 2],
+}
+
+/// An open stretch, or a place for one. In lines of the cache: whose it is and when it was heard last, which is all that
+/// finding it and looking whether it is over need; what both sides share; each side.
 #[derive(Clone, Debug)]
+#[repr(C, align(64))]
 pub(super) struct Open {
+    /// The latest time at which anything was seen of it, if anything was.
+    latest: i64,
     pub key: FlowKey,
-    pub hash: u64,
-    /// Whether FIN or RST were seen so that no more is to be expected of it.
+    /// Whether there is a stretch here.
+    pub live: bool,
+    /// Whether FIN, RST or an answer were seen so that no more is to be expected of it.
     pub closing: bool,
     /// For whoever follows conversations: whether it was added to since, and the frame with which it began.
     pub touched: bool,
+    seen: bool,
     pub opened: u32,
     vlan: Option<u16>,
-    vni: Option<u32>,
     /// The SYN with which it begins, and who sent it: a SYN always begins a stretch, so there is at most one.
     syn: Option<(Side, u32)>,
     syn_at: At,
+    rare: Option<Box<Rare>>,
     low: OpenSide,
     high: OpenSide,
-    quotes: Vec<QuoteFact>,
-    quoted_last: Option<Timestamp>,
 }
 
 impl Open {
-    pub fn new(key: FlowKey, hash: u64) -> Self {
+    /// A place with nothing in it.
+    pub fn nowhere() -> Self {
+        let nowhere = Endpoint::new(Ipv4Addr::UNSPECIFIED.into(), 0);
         Open {
-            key,
-            hash,
+            latest: 0,
+            key: FlowKey { transport: Transport::Tcp, low: nowhere, high: nowhere },
+            live: false,
             closing: false,
             touched: false,
+            seen: false,
             opened: 0,
-            vlan: None,
-            vni: None,
             syn: None,
-            syn_at: At::default(),
-            low: OpenSide::default(),
-            high: OpenSide::default(),
-            quotes: Vec::new(),
-            quoted_last: None,
+            syn_at: At::NONE,
+            vlan: None,
+            rare: None,
+            low: OpenSide::NOTHING,
+            high: OpenSide::NOTHING,
         }
     }
 
+    /// Becomes a stretch of which nothing was seen yet. Written where it stands: as a value it would be copied there.
+    pub fn begin(&mut self, key: FlowKey) {
+        (self.latest, self.key) = (0, key);
+        (self.live, self.closing, self.touched, self.seen) = (true, false, false, false);
+        (self.opened, self.syn, self.syn_at, self.vlan, self.rare) = (0, None, At::NONE, None, None);
+        self.low = OpenSide::NOTHING;
+        self.high = OpenSide::NOTHING;
+    }
+
+    /// Becomes an empty place.
+    pub fn end(&mut self) {
+        (self.live, self.rare, self.low.head, self.high.head) = (false, None, None, None);
+    }
+
+    #[inline]
     fn side(&self, side: Side) -> &OpenSide {
         match side {
             Side::Low => &self.low,
@@ -123,11 +179,23 @@ impl Open {
         }
     }
 
+    #[inline]
     fn side_mut(&mut self, side: Side) -> &mut OpenSide {
         match side {
             Side::Low => &mut self.low,
             Side::High => &mut self.high,
         }
+    }
+
+    fn quotes(&self) -> &[QuoteFact] {
+        self.rare.as_ref().map(|rare| rare.quotes.as_slice()).unwrap_or_default()
+    }
+
+    /// Something of it was seen.
+    #[inline]
+    fn heard(&mut self, time: i64) {
+        self.latest = if self.seen { self.latest.max(time) } else { time };
+        self.seen = true;
     }
 
     /// Whether one more packet of this length would overflow a count: then the stretch is cut first.
@@ -139,33 +207,47 @@ impl Open {
     }
 
     /// The latest time at which anything was seen of it.
+    #[inline]
     pub fn latest(&self) -> Option<i64> {
-        let of = |side: &OpenSide| (side.packets > 0).then_some(side.last);
-        of(&self.low).max(of(&self.high)).max(self.quoted_last.map(|time| time.0))
+        self.seen.then_some(self.latest)
     }
 
     /// The time of its first frame, or of the first ICMP error about it.
-    pub fn begin(&self) -> Option<i64> {
+    pub fn first_time(&self) -> Option<i64> {
         let of = |side: &OpenSide| (side.packets > 0).then_some(side.first.time);
-        let quoted = self.quotes.iter().map(|quote| quote.point.time.0);
+        let quoted = self.quotes().iter().map(|quote| quote.point.time.0);
         of(&self.low).into_iter().chain(of(&self.high)).chain(quoted).min()
     }
 
     /// Whether nothing of the conversation itself was seen yet.
     pub fn is_bare(&self) -> bool {
-        self.low.packets == 0 && self.high.packets == 0 && self.quotes.is_empty()
+        self.low.packets == 0 && self.high.packets == 0 && self.quotes().is_empty()
+    }
+
+    /// Whether one packet was seen of it, and no more.
+    pub fn is_lone_packet(&self) -> bool {
+        matches!((self.low.packets, self.high.packets), (1, 0) | (0, 1)) && self.quotes().is_empty()
+    }
+
+    /// Whether one packet was seen of each side.
+    pub fn is_one_exchange(&self) -> bool {
+        (self.low.packets, self.high.packets) == (1, 1)
     }
 
     pub fn tag(&mut self, packet: &Packet<'_>) {
-        (self.vlan, self.vni) = (packet.vlan, packet.vni);
+        self.vlan = packet.vlan;
+        if packet.vni.is_some() || self.rare.is_some() {
+            self.rare.get_or_insert_default().vni = packet.vni;
+        }
     }
 
     /// Counts a packet.
     pub fn count(&mut self, side: Side, packet: &Packet<'_>, at: At, wire_len: u32) {
         let earlier = |have: At| have.is_some() && !at.is_before(have);
-        if !earlier(self.low.first) && !earlier(self.high.first) {
+        if !earlier(self.side(side).first) && !earlier(self.side(side.other()).first) {
             self.tag(packet);
         }
+        self.heard(at.time);
         let own = self.side_mut(side);
         own.last = if own.packets == 0 { at.time } else { own.last.max(at.time) };
         own.packets += 1;
@@ -184,8 +266,8 @@ impl Open {
 
     /// Counts a DNS message over UDP.
     pub fn count_dns(&mut self, side: Side, response: bool) {
-        let dns = &mut self.side_mut(side).dns;
-        let count = if response { &mut dns.responses } else { &mut dns.queries };
+        let (queries, responses) = &mut self.side_mut(side).numbers;
+        let count = if response { responses } else { queries };
         *count = count.saturating_add(1);
     }
 
@@ -204,11 +286,13 @@ impl Open {
 
     /// Counts an ICMP error: the first of each side and class stays.
     pub fn add_quote(&mut self, quote: QuoteFact) {
+        self.heard(quote.point.time.0);
+        let rare = self.rare.get_or_insert_default();
         let mut flow = PartialFlow::new(self.key);
-        flow.quotes = std::mem::take(&mut self.quotes);
-        flow.quoted_last = self.quoted_last;
+        flow.quotes = std::mem::take(&mut rare.quotes);
+        flow.quoted_last = rare.quoted_last;
         flow.add_quote(quote);
-        (self.quotes, self.quoted_last) = (flow.quotes, flow.quoted_last);
+        (rare.quotes, rare.quoted_last) = (flow.quotes, flow.quoted_last);
     }
 
     /// Counts what a TCP segment says. `point` is `at` in full; `read_tls` lets TLS be read where it arrives.
@@ -234,7 +318,7 @@ impl Open {
         }
         let own = self.side_mut(side);
         if flags.syn() && flags.ack() && (!own.syn_ack.is_some() || at.is_before(own.syn_ack)) {
-            (own.syn_ack_isn, own.syn_ack_ack, own.syn_ack) = (tcp.seq, tcp.ack, at);
+            (own.numbers, own.syn_ack) = ((tcp.seq, tcp.ack), at);
         }
         if flags.fin() {
             own.fin.lower(at);
@@ -247,7 +331,7 @@ impl Open {
             // What follows a reset's header explains it (RFC 9293 section 3.5.3): no payload, no acknowledgement.
             return;
         }
-        own.ttl = Some(own.ttl.map_or((ttl, ttl), |(low, high)| (low.min(ttl), high.max(ttl))));
+        own.ttl = (own.ttl.0.min(ttl), own.ttl.1.max(ttl));
         if flags.ack() {
             match own.acks_seen {
                 0 => (own.acks, own.acks_seen) = (tcp.ack, 1),
@@ -266,10 +350,12 @@ impl Open {
         if let [kind, 3, _, high, low, rest @ ..] = tcp.payload {
             match (kind, rest) {
                 // A record that is nothing but a fatal alert (RFC 8446 section 6): type 21, two bytes, level 2.
-                (21, [2, description])
-                    if (*high, *low) == (0, 2) && (!own.alert.is_some() || at.is_before(own.alert)) =>
-                {
-                    (own.alert, own.alert_description) = (at, *description);
+                (21, [2, description]) if (*high, *low) == (0, 2) => {
+                    let [low, high] = &mut self.rare.get_or_insert_default().alerts;
+                    let alert = if side == Side::Low { low } else { high };
+                    if !alert.0.is_some() || at.is_before(alert.0) {
+                        *alert = (at, *description);
+                    }
                 }
                 (23, _) => own.tls_data.lower(at),
                 _ => {}
@@ -319,40 +405,44 @@ impl Open {
     fn stream_start(&self, side: Side) -> Option<u32> {
         let own = self.side(side);
         let syn = self.syn.filter(|(by, _)| *by == side).map(|(_, isn)| isn);
-        let told = syn.or(own.syn_ack.is_some().then_some(own.syn_ack_isn));
+        let told = syn.or(own.syn_ack.is_some().then_some(own.numbers.0));
         let peer = self.side(side.other());
         // A SYN-ACK tells where the other side's stream begins, too.
-        told.map(|isn| isn.wrapping_add(1)).or(peer.syn_ack.is_some().then_some(peer.syn_ack_ack))
+        told.map(|isn| isn.wrapping_add(1)).or(peer.syn_ack.is_some().then_some(peer.numbers.1))
     }
 
     /// The time by which rows are ordered: that of its first frame, else of the first ICMP error about it.
     pub fn order_time(&self) -> Option<Timestamp> {
         let of = |side: &OpenSide| (side.packets > 0).then_some(side.first.time);
         let own = of(&self.low).into_iter().chain(of(&self.high)).min().map(Timestamp);
-        own.or_else(|| self.quotes.first().map(|quote| quote.point.time))
+        own.or_else(|| self.quotes().first().map(|quote| quote.point.time))
     }
 
     /// The stretch as it is packed; frame numbers are above `base`.
     pub fn view(&self, base: u64, capture: CaptureId) -> View<'_> {
+        let rare = self.rare.as_deref();
         let side = |side: Side| {
             let facts = self.side(side);
             let syn = self.syn.filter(|(by, _)| *by == side).and_then(|(_, isn)| {
                 let first = self.syn_at.point(base, capture)?;
                 Some(Syn { isn, first, last: first, count: 1 })
             });
-            (facts.packets > 0).then(|| facts.view(syn, base, capture))
+            let [low, high] = rare.map(|rare| rare.alerts).unwrap_or_default();
+            let alert = if side == Side::Low { low } else { high };
+            let udp = self.key.transport == Transport::Udp;
+            (facts.packets > 0).then(|| facts.view(syn, alert, udp, base, capture))
         };
         let (low, high) = (side(Side::Low), side(Side::High));
         let first = |side: &Option<SideView<'_>>| side.as_ref().and_then(|side| side.first);
-        let quoted = self.quotes.iter().map(|quote| quote.point).min();
+        let quoted = self.quotes().iter().map(|quote| quote.point).min();
         let begin = [first(&low), first(&high), quoted].into_iter().flatten().min();
         View {
             key: &self.key,
             begin: begin.unwrap_or_default(),
             vlan: self.vlan,
-            vni: self.vni,
-            quotes: &self.quotes,
-            quoted_last: self.quoted_last,
+            vni: rare.and_then(|rare| rare.vni),
+            quotes: self.quotes(),
+            quoted_last: rare.and_then(|rare| rare.quoted_last),
             fragments: &[],
             low,
             high,
@@ -361,7 +451,15 @@ impl Open {
 }
 
 impl OpenSide {
-    fn view(&self, syn: Option<Syn>, base: u64, capture: CaptureId) -> SideView<'_> {
+    fn view(
+        &self,
+        syn: Option<Syn>,
+        alert: (At, u8),
+        udp: bool,
+        base: u64,
+        capture: CaptureId,
+    ) -> SideView<'_> {
+        let (first_number, second_number) = self.numbers;
         let point = |at: At| at.point(base, capture);
         SideView {
             packets: self.packets.into(),
@@ -370,11 +468,7 @@ impl OpenSide {
             first: point(self.first),
             last: (self.packets > 0).then_some(Timestamp(self.last)),
             syn,
-            syn_ack: point(self.syn_ack).map(|first| SynAck {
-                isn: self.syn_ack_isn,
-                ack: self.syn_ack_ack,
-                first,
-            }),
+            syn_ack: point(self.syn_ack).map(|first| SynAck { isn: first_number, ack: second_number, first }),
             fin: point(self.fin),
             reset: point(self.reset).map(|first| Reset { first, ttl: self.reset_ttl }),
             beyond_syn: point(self.beyond_syn),
@@ -385,11 +479,18 @@ impl OpenSide {
                 1 => Acks::One(self.acks),
                 _ => Acks::Many,
             },
-            ttl: self.ttl,
-            alert: point(self.alert).map(|point| (point, self.alert_description)),
+            ttl: (self.ttl.0 <= self.ttl.1).then_some(self.ttl),
+            alert: point(alert.0).map(|point| (point, alert.1)),
             tls_data: point(self.tls_data),
-            dns: self.dns,
+            dns: if udp {
+                DnsSeen { queries: first_number, responses: second_number }
+            } else {
+                DnsSeen::default()
+            },
             head: self.head.as_deref(),
         }
     }
 }
+
+/// Six lines of the cache: in five of them all that most packets change.
+const _: () = assert!(size_of::<Open>() == 384);

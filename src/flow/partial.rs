@@ -332,6 +332,13 @@ impl PartialFlow {
         self.first().or_else(|| self.quotes.first().map(|quote| quote.point)).map(|point| point.time)
     }
 
+    /// Whether any first bytes of its payload are known; where none are, nobody can have said a name in it.
+    pub fn has_first_bytes(&self) -> bool {
+        [&self.low, &self.high]
+            .into_iter()
+            .any(|side| !side.head.segments().is_empty() || side.head.told().is_some())
+    }
+
     /// The latest time at which anything was seen of it.
     pub fn latest(&self) -> Option<Timestamp> {
         self.low.last.max(self.high.last).max(self.quoted_last)

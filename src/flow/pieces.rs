@@ -7,7 +7,7 @@ use crate::model::{CaptureId, Timestamp, Transport};
 use crate::names::dns;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -16,11 +16,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, LazyLock};
 
 /// Bytes of one block of packed stretches: large enough that writing blocks costs few system calls, small enough that one
-/// read for a single stretch wastes little.
-const BLOCK_BYTES: usize = 128 << 10;
+/// read for a single stretch wastes little, and that 16 bits tell where in it a stretch begins: of tens of millions of
+/// stretches the index is what fills memory. A stretch that is larger has a block of its own.
+const BLOCK_BYTES: usize = 1 << 16;
 
 /// Blocks of a file that a reader keeps: it goes through them in their order, mostly.
-const CACHED_BLOCKS: usize = 8;
+const CACHED_BLOCKS: usize = 16;
 
 /// Keys are held against each other by this hash over all captures of a run. It is seeded anew in each process, so that
 /// nobody can make keys collide; nothing that is printed depends on it.
@@ -77,7 +78,13 @@ impl FlowKey {
     }
 }
 
-enum Block {
+struct Block {
+    /// The number of its first stretch.
+    first: u32,
+    stored: Stored,
+}
+
+enum Stored {
     Memory(Vec<u8>),
     File { offset: u64, bytes: usize },
 }
@@ -86,8 +93,10 @@ enum Block {
 pub struct Pieces {
     blocks: Vec<Block>,
     open: Vec<u8>,
-    /// Block and offset in it, of each stretch.
-    places: Vec<(u32, u32)>,
+    /// The number of the first stretch of `open`.
+    open_first: u32,
+    /// Where each stretch begins in its block.
+    places: Vec<u16>,
     hashes: Vec<u32>,
     /// When each stretch begins, by [`PartialFlow::order_time`].
     times: Vec<Timestamp>,
@@ -97,6 +106,8 @@ pub struct Pieces {
     dns_over_tcp: Vec<u32>,
     /// Addresses to which packets were seen.
     reached: HashSet<IpAddr, RandomState>,
+    /// The one that was put there last, of each side: mostly the next is the same.
+    reached_last: [Option<IpAddr>; 2],
     fragments: Vec<PartialFlow>,
     budget: Arc<Budget>,
     file: Option<File>,
@@ -141,6 +152,7 @@ impl Pieces {
         Pieces {
             blocks: Vec::new(),
             open: Vec::new(),
+            open_first: 0,
             places: Vec::new(),
             hashes: Vec::new(),
             times: Vec::new(),
@@ -148,6 +160,7 @@ impl Pieces {
             scratch: Vec::new(),
             dns_over_tcp: Vec::new(),
             reached: HashSet::default(),
+            reached_last: [None; 2],
             fragments: Vec::new(),
             budget,
             file: None,
@@ -164,6 +177,22 @@ impl Pieces {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Bytes that they take in memory, about: what is not in the temporary file, the index, the addresses.
+    pub fn kept_bytes(&self) -> usize {
+        let blocks = self.blocks.iter().map(|block| match &block.stored {
+            Stored::Memory(bytes) => bytes.capacity(),
+            Stored::File { .. } => 0,
+        });
+        let index = self.blocks.capacity() * size_of::<Block>()
+            + self.places.capacity() * 2
+            + self.hashes.capacity() * 4
+            + self.times.capacity() * 8;
+        // A place of the set, its tag, and as much again that is free.
+        let reached = self.reached.capacity() * (size_of::<IpAddr>() + 1) * 8 / 7;
+        let fragments = self.fragments.len() * size_of::<PartialFlow>();
+        blocks.sum::<usize>() + self.open.capacity() + index + reached + fragments
     }
 
     /// Bytes that wait in the temporary file.
@@ -225,12 +254,14 @@ impl Pieces {
         if key.transport == Transport::Tcp && (key.low.port == dns::PORT || key.high.port == dns::PORT) {
             self.dns_over_tcp.push(self.places.len() as u32);
         }
-        for (sent, to) in sent.into_iter().zip([key.high, key.low]) {
-            if sent {
+        for ((sent, to), last) in sent.into_iter().zip([key.high, key.low]).zip(&mut self.reached_last) {
+            if sent && *last != Some(to.ip) {
                 self.reached.insert(to.ip);
+                *last = Some(to.ip);
             }
         }
-        self.places.push((self.blocks.len() as u32, self.open.len() as u32));
+        // An open block with something in it has no more than its measure, this stretch included.
+        self.places.push(self.open.len() as u16);
         self.hashes.push(short(hash));
         self.times.push(time);
         self.open.extend_from_slice(packed);
@@ -238,10 +269,11 @@ impl Pieces {
 
     fn close_block(&mut self) {
         let block = std::mem::take(&mut self.open);
+        let first = std::mem::replace(&mut self.open_first, self.places.len() as u32);
         if !self.budget.take(block.len()) && self.no_file.is_none() {
             match self.write_block(&block) {
-                Ok(place) => {
-                    self.blocks.push(place);
+                Ok(stored) => {
+                    self.blocks.push(Block { first, stored });
                     // The same memory takes the next one.
                     self.open = block;
                     self.open.clear();
@@ -250,16 +282,16 @@ impl Pieces {
                 Err(error) => self.no_file = Some(error),
             }
         }
-        self.blocks.push(Block::Memory(block));
+        self.blocks.push(Block { first, stored: Stored::Memory(block) });
     }
 
-    fn write_block(&mut self, block: &[u8]) -> io::Result<Block> {
+    fn write_block(&mut self, block: &[u8]) -> io::Result<Stored> {
         if self.file.is_none() {
             self.file = Some(tempfile::tempfile()?);
         }
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
         file.write_all(block)?;
-        let place = Block::File { offset: self.file_bytes, bytes: block.len() };
+        let place = Stored::File { offset: self.file_bytes, bytes: block.len() };
         self.file_bytes += block.len() as u64;
         Ok(place)
     }
@@ -299,15 +331,20 @@ impl Pieces {
         &self.times
     }
 
-    /// Drops hashes and times: twelve bytes of each stretch that nobody needs who only reads them.
-    pub fn forget_order(&mut self) {
-        (self.hashes, self.times) = (Vec::new(), Vec::new());
+    /// Nobody asks for [`Pieces::hashes`] any more, and no stretch comes: their memory is for others.
+    pub fn forget_hashes(&mut self) {
+        self.hashes = Vec::new();
+    }
+
+    /// The same for [`Pieces::times`].
+    pub fn forget_times(&mut self) {
+        self.times = Vec::new();
     }
 
     /// Reads them, as stretches of a capture, or of a part of one.
     pub fn reader(&self, origin: impl Into<Origin>) -> PiecesReader<'_> {
         let origin = origin.into();
-        PiecesReader { pieces: self, origin, cache: RefCell::default(), sparse: false }
+        PiecesReader { pieces: self, origin, cache: RefCell::default(), last: Cell::new(0), sparse: false }
     }
 
     /// Reads a few of them, from anywhere: of a file no more than each.
@@ -372,6 +409,8 @@ pub struct PiecesReader<'a> {
     pieces: &'a Pieces,
     origin: Origin,
     cache: RefCell<Cache>,
+    /// The block that was read last: the next stretch is mostly of the same.
+    last: Cell<usize>,
     sparse: bool,
 }
 
@@ -421,25 +460,51 @@ impl PiecesReader<'_> {
         (0..self.pieces.places.len() as u32).map(|number| self.get(number))
     }
 
+    /// The block of a stretch, and the number of the first stretch behind it.
+    fn block_of(&self, number: u32) -> (usize, u32) {
+        let Pieces { blocks, open_first, places, .. } = self.pieces;
+        let first = |block: usize| match blocks.get(block) {
+            Some(block) => block.first,
+            None if block == blocks.len() => *open_first,
+            None => places.len() as u32,
+        };
+        let last = self.last.get();
+        for block in [last, last + 1] {
+            if (first(block)..first(block + 1)).contains(&number) {
+                self.last.set(block);
+                return (block, first(block + 1));
+            }
+        }
+        let block = if number >= *open_first {
+            blocks.len()
+        } else {
+            blocks.partition_point(|block| block.first <= number).saturating_sub(1)
+        };
+        self.last.set(block);
+        (block, first(block + 1))
+    }
+
     fn with<T>(&self, number: u32, read: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
-        let &(block, offset) = self.pieces.places.get(number as usize).ok_or_else(damaged)?;
-        let next = self.pieces.places.get(number as usize + 1).filter(|(other, _)| *other == block);
-        let range = |bytes: usize| offset as usize..next.map_or(bytes, |&(_, end)| end as usize);
-        match self.pieces.blocks.get(block as usize) {
+        let &offset = self.pieces.places.get(number as usize).ok_or_else(damaged)?;
+        let (block, behind) = self.block_of(number);
+        let next = self.pieces.places.get(number as usize + 1).filter(|_| number + 1 < behind);
+        let range = |bytes: usize| offset as usize..next.map_or(bytes, |&end| end as usize);
+        match self.pieces.blocks.get(block).map(|block| &block.stored) {
             None => {
                 let open = &self.pieces.open;
                 open.get(range(open.len())).and_then(read).ok_or_else(damaged)
             }
-            Some(Block::Memory(bytes)) => bytes.get(range(bytes.len())).and_then(read).ok_or_else(damaged),
-            Some(&Block::File { offset: start, bytes }) if self.sparse => {
+            Some(Stored::Memory(bytes)) => bytes.get(range(bytes.len())).and_then(read).ok_or_else(damaged),
+            Some(&Stored::File { offset: start, bytes }) if self.sparse => {
                 let mut only = vec![0; range(bytes).len()];
                 let file = self.pieces.file.as_ref().ok_or_else(damaged)?;
                 file.read_exact_at(&mut only, start + u64::from(offset))?;
                 read(&only).ok_or_else(damaged)
             }
-            Some(&Block::File { offset: start, bytes }) => {
+            Some(&Stored::File { offset: start, bytes }) => {
                 let mut cache = self.cache.borrow_mut();
                 let cache = &mut *cache;
+                let block = block as u32;
                 let place = match cache.place_of.get(&block) {
                     Some(&place) => place,
                     None => {

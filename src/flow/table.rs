@@ -39,27 +39,60 @@ pub struct TableOptions {
     pub keep_bytes: bool,
 }
 
-/// How long after FIN both ways or RST a TCP conversation stays open, in capture time: 5 s. What comes late (the last
+/// How long a conversation that seems to be over stays open, in capture time: 1 s. What comes late (the last
 /// acknowledgement, a repeat) mostly comes within a round trip; what comes later still is joined by `stitch`, which
-/// costs time only.
-const LINGER_NANOS: i64 = 5 * NANOS_PER_SECOND;
+/// costs time only. Longer would keep what is over in the cache, where what goes on should be: 5 s made extraction of
+/// small frames a fifth slower.
+const LINGER_NANOS: i64 = NANOS_PER_SECOND;
+
+/// Conversations that the table holds before it looks for some of a single packet to put aside: 8,192, what a second-level
+/// cache and a bit hold. A flood of lone SYNs stays there then; answers that come when 8,192 others have begun are joined by
+/// `stitch`.
+const ROOMY: usize = 1 << 13;
 
 /// Silence after which an open TCP conversation is put aside: 5 minutes. It goes on where it was cut when it is heard
 /// again.
 const TCP_QUIET_NANOS: i64 = 300 * NANOS_PER_SECOND;
 
-/// Open conversations looked at for each new one, to see whether they are over: with two the table holds about twice
-/// those that are not.
-const LOOKS_PER_NEW: usize = 2;
+/// How long conversations that show nothing stay open, and how hard the table looks for those that are over.
+#[derive(Clone, Copy, Debug)]
+struct Patience {
+    /// Silence after which an open TCP conversation is put aside; it goes on where it was cut when it is heard again.
+    tcp_ns: i64,
+    /// The same for all others.
+    other_ns: i64,
+    /// How long after FIN both ways or RST a TCP conversation stays open.
+    linger_ns: i64,
+    /// Open conversations looked at for each new one.
+    looks: usize,
+}
+
+impl Patience {
+    /// With two looks the table holds about twice those that are not over.
+    const USUAL: Patience =
+        Patience { tcp_ns: TCP_QUIET_NANOS, other_ns: UDP_IDLE_NANOS, linger_ns: LINGER_NANOS, looks: 2 };
+
+    /// A tenth of the usual, as Suricata's emergency mode has it: what is cut here too early is joined again, and costs a
+    /// stretch more; patience would cost other conversations their places.
+    const HURRIED: Patience = Patience {
+        tcp_ns: TCP_QUIET_NANOS / 10,
+        other_ns: UDP_IDLE_NANOS / 10,
+        linger_ns: LINGER_NANOS / 10,
+        looks: 16,
+    };
+}
 
 /// Open conversations of one capture, bounded, and those already cut off.
 #[derive(Debug)]
 pub struct FlowTable {
     index: HashTable<u32>,
-    open: Vec<Option<Open>>,
+    /// Places of open conversations, and empty ones.
+    open: Vec<Open>,
     free: Vec<u32>,
-    /// TCP conversations that closed, in order: when, and where they stand.
+    /// Conversations that seem to be over, in order: since when, and where they stand.
     closed: VecDeque<(i64, u32, u64)>,
+    /// The last that began, up to [`ROOMY`] of them, in order.
+    begun: VecDeque<(u32, u64)>,
     /// Where the next look goes.
     hand: usize,
     done: Pieces,
@@ -67,26 +100,32 @@ pub struct FlowTable {
     capture: CaptureId,
     /// Frame numbers in `open` are above this.
     base: u64,
+    patience: Patience,
     evicted: u64,
+    /// Conversations put aside that would have stayed open had there been no hurry.
+    hurried: u64,
     /// For whoever follows conversations while frames come.
     changes: Option<Box<Changes>>,
 }
 
 impl FlowTable {
-    /// A table for frames of one capture. When it is full the conversation open for longest is cut, which changes no
-    /// audit: the cuts are joined again by `stitch`.
+    /// A table for frames of one capture. When it is full a conversation is cut (of one packet, if there is one), which
+    /// changes no audit: the cuts are joined again by `stitch`.
     pub fn new(options: TableOptions, capture: CaptureId) -> Self {
         FlowTable {
             index: HashTable::new(),
             open: Vec::new(),
             free: Vec::new(),
             closed: VecDeque::new(),
+            begun: VecDeque::new(),
             hand: 0,
             done: Pieces::new(options.budget.clone()),
             options: TableOptions { capacity: options.capacity.clamp(1, u32::MAX as usize), ..options },
             capture,
             base: 0,
+            patience: Patience::USUAL,
             evicted: 0,
+            hurried: 0,
             changes: None,
         }
     }
@@ -118,6 +157,32 @@ impl FlowTable {
         self.evicted
     }
 
+    /// How many conversations may be open.
+    pub fn capacity(&self) -> usize {
+        self.options.capacity
+    }
+
+    /// From now on conversations stay open for a tenth of the usual time only, or again for all of it. An early cut, which
+    /// changes no audit: fewer conversations lose their place to others.
+    pub fn hurry(&mut self, hurried: bool) {
+        self.patience = if hurried { Patience::HURRIED } else { Patience::USUAL };
+    }
+
+    /// Conversations that were cut since there was hurry, and only therefore.
+    pub fn hurried(&self) -> u64 {
+        self.hurried
+    }
+
+    /// Bytes that the stretches already cut take in memory.
+    pub fn kept_bytes(&self) -> usize {
+        self.done.kept_bytes()
+    }
+
+    /// How many stretches were cut already.
+    pub fn cut(&self) -> usize {
+        self.done.len()
+    }
+
     /// Counts a packet. `dns` tells whether it is a DNS message over UDP, and if so whether a response.
     pub fn observe(
         &mut self,
@@ -132,27 +197,35 @@ impl FlowTable {
                 let starts = tcp.flags.syn() && !tcp.flags.ack();
                 let read_tls = !self.options.keep_bytes;
                 let (slot, at) = self.flow(key, side, point, starts, (wire_len, tcp.payload_len));
-                let Some(flow) = self.open.get_mut(slot as usize).and_then(Option::as_mut) else {
+                let Some(flow) = self.open.get_mut(slot as usize) else {
                     return Observed::NoTransport;
                 };
                 flow.count(side, packet, at, wire_len);
                 let was_closing = flow.closing;
                 flow.count_tcp(side, &tcp, packet.ttl, at, point, read_tls);
                 if flow.closing && !was_closing {
-                    self.closed.push_back((at.time, slot, flow.hash));
+                    self.closed.push_back((at.time, slot, hash_of(&flow.key)));
                 }
                 Observed::Flow
             }
             Payload::Udp(udp) => {
                 let (key, side) = key_of(packet, udp.src_port, udp.dst_port);
                 let (slot, at) = self.flow(key, side, point, false, (wire_len, udp.payload_len));
-                let Some(flow) = self.open.get_mut(slot as usize).and_then(Option::as_mut) else {
+                let Some(flow) = self.open.get_mut(slot as usize) else {
                     return Observed::NoTransport;
                 };
                 flow.count(side, packet, at, wire_len);
                 flow.count_payload(side, at, udp.payload_len);
                 match dns {
-                    Some(response) => flow.count_dns(side, response),
+                    Some(response) => {
+                        flow.count_dns(side, response);
+                        let was_closing = flow.closing;
+                        // Most resolvers ask each question from a port of its own, once.
+                        flow.closing = response && flow.is_one_exchange();
+                        if flow.closing && !was_closing {
+                            self.closed.push_back((at.time, slot, hash_of(&flow.key)));
+                        }
+                    }
                     // QUIC long headers (RFC 9000 section 17.2) carry the ClientHello.
                     None if udp.payload.first().is_some_and(|first| first & 0xc0 == 0xc0) => {
                         flow.keep_datagram(side, point, udp.payload);
@@ -188,7 +261,7 @@ impl FlowTable {
     /// Counts a packet of a conversation, and nothing that it says.
     fn count(&mut self, key: FlowKey, side: Side, packet: &Packet<'_>, point: FramePoint, wire_len: u32) {
         let (slot, at) = self.flow(key, side, point, false, (wire_len, 0));
-        if let Some(flow) = self.open.get_mut(slot as usize).and_then(Option::as_mut) {
+        if let Some(flow) = self.open.get_mut(slot as usize) {
             flow.count(side, packet, at, wire_len);
         }
     }
@@ -246,7 +319,7 @@ impl FlowTable {
                 tcp_seq: quote.tcp_seq,
             };
             let (slot, _) = self.flow(key, quoted, point, false, (0, 0));
-            let Some(flow) = self.open.get_mut(slot as usize).and_then(Option::as_mut) else {
+            let Some(flow) = self.open.get_mut(slot as usize) else {
                 return Observed::NoTransport;
             };
             if flow.is_bare() {
@@ -281,18 +354,17 @@ impl FlowTable {
         let at = At { time: point.time.0, frame: (point.frame - self.base) as u32 };
         let hash = hash_of(&key);
         let open = &self.open;
-        let found = self.index.find(hash, |&slot| {
-            open.get(slot as usize).and_then(Option::as_ref).is_some_and(|flow| flow.key == key)
-        });
+        let found =
+            self.index.find(hash, |&slot| open.get(slot as usize).is_some_and(|flow| flow.key == key));
         if let Some(&slot) = found {
-            let flow = self.open.get_mut(slot as usize).and_then(Option::as_mut);
+            let flow = self.open.get_mut(slot as usize);
             if let Some(flow) = flow
                 && (starts
                     || flow.is_full(side, more.0, more.1)
                     || (key.transport != Transport::Tcp && is_idle(flow, at.time)))
             {
                 put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
-                *flow = Open::new(key, hash);
+                flow.begin(key);
             }
             self.touch(slot, at);
             return (slot, at);
@@ -305,44 +377,66 @@ impl FlowTable {
     #[inline]
     fn touch(&mut self, slot: u32, at: At) {
         if let Some(changes) = &mut self.changes
-            && let Some(Some(flow)) = self.open.get_mut(slot as usize)
+            && let Some(flow) = self.open.get_mut(slot as usize)
         {
             changes.touch(slot, flow, at);
         }
     }
 
     fn open_slot(&mut self, key: FlowKey, hash: u64, now: i64) -> u32 {
-        for _ in 0..LOOKS_PER_NEW {
+        for _ in 0..self.patience.looks {
             self.look(now);
         }
-        if self.free.is_empty() && self.open.len() >= self.options.capacity {
-            self.evict();
+        if self.free.is_empty() && self.open.len() >= ROOMY.min(self.options.capacity) {
+            self.make_room();
         }
         let slot = match self.free.pop() {
             Some(slot) => slot,
             None => {
-                self.open.push(None);
+                self.open.push(Open::nowhere());
                 (self.open.len() - 1) as u32
             }
         };
         if let Some(place) = self.open.get_mut(slot as usize) {
-            *place = Some(Open::new(key, hash));
+            place.begin(key);
         }
+        if self.begun.len() == ROOMY {
+            self.begun.pop_front();
+        }
+        self.begun.push_back((slot, hash));
         let open = &self.open;
         self.index.insert_unique(hash, slot, |&slot| hash_at(open, slot));
         slot
     }
 
-    /// Puts aside TCP conversations that closed a while ago.
+    /// Puts aside the conversation after which [`ROOMY`] others began, if it is of one packet; else the table grows, or cuts
+    /// another. What began lately stays: its answer is on the way.
+    fn make_room(&mut self) {
+        let full = self.open.len() >= self.options.capacity;
+        let oldest = if self.begun.len() == ROOMY { self.begun.pop_front() } else { None };
+        if let Some((slot, hash)) = oldest {
+            let flow = self.open.get(slot as usize);
+            if flow.is_some_and(|flow| flow.live && flow.is_lone_packet() && hash_of(&flow.key) == hash) {
+                self.evicted += u64::from(full);
+                return self.remove(slot);
+            }
+        }
+        if full {
+            self.evict();
+        }
+    }
+
+    /// Puts aside conversations that closed a while ago.
     #[inline]
     fn close_until(&mut self, now: i64) {
         while let Some(&(time, slot, hash)) = self.closed.front()
-            && now.saturating_sub(time) > LINGER_NANOS
+            && now.saturating_sub(time) > self.patience.linger_ns
         {
             self.closed.pop_front();
-            let flow = self.open.get(slot as usize).and_then(Option::as_ref);
+            let flow = self.open.get(slot as usize);
             // The place may have been taken by another conversation since.
-            if flow.is_some_and(|flow| flow.closing && flow.hash == hash) {
+            if flow.is_some_and(|flow| flow.live && flow.closing && hash_of(&flow.key) == hash) {
+                self.hurried += u64::from(now.saturating_sub(time) <= LINGER_NANOS);
                 self.remove(slot);
             }
         }
@@ -354,13 +448,18 @@ impl FlowTable {
             self.hand = 0;
         }
         let slot = self.hand as u32;
-        let Some(Some(flow)) = self.open.get(self.hand) else {
-            self.hand += 1;
-            return;
-        };
+        let Some(flow) = self.open.get(self.hand) else { return };
         self.hand += 1;
-        let quiet = if flow.key.transport == Transport::Tcp { TCP_QUIET_NANOS } else { UDP_IDLE_NANOS };
-        if flow.latest().is_some_and(|latest| now.saturating_sub(latest) > quiet) {
+        if !flow.live {
+            return;
+        }
+        let (quiet, usual) = match flow.key.transport {
+            Transport::Tcp => (self.patience.tcp_ns, TCP_QUIET_NANOS),
+            _ => (self.patience.other_ns, UDP_IDLE_NANOS),
+        };
+        let silence = flow.latest().map_or(0, |latest| now.saturating_sub(latest));
+        if silence > quiet {
+            self.hurried += u64::from(silence <= usual);
             self.remove(slot);
         }
     }
@@ -373,7 +472,7 @@ impl FlowTable {
             }
             let slot = self.hand as u32;
             self.hand += 1;
-            if self.open.get(slot as usize).is_some_and(Option::is_some) {
+            if self.open.get(slot as usize).is_some_and(|flow| flow.live) {
                 self.evicted += 1;
                 self.remove(slot);
                 return;
@@ -383,13 +482,13 @@ impl FlowTable {
 
     /// Ends an open stretch; its place is free again.
     fn remove(&mut self, slot: u32) {
-        let Some(place) = self.open.get_mut(slot as usize) else { return };
-        let Some(flow) = place else { return };
-        if let Ok(entry) = self.index.find_entry(flow.hash, |&other| other == slot) {
+        let Some(flow) = self.open.get_mut(slot as usize).filter(|flow| flow.live) else { return };
+        let hash = hash_of(&flow.key);
+        if let Ok(entry) = self.index.find_entry(hash, |&other| other == slot) {
             entry.remove();
         }
         put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
-        *place = None;
+        flow.end();
         self.free.push(slot);
     }
 
@@ -398,8 +497,9 @@ impl FlowTable {
         self.index.clear();
         self.free.clear();
         self.closed.clear();
+        self.begun.clear();
         self.hand = 0;
-        for flow in std::mem::take(&mut self.open).iter().flatten() {
+        for flow in std::mem::take(&mut self.open).iter().filter(|flow| flow.live) {
             put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
         }
     }
@@ -422,18 +522,18 @@ fn put_aside(
         changes.end(flow, base, capture);
     }
     if let Some(time) = flow.order_time() {
-        done.push_view(&flow.view(base, capture), time, flow.hash);
+        done.push_view(&flow.view(base, capture), time, hash_of(&flow.key));
     }
 }
 
-fn hash_at(open: &[Option<Open>], slot: u32) -> u64 {
-    open.get(slot as usize).and_then(Option::as_ref).map_or(0, |flow| flow.hash)
+fn hash_at(open: &[Open], slot: u32) -> u64 {
+    open.get(slot as usize).map_or(0, |flow| hash_of(&flow.key))
 }
 
 /// Times may run backwards: a packet long before the stretch is as far from it as one long after.
 fn is_idle(flow: &Open, time: i64) -> bool {
     flow.latest().is_some_and(|latest| time.saturating_sub(latest) > UDP_IDLE_NANOS)
-        || flow.begin().is_some_and(|begin| begin.saturating_sub(time) > UDP_IDLE_NANOS)
+        || flow.first_time().is_some_and(|begin| begin.saturating_sub(time) > UDP_IDLE_NANOS)
 }
 
 fn key_of(packet: &Packet<'_>, src_port: u16, dst_port: u16) -> (FlowKey, Side) {
@@ -460,5 +560,134 @@ fn classify_error(v6: bool, kind: u8, code: u8, packet: &Packet<'_>, quote: &Quo
         (false, 3, 3) | (true, 1, 4) => port_unreachable(),
         (false, 3 | 11, _) | (true, 1 | 3, _) => QuoteClass::Unreachable,
         _ => QuoteClass::Note,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{Tcp, TcpFlags, Udp};
+    use crate::model::Timestamp;
+    use std::net::{IpAddr, Ipv4Addr};
+
+    struct Scene {
+        table: FlowTable,
+        frames: u64,
+    }
+
+    impl Scene {
+        fn new(capacity: usize) -> Self {
+            let budget = Arc::new(Budget::new(usize::MAX));
+            let options = TableOptions { capacity, budget, keep_bytes: false };
+            Scene { table: FlowTable::new(options, CaptureId(0)), frames: 0 }
+        }
+
+        /// A packet at so many milliseconds between a port of 10.0.0.1 and another address.
+        fn packet(&mut self, millis: i64, from_client: bool, client: u16, server: u32, payload: Payload<'_>) {
+            let (own, other) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::from(0xc633_0000 + server));
+            let (src, dst) = if from_client { (own, other) } else { (other, own) };
+            let ports = |to: u16| if from_client { (client, to) } else { (to, client) };
+            let (transport, payload, dns) = match payload {
+                Payload::Tcp(tcp) => {
+                    let (src_port, dst_port) = ports(443);
+                    (Transport::Tcp, Payload::Tcp(Tcp { src_port, dst_port, ..tcp }), None)
+                }
+                Payload::Udp(udp) => {
+                    let (src_port, dst_port) = ports(53);
+                    (Transport::Udp, Payload::Udp(Udp { src_port, dst_port, ..udp }), Some(!from_client))
+                }
+                other => (Transport::Icmp, other, None),
+            };
+            let packet = Packet {
+                src: IpAddr::V4(src),
+                dst: IpAddr::V4(dst),
+                ttl: 64,
+                transport,
+                vlan: None,
+                vni: None,
+                link_interface: None,
+                fragment: None,
+                fragment_bytes: &[],
+                payload,
+                ip_bytes: &[],
+                shortfall: None,
+            };
+            self.frames += 1;
+            let time = Timestamp(1_700_000_000_000_000_000 + millis * 1_000_000);
+            let point = FramePoint { time, capture: CaptureId(0), frame: self.frames };
+            assert_eq!(self.table.observe(&packet, point, 60, dns), Observed::Flow);
+        }
+
+        fn tcp(&mut self, millis: i64, from_client: bool, client: u16, server: u32, flags: u8) {
+            let flags = TcpFlags(flags);
+            let tcp = Tcp { src_port: 0, dst_port: 0, seq: 1, ack: 1, flags, payload_len: 0, payload: &[] };
+            self.packet(millis, from_client, client, server, Payload::Tcp(tcp));
+        }
+
+        fn dns(&mut self, millis: i64, from_client: bool, client: u16) {
+            let udp = Udp { src_port: 0, dst_port: 0, payload_len: 0, payload: &[] };
+            self.packet(millis, from_client, client, 1, Payload::Udp(udp));
+        }
+    }
+
+    #[test]
+    fn a_flood_of_lone_packets_leaves_conversations_in_their_places() {
+        let mut scene = Scene::new(1 << 17);
+        for client in 1..=100 {
+            scene.tcp(0, true, client, 1, 0x02);
+            scene.tcp(1, false, client, 1, 0x12);
+        }
+        (0..50_000).for_each(|server| scene.tcp(10, true, 9, server + 1000, 0x02));
+        // Those that were answered stay, and the last of the flood.
+        assert_eq!((scene.table.open(), scene.table.evicted()), (100 + ROOMY, 0));
+        (1..=100).for_each(|client| scene.tcp(20, true, client, 1, 0x10));
+        assert_eq!(scene.table.open(), 100 + ROOMY);
+        let pieces = scene.table.finish();
+        // Each conversation is one stretch still.
+        assert_eq!(pieces.len(), 100 + 50_000);
+    }
+
+    #[test]
+    fn a_packet_alone_waits_for_its_answer_while_fewer_than_eight_thousand_others_begin() {
+        let mut scene = Scene::new(1 << 17);
+        for server in 0..2 * ROOMY as u32 {
+            scene.tcp(0, true, 9, server, 0x02);
+            scene.tcp(1, false, 9, server, 0x12);
+        }
+        let before = scene.table.open();
+        scene.tcp(2, true, 8, 1, 0x02);
+        (0..ROOMY as u32 - 1).for_each(|server| scene.tcp(3, true, 7, server, 0x02));
+        scene.tcp(4, false, 8, 1, 0x12);
+        assert_eq!(scene.table.open(), before + ROOMY);
+        assert_eq!(scene.table.finish().len(), before + ROOMY);
+    }
+
+    #[test]
+    fn conversations_take_all_places_that_there_are_and_no_more() {
+        let mut scene = Scene::new(3 * ROOMY / 2);
+        for server in 0..2 * ROOMY as u32 {
+            scene.tcp(0, true, 9, server, 0x02);
+            scene.tcp(1, false, 9, server, 0x12);
+        }
+        assert_eq!((scene.table.open(), scene.table.evicted()), (3 * ROOMY / 2, ROOMY as u64 / 2));
+    }
+
+    #[test]
+    fn a_question_that_was_answered_leaves_its_place_and_a_port_that_asks_on_does_not() {
+        let mut scene = Scene::new(1 << 17);
+        for client in [1, 2, 3] {
+            scene.dns(0, true, client);
+        }
+        for client in [1, 2] {
+            scene.dns(10, false, client);
+        }
+        scene.dns(20, true, 2);
+        scene.tcp(1_010, true, 9, 1, 0x02);
+        assert_eq!(scene.table.open(), 4);
+        scene.tcp(1_011, true, 8, 1, 0x02);
+        // The first of the three is over; the last has no answer.
+        assert_eq!(scene.table.open(), 4);
+        scene.dns(1_012, false, 2);
+        assert_eq!((scene.table.open(), scene.table.finish().len()), (4, 5));
     }
 }

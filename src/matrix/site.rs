@@ -52,7 +52,12 @@ impl RoleSet {
 
     /// The roles, in the order of [`Matrix::roles`].
     pub fn iter(self) -> impl Iterator<Item = RoleIdx> {
-        (0..128u8).map(RoleIdx).filter(move |&role| self.contains(role))
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let next = (left != 0).then(|| RoleIdx(left.trailing_zeros() as u8));
+            left &= left.wrapping_sub(1);
+            next
+        })
     }
 }
 

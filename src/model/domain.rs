@@ -44,6 +44,14 @@ impl DomainName {
         if text.is_empty() { Self::root() } else { DomainName(text.into()) }
     }
 
+    /// From the text of a name as this program writes it; none if it is another text.
+    pub fn from_presentation(text: &str) -> Option<Self> {
+        // A name on the wire has 255 bytes, each of which takes up to four characters.
+        let fits = (1..=4 * 255).contains(&text.len());
+        let shown = |byte: u8| matches!(byte, 0x21..=0x7e) && !byte.is_ascii_uppercase();
+        (fits && text.bytes().all(shown)).then(|| DomainName(text.into()))
+    }
+
     /// The text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -197,6 +197,7 @@ impl Spans {
     pub const GAP_NANOS: i64 = 3 * NANOS_PER_SECOND;
 
     /// Adds one frame's time.
+    #[inline]
     pub fn insert(&mut self, time: Timestamp) {
         match &mut self.latest {
             None => self.latest = Some((time, time)),
@@ -229,6 +230,22 @@ impl Spans {
     /// Adds all intervals of `other`.
     pub fn merge(&mut self, other: &Spans) {
         other.iter().for_each(|(from, to)| self.add(from, to));
+    }
+
+    /// The intervals but for what lies in others; these should be longer than [`Spans::GAP_NANOS`], or they close again.
+    #[must_use]
+    pub fn without(&self, others: &[(Timestamp, Timestamp)]) -> Spans {
+        let mut left: Vec<(Timestamp, Timestamp)> = self.iter().collect();
+        for &(from, to) in others {
+            left = left
+                .into_iter()
+                .flat_map(|(begin, end)| [(begin, end.min(from.plus(-1))), (begin.max(to.plus(1)), end)])
+                .filter(|(begin, end)| begin <= end)
+                .collect();
+        }
+        let mut spans = Spans::default();
+        left.into_iter().for_each(|(begin, end)| spans.add(begin, end));
+        spans
     }
 
     /// Whether some frame came in `from..=to`.

@@ -442,6 +442,32 @@ impl DnsLog {
         });
     }
 
+    /// Bytes that it takes in memory, about.
+    pub fn kept_bytes(&self) -> usize {
+        // A place of a hash table is a number and a tag, and an eighth of them is free.
+        const PLACE: usize = 6;
+        // The text of a name, which stands apart; most are shorter.
+        const NAME: usize = 48;
+        let (names, addresses) = (&self.names.0.values, &self.addresses.0.values);
+        let Bodies { bytes, places, .. } = &self.bodies;
+        let Remembered { bytes: remembered, messages, .. } = &self.remembered;
+        self.entries.capacity() * size_of::<Entry>()
+            + names.capacity() * (size_of::<DomainName>() + PLACE)
+            + names.len() * NAME
+            + addresses.capacity() * (size_of::<IpAddr>() + PLACE)
+            + bytes.capacity()
+            + places.capacity() * (size_of::<(usize, u32)>() + PLACE)
+            + remembered.capacity()
+            + messages.capacity() * (size_of::<RememberedMessage>() + PLACE)
+    }
+
+    /// No message comes any more: what only makes reading faster is forgotten.
+    pub fn settle(&mut self) {
+        self.remembered = Remembered::default();
+        self.entries.shrink_to_fit();
+        self.bodies.bytes.shrink_to_fit();
+    }
+
     /// How many messages there are.
     pub fn len(&self) -> usize {
         self.entries.len()

@@ -12,6 +12,7 @@ pub mod http2;
 mod ledger;
 mod log;
 mod observation;
+mod packed;
 mod plain;
 pub mod quic;
 #[cfg(test)]
@@ -26,4 +27,5 @@ pub use ledger::{
 };
 pub use log::DnsLog;
 pub use observation::{AliasRow, DnsObservation, NameRow, NameSource, ServerEnds};
+pub use packed::MessageProblem;
 pub use tls::ClientHello;

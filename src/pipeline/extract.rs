@@ -48,7 +48,7 @@ pub struct ExtractOptions {
 }
 
 impl ExtractOptions {
-    /// Conversations kept open unless told otherwise: 131,072, some 64 MiB. Fewer would cut long conversations more
+    /// Conversations kept open unless told otherwise: 131,072, some 50 MiB. Fewer would cut long conversations more
     /// often, which costs time only; more would keep a flood of lone SYNs in memory that no cache holds.
     pub const TABLE_CAPACITY: usize = 1 << 17;
 
@@ -72,7 +72,7 @@ impl ExtractOptions {
     /// Bytes of a part that are worth a thread of its own: 16 MiB, read in some ten milliseconds.
     pub const PART_BYTES: u64 = 16 << 20;
 
-    /// Bytes of one open conversation, its place in the table's index included.
+    /// Bytes of one open conversation: 384, its place in the table's index and in its queues, some first bytes.
     const OPEN_BYTES: usize = 512;
 }
 
@@ -462,6 +462,16 @@ impl Mapper {
     /// For whoever follows the work while it goes on: what changed from one look to the next.
     pub(super) fn follow(&mut self) {
         self.table.follow();
+    }
+
+    /// Bytes that what it keeps of flows and names takes, about.
+    pub(super) fn kept_bytes(&self) -> usize {
+        self.table.kept_bytes() + self.dns.kept_bytes()
+    }
+
+    /// How many stretches it would give now.
+    pub(super) fn rows(&self) -> usize {
+        self.table.cut() + self.table.open()
     }
 
     /// From now on acknowledgements are held against what was seen.

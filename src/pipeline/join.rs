@@ -183,12 +183,18 @@ impl Joined {
         self.loose_first = first;
         let all = u32::try_from(self.loose.len()).ok().and_then(|more| first.checked_add(more));
         let all = all.filter(|&all| all < GROUP).ok_or_else(too_many)?;
-        let shards = if (all as usize) < LEAST_SHARED { 1 } else { jobs.max(1) };
+        let jobs = if (all as usize) < LEAST_SHARED { 1 } else { jobs.max(1) };
+        // Each thread looks at some of its conversations at a time: the list of them is no larger than it must be.
+        let parts = jobs * (all as usize).div_ceil(jobs * MOST_LISTED).max(1);
         let this = &*self;
+        let shard = |first: usize| -> io::Result<Shard> {
+            let mut shard = Shard::default();
+            (first..parts).step_by(jobs).try_for_each(|part| this.part(part, parts, &mut shard))?;
+            Ok(shard)
+        };
         let stitched: Vec<io::Result<Shard>> = std::thread::scope(|scope| {
-            let others: Vec<_> =
-                (1..shards).map(|shard| scope.spawn(move || this.shard(shard, shards))).collect();
-            let first = this.shard(0, shards);
+            let others: Vec<_> = (1..jobs).map(|first| scope.spawn(move || shard(first))).collect();
+            let first = shard(0);
             let others = others.into_iter().map(|thread| {
                 thread
                     .join()
@@ -196,28 +202,52 @@ impl Joined {
             });
             std::iter::once(first).chain(others).collect()
         });
-        let mut flows: Vec<(Timestamp, FlowNumber)> = Vec::new();
         for shard in stitched {
             let mut shard = shard?;
-            let (members, groups) = (self.members.len() as u32, self.groups.len() as u32);
-            for (_, flow) in shard.flows.iter_mut().filter(|(_, flow)| flow.0 & GROUP != 0) {
-                flow.0 += groups;
-            }
+            let members = self.members.len() as u32;
             self.groups.extend(shard.groups.into_iter().map(|group| Group {
                 from: group.from + members,
                 to: group.to + members,
                 ..group
             }));
             self.members.append(&mut shard.members);
-            flows = if flows.is_empty() { shard.flows } else { merged(flows, shard.flows) };
         }
-        self.flows = flows.into_iter().map(|(_, flow)| flow).collect();
+        self.sets.iter_mut().for_each(|set| set.pieces.forget_hashes());
+        self.flows = self.in_order_of_time(all, jobs);
         Ok(())
     }
 
-    /// The conversations whose hashes fall into one of several equal ranges.
-    fn shard(&self, shard: usize, shards: usize) -> io::Result<Shard> {
-        let range = |hash: u32| (u64::from(hash) * shards as u64) >> 32 == shard as u64;
+    /// Stretches that are a flow alone, and groups, ascending by time; those of one time by number.
+    fn in_order_of_time(&self, all: u32, jobs: usize) -> Vec<FlowNumber> {
+        let mut grouped = vec![0u64; (all as usize).div_ceil(64)];
+        for member in &self.members {
+            if let Some(word) = grouped.get_mut(*member as usize / 64) {
+                *word |= 1 << (member % 64);
+            }
+        }
+        let alone = |number: &u32| {
+            grouped.get(*number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 0)
+        };
+        let count = all as usize - self.members.len() + self.groups.len();
+        let mut flows: Vec<FlowNumber> = Vec::with_capacity(count);
+        flows.extend((0..all).filter(alone).map(FlowNumber));
+        flows.extend((0..self.groups.len() as u32).map(|group| FlowNumber(group | GROUP)));
+        // Stretches are cut nearly in order of time: few runs are to be merged.
+        let by_time = |flows: &mut [FlowNumber]| flows.sort_by_key(|&flow| self.time(flow));
+        if jobs > 1 {
+            std::thread::scope(|scope| {
+                for part in flows.chunks_mut(count.div_ceil(jobs).max(1)) {
+                    scope.spawn(move || by_time(part));
+                }
+            });
+        }
+        by_time(&mut flows);
+        flows
+    }
+
+    /// Joins the conversations whose hashes fall into one of several equal ranges.
+    fn part(&self, part: usize, parts: usize, shard: &mut Shard) -> io::Result<()> {
+        let range = |hash: u32| (u64::from(hash) * parts as u64) >> 32 == part as u64;
         let mut by_hash: Vec<u64> = Vec::new();
         let entry = |hash: u32, number: u32| u64::from(hash) << 32 | u64::from(number);
         let loose = self.loose.iter().map(|flow| flow.key.hash()).zip(self.loose_first..);
@@ -227,28 +257,21 @@ impl Joined {
             by_hash.extend(hashes.filter(|&(hash, _)| range(hash)).map(|(hash, number)| entry(hash, number)));
         }
         by_hash.sort_unstable();
-        let mut shard = Shard { flows: Vec::with_capacity(by_hash.len()), ..Shard::default() };
-        let mut reader = FlowReader::new(self);
+        let reader = FlowReader::new(self);
         let mut runs: Vec<&[u64]> = Vec::new();
         let mut waiting = 0;
         for run in by_hash.chunk_by(|a, b| a >> 32 == b >> 32) {
-            if let [one] = run {
-                shard.single(self, *one as u32);
+            if run.len() == 1 {
                 continue;
             }
             runs.push(run);
             waiting += run.len();
             if waiting >= MOST_GATHERED {
-                shard.stitch(&mut reader, &runs)?;
+                shard.stitch(&reader, &runs)?;
                 (runs, waiting) = (Vec::new(), 0);
             }
         }
-        shard.stitch(&mut reader, &runs)?;
-        drop(by_hash);
-        // Stretches are cut nearly in order of time: by their numbers, few runs are to be merged.
-        shard.flows.sort_unstable_by_key(|(_, flow)| flow.0);
-        shard.flows.sort_by_key(|&(time, _)| time);
-        Ok(shard)
+        if runs.is_empty() { Ok(()) } else { shard.stitch(&reader, &runs) }
     }
 
     fn time(&self, flow: FlowNumber) -> Timestamp {
@@ -322,17 +345,28 @@ impl Joined {
         self.members.get(group.from as usize..group.to as usize)
     }
 
-    /// Takes all flows out, in the order of rows: first_ts, flow_id, vlan, vni, capture, first frame.
+    /// All flows in the order of rows: first_ts, flow_id, vlan, vni, capture, first frame. They can be had once.
     ///
     /// # Errors
     /// As for [`Joined::stitch`].
     pub fn order(&mut self, is_service: &dyn Fn(Transport, u16) -> bool) -> io::Result<Vec<FlowNumber>> {
         let mut order = std::mem::take(&mut self.flows);
-        let reader = FlowReader::sparse(self);
+        let this = &*self;
+        let reader = FlowReader::sparse(this);
         let mut at = 0;
-        while at < order.len() {
-            let time = self.time(order[at]);
-            let ties = order[at..].iter().take_while(|&&flow| self.time(flow) == time).count();
+        let mut next = order.first().map(|&flow| this.time(flow));
+        while let Some(time) = next.take() {
+            let mut ties = 1;
+            while let Some(&flow) = order.get(at + ties) {
+                next = Some(this.time(flow));
+                if next != Some(time) {
+                    break;
+                }
+                ties += 1;
+            }
+            if order.len() == at + ties {
+                next = None;
+            }
             if ties > 1 {
                 let mut keyed = Vec::with_capacity(ties);
                 for &number in &order[at..at + ties] {
@@ -340,7 +374,7 @@ impl Joined {
                     let (side, _) = initiator(&flow, is_service);
                     let begin = flow.begin();
                     let capture =
-                        begin.and_then(|point| self.captures.get(point.capture.0 as usize)).cloned();
+                        begin.and_then(|point| this.captures.get(point.capture.0 as usize)).cloned();
                     let frame = begin.map(|point| point.frame);
                     keyed.push(((flow.key.flow_id(side), flow.vlan, flow.vni, capture, frame), number));
                 }
@@ -351,12 +385,8 @@ impl Joined {
             }
             at += ties;
         }
+        self.sets.iter_mut().for_each(|set| set.pieces.forget_times());
         Ok(order)
-    }
-
-    /// Drops what only joining and putting in order needed.
-    pub fn forget_order(&mut self) {
-        self.sets.iter_mut().for_each(|set| set.pieces.forget_order());
     }
 
     /// Drops the stretches themselves: no flow can be read any more.
@@ -387,17 +417,23 @@ impl<'a> FlowReader<'a> {
         self.readers.get(index).ok_or_else(missing)?.get(number - set.first)
     }
 
-    /// Reads stretches by their numbers, ascending.
-    fn gather(&self, numbers: Vec<u32>) -> io::Result<Gathered> {
-        let (mut begins, mut bytes) = (vec![0], Vec::new());
-        for &number in &numbers {
+    /// Reads stretches, in the order in which they stand.
+    fn gather(&self, numbers: impl ExactSizeIterator<Item = u32>) -> io::Result<Gathered> {
+        let (mut spans, mut bytes) = (vec![(0, 0); numbers.len()], Vec::new());
+        // By number, with the place in which it is asked for.
+        let mut wanted: Vec<(u32, u32)> = numbers.zip(0..).collect();
+        wanted.sort_unstable();
+        for (number, place) in wanted {
+            let from = bytes.len();
             if self.joined.loose(number).is_none() {
                 let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
                 self.readers.get(index).ok_or_else(missing)?.packed(number - set.first, &mut bytes)?;
             }
-            begins.push(bytes.len());
+            if let Some(span) = spans.get_mut(place as usize) {
+                *span = (from, bytes.len());
+            }
         }
-        Ok(Gathered { numbers, begins, bytes })
+        Ok(Gathered { spans, bytes })
     }
 
     /// Hands over flows, in the order given. Where some wait in temporary files, those are read in their own order, for many
@@ -420,10 +456,6 @@ impl<'a> FlowReader<'a> {
             return Ok(());
         }
         for flows in flows.chunks(WINDOW_FLOWS) {
-            let members = |&flow: &FlowNumber| match self.joined.group(flow) {
-                Some(members) => members.to_vec(),
-                None => vec![flow.0],
-            };
             let mut numbers: Vec<u32> = Vec::with_capacity(flows.len());
             for flow in flows {
                 match self.joined.group(*flow) {
@@ -431,19 +463,20 @@ impl<'a> FlowReader<'a> {
                     None => numbers.push(flow.0),
                 }
             }
-            numbers.sort_unstable();
-            let gathered = self.gather(numbers)?;
+            let gathered = self.gather(numbers.iter().copied())?;
+            let mut places = 0..;
+            let mut next = |number| places.next().map(|place| (place, number)).ok_or_else(missing);
             for flow in flows {
-                if flow.0 & GROUP == 0 && self.joined.loose(flow.0).is_none() {
-                    gathered.get_into(self, flow.0, &mut stretch)?;
-                    take(&stretch)?;
-                    continue;
+                match self.joined.group(*flow) {
+                    Some(members) => {
+                        let pieces = members.iter().map(|&member| gathered.get(self, next(member)?));
+                        take(&whole(pieces.collect::<io::Result<_>>()?)?)?;
+                    }
+                    None => {
+                        gathered.get_into(self, next(flow.0)?, &mut stretch)?;
+                        take(&stretch)?;
+                    }
                 }
-                let pieces: Vec<PartialFlow> = members(flow)
-                    .into_iter()
-                    .map(|member| gathered.get(self, member))
-                    .collect::<io::Result<_>>()?;
-                take(&whole(pieces)?)?;
             }
         }
         Ok(())
@@ -479,9 +512,8 @@ fn whole(pieces: Vec<PartialFlow>) -> io::Result<PartialFlow> {
     stitch(pieces).into_iter().next().ok_or_else(|| io::Error::other("a flow of no stretches"))
 }
 
-/// Flows that are read at once to be handed over: 8,192, one to three megabytes for each thread. Fewer would read blocks of
-/// the temporary file more often.
-const WINDOW_FLOWS: usize = 1 << 13;
+/// Flows that are read at once to be handed over: 32,768, some five megabytes.
+const WINDOW_FLOWS: usize = 1 << 15;
 
 /// Stretches that are read at once to be held against each other: a quarter of a million, some tens of megabytes. Fewer would
 /// go through the temporary file more often.
@@ -490,49 +522,34 @@ const MOST_GATHERED: usize = 1 << 18;
 /// Stretches that are worth a further thread.
 const LEAST_SHARED: usize = 1 << 14;
 
-/// What one thread joined: numbers of groups and members count from its own.
+/// Stretches of which one thread keeps a list by hash at a time: two million, 16 MiB. Each list takes a look at all hashes, so
+/// many short ones would cost time.
+const MOST_LISTED: usize = 1 << 21;
+
+/// What one thread joined: members count from its own.
 #[derive(Default)]
 struct Shard {
-    /// Ascending by time, those of one time by number.
-    flows: Vec<(Timestamp, FlowNumber)>,
     members: Vec<u32>,
     groups: Vec<Group>,
 }
 
 impl Shard {
-    /// A stretch that is a flow alone.
-    fn single(&mut self, joined: &Joined, number: u32) {
-        let flow = FlowNumber(number);
-        self.flows.push((joined.time(flow), flow));
-    }
-
     /// Stretches whose keys have one hash, for each of several hashes: those of one key are held against each other.
-    fn stitch(&mut self, reader: &mut FlowReader<'_>, runs: &[&[u64]]) -> io::Result<()> {
-        // Read in the order in which they stand.
-        let mut numbers: Vec<u32> =
-            runs.iter().flat_map(|run| run.iter().map(|&entry| entry as u32)).collect();
-        numbers.sort_unstable();
-        let gathered = reader.gather(numbers)?;
+    fn stitch(&mut self, reader: &FlowReader<'_>, runs: &[&[u64]]) -> io::Result<()> {
+        let numbers: Vec<u32> = runs.iter().flat_map(|run| run.iter().map(|&entry| entry as u32)).collect();
+        let gathered = reader.gather(numbers.iter().copied())?;
+        let mut entries = numbers.iter().copied().zip(0..).map(|(number, place)| (place, number));
         for run in runs {
             let mut by_key: BTreeMap<FlowKey, Vec<(PartialFlow, u32)>> = BTreeMap::new();
-            for &entry in *run {
-                let piece = gathered.get(reader, entry as u32)?;
-                by_key.entry(piece.key).or_default().push((piece, entry as u32));
+            for (place, number) in entries.by_ref().take(run.len()) {
+                let piece = gathered.get(reader, (place, number))?;
+                by_key.entry(piece.key).or_default().push((piece, number));
             }
-            for mut pieces in by_key.into_values() {
-                if let [(_, one)] = pieces[..] {
-                    self.single(reader.joined, one);
-                    continue;
-                }
+            for mut pieces in by_key.into_values().filter(|pieces| pieces.len() > 1) {
                 pieces.sort_by_cached_key(|(piece, _)| piece.begin());
-                for flow in stitched(pieces) {
-                    if let [one] = flow.numbers[..] {
-                        self.single(reader.joined, one);
-                        continue;
-                    }
+                for flow in stitched(pieces).into_iter().filter(|flow| flow.numbers.len() > 1) {
                     let from = self.members.len() as u32;
                     self.members.extend(flow.numbers);
-                    self.flows.push((flow.time, FlowNumber(self.groups.len() as u32 | GROUP)));
                     self.groups.push(Group { from, to: self.members.len() as u32, time: flow.time });
                 }
             }
@@ -541,52 +558,39 @@ impl Shard {
     }
 }
 
-/// Packed stretches by their numbers, ascending.
+/// Packed stretches, in the order in which they were asked for.
 struct Gathered {
-    numbers: Vec<u32>,
-    /// Where each begins in `bytes`; one more than there are.
-    begins: Vec<usize>,
+    /// Where each begins and ends in `bytes`.
+    spans: Vec<(usize, usize)>,
     bytes: Vec<u8>,
 }
 
 impl Gathered {
-    fn get(&self, reader: &FlowReader<'_>, number: u32) -> io::Result<PartialFlow> {
-        if let Some(loose) = reader.joined.loose(number) {
-            return Ok(loose.clone());
-        }
+    fn get(&self, reader: &FlowReader<'_>, asked: (usize, u32)) -> io::Result<PartialFlow> {
         let mut flow = PartialFlow::nothing();
-        self.get_into(reader, number, &mut flow)?;
+        self.get_into(reader, asked, &mut flow)?;
         Ok(flow)
     }
 
-    fn get_into(&self, reader: &FlowReader<'_>, number: u32, flow: &mut PartialFlow) -> io::Result<()> {
-        let place = self.numbers.binary_search(&number).map_err(|_| missing())?;
-        let bytes = self.begins.get(place).zip(self.begins.get(place + 1));
-        let bytes = bytes.and_then(|(&from, &to)| self.bytes.get(from..to)).ok_or_else(missing)?;
+    /// `asked`: its place among those asked for, and its number.
+    fn get_into(
+        &self,
+        reader: &FlowReader<'_>,
+        (place, number): (usize, u32),
+        flow: &mut PartialFlow,
+    ) -> io::Result<()> {
+        if let Some(loose) = reader.joined.loose(number) {
+            *flow = loose.clone();
+            return Ok(());
+        }
+        let bytes = self.spans.get(place).and_then(|&(from, to)| self.bytes.get(from..to));
         let (index, _) = reader.joined.set_of(number).ok_or_else(missing)?;
-        reader.readers.get(index).ok_or_else(missing)?.unpacked(bytes, flow)
+        reader.readers.get(index).ok_or_else(missing)?.unpacked(bytes.ok_or_else(missing)?, flow)
     }
 }
 
 fn missing() -> io::Error {
     io::Error::other("no stretch has this number")
-}
-
-/// Two lists in order of (time, number), in one.
-fn merged(
-    one: Vec<(Timestamp, FlowNumber)>,
-    other: Vec<(Timestamp, FlowNumber)>,
-) -> Vec<(Timestamp, FlowNumber)> {
-    let mut all = Vec::with_capacity(one.len() + other.len());
-    let (mut one, mut other) = (one.into_iter().peekable(), other.into_iter().peekable());
-    let key = |&(time, flow): &(Timestamp, FlowNumber)| (time, flow.0);
-    while let (Some(a), Some(b)) = (one.peek(), other.peek()) {
-        let next = if key(a) <= key(b) { one.next() } else { other.next() };
-        all.extend(next);
-    }
-    all.extend(one);
-    all.extend(other);
-    all
 }
 
 struct Stitched {

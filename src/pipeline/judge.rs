@@ -4,7 +4,7 @@ use super::extract::Extracted;
 use super::join::{FlowNumber, FlowReader, Joined, join};
 use super::watch::Watch;
 use crate::audit::{Audit, CaptureSummary, Unreadable};
-use crate::flow::{Finisher, Flow, FlowRecord, HostSight, capture_name};
+use crate::flow::{Finisher, Flow, FlowRecord, HostSight, PartialFlow, capture_name};
 use crate::matrix::{Matrix, Site};
 use crate::model::{CaptureId, FramePoint, Transport};
 use crate::names::{DnsRow, Ledger, NameRow, NameSource, ServerEnds};
@@ -46,6 +46,8 @@ pub struct Reduction<'a> {
     /// Into how many stretches rows are parted to be judged; told for tests only.
     parted: Option<usize>,
     inputs: OnceLock<Vec<CaptureSummary>>,
+    /// The flows in which the client announced a name, in the order of rows, once somebody saw them all.
+    named: OnceLock<Vec<FlowNumber>>,
     watch: Arc<Watch>,
 }
 
@@ -63,11 +65,16 @@ impl Counts {
     }
 
     fn flow(&mut self, flow: &Flow<'_>) {
-        if let Some((flows, _)) = flow.begin().and_then(|at| self.0.get_mut(at.capture.0 as usize)) {
-            *flows += 1;
-        }
+        self.begin(flow.begin());
         if let Some((.., point)) = server_name(flow) {
             self.name(point);
+        }
+    }
+
+    /// A flow that begins there.
+    fn begin(&mut self, point: Option<FramePoint>) {
+        if let Some((flows, _)) = point.and_then(|at| self.0.get_mut(at.capture.0 as usize)) {
+            *flows += 1;
         }
     }
 
@@ -123,9 +130,9 @@ impl<'a> Reduction<'a> {
             let order = joined.order(&is_service)?;
             (ledger_of(std::mem::take(&mut joined.dns)), order)
         };
-        joined.forget_order();
-        let (inputs, watch) = (OnceLock::new(), Arc::default());
-        Ok(Reduction { joined, order, sight, ledger, unreadable, policy, jobs, parted: None, inputs, watch })
+        let (inputs, named, watch) = (OnceLock::new(), OnceLock::new(), Arc::default());
+        let parted = None;
+        Ok(Reduction { joined, order, sight, ledger, unreadable, policy, jobs, parted, inputs, named, watch })
     }
 
     /// Lets somebody watch.
@@ -138,14 +145,28 @@ impl<'a> Reduction<'a> {
     /// Hands over all flows, in the order of rows.
     fn flows(&self, take: &mut dyn FnMut(&Flow<'_>) -> io::Result<()>) -> io::Result<()> {
         self.watch.pass(self.order.len());
-        self.flows_of(0..self.order.len(), take)
+        self.flows_of(&self.order, take)
+    }
+
+    /// Some of the flows, in the order of rows.
+    fn stretch(&self, rows: Range<usize>) -> &[FlowNumber] {
+        self.order.get(rows).unwrap_or_default()
     }
 
     /// Hands over some flows, in the order of rows.
     fn flows_of(
         &self,
-        rows: Range<usize>,
+        flows: &[FlowNumber],
         take: &mut dyn FnMut(&Flow<'_>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.unfinished(flows, &mut |stretch, finisher| take(&finisher.finish(stretch)))
+    }
+
+    /// Hands over some flows as they were joined, and what finishes them.
+    fn unfinished(
+        &self,
+        flows: &[FlowNumber],
+        take: &mut dyn FnMut(&PartialFlow, &Finisher<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let services = Services::default();
         let host_of = |ip: IpAddr| self.policy.map_or(ip, |(_, site)| site.host_of(ip));
@@ -158,10 +179,10 @@ impl<'a> Reduction<'a> {
         };
         let reader = FlowReader::new(&self.joined);
         let mut number = 0;
-        reader.each(self.order.get(rows).unwrap_or_default(), &mut |stretch| {
+        reader.each(flows, &mut |stretch| {
             number += 1;
             self.watch.flow(number);
-            take(&finisher.finish(stretch))
+            take(stretch, &finisher)
         })
     }
 
@@ -180,7 +201,9 @@ impl<'a> Reduction<'a> {
     pub fn name_rows(&self, sink: Sink<'_, NameRow>) -> io::Result<()> {
         let name = |id: CaptureId| capture_name(&self.joined.captures, id);
         let mut servers: Vec<NameRow> = Vec::new();
-        self.flows(&mut |flow| {
+        let named = self.named.get().unwrap_or(&self.order);
+        self.watch.pass(named.len());
+        self.flows_of(named, &mut |flow| {
             if let Some((source, text, point)) = server_name(flow) {
                 let ends = ServerEnds { client: flow.from, server: flow.to, transport: flow.proto };
                 let capture = name(point.capture);
@@ -219,10 +242,22 @@ impl<'a> Reduction<'a> {
             return Ok(inputs);
         }
         let mut counts = self.counts();
-        self.flows(&mut |flow| {
-            counts.flow(flow);
+        let (mut numbers, mut named) = (self.order.iter(), Vec::new());
+        self.watch.pass(self.order.len());
+        self.unfinished(&self.order, &mut |stretch, finisher| {
+            let number = numbers.next();
+            counts.begin(stretch.begin());
+            // Most flows of a flood say nothing: how they ended is none of what is counted here.
+            if stretch.has_first_bytes()
+                && let Some((.., point)) = server_name(&finisher.finish(stretch))
+            {
+                counts.name(point);
+                named.extend(number);
+            }
             Ok(())
         })?;
+        // Whoever found them before found the same.
+        let _ = self.named.set(named);
         Ok(self.inputs.get_or_init(|| self.counted(&counts)))
     }
 
@@ -294,14 +329,20 @@ impl<'a> Judging<'a> {
                 let mut counts = self.reduction.counts();
                 self.reduction.watch.pass(self.reduction.order.len());
                 let mut sums: Option<Sums> = None;
+                let mut named = Vec::new();
                 for rows in self.stretches() {
                     let mut judge = Judge::new(&case).beginning_at(rows.start as u64);
-                    self.reduction.flows_of(rows, &mut |flow| {
+                    let flows = self.reduction.stretch(rows);
+                    let mut numbers = flows.iter();
+                    self.reduction.flows_of(flows, &mut |flow| {
                         counts.flow(flow);
+                        named.extend(numbers.next().filter(|_| server_name(flow).is_some()));
                         judge.row(flow).map_or(Ok(()), &mut *sink)
                     })?;
                     sums = Some(added(sums, judge.sums()));
                 }
+                // What was found before is the same.
+                let _ = self.reduction.named.set(named);
                 (sums, counts)
             }
             None => self.judged()?,
@@ -357,7 +398,7 @@ impl<'a> Judging<'a> {
         let one = |rows: Range<usize>| -> io::Result<(Sums, Counts)> {
             let mut judge = Judge::new(case).beginning_at(rows.start as u64);
             let mut counts = Counts(vec![(0, 0); reduction.joined.captures.len()]);
-            reduction.flows_of(rows, &mut |flow| {
+            reduction.flows_of(reduction.stretch(rows), &mut |flow| {
                 counts.flow(flow);
                 judge.flow(flow);
                 Ok(())

@@ -105,6 +105,12 @@ pub(super) fn damage(audit: &Audit) -> Vec<String> {
         if let Some(drops) = input.drops.filter(|&drops| drops > 0) {
             lines.push(format!("{path}: the capturing machine dropped {}.", count(drops, "frame")));
         }
+        if let Some(unsaved) = input.live.as_ref().map(|live| live.unsaved).filter(|&unsaved| unsaved > 0) {
+            lines.push(format!(
+                "{path}: {} could not be written; they count here all the same.",
+                count(unsaved, "frame")
+            ));
+        }
     }
     let ppm = audit.capture_quality.undecodable_ppm;
     if ppm > Audit::UNDECODABLE_LIMIT_PPM {
@@ -297,6 +303,17 @@ pub(super) fn capture_quality(audit: &Audit) -> Vec<String> {
     lines.extend(
         facts.iter().filter(|(n, ..)| *n > 0).map(|(n, noun, what)| format!("{} {what}", count(*n, noun))),
     );
+    let live = || audit.inputs.iter().filter_map(|input| input.live.as_ref());
+    let emergencies: u64 = live().map(|counts| counts.emergencies).sum();
+    if emergencies > 0 {
+        let (hurried, evicted) =
+            live().fold((0, 0), |sum, counts| (sum.0 + counts.hurried, sum.1 + counts.evicted));
+        lines.push(format!(
+            "the table of open conversations was nearly full {}: {hurried} were cut early and {evicted} since all places \
+             were taken, and all joined again",
+            count(emergencies, "time"),
+        ));
+    }
     if q.undecodable_ppm > 0 {
         lines.push(format!("{} of the frames could not be decoded", percent(q.undecodable_ppm)));
     }

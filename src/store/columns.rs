@@ -1,5 +1,6 @@
 //! Rows to columns and back. The one door by which polars enters.
 
+use super::pages::row_group;
 use super::partial::{Carrier, PartialFlowRow, PartialNameRow};
 use super::sink::{StoreError, write_file};
 use super::{BATCH_ROWS, Format, ROWS_SCHEMA, RowSink};
@@ -18,9 +19,10 @@ use std::fmt::{Display, Write as _};
 use std::fs::File;
 use std::io::{self, BufReader, Write};
 use std::net::IpAddr;
+use std::sync::mpsc::{channel, sync_channel};
 
 /// Rows that have columns: those of their JSON form, in its order.
-pub(super) trait Columns: Clone {
+pub(super) trait Columns: Clone + Send + Sync {
     /// The columns of some rows; of no rows, the empty columns with their types.
     fn columns(rows: &[&Self]) -> PolarsResult<Vec<Series>>;
 }
@@ -44,30 +46,97 @@ pub(super) fn write<'r, R: Columns + 'r>(
                 .with_key_value_metadata(Some(KeyValueMetadata::from_static(facts.into())))
                 .batched(empty.schema())
                 .map_err(io_error)?;
-            batches(fill, &mut |batch| writer.write_batch(&batch))?;
+            let fields = writer.parquet_schema().fields().to_vec();
+            let encode = |columns: DataFrame| row_group(&columns, &fields);
+            batches(fill, &encode, &mut |rows, group| writer.write_row_group(rows, &group))?;
             return writer.finish().map(|_| ()).map_err(io_error);
         }
-        write_arrow(out, format, facts, &empty, |take| batches(fill, take))
+        write_arrow(out, format, facts, &empty, |take| batches(fill, &Ok, &mut |_, batch| take(batch)))
     })
 }
 
-/// Hands over rows in batches, as columns.
-fn batches<'r, R: Columns + 'r>(
+/// Rows whose columns are made at a time: a few hundred kilobytes, which stay near the processor while each column takes its
+/// field of every row.
+const NEAR_ROWS: usize = 512;
+
+/// Hands over columns of [`BATCH_ROWS`] rows at a time, as `encode` tells them, and how many rows they are of. Rows become columns
+/// on one thread and columns what `encode` makes of them on another, while further rows come: few rows wait at any time.
+fn batches<'r, R: Columns + 'r, T: Send>(
     fill: impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()>,
-    take: &mut dyn FnMut(DataFrame) -> PolarsResult<()>,
+    encode: &(dyn Fn(DataFrame) -> PolarsResult<T> + Sync),
+    take: &mut dyn FnMut(u64, T) -> PolarsResult<()>,
 ) -> io::Result<()> {
-    let mut rows: Vec<Cow<'r, R>> = Vec::new();
-    let mut whole = |rows: &mut Vec<Cow<'r, R>>| {
-        let refs: Vec<&R> = rows.iter().map(Cow::as_ref).collect();
-        frame(&refs).and_then(&mut *take).map_err(io_error)?;
-        rows.clear();
-        Ok(())
-    };
-    fill(&mut |row| {
-        rows.push(row);
-        if rows.len() >= BATCH_ROWS { whole(&mut rows) } else { Ok(()) }
-    })?;
-    if rows.is_empty() { Ok(()) } else { whole(&mut rows) }
+    let gone = || io::Error::other("a thread that makes columns failed");
+    std::thread::scope(|scope| {
+        // Whoever ends drops its ends of these, and so the others end, too.
+        let (rows_to, rows) = sync_channel::<Vec<Cow<'r, R>>>(2);
+        let (columns_to, columns) = sync_channel::<PolarsResult<DataFrame>>(1);
+        let (encoded_to, encoded) = channel::<PolarsResult<(u64, T)>>();
+        // Rows go back to the thread that they come from: what one thread allocated and counted is dear for another to free.
+        let (used_to, used) = channel::<Vec<Cow<'r, R>>>();
+        scope.spawn(move || {
+            let mut batch: Option<DataFrame> = None;
+            while let Ok(rows) = rows.recv() {
+                let refs: Vec<&R> = rows.iter().map(Cow::as_ref).collect();
+                let near = frame(&refs);
+                // Nobody takes them any more only where an error ended it all.
+                let _ = used_to.send(rows);
+                let joined = near.and_then(|near| match batch.take() {
+                    Some(mut batch) => batch.vstack_mut_owned(near).map(|_| ()).map(|()| batch),
+                    None => Ok(near),
+                });
+                match joined {
+                    Ok(joined) if joined.height() < BATCH_ROWS => batch = Some(joined),
+                    whole => {
+                        if columns_to.send(whole).is_err() {
+                            return;
+                        }
+                    }
+                }
+            }
+            let _ = batch.map(|batch| columns_to.send(Ok(batch)));
+        });
+        scope.spawn(move || {
+            while let Ok(batch) = columns.recv() {
+                let one = |mut batch: DataFrame| {
+                    batch.rechunk_mut();
+                    Ok((batch.height() as u64, encode(batch)?))
+                };
+                if encoded_to.send(batch.and_then(one)).is_err() {
+                    return;
+                }
+            }
+        });
+        let mut one =
+            |done: PolarsResult<(u64, T)>| done.and_then(|(rows, done)| take(rows, done)).map_err(io_error);
+        let mut near: Vec<Cow<'r, R>> = Vec::new();
+        let mut given = 0;
+        let mut taken = 0;
+        let mut send = |near: Vec<Cow<'r, R>>| {
+            given += 1;
+            rows_to.send(near).map_err(|_| gone())
+        };
+        fill(&mut |row| {
+            near.push(row);
+            if near.len() < NEAR_ROWS.min(BATCH_ROWS) {
+                return Ok(());
+            }
+            let next = used.try_recv().map(|mut used| {
+                taken += 1;
+                used.clear();
+                used
+            });
+            send(std::mem::replace(&mut near, next.unwrap_or_default()))?;
+            encoded.try_iter().try_for_each(&mut one)
+        })?;
+        if !near.is_empty() {
+            send(near)?;
+        }
+        drop(rows_to);
+        encoded.iter().try_for_each(&mut one)?;
+        // A thread that failed took rows with it.
+        if used.iter().count() + taken == given { Ok(()) } else { Err(gone()) }
+    })
 }
 
 /// Writes Arrow, a record batch for each batch of rows.
@@ -128,6 +197,38 @@ fn shown(name: &str, values: impl Iterator<Item = impl Display>) -> Series {
     shown_some(name, values.map(Some))
 }
 
+/// Addresses as texts. Those of IPv4 are written here: a row has two of them, and the usual way takes five times as long.
+fn ips(name: &str, values: impl Iterator<Item = IpAddr>) -> Series {
+    let mut column = StringChunkedBuilder::new(name.into(), values.size_hint().0);
+    let mut text = String::new();
+    for value in values {
+        text.clear();
+        match value {
+            IpAddr::V4(ip) => {
+                for (place, octet) in ip.octets().into_iter().enumerate() {
+                    if place > 0 {
+                        text.push('.');
+                    }
+                    let digit = |value: u8| char::from(b'0' + value % 10);
+                    if octet >= 100 {
+                        text.push(digit(octet / 100));
+                    }
+                    if octet >= 10 {
+                        text.push(digit(octet / 10));
+                    }
+                    text.push(digit(octet));
+                }
+            }
+            IpAddr::V6(ip) => {
+                // Writing to a text cannot fail.
+                let _ = write!(text, "{ip}");
+            }
+        }
+        column.append_value(&text);
+    }
+    column.finish().into_series()
+}
+
 fn shown_some<T: Display>(name: &str, values: impl Iterator<Item = Option<T>>) -> Series {
     let mut column = StringChunkedBuilder::new(name.into(), values.size_hint().0);
     let mut text = String::new();
@@ -154,6 +255,14 @@ where
     ChunkedArray<N>: IntoSeries,
 {
     ChunkedArray::<N>::from_iter_options(name.into(), values).into_series()
+}
+
+/// A number that is always there.
+fn numbers_of<N: PolarsNumericType>(name: &str, values: impl Iterator<Item = N::Native>) -> Series
+where
+    ChunkedArray<N>: IntoSeries,
+{
+    ChunkedArray::<N>::from_iter_values(name.into(), values).into_series()
 }
 
 fn time(name: &str, values: impl Iterator<Item = Timestamp>) -> Series {
@@ -209,27 +318,27 @@ impl Columns for FlowRecord {
         Ok(vec![
             words("flow_id", r().map(|r| &r.flow_id)),
             words("capture", r().map(|r| &r.capture)),
-            shown("initiator_ip", r().map(|r| r.initiator_ip)),
-            number::<UInt16Type>("initiator_port", r().map(|r| Some(r.initiator_port))),
-            shown("responder_ip", r().map(|r| r.responder_ip)),
-            number::<UInt16Type>("responder_port", r().map(|r| Some(r.responder_port))),
+            ips("initiator_ip", r().map(|r| r.initiator_ip)),
+            numbers_of::<UInt16Type>("initiator_port", r().map(|r| r.initiator_port)),
+            ips("responder_ip", r().map(|r| r.responder_ip)),
+            numbers_of::<UInt16Type>("responder_port", r().map(|r| r.responder_port)),
             shown("proto", r().map(|r| r.proto)),
             words("initiator_by", r().map(|r| r.initiator_by.as_str())),
             number::<UInt16Type>("vlan", r().map(|r| r.vlan)),
             number::<UInt32Type>("vni", r().map(|r| r.vni)),
             time("first_ts", r().map(|r| r.first_ts)),
             time("last_ts", r().map(|r| r.last_ts)),
-            number::<UInt64Type>("packets_fwd", r().map(|r| Some(r.packets_fwd))),
-            number::<UInt64Type>("packets_rev", r().map(|r| Some(r.packets_rev))),
-            number::<UInt64Type>("bytes_fwd", r().map(|r| Some(r.bytes_fwd))),
-            number::<UInt64Type>("bytes_rev", r().map(|r| Some(r.bytes_rev))),
-            number::<UInt64Type>("payload_fwd", r().map(|r| Some(r.payload_fwd))),
-            number::<UInt64Type>("payload_rev", r().map(|r| Some(r.payload_rev))),
+            numbers_of::<UInt64Type>("packets_fwd", r().map(|r| r.packets_fwd)),
+            numbers_of::<UInt64Type>("packets_rev", r().map(|r| r.packets_rev)),
+            numbers_of::<UInt64Type>("bytes_fwd", r().map(|r| r.bytes_fwd)),
+            numbers_of::<UInt64Type>("bytes_rev", r().map(|r| r.bytes_rev)),
+            numbers_of::<UInt64Type>("payload_fwd", r().map(|r| r.payload_fwd)),
+            numbers_of::<UInt64Type>("payload_rev", r().map(|r| r.payload_rev)),
             words("conn_state", r().map(|r| r.conn_state.as_str())),
             words("outcome", r().map(|r| r.outcome.as_str())),
             number::<UInt8Type>("icmp_type", r().map(|r| r.icmp_type)),
             number::<UInt8Type>("icmp_code", r().map(|r| r.icmp_code)),
-            number::<UInt32Type>("syn_count", r().map(|r| Some(r.syn_count))),
+            numbers_of::<UInt32Type>("syn_count", r().map(|r| r.syn_count)),
             number::<Int64Type>("handshake_rtt_ns", r().map(|r| r.handshake_rtt_ns)),
             text("app", r().map(|r| r.app.map(|app| app.as_str()))),
             text("server_name", r().map(|r| r.server_name.as_ref().map(|name| name.as_str()))),
@@ -356,8 +465,8 @@ impl Columns for NameRow {
             words("source", r().map(|r| source_word(r.source))),
             time("ts", r().map(|r| r.ts)),
             words("capture", r().map(|r| &r.capture)),
-            shown("client_ip", r().map(|r| r.client_ip)),
-            number::<UInt16Type>("client_port", r().map(|r| Some(r.client_port))),
+            ips("client_ip", r().map(|r| r.client_ip)),
+            numbers_of::<UInt16Type>("client_port", r().map(|r| r.client_port)),
             shown_some("resolver_ip", r().map(|r| r.resolver_ip)),
             shown("transport", r().map(|r| r.transport)),
             number::<UInt16Type>("dns_id", r().map(|r| r.dns_id)),
@@ -372,7 +481,7 @@ impl Columns for NameRow {
             addresses("svcb_hints", r().map(|r| &*r.svcb_hints))?,
             flag("truncated", r().map(|r| r.truncated)),
             flag("salvaged", r().map(|r| r.salvaged)),
-            number::<UInt64Type>("frame", r().map(|r| Some(r.frame))),
+            numbers_of::<UInt64Type>("frame", r().map(|r| r.frame)),
             shown_some("server_ip", r().map(|r| r.server_ip)),
             number::<UInt16Type>("server_port", r().map(|r| r.server_port)),
             text("name", r().map(|r| r.name.as_ref())),
@@ -386,23 +495,23 @@ impl Columns for PartialFlowRow {
         Ok(vec![
             words("flow_id", r().map(|r| &r.flow_id)),
             words("capture", r().map(|r| &r.capture)),
-            shown("initiator_ip", r().map(|r| r.initiator_ip)),
-            number::<UInt16Type>("initiator_port", r().map(|r| Some(r.initiator_port))),
-            shown("responder_ip", r().map(|r| r.responder_ip)),
-            number::<UInt16Type>("responder_port", r().map(|r| Some(r.responder_port))),
+            ips("initiator_ip", r().map(|r| r.initiator_ip)),
+            numbers_of::<UInt16Type>("initiator_port", r().map(|r| r.initiator_port)),
+            ips("responder_ip", r().map(|r| r.responder_ip)),
+            numbers_of::<UInt16Type>("responder_port", r().map(|r| r.responder_port)),
             shown("proto", r().map(|r| r.proto)),
             words("initiator_by", r().map(|r| r.initiator_by.as_str())),
             number::<UInt16Type>("vlan", r().map(|r| r.vlan)),
             number::<UInt32Type>("vni", r().map(|r| r.vni)),
             time("first_ts", r().map(|r| r.first_ts)),
             time("last_ts", r().map(|r| r.last_ts)),
-            number::<UInt64Type>("packets_fwd", r().map(|r| Some(r.packets_fwd))),
-            number::<UInt64Type>("packets_rev", r().map(|r| Some(r.packets_rev))),
-            number::<UInt64Type>("bytes_fwd", r().map(|r| Some(r.bytes_fwd))),
-            number::<UInt64Type>("bytes_rev", r().map(|r| Some(r.bytes_rev))),
-            number::<UInt64Type>("payload_fwd", r().map(|r| Some(r.payload_fwd))),
-            number::<UInt64Type>("payload_rev", r().map(|r| Some(r.payload_rev))),
-            number::<UInt32Type>("syn_count", r().map(|r| Some(r.syn_count))),
+            numbers_of::<UInt64Type>("packets_fwd", r().map(|r| r.packets_fwd)),
+            numbers_of::<UInt64Type>("packets_rev", r().map(|r| r.packets_rev)),
+            numbers_of::<UInt64Type>("bytes_fwd", r().map(|r| r.bytes_fwd)),
+            numbers_of::<UInt64Type>("bytes_rev", r().map(|r| r.bytes_rev)),
+            numbers_of::<UInt64Type>("payload_fwd", r().map(|r| r.payload_fwd)),
+            numbers_of::<UInt64Type>("payload_rev", r().map(|r| r.payload_rev)),
+            numbers_of::<UInt32Type>("syn_count", r().map(|r| r.syn_count)),
             number::<UInt32Type>("isn_fwd", r().map(|r| r.isn_fwd)),
             number::<UInt32Type>("isn_rev", r().map(|r| r.isn_rev)),
             number::<UInt64Type>("fin_fwd", r().map(|r| r.fin_fwd)),
@@ -422,8 +531,8 @@ impl Columns for PartialNameRow {
             words("source", r().map(|r| source_word(r.source))),
             time("ts", r().map(|r| r.ts)),
             words("capture", r().map(|r| &r.capture)),
-            shown("client_ip", r().map(|r| r.client_ip)),
-            number::<UInt16Type>("client_port", r().map(|r| Some(r.client_port))),
+            ips("client_ip", r().map(|r| r.client_ip)),
+            numbers_of::<UInt16Type>("client_port", r().map(|r| r.client_port)),
             shown_some("resolver_ip", r().map(|r| r.resolver_ip)),
             shown("transport", r().map(|r| r.transport)),
             number::<UInt16Type>("dns_id", r().map(|r| r.dns_id)),
@@ -434,8 +543,8 @@ impl Columns for PartialNameRow {
             addresses("aaaa", r().map(|r| &*r.aaaa))?,
             list("cname_chain", r().map(|r| &*r.cname_chain), aliases)?,
             list("ttls", r().map(|r| &*r.ttls), seconds)?,
-            number::<UInt64Type>("frame", r().map(|r| Some(r.frame))),
-            words("message", r().map(|r| &r.message)),
+            numbers_of::<UInt64Type>("frame", r().map(|r| r.frame)),
+            bytes("message", r().map(|r| &*r.message)),
         ])
     }
 }

@@ -5,6 +5,8 @@
 
 #[cfg(feature = "columnar")]
 mod columns;
+#[cfg(feature = "columnar")]
+mod pages;
 mod partial;
 mod sink;
 
@@ -25,13 +27,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Version of the columns. Raised when a column changes its meaning or goes; new columns do not raise it.
-pub const ROWS_SCHEMA: u32 = 2;
+pub const ROWS_SCHEMA: u32 = 3;
 
 /// How many rows are turned into columns at a time: a row group of Parquet, a record batch of Arrow.
 ///
-/// Fewer make larger files that are slower to read; more cost memory, about half a kilobyte a row.
+/// Fewer make larger files that are slower to read; more cost memory: a third of a kilobyte a row, of up to three batches at a time.
 #[cfg(feature = "columnar")]
-const BATCH_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 16 };
+const BATCH_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 15 };
 
 /// Format of a file of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -592,6 +594,28 @@ mod tests {
             let [flows, names, summaries] = write_partial(&scratch, "both", extension, &captures);
             assert!(is_as_it_was(&read(&flows, &names, &summaries).unwrap(), &captures), "{extension}");
         }
+    }
+
+    #[test]
+    fn messages_of_older_rows_are_read_too() {
+        let scratch = Scratch::new("older");
+        let capture = capture("a.pcap");
+        let tallies = scratch.path("summary.jsonl");
+        write_summary(&tallies, std::slice::from_ref(&capture.summary)).unwrap();
+        let path = scratch.path("names.jsonl");
+        let lines: Vec<String> = capture
+            .dns
+            .iter()
+            .map(|message| {
+                let message = serde_json::to_string(&message).unwrap();
+                json!({ "capture": "a.pcap", "message": message }).to_string()
+            })
+            .collect();
+        assert!(!lines.is_empty());
+        write_text(&path, &lines.join("\n")).unwrap();
+        let back = read(&[], &[path], &[tallies]).unwrap();
+        assert!(back.unreadable.is_empty(), "{:?}", back.unreadable);
+        assert_eq!(back.captures[0].dns, capture.dns);
     }
 
     #[test]

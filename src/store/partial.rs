@@ -169,8 +169,9 @@ pub struct PartialNameRow {
     pub ttls: Vec<u32>,
     /// The frame.
     pub frame: u64,
-    /// The message as a value, JSON.
-    pub message: String,
+    /// The message as a value ([`DnsObservation::to_row`]); base64 in JSON.
+    #[serde(serialize_with = "base64")]
+    pub message: Vec<u8>,
 }
 
 impl PartialNameRow {
@@ -194,15 +195,9 @@ impl PartialNameRow {
             cname_chain: row.cname_chain,
             ttls: row.ttls,
             frame: row.frame,
-            message: json_text(observation),
+            message: observation.to_row(),
         }
     }
-}
-
-/// The values that are written here have no map with keys other than texts, the one thing JSON refuses; were it so, the
-/// row would say that it is not partial, and reading it would be an error.
-fn json_text(value: &impl Serialize) -> String {
-    serde_json::to_string(value).unwrap_or_default()
 }
 
 /// All partial rows of one capture.
@@ -263,12 +258,7 @@ pub fn read_partial(
     }
     for path in names {
         let bad = read_carried(path, "message", &index_of, |capture, row: Carrier<'_>| {
-            let message: Result<DnsObservation, _> = match row {
-                Carrier::Bytes(bytes) => serde_json::from_slice(bytes),
-                Carrier::Text(text) => serde_json::from_str(text),
-            };
-            let mut message = message.map_err(|error| error.to_string())?;
-            message.point.capture = CaptureId(0);
+            let message = message_of(row)?;
             let Some(capture) = captures.get_mut(capture) else { return Ok(()) };
             capture.dns.push(message);
             Ok(())
@@ -276,6 +266,26 @@ pub fn read_partial(
         unreadable.extend(bad);
     }
     Ok(rows)
+}
+
+/// The message that a row of names carries. Rows of schema 2 and before carry it as JSON, which no other begins like.
+fn message_of(row: Carrier<'_>) -> Result<DnsObservation, String> {
+    let (bytes, text) = match row {
+        Carrier::Bytes(bytes) => (bytes, false),
+        Carrier::Text(text) => (text.as_bytes(), true),
+    };
+    if bytes.first() == Some(&b'{') {
+        let message: Result<DnsObservation, _> = serde_json::from_slice(bytes);
+        let mut message = message.map_err(|error| error.to_string())?;
+        message.point.capture = CaptureId(0);
+        return Ok(message);
+    }
+    let bytes = if text {
+        BASE64.decode(bytes).map_err(|error| error.to_string())?.into()
+    } else {
+        Cow::Borrowed(bytes)
+    };
+    DnsObservation::of_row(&bytes).map_err(|problem| problem.to_string())
 }
 
 /// The same rows twice would count twice.

@@ -43,6 +43,7 @@ pub(super) struct Draft {
     evidence: Vec<Cited>,
     outcomes: OutcomeSet,
     /// The destination's addresses, once there are two.
+    #[expect(clippy::box_collection, reason = "mostly none, and a draft is to be small")]
     hosts: Option<Box<BTreeSet<IpAddr>>>,
     /// Details, by their numbers in [`Lines`].
     details: Vec<u32>,
@@ -51,6 +52,7 @@ pub(super) struct Draft {
     /// For the one that stands for all strangers beyond [`MOST_STRANGERS`].
     strangers: Option<Box<Strangers>>,
     /// Hosts for whose flows a name is missing.
+    #[expect(clippy::box_collection, reason = "mostly none, and a draft is to be small")]
     nameless: Option<Box<BTreeSet<IpAddr>>>,
     /// Whether its initiator holds no role.
     of_stranger: bool,
@@ -367,6 +369,7 @@ pub(super) struct Findings {
     stem_of: HashTable<StemId>,
     hasher: RandomState,
     /// Each by itself: a list of a hundred thousand that grows would stand twice.
+    #[expect(clippy::vec_box, reason = "as said: they are large, and are freed one by one")]
     drafts: Vec<Box<Draft>>,
     /// By stem and host.
     draft_of: HashTable<u32>,

@@ -157,10 +157,22 @@ pub(super) fn metrics(board: &Board, health: &Health, own: Own) -> String {
     );
     text.one(Gauge, "waiting_frames", "Frames on their way from the kernel.", stages.waiting as f64);
     text.one(Gauge, "open_conversations", "Conversations open now.", stages.open as f64);
-    let cut: Vec<_> =
-        [("evicted", stages.evicted), ("unfollowed", stages.unfollowed), ("forgotten", stages.forgotten)]
-            .map(|(reason, count)| (vec![("reason", reason)], count as f64))
-            .into();
+    text.one(Gauge, "most_open_conversations", "Conversations that may be open.", stages.capacity as f64);
+    let emergency = "1 while conversations stay open for a shorter time, since too many are open.";
+    text.one(Gauge, "emergency", emergency, yes(stages.emergency));
+    text.one(Counter, "emergencies_total", "How often that began.", stages.emergencies as f64);
+    let kept = "Bytes that flows and names of the window take in memory, about.";
+    text.one(Gauge, "window_bytes", kept, stages.kept_bytes as f64);
+    let most = "Bytes that they may take: with more, the window ends early.";
+    text.one(Gauge, "most_window_bytes", most, stages.most_kept_bytes as f64);
+    let cut: Vec<_> = [
+        ("evicted", stages.evicted),
+        ("hurried", stages.hurried),
+        ("unfollowed", stages.unfollowed),
+        ("forgotten", stages.forgotten),
+    ]
+    .map(|(reason, count)| (vec![("reason", reason)], count as f64))
+    .into();
     text.family(
         Counter,
         "unfollowed_conversations_total",

@@ -162,6 +162,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn who_follows_a_silent_run_hears_that_it_is_there() {
+        use std::io::{BufRead, BufReader, Write};
+        let listening = Listening::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let address = listening.address();
+        let (_silent, pictures) = tokio::sync::watch::channel(std::sync::Arc::default());
+        let serving = listening.start(pictures, About::default()).unwrap();
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        stream.set_read_timeout(Some(std::time::Duration::from_secs(30))).unwrap();
+        write!(stream, "GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+        let mut lines = BufReader::new(stream).lines().map(|line| line.expect("it is not cut off"));
+        let heard = lines.by_ref().filter(|line| line == ": still here").take(3).count();
+        assert_eq!(heard, 3);
+        drop(lines);
+        serving.finish();
+    }
+
+    #[test]
     fn what_cannot_be_listened_at_is_told_with_what_to_do() {
         let taken = Listening::bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let again = Listening::bind(taken.address(), None).unwrap_err().to_string();

@@ -51,7 +51,7 @@ const MOST_REQUEST_BYTES: usize = 16 << 10;
 const MOST_HEADERS: usize = 64;
 
 /// Who follows a silent run hears that it is there: proxies close connections that are silent for a minute.
-const HEARTBEAT: Duration = Duration::from_secs(15);
+const HEARTBEAT: Duration = if cfg!(test) { Duration::from_millis(200) } else { Duration::from_secs(15) };
 
 /// Who takes nothing for so long is gone, or as good as gone.
 const GONE_AFTER: Duration = Duration::from_secs(60);

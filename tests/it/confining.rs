@@ -105,6 +105,7 @@ fn needed(room: &Path, live: Option<(&TcpListener, &UnixDatagram)>) -> Vec<(&'st
         };
         needed.push(("needed:accept", served().is_ok()));
         needed.push(("needed:syslog", syslog.send(b"<13>1 - - - - - - x").is_ok()));
+        needed.push(("needed:syslog-again", syslog.connect(room.join("syslog")).is_ok()));
     }
     needed
 }
@@ -137,8 +138,11 @@ fn confined(room: &Path) {
     };
     let live = manner != "offline";
     if live {
-        needs.live =
-            Some(Live { packet_sockets: vec![packet_socket.as_raw_fd()], reopen: manner == "reopen" });
+        needs.live = Some(Live {
+            packet_sockets: vec![packet_socket.as_raw_fd()],
+            reopen: manner == "reopen",
+            syslog: Some(syslog.as_raw_fd()),
+        });
     }
     if manner == "nobody" || manner == "reopen" {
         needs.user = Some(User::named("nobody").unwrap());
@@ -168,8 +172,16 @@ fn confined(room: &Path) {
         tell("inject-by-write", rustix::io::write(&packet_socket, b"x").is_ok());
         tell("inject-by-duplicate", packet_socket.try_clone().is_ok());
     }
+    if live {
+        tell("connect-another", packet_socket.connect(room.join("syslog")).is_ok());
+    }
     for (name, done) in probes(room, address, child.id().cast_signed()) {
         tell(name, done);
+    }
+    if live {
+        // Where the syslog's socket is connected again, nobody else's can be.
+        let mut syslog = std::os::fd::OwnedFd::from(syslog);
+        tell("replace-syslog", rustix::io::dup2(&listener, &mut syslog).is_ok());
     }
     // Where it was traced it stands still. Confined, it cannot be ended, and need not.
     let _ = child.kill();
@@ -196,6 +208,9 @@ fn said_by(manner: &str) -> String {
         user.hand_over(room.path()).unwrap();
     }
     let _syslog = UnixDatagram::bind(room.path().join("syslog")).unwrap();
+    // Anybody may speak to it, as to /dev/log.
+    let anybody = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    fs::set_permissions(room.path().join("syslog"), anybody).unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", CONFINED, "--nocapture", "--test-threads=1"])
         .env(ROOM, room.path())

@@ -59,6 +59,7 @@ const DOORS: &[(&str, &[&str])] = &[
     ("toml",                     &["matrix"]),
     ("polars",                   &["store"]),
     ("polars_arrow",             &["store"]),
+    ("polars_parquet",           &["store"]),
     ("data_encoding",            &["store", "report"]),
     ("serde_json",               &["matrix", "audit", "store", "report", "pipeline", "web", "cli"]),
     ("askama",                   &["report"]),

@@ -354,9 +354,7 @@ fn without_capture(line: &Value) -> Value {
 
 /// Scenes of the casebook that are one sound capture.
 fn scenes() -> Vec<(String, Scene, Vec<u8>)> {
-    // Strangers beyond a hundred share a finding, and which of them those are depends on when they came.
-    let all = casebook::all().into_iter().filter(|(_, (name, _))| !name.starts_with("strangers_"));
-    let all = all.map(|(module, (name, build))| {
+    let all = casebook::all().into_iter().map(|(module, (name, build))| {
         let mut scene = Scene::new();
         build(&mut scene);
         (format!("live-{module}-{name}"), scene)
@@ -367,6 +365,15 @@ fn scenes() -> Vec<(String, Scene, Vec<u8>)> {
         Some((name, scene, one))
     })
     .collect()
+}
+
+/// Counts by code.
+fn sums(findings: &BTreeMap<(String, String), u64>) -> BTreeMap<&str, u64> {
+    let mut sums = BTreeMap::new();
+    for ((code, _), count) in findings {
+        *sums.entry(code.as_str()).or_default() += count;
+    }
+    sums
 }
 
 /// Differences between what was told of a scene live and what its audit says.
@@ -392,7 +399,10 @@ fn differences(name: &str, scene: &Scene, bytes: &[u8], parts: usize) -> Vec<Str
     let audited: BTreeMap<_, _> =
         findings.filter(|finding| finding["severity"] != "note").map(counted_finding).collect();
     let told = told_last(&live);
-    if audited != told {
+    // Strangers beyond a hundred share a finding, and which of them those are depends on when they came: there it is counts
+    // that agree.
+    let agree = if name.contains("-strangers_") { sums(&audited) == sums(&told) } else { audited == told };
+    if !agree {
         problems.push(format!("{name}: audited {audited:?}\n  told {told:?}"));
     }
     problems
@@ -402,18 +412,18 @@ fn differences(name: &str, scene: &Scene, bytes: &[u8], parts: usize) -> Vec<Str
 fn every_scene_is_audited_live_as_offline_and_what_was_told_last_is_what_the_audit_says() {
     let scenes = scenes();
     assert!(scenes.len() > 100, "{} scenes", scenes.len());
-    // Every fifth: two processes each take their time.
-    let next = AtomicUsize::new(1);
+    let next = AtomicUsize::new(0);
     let work = || {
         let mut problems = Vec::new();
-        while let Some((name, scene, bytes)) = scenes.get(next.fetch_add(5, Ordering::Relaxed)) {
+        while let Some((name, scene, bytes)) = scenes.get(next.fetch_add(1, Ordering::Relaxed)) {
             problems.extend(differences(name, scene, bytes, 1));
         }
         problems
     };
+    // A live run waits more than it works.
     let problems: Vec<String> = std::thread::scope(|scope| {
-        let two = [scope.spawn(work), scope.spawn(work)];
-        two.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
+        let several: Vec<_> = (0..6).map(|_| scope.spawn(work)).collect();
+        several.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
     });
     assert!(problems.is_empty(), "{}", problems.join("\n"));
 }

@@ -72,7 +72,7 @@ fn a_run_that_is_killed_leaves_what_it_had_seen_and_the_next_goes_on_behind_a_ga
     for (name, more, exit_code) in [("killed", &[][..], 3), ("killed-saved", &["--save"][..], 1)] {
         let out = scratch(name);
         let mut child = begun(&out, more, &first);
-        let journal = out.join("segments/.journal.jsonl");
+        let journal = out.join("segments/.journal-000001.jsonl");
         let part = out.join("packets/.000001.pcapng.part");
         wait_for("what was seen", || {
             let told = lines(&journal).iter().any(|entry| entry["summary"]["frames"] == 120);
@@ -323,7 +323,7 @@ fn root_becomes_another_user_who_owns_what_is_written() {
     ended(begun(&out, &[], &whole));
     assert_eq!(fs::metadata(out.join("chain.jsonl")).unwrap().uid(), 0);
     let run = begun(&out, &["--user", &NOBODY.to_string()], &first);
-    let journal = out.join("segments/.journal.jsonl");
+    let journal = out.join("segments/.journal-000002.jsonl");
     wait_for("what was seen", || lines(&journal).iter().any(|entry| entry["summary"]["frames"] == 120));
     let status = fs::read_to_string(format!("/proc/{}/status", run.id())).unwrap();
     let of = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();

@@ -19,6 +19,8 @@ mod layering;
 mod live;
 #[cfg(target_os = "linux")]
 mod live_run;
+#[cfg(target_os = "linux")]
+mod live_scarce;
 mod reports;
 mod scene;
 mod second_reader;

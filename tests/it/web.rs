@@ -536,6 +536,75 @@ fn in_a_browser_rows_light_up_texts_stay_texts_and_ten_thousand_findings_are_a_s
     }
 }
 
+#[test]
+fn in_a_browser_rules_that_are_read_again_show_at_once_and_the_page_stays_smooth() {
+    let Some(program) = browser("reload") else { return };
+    let directory = scratch("web-reload");
+    let (site, good) = (directory.join("site.toml"), fs::read_to_string("captures/site.toml").unwrap());
+    fs::write(&site, &good).unwrap();
+    let arguments =
+        ["live", "-i", "-", "--site", site.to_str().unwrap(), "--web", "127.0.0.1:0", "--format", "json"];
+    let mut command = portproof(&arguments);
+    command.stdin(Stdio::piped());
+    let mut run = Run::start(command);
+    run.feed(&lab());
+    let mut browser = Browser::start(program, None, "reload");
+    browser.open(&run.url);
+    browser.wait_for_row("vbaz-01", GREEN);
+    browser.wait_for_row("vbaz-03", NOT_YET);
+    // The longest time in which the page drew nothing, from now on.
+    browser.value(
+        "window.worst = 0; window.before = performance.now(); \
+         (function look(now) { worst = Math.max(worst, now - before); before = now; requestAnimationFrame(look); })(before)",
+    );
+    let without_workers: Vec<&str> = good.lines().filter(|line| !line.starts_with("worker")).collect();
+    let changed = without_workers.join("\n").replace("name = \"contoso-weu\"", "name = \"renamed\"");
+    fs::write(&site, changed).unwrap();
+    signal(run.child.as_ref().expect("a run"), "-HUP");
+    browser.wait_for_row("vbaz-03", "row not-applicable, – not needed");
+    browser.wait_for_row("vbaz-01", GREEN);
+    assert_eq!(browser.value("state.about.site.name"), "renamed");
+    let told = browser
+        .value("state.notices.some((notice) => notice.event === 'reloaded' && !notice.refused.length)");
+    assert_eq!(told, true);
+    let worst = browser.value("worst").as_f64().expect("a time");
+    assert!(worst < 1_000.0, "nothing was drawn for {worst} ms");
+    assert!(browser.complaints.is_empty(), "{:?}", browser.complaints);
+    drop(browser);
+    assert_eq!(run.finish()["site"]["name"], "renamed");
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// Someone who asks and never reads, with a window that is soon full.
+fn stalled(address: &str) -> TcpStream {
+    let stream = TcpStream::connect(address).expect("a connection");
+    rustix::net::sockopt::set_socket_recv_buffer_size(&stream, 2_048).expect("a small buffer");
+    write!(&stream, "GET /events HTTP/1.1\r\nHost: {address}\r\n\r\n").unwrap();
+    stream
+}
+
+#[test]
+fn those_who_take_nothing_hold_up_neither_the_capture_nor_those_who_do() {
+    let mut run = Run::of_pipe("127.0.0.1:0", &[]);
+    let lab = lab();
+    run.feed(&lab[..2_000]);
+    let stalled: Vec<TcpStream> = (0..8).map(|_| stalled(run.address())).collect();
+    run.feed(&lab[2_000..]);
+    // A hundred times the same frames, without the file's header.
+    for _ in 0..100 {
+        run.feed(&lab[24..]);
+    }
+    let mut events = run.follow(&[]);
+    events.until(|told| told["head"]["stages"]["frames"] == 278 * 101);
+    let (_, metrics) = run.ask("/metrics", &[]);
+    let followers = metrics.lines().find(|line| line.starts_with("portproof_web_followers "));
+    assert_eq!(followers, Some("portproof_web_followers 9"));
+    drop(events);
+    let audit = run.finish();
+    assert_eq!(audit["totals"]["frames"], 278 * 101);
+    drop(stalled);
+}
+
 const SPACE_SITE: &str = r#"[site]
 name = "cable"
 cloud = "public"

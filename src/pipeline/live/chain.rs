@@ -3,7 +3,7 @@
 //!
 //! `DIR/segments/NNNNNN/` holds the rows of a segment as `extract --partial` writes them, `DIR/packets/NNNNNN.pcapng` its
 //! frames, `DIR/chain.jsonl` a line for each: what it holds, the digests of its files, the digest of the line before, its
-//! own. While a segment is being made its rows are in `DIR/segments/.journal.jsonl`.
+//! own. While a segment is being made its rows are in `DIR/segments/.journal-NNNNNN.jsonl`.
 
 use super::events::Notice;
 use super::files::{Digested, Problem, digest_of, hex, remove, sync_directory, temporary};
@@ -16,9 +16,9 @@ use crate::pipeline::{Extract, ExtractOptions, extract};
 use crate::store::{self, Format};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -95,8 +95,8 @@ enum Entry {
     Summary(Box<CaptureSummary>),
 }
 
-fn journal_path(out: &Path) -> PathBuf {
-    out.join("segments").join(".journal.jsonl")
+fn journal_path(out: &Path, number: u64) -> PathBuf {
+    out.join("segments").join(format!(".journal-{number:06}.jsonl"))
 }
 
 impl Chain {
@@ -142,20 +142,52 @@ impl Chain {
             file.set_len(whole).map_err(|error| told(&error))?;
         }
         let earlier = chain.next > 1;
-        let recovered = chain.recover(options)?;
-        if let Some(last) = &recovered {
-            latest = last.or(latest);
+        let mut recovered = false;
+        for number in chain.left_behind() {
+            chain.next = number;
+            if let Some(last) = chain.recover(options)? {
+                latest = last.or(latest);
+                recovered = true;
+            }
         }
-        chain.gap = earlier || recovered.is_some();
+        chain.gap = earlier || recovered;
         let until = crate::capture::live::now();
-        let notice =
-            chain.gap.then_some(Notice::Gap { since: latest, until, recovered: recovered.is_some() });
+        let notice = chain.gap.then_some(Notice::Gap { since: latest, until, recovered });
         Ok((chain, notice))
     }
 
     /// The number of the next segment.
     pub(super) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Where journals stand.
+    pub(super) fn journals(&self) -> Journals {
+        Journals { out: self.out.clone(), save: self.save }
+    }
+
+    /// The numbers of segments that an earlier run began and did not enter into the chain, ascending: the one that it was
+    /// writing, and the one that it had begun meanwhile.
+    fn left_behind(&self) -> BTreeSet<u64> {
+        let number = |name: &str| {
+            let name = name.trim_start_matches('.').trim_start_matches("journal-");
+            name.get(..6).and_then(|digits| digits.parse::<u64>().ok())
+        };
+        let mut numbers = BTreeSet::new();
+        for directory in ["packets", "segments"] {
+            let entries = fs::read_dir(self.out.join(directory)).into_iter().flatten().flatten();
+            for entry in entries {
+                let name = entry.file_name();
+                let Some(number) = name.to_str().and_then(number) else { continue };
+                if number >= self.next {
+                    numbers.insert(number);
+                } else if name.to_string_lossy().starts_with(".journal") {
+                    // Of a segment that was written since.
+                    remove(&entry.path());
+                }
+            }
+        }
+        numbers
     }
 
     fn packets(&self, number: u64) -> PathBuf {
@@ -166,7 +198,7 @@ impl Chain {
     /// Hands back its latest frame.
     fn recover(&mut self, options: &ExtractOptions) -> Result<Option<Option<Timestamp>>, Problem> {
         let number = self.next;
-        let (packets, journal) = (self.packets(number), journal_path(&self.out));
+        let (packets, journal) = (self.packets(number), journal_path(&self.out, number));
         let part = temporary(&packets);
         remove(&temporary(&self.rows(number)));
         let mut extract = None;
@@ -211,7 +243,8 @@ impl Chain {
         Ok(Some(last))
     }
 
-    fn rows(&self, number: u64) -> PathBuf {
+    /// The directory for the rows of a segment.
+    pub(super) fn rows(&self, number: u64) -> PathBuf {
         self.out.join("segments").join(format!("{number:06}"))
     }
 
@@ -224,6 +257,10 @@ impl Chain {
         recovered: bool,
     ) -> Result<Link, Problem> {
         let rows = self.rows(number);
+        if !self.last.is_empty() && !self.path().exists() {
+            // In a directory that was made anew a line would hang on one that nobody has.
+            return Err(Problem::new(&self.path(), "cannot be written", &io::Error::other("it is gone")));
+        }
         let part = temporary(&rows);
         let told = |error: io::Error| Problem::new(&rows, "cannot be written", &error);
         remove(&part);
@@ -276,30 +313,42 @@ impl Chain {
         SegmentFile { path: text(below), bytes: file.bytes, sha256: hex(&file.sha256) }
     }
 
+    fn path(&self) -> PathBuf {
+        self.out.join("chain.jsonl")
+    }
+
     fn append(&self, link: &Link) -> Result<(), Problem> {
-        let path = self.out.join("chain.jsonl");
+        let path = self.path();
         let told = |error: io::Error| Problem::new(&path, "cannot be written", &error);
         let mut line = serde_json::to_vec(link).unwrap_or_default();
         line.push(b'\n');
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(told)?;
-        file.write_all(&line).and_then(|()| file.sync_all()).map_err(told)?;
-        sync_directory(&path).map_err(told)
-    }
-
-    /// Begins the journal of a segment. None where its frames are saved: they are all that is needed.
-    pub(super) fn journal(&self, number: u64, name: &Arc<str>) -> Result<Option<Journal>, Problem> {
-        if self.save {
-            return Ok(None);
+        let before = file.metadata().map_err(told)?.len();
+        let written = file.write_all(&line).and_then(|()| file.sync_all());
+        if written.is_err() {
+            // Half a line would part the next from the one before.
+            let _ = file.set_len(before);
         }
-        let path = journal_path(&self.out);
-        let told = |error: io::Error| Problem::new(&path, "cannot be written", &error);
-        fs::create_dir_all(path.parent().unwrap_or(&self.out)).map_err(told)?;
-        let file = File::create(&path).map_err(told)?;
-        let mut journal = Journal { path: path.clone(), file, buffer: Vec::new() };
+        written.and_then(|()| sync_directory(&path)).map_err(told)
+    }
+}
+
+/// Where the journals of a directory stand.
+pub(super) struct Journals {
+    out: PathBuf,
+    save: bool,
+}
+
+impl Journals {
+    /// Begins the journal of a segment. None where its frames are saved: they are all that is needed.
+    pub(super) fn begin(&self, number: u64, name: &Arc<str>) -> Option<Journal> {
+        if self.save {
+            return None;
+        }
+        let path = journal_path(&self.out, number);
+        let mut journal = Journal { path, file: None, bytes: 0, buffer: Vec::new(), told: false };
         journal.entry(&Entry::Segment { number, name: Arc::clone(name) });
-        journal.sync()?;
-        sync_directory(&path).map_err(told)?;
-        Ok(Some(journal))
+        Some(journal)
     }
 }
 
@@ -349,11 +398,19 @@ fn read_journal(path: &Path, number: u64) -> Option<Extract> {
     Some(Extract { summary, pieces, dns, further: Vec::new() })
 }
 
+/// Bytes that wait for a disk that takes nothing: beyond, a crash costs more than a second.
+const MOST_WAITING: usize = 32 << 20;
+
 /// Rows of the segment at hand, as far as they are known: what is left of it if the machine stops.
 pub(super) struct Journal {
     path: PathBuf,
-    file: File,
+    /// None before it is written for the first time.
+    file: Option<File>,
+    /// What of it is written.
+    bytes: u64,
     buffer: Vec<u8>,
+    /// Whether it is told that it cannot be written.
+    told: bool,
 }
 
 impl Journal {
@@ -363,7 +420,8 @@ impl Journal {
         self.buffer.push(b'\n');
     }
 
-    /// Writes what changed, and sees to it that it is on the disk.
+    /// Writes what changed, and sees to it that it is on the disk. What cannot be written waits for the next time; that is
+    /// told once.
     pub(super) fn write(
         &mut self,
         stretches: &[Stretch],
@@ -377,18 +435,40 @@ impl Journal {
             self.entry(&Entry::Message(message.clone()));
         }
         self.entry(&Entry::Summary(Box::new(summary)));
-        self.sync()
+        match self.sync() {
+            Ok(()) => {
+                self.told = false;
+                Ok(())
+            }
+            Err(error) => {
+                if self.buffer.len() > MOST_WAITING {
+                    self.buffer = Vec::new();
+                }
+                let told = std::mem::replace(&mut self.told, true);
+                if told { Ok(()) } else { Err(Problem::new(&self.path, "cannot be written", &error)) }
+            }
+        }
     }
 
-    fn sync(&mut self) -> Result<(), Problem> {
-        let told = |error: io::Error| Problem::new(&self.path, "cannot be written", &error);
-        self.file.write_all(&self.buffer).map_err(told)?;
-        self.buffer.clear();
-        self.file.sync_data().map_err(told)?;
-        if self.path.exists() {
-            return Ok(());
+    fn sync(&mut self) -> io::Result<()> {
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => {
+                fs::create_dir_all(self.path.parent().unwrap_or(Path::new(".")))?;
+                let file = File::create(&self.path)?;
+                sync_directory(&self.path)?;
+                self.file.insert(file)
+            }
+        };
+        if let Err(error) = file.write_all(&self.buffer) {
+            // Half an entry would end it for whoever reads it.
+            let _ = file.set_len(self.bytes).and_then(|()| file.seek(SeekFrom::Start(self.bytes)));
+            return Err(error);
         }
-        Err(told(io::Error::other("its directory is gone")))
+        self.bytes += self.buffer.len() as u64;
+        self.buffer.clear();
+        file.sync_data()?;
+        if self.path.exists() { Ok(()) } else { Err(io::Error::other("its directory is gone")) }
     }
 
     /// The segment is written: it is needed no more.

@@ -10,6 +10,7 @@ use serde_json::json;
 use std::collections::VecDeque;
 use std::fs::OpenOptions;
 use std::io::{self, Write};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -85,12 +86,60 @@ pub enum Notice {
         /// Whether the earlier run ended unexpectedly, and what it had not finished was recovered.
         recovered: bool,
     },
+    /// The table of open conversations is so full that they stay open for a shorter time from now on. No frame is lost by
+    /// that, and the audit says the same.
+    Emergency {
+        /// When.
+        at: Timestamp,
+        /// Conversations open then.
+        open: u64,
+        /// Conversations that may be open.
+        capacity: u64,
+    },
+    /// That is over.
+    EmergencyOver {
+        /// When.
+        at: Timestamp,
+        /// Conversations cut early only since it was so.
+        hurried: u64,
+        /// Conversations cut all the same, since the table was full.
+        evicted: u64,
+    },
+    /// A window ends early, since its flows and names take too much memory.
+    WindowFull {
+        /// When.
+        at: Timestamp,
+        /// Its number.
+        number: u64,
+        /// What they take, bytes.
+        bytes: u64,
+        /// What they may take, bytes.
+        most: u64,
+    },
     /// Something cannot be written.
     Unwritten {
         /// Which file.
         path: String,
         /// What is wrong.
         problem: String,
+    },
+    /// Frames were seen and judged, and stand in no file: told when something can be written again, or at the end.
+    Unsaved {
+        /// When.
+        at: Timestamp,
+        /// Which file could not be written first.
+        path: String,
+        /// How many.
+        frames: u64,
+    },
+    /// What an earlier run had no time for is audited.
+    Late {
+        /// When.
+        at: Timestamp,
+        /// The segments.
+        segments: Vec<u64>,
+        /// Where the audit is.
+        directory: String,
     },
     /// Rules and site were read again.
     Reloaded {
@@ -194,6 +243,11 @@ impl Sinks {
         };
         let syslog = options.syslog.as_deref().map(Syslog::open).transpose()?;
         Ok(Sinks { lines, syslog })
+    }
+
+    /// The file descriptor of the syslog's socket.
+    pub(super) fn syslog(&self) -> Option<i32> {
+        self.syslog.as_ref().map(|syslog| syslog.socket.as_raw_fd())
     }
 
     /// Starts the thread that tells, if there is anybody to tell.
@@ -348,12 +402,15 @@ impl Syslog {
         let event = value["event"].as_str().unwrap_or_default().to_owned();
         let severity = match notice {
             Notice::Gone { .. } | Notice::Ended { .. } | Notice::Loss { .. } | Notice::Unwritten { .. } => 4,
-            Notice::Gap { .. } => 5,
+            Notice::Unsaved { .. } => 4,
+            Notice::Gap { .. } | Notice::Emergency { .. } | Notice::WindowFull { .. } => 5,
             Notice::Began { .. }
             | Notice::Back { .. }
             | Notice::Segment { .. }
             | Notice::Reloaded { .. }
             | Notice::Window { .. }
+            | Notice::EmergencyOver { .. }
+            | Notice::Late { .. }
             | Notice::Ending { .. } => 6,
         };
         let at = crate::capture::live::now();

@@ -4,6 +4,7 @@
 use super::Policy;
 use super::events::Outlet;
 use super::picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
+use super::save::Disk;
 use crate::audit::{
     Audit, Code, Conversation, Coverage, CoverageState, EvidenceFrame, Finding, NamesQuality, Party, Verdict,
 };
@@ -72,6 +73,8 @@ pub(super) struct Tick {
 pub(super) struct Shared {
     pub policy: Mutex<Arc<Policy>>,
     pub picture: watch::Sender<Arc<Picture>>,
+    /// What became of frames that are to be written.
+    pub disk: Arc<Disk>,
     /// Whether the last tick is still being looked at.
     pub busy: AtomicBool,
     /// How long that took the last time, in milliseconds.

@@ -2,6 +2,7 @@
 //! `--save` the file that holds the same frames, under the same name, so that whoever audits the files afterwards gets the
 //! same audit.
 
+use super::emergency::{Blind, Emergency};
 use super::events::{Notice, Outlet};
 use super::follow::{MOST_JUDGED, Shared, Tick};
 use super::merge::Merge;
@@ -14,7 +15,7 @@ use crate::capture::live::{Message, Meter, Queue};
 use crate::capture::write::{InterfaceCounts, PcapngWriter};
 use crate::capture::{CaptureEnd, CaptureFacts, Frame, FrameProblem, LinkType};
 use crate::flow::Stretch;
-use crate::model::{CaptureId, Spans, Timestamp};
+use crate::model::{CaptureId, NANOS_PER_SECOND, Spans, Timestamp};
 use crate::pipeline::extract::{Mapper, Source};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -31,8 +32,11 @@ const SYNC: Duration = Duration::from_millis(1000);
 /// How long to wait for a frame before looking at the clock.
 const PATIENCE: Duration = Duration::from_millis(50);
 
-/// Changed conversations kept for those who are slow, at the most: 16,384, some 20 MiB.
-const MOST_KEPT: usize = 1 << 14;
+/// How long a segment lasts at least before it ends for the number of its rows, unless there are twice as many: 5 s.
+const LEAST_AGE_NANOS: i64 = 5 * NANOS_PER_SECOND;
+
+/// Changed conversations kept for those who are slow, at the most: 8,192, some 10 MiB.
+const MOST_KEPT: usize = 1 << 13;
 
 /// An interface of the segment at hand.
 struct Interface {
@@ -99,6 +103,14 @@ pub(super) struct Mapping {
     /// When the first frame of the window was seen.
     window_begin: Option<Timestamp>,
     window: u64,
+    emergency: Emergency,
+    /// When not everything that changed was told to whoever follows.
+    blind: Blind,
+    /// The latest frame that was told.
+    latest_told: Option<Timestamp>,
+    /// Bytes that the segments before take, in this window; and the one at hand, at the last look.
+    kept_before: usize,
+    kept: usize,
 }
 
 /// A pcapng file's beginning, in memory.
@@ -171,6 +183,11 @@ impl Mapping {
             segment,
             window_begin,
             window,
+            emergency: Emergency::default(),
+            blind: Blind::default(),
+            latest_told: None,
+            kept_before: 0,
+            kept: 0,
         }
     }
 
@@ -185,6 +202,7 @@ impl Mapping {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.map();
+            self.look_at_memory();
             if ticked.elapsed() >= TICK {
                 // Whoever follows has at most half of the time for it.
                 let cost = Duration::from_millis(self.shared.cost_ms.load(Ordering::Relaxed));
@@ -204,6 +222,7 @@ impl Mapping {
         self.map();
         self.tell_losses();
         self.end_segment(true);
+        self.emergency.end(&self.outlet);
         self.rows.work(Work::EndWindow { number: self.window, last: true });
         self.follower = None;
         if let Some(saver) = self.saver.take() {
@@ -286,19 +305,40 @@ impl Mapping {
     fn cut(&mut self, time: Timestamp) {
         let begin = *self.window_begin.get_or_insert(time);
         let window_over = time.since(begin) >= self.options.window_ns;
-        let Rotation { after_ns, bytes } = self.options.rotation;
+        let Rotation { after_ns, bytes, rows } = self.options.rotation;
+        let window_full = self.kept_before + self.kept > self.options.most_kept_bytes;
         let segment_over = self.segment.first.is_some_and(|first| time.since(first) >= after_ns)
-            || self.segment.bytes >= bytes;
+            || self.segment.bytes >= bytes
+            || (self.options.out.is_some() && self.has_rows(rows, time));
+        if window_full {
+            self.outlet.notice(Notice::WindowFull {
+                at: crate::capture::live::now(),
+                number: self.window,
+                bytes: (self.kept_before + self.kept) as u64,
+                most: self.options.most_kept_bytes as u64,
+            });
+        }
+        let window_over = window_over || window_full;
         if window_over || segment_over {
             self.end_segment(false);
             if window_over {
                 self.past_spans = Spans::default();
+                self.blind.clear();
+                self.kept_before = 0;
                 self.rows.work(Work::EndWindow { number: self.window, last: false });
                 self.window += 1;
                 self.window_begin = Some(time);
             }
             self.begin_file();
         }
+    }
+
+    /// Whether the segment has as many rows as one should: what is open becomes some, too. Conversations that go on begin anew
+    /// in the next segment, so where most do, it is not ended at once.
+    fn has_rows(&self, rows: usize, time: Timestamp) -> bool {
+        let age_ns = self.segment.first.map_or(0, |first| time.since(first));
+        let most = if age_ns >= LEAST_AGE_NANOS { rows } else { rows * 2 };
+        self.mapper.rows() >= most && self.rows.keeps_up()
     }
 
     /// The number of an interface in the segment at hand.
@@ -344,6 +384,10 @@ impl Mapping {
         self.write_out(0);
         if let Some(saver) = &self.saver {
             saver.order(Order::Sync);
+            if saver.wants_another() {
+                self.end_segment(false);
+                self.begin_file();
+            }
         }
         self.tell_losses();
         if self.journals() {
@@ -400,6 +444,13 @@ impl Mapping {
         }
     }
 
+    /// Does what has to be done where memory gets scarce.
+    fn look_at_memory(&mut self) {
+        self.kept = self.mapper.kept_bytes();
+        let (table, _) = self.mapper.look();
+        self.emergency.look(table, &self.outlet);
+    }
+
     fn link_types(&self) -> Vec<String> {
         let types: BTreeSet<LinkType> = self.segment.interfaces.iter().map(|i| i.link_type).collect();
         types.iter().map(ToString::to_string).collect()
@@ -434,12 +485,19 @@ impl Mapping {
         let stretches = std::mem::take(&mut self.to_follow);
         let unfollowed = std::mem::take(&mut self.unfollowed);
         let (table, _) = self.mapper.look();
-        let (open, evicted) = (table.open() as u64, table.evicted());
+        let (open, capacity) = (table.open() as u64, table.capacity() as u64);
+        let (evicted, hurried) = (table.evicted(), table.hurried());
         let (_, look) = self.mapper.look();
         let dns = look.dns.since(self.messages_told).collect();
         self.messages_told = look.dns.len();
         let mut spans = self.past_spans.clone();
         spans.merge(look.spans);
+        if unfollowed > 0 {
+            let since = self.latest_told.or(self.segment.first).unwrap_or(self.segment.latest);
+            self.blind.add(since.min(self.segment.latest), self.segment.latest);
+        }
+        self.latest_told = Some(self.segment.latest);
+        let spans = self.blind.sure(spans);
         let mut stages = self.past.clone();
         stages.frames += look.frames;
         stages.bytes += self.segment.bytes;
@@ -451,15 +509,20 @@ impl Mapping {
         let (acknowledged, unseen) = look.acknowledged;
         stages.acknowledgements += acknowledged;
         stages.unseen_acknowledged += unseen;
-        stages.open = open;
+        (stages.open, stages.capacity) = (open, capacity);
         stages.evicted += evicted;
+        stages.hurried += hurried;
+        (stages.emergency, stages.emergencies) = (self.emergency.is_on(), self.emergency.times());
+        stages.kept_bytes = (self.kept_before + self.kept) as u64;
+        stages.unsaved = self.shared.disk.unsaved.load(Ordering::Relaxed);
+        stages.most_kept_bytes = self.options.most_kept_bytes as u64;
         let interface =
             |meter: &Arc<Meter>| InterfacePicture { name: meter.name.clone(), counts: meter.read() };
         let interfaces: Vec<InterfacePicture> = self.meters.iter().map(interface).collect();
         for InterfacePicture { counts, .. } in &interfaces {
             stages.kernel_dropped += counts.dropped;
             stages.interface_dropped += counts.interface_dropped;
-            stages.offered += counts.received.max(counts.taken + counts.dropped) + counts.interface_dropped;
+            stages.offered += counts.offered();
         }
         let lost = stages.kernel_dropped + stages.interface_dropped;
         stages.waiting = stages.offered.saturating_sub(lost + stages.frames);
@@ -497,6 +560,7 @@ impl Mapping {
         {
             let (table, _) = self.mapper.look();
             self.past.evicted += table.evicted();
+            self.past.hurried += table.hurried();
             // In a flood more changes than anybody follows.
             self.unfollowed += table.untold() as u64;
             let (_, look) = self.mapper.look();
@@ -532,7 +596,7 @@ impl Mapping {
             live.kernel_dropped += counts.system_dropped.saturating_sub(gaps);
             if last {
                 let end = self.meters.get(tap).map(|meter| meter.read()).unwrap_or_default();
-                live.unread += end.received.saturating_sub(end.dropped + end.taken);
+                live.unread += end.unread().unwrap_or_default();
             }
             let known = self.segment.interfaces.iter().position(|interface| interface.tap == tap as u32);
             let place = match known {
@@ -552,7 +616,8 @@ impl Mapping {
         live.offered += live.kernel_dropped + live.interface_dropped + live.unread;
         {
             let (table, _) = self.mapper.look();
-            live.evicted = table.evicted();
+            (live.evicted, live.hurried) = (table.evicted(), table.hurried());
+            live.emergencies = self.emergency.end_segment(table);
             let (_, look) = self.mapper.look();
             (live.acknowledgements, live.unseen_acknowledged) = look.acknowledged;
         }
@@ -598,6 +663,9 @@ impl Mapping {
         };
         let mut extract = mapper.finish(&ended.name, source);
         extract.summary.live = Some(live);
+        extract.dns.settle();
+        self.kept_before += extract.pieces.kept_bytes() + extract.dns.kept_bytes();
+        self.kept = 0;
         self.rows.work(Work::Segment { number: ended.number, extract: Box::new(extract), saved });
     }
 }

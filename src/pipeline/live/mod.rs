@@ -4,6 +4,7 @@
 //! writes packets (`save`), one keeps and writes rows (`rows`). Whoever runs it waits for signals and windows meanwhile.
 
 mod chain;
+mod emergency;
 mod events;
 mod files;
 mod follow;
@@ -12,12 +13,14 @@ mod merge;
 mod picture;
 mod rows;
 mod save;
+mod unjudged;
 
 pub use chain::{Link, SegmentFile};
 pub use events::{EventOptions, Notice};
 pub use files::Problem;
 pub use picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
 pub use rows::Window;
+pub use unjudged::Unjudged;
 
 use super::ExtractOptions;
 use crate::capture::live::{LiveError, Meter, STDIN, Tap, TapOptions, now, start};
@@ -28,7 +31,7 @@ use events::{Outlet, Sinks};
 use follow::{Follower, Shared};
 use mapping::Mapping;
 use rows::Rows;
-use save::Saver;
+use save::{Disk, Saver};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,11 +52,18 @@ pub struct Rotation {
     pub after_ns: i64,
     /// After so many captured bytes.
     pub bytes: u64,
+    /// With `--out`: after so many stretches of conversations.
+    pub rows: usize,
 }
 
 impl Rotation {
+    /// Stretches of conversations in a segment: 32,768, which are written within a second. More would make the end of a run
+    /// wait for the disk, and lose more where a run is killed; fewer make more files of a flood.
+    pub const ROWS: usize = 1 << 15;
+
     /// Unless told otherwise: an hour, or 1 GiB.
-    pub const DEFAULT: Rotation = Rotation { after_ns: 3600 * NANOS_PER_SECOND, bytes: 1 << 30 };
+    pub const DEFAULT: Rotation =
+        Rotation { after_ns: 3600 * NANOS_PER_SECOND, bytes: 1 << 30, rows: Rotation::ROWS };
 }
 
 /// How a live run is done.
@@ -73,6 +83,8 @@ pub struct LiveOptions {
     pub rotation: Rotation,
     /// After what time a window ends and is audited, nanoseconds.
     pub window_ns: i64,
+    /// A window ends earlier where flows and names of it take more memory than this.
+    pub most_kept_bytes: usize,
     /// The number of the first segment; that after the last of the directory, where there are some.
     pub first_segment: u64,
     /// Whether conversations are followed while they go on: for events and pictures, which cost a part of a processor.
@@ -167,6 +179,11 @@ impl Opened {
         self.taps.iter().filter_map(Tap::descriptor).collect()
     }
 
+    /// The file descriptor of the syslog's socket.
+    pub fn syslog(&self) -> Option<i32> {
+        self.sinks.syslog()
+    }
+
     /// Starts all threads.
     ///
     /// # Errors
@@ -180,7 +197,9 @@ impl Opened {
         let mut threads = Vec::new();
         let (outlet, telling) = sinks.start(tell_notices)?;
         let (picture, pictures) = watch::channel(Arc::default());
+        let disk = Arc::new(Disk::default());
         let shared = Arc::new(Shared {
+            disk: Arc::clone(&disk),
             policy: Mutex::new(policy),
             picture,
             busy: AtomicBool::new(false),
@@ -192,9 +211,13 @@ impl Opened {
         if let Some(gap) = gap {
             outlet.notice(gap);
         }
-        let saver = if options.save { Some(Saver::start(tell_saved)?) } else { None };
-        let (rows, keeper) = Rows::start(chain, saved, tell_windows, outlet.clone())?;
-        threads.push(keeper);
+        let saver = if options.save {
+            Some(Saver::start(tell_saved, Arc::clone(&disk), outlet.clone())?)
+        } else {
+            None
+        };
+        let (rows, keepers) = Rows::start(chain, saved, tell_windows, Arc::clone(&disk), outlet.clone())?;
+        threads.extend(keepers);
         let mut follow = None;
         if options.follow {
             let (ticks, told) = sync_channel(1);
@@ -263,6 +286,11 @@ impl Running {
         *self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner) = policy;
     }
 
+    /// What may tell from another thread.
+    pub fn teller(&self) -> Teller {
+        Teller(self.outlet.clone())
+    }
+
     /// Has something told with everything else that happens.
     pub fn notice(&self, notice: Notice) {
         if let Some(outlet) = &self.outlet {
@@ -281,6 +309,18 @@ impl Running {
         let until = Instant::now() + TOLD_WITHIN;
         while !telling.is_finished() && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// Tells what happens beside the run.
+pub struct Teller(Option<Outlet>);
+
+impl Teller {
+    /// Has something told with everything else that happens.
+    pub fn notice(&self, notice: Notice) {
+        if let Some(outlet) = &self.0 {
+            outlet.notice(notice);
         }
     }
 }

@@ -90,8 +90,20 @@ pub struct Stages {
     pub duplicates: u64,
     /// Conversations open now.
     pub open: u64,
+    /// Conversations that may be open at the same time.
+    pub capacity: u64,
     /// Conversations cut since the table was full: no loss, they are joined again.
     pub evicted: u64,
+    /// Whether the table is so full that conversations stay open for a shorter time.
+    pub emergency: bool,
+    /// How often that began.
+    pub emergencies: u64,
+    /// Conversations cut early only since it was so: no loss, they are joined again.
+    pub hurried: u64,
+    /// Bytes that flows and names of the window take in memory, about.
+    pub kept_bytes: u64,
+    /// Bytes that they may take: with more, the window ends early.
+    pub most_kept_bytes: u64,
     /// Conversations that came and went too fast to be followed live; the audit has them.
     pub unfollowed: u64,
     /// Conversations that are no longer followed since they were too many; the audit has them.

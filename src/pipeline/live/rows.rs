@@ -1,22 +1,29 @@
 //! Segments once they are cut: kept for the audit at the end of the window, and with `--out` written to files of their own.
+//!
+//! One thread keeps the journal of the segment at hand, another writes those that are over: whatever the machine dies of
+//! while a segment is written, the journal of the next is not behind.
 
-use super::chain::{Chain, Journal};
+use super::chain::{Chain, Journal, Journals};
 use super::events::{Notice, Outlet};
-use super::files::Problem;
+use super::files::{Digested, Problem};
 use super::mapping::saved_as;
-use super::save::Saved;
+use super::save::{Disk, Saved};
 use crate::audit::CaptureSummary;
 use crate::flow::Stretch;
 use crate::names::DnsObservation;
 use crate::pipeline::Extract;
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc::UnboundedSender;
 
+/// Changes that wait for the journal, at the most: some 20 MiB each.
+const WAITING: usize = 2;
+
 /// Segments that wait to be written, at the most.
-const WAITING: usize = 4;
+const WAITING_SEGMENTS: usize = 4;
 
 /// What changed in the segment at hand.
 pub(super) struct Change {
@@ -62,11 +69,15 @@ pub struct Window {
     pub last: bool,
     /// What each segment gave.
     pub captures: Vec<Extract>,
+    /// The segments of it whose rows are in the directory.
+    pub written: Vec<u64>,
 }
 
-/// The thread that keeps segments.
+/// The threads that keep segments.
 pub(super) struct Rows {
     work: SyncSender<Work>,
+    /// Segments that are over and not written yet.
+    behind: Arc<AtomicUsize>,
 }
 
 impl Rows {
@@ -74,12 +85,35 @@ impl Rows {
         chain: Option<Chain>,
         saved: Receiver<Saved>,
         windows: UnboundedSender<Window>,
+        disk: Arc<Disk>,
         outlet: Outlet,
-    ) -> io::Result<(Rows, JoinHandle<()>)> {
+    ) -> io::Result<(Rows, [JoinHandle<()>; 2])> {
         let (work, told) = sync_channel(WAITING);
-        let keeper = Keeper { chain, journal: None, saved, windows, outlet, captures: Vec::new() };
-        let thread = thread::Builder::new().name("rows".to_owned()).spawn(move || keeper.run(&told))?;
-        Ok((Rows { work }, thread))
+        let (over, ended) = sync_channel(WAITING_SEGMENTS);
+        let behind = Arc::new(AtomicUsize::new(0));
+        let journals = chain.as_ref().map(Chain::journals);
+        let keeper = JournalKeeper { journals, journal: None, over, outlet: outlet.clone() };
+        let writer = Keeper {
+            chain,
+            saved,
+            windows,
+            disk,
+            outlet,
+            captures: Vec::new(),
+            unwritten: Vec::new(),
+            written: Vec::new(),
+            told: false,
+            behind: Arc::clone(&behind),
+        };
+        let of = |name: &str| thread::Builder::new().name(name.to_owned());
+        let keeper = of("journal").spawn(move || keeper.run(&told))?;
+        let writer = of("rows").spawn(move || writer.run(&ended))?;
+        Ok((Rows { work, behind }, [keeper, writer]))
+    }
+
+    /// Whether the disk keeps up: else a segment had better go on than wait to be written, and frames with it.
+    pub(super) fn keeps_up(&self) -> bool {
+        self.behind.load(Ordering::Relaxed) < 2
     }
 
     /// Hands on what changed, unless too much waits already: then it is to be kept.
@@ -92,30 +126,98 @@ impl Rows {
     }
 
     pub(super) fn work(&self, work: Work) {
+        if matches!(work, Work::Segment { .. }) {
+            self.behind.fetch_add(1, Ordering::Relaxed);
+        }
         // A thread that failed told so.
         let _ = self.work.send(work);
     }
 }
 
+/// What the thread that writes segments is told.
+enum Over {
+    Segment { number: u64, extract: Box<Extract>, saved: bool, journal: Option<Journal> },
+    EndWindow { number: u64, last: bool },
+}
+
+/// The thread that keeps the journal.
+struct JournalKeeper {
+    journals: Option<Journals>,
+    journal: Option<Journal>,
+    over: SyncSender<Over>,
+    outlet: Outlet,
+}
+
+impl JournalKeeper {
+    fn run(mut self, told: &Receiver<Work>) {
+        for work in told {
+            let over = match work {
+                Work::Begin { number, name } => {
+                    self.journal = self.journals.as_ref().and_then(|journals| journals.begin(number, &name));
+                    continue;
+                }
+                Work::Change(change) => {
+                    self.change(*change);
+                    continue;
+                }
+                Work::Segment { number, extract, saved } => {
+                    Over::Segment { number, extract, saved, journal: self.journal.take() }
+                }
+                Work::EndWindow { number, last } => Over::EndWindow { number, last },
+            };
+            if self.over.send(over).is_err() {
+                return;
+            }
+        }
+    }
+
+    fn change(&mut self, change: Change) {
+        let Some(journal) = &mut self.journal else { return };
+        if let Err(problem) = journal.write(&change.stretches, &change.messages, change.summary) {
+            self.outlet.notice(problem.into());
+        }
+    }
+}
+
+/// A segment whose rows are in no file yet.
+struct Unwritten {
+    number: u64,
+    /// Its place among the captures of the window.
+    place: usize,
+    file: Option<Digested>,
+    journal: Option<Journal>,
+}
+
+/// The thread that writes segments.
 struct Keeper {
     chain: Option<Chain>,
-    journal: Option<Journal>,
     saved: Receiver<Saved>,
     windows: UnboundedSender<Window>,
+    disk: Arc<Disk>,
     outlet: Outlet,
     captures: Vec<Extract>,
+    /// In order: the chain takes no other.
+    unwritten: Vec<Unwritten>,
+    written: Vec<u64>,
+    /// Whether it is told that they cannot be written.
+    told: bool,
+    behind: Arc<AtomicUsize>,
 }
 
 impl Keeper {
-    fn run(mut self, told: &Receiver<Work>) {
-        for work in told {
-            match work {
-                Work::Begin { number, name } => self.begin(number, &name),
-                Work::Change(change) => self.change(*change),
-                Work::Segment { number, extract, saved } => self.segment(number, *extract, saved),
-                Work::EndWindow { number, last } => {
+    fn run(mut self, ended: &Receiver<Over>) {
+        for over in ended {
+            match over {
+                Over::Segment { number, extract, saved, journal } => {
+                    self.segment(number, *extract, saved, journal);
+                    self.behind.fetch_sub(1, Ordering::Relaxed);
+                }
+                Over::EndWindow { number, last } => {
+                    self.write();
+                    self.give_up();
                     let captures = std::mem::take(&mut self.captures);
-                    if self.windows.send(Window { number, last, captures }).is_err() {
+                    let written = std::mem::take(&mut self.written);
+                    if self.windows.send(Window { number, last, captures, written }).is_err() {
                         return;
                     }
                 }
@@ -123,49 +225,68 @@ impl Keeper {
         }
     }
 
-    fn begin(&mut self, number: u64, name: &Arc<str>) {
-        let begun = self.chain.as_ref().map(|chain| chain.journal(number, name));
-        match begun {
-            Some(Ok(journal)) => self.journal = journal,
-            Some(Err(problem)) => self.problem(problem),
-            None => {}
-        }
-    }
-
-    fn change(&mut self, change: Change) {
-        let Some(journal) = &mut self.journal else { return };
-        if let Err(problem) = journal.write(&change.stretches, &change.messages, change.summary) {
-            // Told once; the next segment tries again.
-            self.journal = None;
-            self.problem(problem);
-        }
-    }
-
-    fn segment(&mut self, number: u64, mut extract: Extract, saved: bool) {
+    fn segment(&mut self, number: u64, mut extract: Extract, saved: bool, journal: Option<Journal>) {
         let mut file = None;
-        if saved {
-            match self.saved.recv() {
-                Ok(Ok(done)) => {
-                    saved_as(&mut extract.summary, done.bytes, &done.sha256);
-                    file = Some(done);
-                }
-                Ok(Err(problem)) => self.problem(problem),
-                Err(_) => {}
+        if saved && let Ok(done) = self.saved.recv() {
+            if let Some(live) = &mut extract.summary.live {
+                live.unsaved = done.unsaved;
             }
+            if let Some(done) = &done.file {
+                saved_as(&mut extract.summary, done.bytes, &done.sha256);
+            }
+            file = done.file;
         }
-        if let Some(chain) = &mut self.chain {
-            match chain.write(number, &extract, file.as_ref(), false) {
+        self.captures.push(extract);
+        if self.chain.is_some() {
+            self.unwritten.push(Unwritten { number, place: self.captures.len() - 1, file, journal });
+            self.write();
+        }
+    }
+
+    /// Writes what is not written yet, as far as that goes: a disk that was full may have room again.
+    fn write(&mut self) {
+        let Some(chain) = &mut self.chain else { return };
+        while let Some(first) = self.unwritten.first() {
+            let Some(extract) = self.captures.get(first.place) else { return };
+            match chain.write(first.number, extract, first.file.as_ref(), false) {
                 Ok(link) => {
-                    let (frames, digest) = (link.frames, link.digest);
+                    let (number, frames, digest) = (first.number, link.frames, link.digest);
                     self.outlet.notice(Notice::Segment { number, frames, digest });
-                    if let Some(journal) = self.journal.take() {
+                    self.written.push(number);
+                    self.told = false;
+                    if let Some(journal) = self.unwritten.remove(0).journal {
                         journal.end();
                     }
                 }
-                Err(problem) => self.problem(problem),
+                Err(problem) => {
+                    if !std::mem::replace(&mut self.told, true) {
+                        self.problem(problem);
+                    }
+                    return;
+                }
             }
         }
-        self.captures.push(extract);
+    }
+
+    /// The window ends: what is not written by now never is, but for what a journal holds.
+    fn give_up(&mut self) {
+        let Some(first) = self.unwritten.first().map(|first| first.number) else { return };
+        let mut frames = 0;
+        for Unwritten { place, file, .. } in std::mem::take(&mut self.unwritten) {
+            // Frames that stand in a file can be read again.
+            if let Some(extract) = self.captures.get_mut(place).filter(|_| file.is_none()) {
+                let seen = extract.summary.frames;
+                if let Some(live) = &mut extract.summary.live {
+                    let more = seen - live.unsaved.min(seen);
+                    live.unsaved = seen;
+                    frames += more;
+                }
+            }
+        }
+        self.disk.unsaved.fetch_add(frames, Ordering::Relaxed);
+        let path = self.chain.as_ref().map(|chain| chain.rows(first).display().to_string());
+        let at = crate::capture::live::now();
+        self.outlet.notice(Notice::Unsaved { at, path: path.unwrap_or_default(), frames });
     }
 
     fn problem(&self, problem: Problem) {

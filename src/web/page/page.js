@@ -591,6 +591,7 @@ function drawLosses() {
   if (lost) told.push(plural(lost, "frame") + " of " + number(s.offered) + " lost while capturing (" + (lost / Math.max(1, s.offered) * 100).toFixed(2) + " %): absence proves less.");
   if (gaps) told.push("Devices went away " + plural(gaps, "time") + ": nobody knows what was lost then.");
   if (share > 0.0005) told.push("Of " + number(s.acknowledgements) + " acknowledgements " + number(s.unseen_acknowledged) + " are for data that was not seen: frames are missing that nobody counted.");
+  if (s.emergency) told.push("So many conversations are open that they stay open for a shorter time.");
   if (s.unsaved) told.push(plural(s.unsaved, "frame") + " could not be saved.");
   const says = $("loss-says");
   dress(says, "callout" + (told.length ? "" : s.frames ? " good" : " plain"));
@@ -601,7 +602,7 @@ function drawLosses() {
     ["looked at", s.frames, scaled(s.bytes, "B") + " captured"], ["packets", s.packets, "understood"],
     ...Object.entries(s.skipped).map(([reason, count]) => ["skipped: " + words(reason), count, "gave no packet"]),
     ["copies", s.duplicates, "another device had shown them"], ["conversations open", s.open, "now"],
-    ["cut", s.evicted, "the table was full; joined again"], ["not followed live", s.unfollowed + s.forgotten, "the audit has them"],
+    ["cut", s.evicted, "the table was full; joined again"], ["cut early", s.hurried, "it was nearly full; joined again"], ["not followed live", s.unfollowed + s.forgotten, "the audit has them"],
   ]);
   figures($("devices"), state.head.interfaces.map((one) => [device(one.name) + (one.away ? " (away)" : ""), one.received, one.dropped, one.interface_dropped, one.gaps]));
 }
@@ -626,12 +627,17 @@ const NOTICES = {
   "loss": (n) => device(n.interface) + ": lost " + plural(n.kernel_dropped + n.interface_dropped, "frame") + ".",
   "segment": (n) => "Segment " + n.number + " is written: " + plural(n.frames, "frame") + ", digest " + n.digest.slice(0, 16) + "…",
   "gap": (n) => "An earlier run " + (n.recovered ? "ended unexpectedly, and what it left was recovered" : "ended") + ": nothing was seen since.",
+  "emergency": (n) => number(n.open) + " of " + number(n.capacity) + " conversations are open: they stay open for a shorter time now.",
+  "emergency-over": (n) => "Conversations stay open as long as usual again; " + number(n.hurried) + " were cut early meanwhile, " + number(n.evicted) + " since all places were taken.",
+  "window-full": (n) => "Window " + n.number + " ends early: its flows and names take " + scaled(n.bytes, "B") + " of " + scaled(n.most, "B") + ".",
+  "unsaved": (n) => n.path + ": " + plural(n.frames, "frame") + " could not be written.",
+  "late": (n) => n.directory + ": what an earlier run had no time for is audited.",
   "unwritten": (n) => n.path + ": " + n.problem,
   "reloaded": (n) => n.refused.length ? "Rules and site could not be read again: " + n.refused.join("; ") : "Rules and site were read again.",
   "window": (n) => "Window " + n.number + " was audited: exit code " + n.exit_code + ".",
   "ending": () => "The run ends.",
 };
-const ALARMS = new Set(["gone", "ended", "loss", "unwritten"]);
+const ALARMS = new Set(["gone", "ended", "loss", "unwritten", "unsaved"]);
 
 function drawNotices() {
   $("notes").replaceChildren(...[...state.notices].reverse().map((notice) => {

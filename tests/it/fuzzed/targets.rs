@@ -17,14 +17,18 @@ use portproof::capture::{CaptureEnd, CaptureReader, Compression, Digest, Frame, 
 use portproof::decode::{DatagramHead, Decoded, Packet, Payload, decode, decode_datagram};
 use portproof::flow::{PartialFlow, Pieces};
 use portproof::matrix::{Cloud, Matrix, Problem, ServiceTags, Site, TagName, lint_text};
-use portproof::model::{AppProtocol, DomainName, NANOS_PER_SECOND, Timestamp};
-use portproof::names::{AddressRecord, AliasRecord, ClientHello, DnsMessage, Host, app, dns as messages};
+use portproof::model::{
+    AppProtocol, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp, Transport,
+};
+use portproof::names::{
+    AddressRecord, AliasRecord, ClientHello, DnsMessage, DnsObservation, Host, app, dns as messages,
+};
 use portproof::names::{http as web, quic as datagrams, tls};
 use portproof::pipeline::{Extract, ExtractOptions, Extracted, Judged, extract, judge};
 use portproof::report::{self, Human};
 use sha2::Sha256;
 use std::io::{self, Cursor, Read};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::OnceLock;
 
 /// A target: its name (that of its binary and of its corpus) and its function.
@@ -317,8 +321,15 @@ pub fn dns(data: &[u8]) {
         assert!(reached.addresses.iter().all(|record| reached.names.contains(&record.owner)));
         assert!(!messages::qtype_mnemonic(message.qtype).is_empty());
         // Partial rows carry messages from extract to judge.
-        let text = serde_json::to_string(message).expect("a message is JSON");
-        assert_eq!(&serde_json::from_str::<DnsMessage>(&text).expect("its own JSON"), message);
+        let end = |port| Endpoint::new(Ipv4Addr::from(place(data) as u32).into(), port);
+        let carried = DnsObservation {
+            point: FramePoint::default(),
+            client: end(1024),
+            resolver: end(53),
+            transport: Transport::Udp,
+            message: message.clone(),
+        };
+        assert_eq!(DnsObservation::of_row(&carried.to_row()), Ok(carried));
         if let Some(part) = messages::parse(&data[..place(data)]) {
             assert!(message.addresses.starts_with(&part.addresses), "a cut changes records before it");
             assert!(message.aliases.starts_with(&part.aliases), "a cut changes records before it");

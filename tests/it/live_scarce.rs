@@ -1,0 +1,544 @@
+//! A live run where something is scarce: memory, time to end in, room on the disk.
+
+use crate::live::{
+    Cable, audited, can_make_namespaces, ended, portproof, project, scratch, signal, text, wait_for,
+    without_inputs,
+};
+use portproof::capture::write::{PcapStyle, PcapWriter};
+use portproof::model::Timestamp;
+use portproof::pipeline::live::Link;
+use serde_json::{Value, json};
+use std::cell::RefCell;
+use std::fs::{self, File};
+use std::io::Write;
+use std::net::Ipv4Addr;
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+const APPLIANCE: Ipv4Addr = Ipv4Addr::new(10, 10, 1, 4);
+const MILLISECOND: i64 = 1_000_000;
+
+/// Bytes that are taken while more are written.
+#[derive(Clone, Default)]
+struct Shared(Rc<RefCell<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.borrow_mut().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A capture that is made frame by frame, and can be fed in parts.
+struct Made {
+    writer: PcapWriter<Shared>,
+    bytes: Shared,
+    frames: u64,
+    /// Time of the next frame, milliseconds.
+    at: i64,
+}
+
+impl Made {
+    fn new() -> Made {
+        let bytes = Shared::default();
+        let writer = PcapWriter::new(bytes.clone(), PcapStyle::ETHERNET).expect("memory");
+        Made { writer, bytes, frames: 0, at: 0 }
+    }
+
+    fn packet(&mut self, from: Ipv4Addr, to: Ipv4Addr, protocol: u8, payload: &[u8]) {
+        let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+        let length = u16::try_from(20 + payload.len()).unwrap().to_be_bytes();
+        frame.extend([0x45, 0, length[0], length[1], 0, 0, 0, 0, 64, protocol, 0, 0]);
+        frame.extend(from.octets().into_iter().chain(to.octets()).chain(payload.iter().copied()));
+        frame.resize(frame.len().max(60), 0);
+        let time = Timestamp(1_790_000_000_000 * MILLISECOND + self.at * MILLISECOND);
+        self.writer.frame(time, &frame, frame.len() as u32).expect("memory");
+        self.frames += 1;
+    }
+
+    /// One segment of the conversation of this number: the appliance begins it.
+    fn tcp(&mut self, number: u32, answer: bool, flags: u8) {
+        let other = Ipv4Addr::from(0xc612_0000 + number / 16_384);
+        let port = (20_000 + number % 16_384) as u16;
+        let (from, to, ports) = if answer {
+            (other, APPLIANCE, [8_443u16.to_be_bytes(), port.to_be_bytes()])
+        } else {
+            (APPLIANCE, other, [port.to_be_bytes(), 8_443u16.to_be_bytes()])
+        };
+        let (seq, ack) = if answer { (700u32, 101u32) } else { (100, 0) };
+        let fixed = [0x50, flags, 4, 0, 0, 0, 0, 0];
+        let segment = [&ports.concat()[..], &seq.to_be_bytes(), &ack.to_be_bytes(), &fixed].concat();
+        self.packet(from, to, 6, &segment);
+    }
+
+    fn syn(&mut self, number: u32) {
+        self.tcp(number, false, 0x02);
+    }
+
+    /// What there is since this was asked last.
+    fn take(&mut self) -> Vec<u8> {
+        self.bytes.0.take()
+    }
+}
+
+fn lines(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn links(out: &Path) -> Vec<Link> {
+    lines(&out.join("chain.jsonl")).into_iter().map(|line| serde_json::from_value(line).unwrap()).collect()
+}
+
+fn chained(out: &Path) -> u64 {
+    links(out).iter().map(|link| link.frames).sum()
+}
+
+/// A run that reads a pipe, in a directory of its own, with a file of events outside of what it writes.
+struct Run {
+    child: Child,
+    events: PathBuf,
+}
+
+impl Run {
+    fn begin(out: Option<&Path>, events: &Path, more: &[&str]) -> Run {
+        let mut arguments = vec!["live", "-i", "-", "--site", "captures/site.toml", "--format", "json"];
+        arguments.extend(["--events", events.to_str().unwrap()]);
+        arguments.extend(out.iter().flat_map(|out| ["--out", out.to_str().unwrap()]));
+        arguments.extend(more);
+        let child = portproof(&arguments).stdin(Stdio::piped()).spawn().expect("the program starts");
+        Run { child, events: events.to_owned() }
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.child.stdin.as_mut().expect("a pipe").write_all(bytes).expect("the pipe takes it");
+    }
+
+    fn told(&self, event: &str) -> Vec<Value> {
+        lines(&self.events).into_iter().filter(|line| line["event"] == event).collect()
+    }
+}
+
+fn live_counts(audit: &Value, field: &str) -> u64 {
+    let inputs = audit["inputs"].as_array().expect("inputs").iter();
+    inputs.map(|input| input["live"][field].as_u64().unwrap_or_else(|| panic!("{field}: {input}"))).sum()
+}
+
+#[test]
+fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the_same() {
+    let directory = scratch("emergency");
+    let mut made = Made::new();
+    // Of 64 MiB an eighth is for open conversations: 16,384.
+    for number in 0..14_000 {
+        made.syn(number);
+        made.at += 1;
+    }
+    // A minute later: so long nobody waits in an emergency, and everybody else does.
+    made.at += 60_000;
+    for number in 20_000..24_000 {
+        made.syn(number);
+        made.at += 1;
+    }
+    // Conversations that were cut go on.
+    for number in 0..50 {
+        made.tcp(number, true, 0x12);
+        made.tcp(number, false, 0x10);
+    }
+    let capture = directory.join("capture.pcap");
+    fs::write(&capture, made.take()).unwrap();
+    let mut run = Run::begin(None, &directory.join("events.jsonl"), &["--memory-limit", "64MiB"]);
+    run.feed(&fs::read(&capture).unwrap());
+    drop(run.child.stdin.take());
+    let (began, over) = (directory.join("events.jsonl"), "emergency-over");
+    let live = ended(run.child);
+    let events = lines(&began);
+    let of = |word: &str| -> Vec<&Value> { events.iter().filter(|line| line["event"] == word).collect() };
+    assert_eq!((of("emergency").len(), of(over).len()), (1, 1), "{}", text(&live));
+    assert_eq!(of("emergency")[0]["capacity"], 16_384);
+    let hurried = of(over)[0]["hurried"].as_u64().unwrap();
+    assert!(hurried > 4_000, "{hurried}");
+    assert!(text(&live).contains("conversations stay open as long as usual again"), "{}", text(&live));
+    let audit: Value = serde_json::from_slice(&live.stdout).expect("an audit");
+    assert_eq!(live_counts(&audit, "emergencies"), 1);
+    assert_eq!(live_counts(&audit, "hurried"), hurried);
+    let offline = audited(&[capture.to_str().unwrap(), "--site", "captures/site.toml"]);
+    assert_eq!(without_inputs(&live.stdout), without_inputs(&offline.stdout));
+    let joined = audit["totals"]["outcomes"]["established"].as_u64();
+    assert_eq!(joined, Some(50), "{}", audit["totals"]);
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn a_window_whose_names_take_too_much_memory_ends_early_and_no_frame_is_missing() {
+    let directory = scratch("window-full");
+    let mut made = Made::new();
+    // Questions for names that are all different, in one conversation: of 64 MiB a quarter is for what a window keeps.
+    for number in 0..70_000u32 {
+        let name = format!("host-{number:07}-of-a-name-that-is-not-short");
+        let mut question = vec![(number >> 8) as u8, number as u8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
+        question.push(name.len() as u8);
+        question.extend(name.as_bytes());
+        question.extend(b"\x07example\0\0\x01\0\x01");
+        let length = (8 + question.len() as u16).to_be_bytes();
+        let datagram = [&[0x80, 0, 0, 53, length[0], length[1], 0, 0], &question[..]].concat();
+        made.packet(APPLIANCE, Ipv4Addr::new(10, 10, 1, 1), 17, &datagram);
+        made.at += 1;
+    }
+    let out = directory.join("out");
+    let mut run = Run::begin(Some(&out), &directory.join("events.jsonl"), &["--memory-limit", "64MiB"]);
+    run.feed(&made.take());
+    drop(run.child.stdin.take());
+    let events = run.events.clone();
+    let live = ended(run.child);
+    let full = lines(&events).into_iter().filter(|line| line["event"] == "window-full").count();
+    assert!(full >= 1, "{}", text(&live));
+    assert!(text(&live).contains("it ends here, and is audited"), "{}", text(&live));
+    let frames = |path: PathBuf| -> u64 {
+        let audit: Value = serde_json::from_slice(&fs::read(&path).expect("an audit")).expect("an audit");
+        audit["totals"]["frames"].as_u64().unwrap()
+    };
+    let earlier: u64 =
+        (1..=full).map(|number| frames(out.join(format!("window-{number:04}/audit.json")))).sum();
+    assert_eq!(earlier + frames(out.join("audit.json")), made.frames);
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// So many conversations that they are not audited within two seconds.
+const MANY: u32 = if cfg!(debug_assertions) { 60_000 } else { 500_000 };
+
+#[test]
+fn sigterm_ends_a_run_with_a_large_window_soon_and_the_next_run_audits_what_is_left() {
+    let directory = scratch("sigterm");
+    let (out, events) = (directory.join("out"), directory.join("events.jsonl"));
+    let mut made = Made::new();
+    for number in 0..MANY {
+        made.syn(number);
+        made.at += 1;
+    }
+    let capture = directory.join("capture.pcap");
+    fs::write(&capture, made.take()).unwrap();
+    let mut run = Run::begin(Some(&out), &events, &[]);
+    run.feed(&fs::read(&capture).unwrap());
+    // All but the segment at hand is written while the run goes on.
+    wait_for("the rows", || chained(&out) + 32_768 > made.frames);
+    std::thread::sleep(Duration::from_millis(1500));
+    let began = Instant::now();
+    signal(&run.child, "-TERM");
+    let output = ended(run.child);
+    let took = began.elapsed();
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(text(&output).contains("is not audited: there was no time"), "{}", text(&output));
+    // Built for speed and with the machine to itself it takes less than two; here rows are the most of it.
+    assert!(took < Duration::from_secs(30), "{took:?}");
+    eprintln!("SIGTERM with {MANY} conversations: {took:?}");
+    assert_eq!(chained(&out), made.frames, "every frame's rows are written");
+    assert!(!out.join("audit.json").exists());
+    let left: Value = serde_json::from_slice(&fs::read(out.join("unjudged.json")).unwrap()).unwrap();
+    let segments: Vec<u64> = links(&out).iter().map(|link| link.segment).collect();
+    assert_eq!(left, json!([{ "segments": segments }]));
+    let unfinished = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name());
+    let unfinished: Vec<_> = unfinished.filter(|name| name.to_string_lossy().ends_with(".tmp")).collect();
+    assert!(unfinished.is_empty(), "{unfinished:?}");
+
+    let mut next = Run::begin(Some(&out), &events, &[]);
+    next.feed(&fs::read(project().join("captures/lab.pcap")).unwrap());
+    let late = out.join("late-000001/audit.json");
+    wait_for("the audit", || !next.told("late").is_empty());
+    assert!(!out.join("unjudged.json").exists());
+    drop(next.child.stdin.take());
+    assert_eq!(ended(next.child).status.code(), Some(1));
+    let last: Value = serde_json::from_slice(&fs::read(out.join("audit.json")).unwrap()).unwrap();
+    assert_eq!(last["totals"]["frames"], 278);
+    // Late, but no other.
+    let offline = audited(&[capture.to_str().unwrap(), "--site", "captures/site.toml"]);
+    assert!(
+        without_inputs(&fs::read(late).unwrap()) == without_inputs(&offline.stdout),
+        "the late audit differs"
+    );
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// A small file system, gone when it is dropped.
+struct Small(PathBuf);
+
+impl Small {
+    fn mounted(at: PathBuf, size: &str) -> Small {
+        fs::create_dir_all(&at).unwrap();
+        let size = format!("size={size}");
+        let mounted = Command::new("mount")
+            .args(["-t", "tmpfs", "-o", &size, "tmpfs", at.to_str().unwrap()])
+            .status()
+            .is_ok_and(|status| status.success());
+        assert!(mounted, "a small file system can be mounted");
+        Small(at)
+    }
+
+    /// Takes all room that is left.
+    fn fill(&self) -> PathBuf {
+        let path = self.0.join("filler");
+        let mut file = File::create(&path).unwrap();
+        while file.write_all(&[0; 4096]).is_ok() {}
+        path
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_disk_that_was_full_for_a_while_costs_only_what_came_meanwhile() {
+    if !can_make_namespaces("a_disk_that_was_full") {
+        return;
+    }
+    for save in [true, false] {
+        let directory = scratch(if save { "full-while-saved" } else { "full-while" });
+        let disk = Small::mounted(directory.join("disk"), "12m");
+        let (out, events) = (disk.0.join("out"), directory.join("events.jsonl"));
+        let mut made = Made::new();
+        let conversations = |made: &mut Made, numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                made.syn(number);
+                made.at += 1;
+            }
+            made.take()
+        };
+        let more: &[&str] = if save { &["--save", "--rotate", "2s"] } else { &["--rotate", "2s"] };
+        let mut run = Run::begin(Some(&out), &events, more);
+        run.feed(&conversations(&mut made, 0..500));
+        let begun = || {
+            let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
+            let journal = lines(&out.join("segments/.journal-000001.jsonl"));
+            part.is_ok_and(|file| file.len() > 30_000)
+                || journal.iter().any(|entry| entry["summary"]["frames"] == 500)
+        };
+        wait_for("the first frames", begun);
+        let filler = disk.fill();
+        run.feed(&conversations(&mut made, 500..1_000));
+        wait_for("that it is told", || !run.told("unwritten").is_empty());
+        fs::remove_file(filler).unwrap();
+        if save {
+            // Frames that come now go into a file of their own.
+            wait_for("that it is over", || {
+                run.feed(&conversations(&mut made, 1_000..1_001));
+                std::thread::sleep(Duration::from_millis(200));
+                !run.told("unsaved").is_empty()
+            });
+        }
+        made.at += 3_000;
+        run.feed(&conversations(&mut made, 2_000..2_300));
+        drop(run.child.stdin.take());
+        let output = ended(run.child);
+        assert_eq!(output.status.code(), Some(3), "save {save}: {}", text(&output));
+        let audit: Value = serde_json::from_slice(&output.stdout).expect("an audit");
+        assert_eq!(audit["totals"]["frames"], made.frames, "save {save}: all were judged");
+        let unsaved = live_counts(&audit, "unsaved");
+        if save {
+            let told: u64 = lines(&events)
+                .iter()
+                .filter(|line| line["event"] == "unsaved")
+                .map(|line| line["frames"].as_u64().unwrap())
+                .sum();
+            assert!((1..=1_000).contains(&unsaved), "{unsaved}: {}", text(&output));
+            assert_eq!(told, unsaved);
+            // What the files hold and what they do not is all there was; and each file can be read to its end.
+            let offline = audited(&[out.join("packets").to_str().unwrap(), "--site", "captures/site.toml"]);
+            let offline: Value = serde_json::from_slice(&offline.stdout).expect("an audit");
+            assert_eq!(offline["totals"]["frames"].as_u64().unwrap() + unsaved, made.frames);
+            let ends = offline["inputs"].as_array().unwrap().iter().map(|input| &input["end"]);
+            assert!(ends.clone().all(|end| end == "complete"), "{:?}", ends.collect::<Vec<_>>());
+        } else {
+            // Rows waited in memory until there was room.
+            assert_eq!((unsaved, chained(&out)), (0, made.frames));
+        }
+        drop(disk);
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
+fn a_directory_that_is_gone_or_may_not_be_written_is_told_counted_and_the_audit_is_made() {
+    let root =
+        fs::metadata("/proc/self").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta)).ok() == Some(0);
+    for (how, save) in [("gone", true), ("gone", false), ("refused", true), ("refused", false)] {
+        if how == "refused" && !root {
+            eprintln!("a directory that may not be written is not tried: that takes root");
+            continue;
+        }
+        let directory = scratch(&format!("{how}-{save}"));
+        let (out, events) = (directory.join("out"), directory.join("events.jsonl"));
+        let mut more = if save { vec!["--save", "--rotate", "2s"] } else { vec!["--rotate", "2s"] };
+        if how == "refused" {
+            use std::os::unix::fs::PermissionsExt;
+            fs::set_permissions(&directory, fs::Permissions::from_mode(0o755)).unwrap();
+            more.extend(["--user", "65534"]);
+        }
+        let mut made = Made::new();
+        let conversations = |made: &mut Made, numbers: std::ops::Range<u32>| {
+            for number in numbers {
+                made.syn(number);
+                made.at += 1;
+            }
+            made.take()
+        };
+        let mut run = Run::begin(Some(&out), &events, &more);
+        run.feed(&conversations(&mut made, 0..500));
+        wait_for("the first frames", || {
+            let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
+            let journal = lines(&out.join("segments/.journal-000001.jsonl"));
+            part.is_ok_and(|file| file.len() > 30_000)
+                || journal.iter().any(|entry| entry["summary"]["frames"] == 500)
+        });
+        let (moved, inside) = (directory.join("moved"), ["packets", "segments", "."]);
+        let permit = |mode: u32| {
+            use std::os::unix::fs::PermissionsExt;
+            for directory in inside.iter().map(|name| out.join(name)).filter(|path| path.exists()) {
+                fs::set_permissions(directory, fs::Permissions::from_mode(mode)).unwrap();
+            }
+        };
+        match how {
+            "gone" => fs::rename(&out, &moved).unwrap(),
+            _ => permit(0o555),
+        }
+        // The next segments.
+        made.at += 3_000;
+        run.feed(&conversations(&mut made, 500..900));
+        made.at += 3_000;
+        run.feed(&conversations(&mut made, 900..1_000));
+        wait_for("that it is told", || !run.told("unwritten").is_empty());
+        drop(run.child.stdin.take());
+        let output = ended(run.child);
+        assert_eq!(output.status.code(), Some(3), "{how}, save {save}: {}", text(&output));
+        let audit: Value = serde_json::from_slice(&output.stdout).expect("an audit");
+        assert_eq!(audit["totals"]["frames"], made.frames, "{how}, save {save}");
+        let unsaved = live_counts(&audit, "unsaved");
+        assert!(unsaved > 0, "{how}, save {save}: {}", text(&output));
+        assert!(text(&output).contains("could not be written; they were judged"), "{}", text(&output));
+        if how == "refused" {
+            permit(0o755);
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
+fn a_run_that_is_killed_while_a_segment_is_written_leaves_that_one_and_the_next() {
+    let directory = scratch("killed-between");
+    let (out, events) = (directory.join("out"), directory.join("events.jsonl"));
+    let lab = fs::read(project().join("captures/lab.pcap")).unwrap();
+    let mut run = Run::begin(Some(&out), &events, &[]);
+    run.feed(&lab);
+    let journal = |number: u64| out.join(format!("segments/.journal-{number:06}.jsonl"));
+    wait_for("what was seen", || lines(&journal(1)).iter().any(|entry| entry["summary"]["frames"] == 278));
+    run.child.kill().unwrap();
+    run.child.wait().unwrap();
+    // As it stands while the first is being written and the second has begun: half of its rows under another name.
+    let text_of = fs::read_to_string(journal(1)).unwrap();
+    let second = text_of.replacen("\"number\":1", "\"number\":2", 1).replace("/000001", "/000002");
+    fs::write(journal(2), second).unwrap();
+    fs::create_dir_all(out.join("segments/.000001.part")).unwrap();
+    let mut next = Run::begin(Some(&out), &events, &[]);
+    next.feed(&lab);
+    drop(next.child.stdin.take());
+    let output = ended(next.child);
+    assert!(text(&output).contains("an earlier run ended unexpectedly"), "{}", text(&output));
+    let told: Vec<_> = links(&out).iter().map(|link| (link.segment, link.frames, link.recovered)).collect();
+    assert_eq!(told, [(1, 278, true), (2, 278, true), (3, 278, false)]);
+    assert!(!journal(1).exists() && !journal(2).exists() && !journal(3).exists());
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// What a run says that it did not read any more, and whether all that was offered is accounted for.
+fn watched(cable: &Cable, device: &str, traffic: impl Fn()) -> Value {
+    let directory = scratch(&format!("unread-{device}"));
+    let events = directory.join("events.jsonl");
+    let arguments = ["live", "-i", device, "--site", "captures/site.toml", "--format", "json", "--events"];
+    let child =
+        cable.portproof(&[&arguments[..], &[events.to_str().unwrap()]].concat()).spawn().expect("it starts");
+    wait_for("the beginning", || lines(&events).iter().any(|line| line["event"] == "began"));
+    traffic();
+    std::thread::sleep(Duration::from_millis(500));
+    signal(&child, "-TERM");
+    let output = ended(child);
+    let unread = if device == "lo" { "nobody knows how many" } else { "0" };
+    let said = format!(", {unread} not read any more");
+    assert!(text(&output).contains(&said), "{device}: {}", text(&output));
+    fs::remove_dir_all(directory).unwrap();
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)))
+}
+
+#[test]
+fn of_frames_that_the_kernel_counts_twice_none_is_said_to_be_unread() {
+    if !can_make_namespaces("of_frames_that_the_kernel_counts_twice") {
+        return;
+    }
+    let cable = Cable::new("lo");
+    let talk = || {
+        let script = "import socket\nfor host, port in (('127.0.0.1', 4000), ('10.20.0.10', 4001)):\n    \
+                      s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n    \
+                      for n in range(100): s.sendto(b'x' * 100, (host, port)) if n % 10 else None";
+        let mut python = Command::new("ip");
+        python.args(["netns", "exec", &cable.near, "python3", "-c", script]);
+        // Whoever does not listen says so, and that is an error of the second datagram.
+        let _ = python.stderr(Stdio::null()).status();
+    };
+    for device in ["lo", "any"] {
+        let audit = watched(&cable, device, talk);
+        let frames = audit["totals"]["frames"].as_u64().unwrap();
+        assert!(frames >= 2, "{device}: {frames}");
+        assert_eq!(live_counts(&audit, "unread"), 0, "{device}");
+        assert_eq!(live_counts(&audit, "offered"), frames, "{device}");
+    }
+}
+
+#[test]
+fn a_syslog_that_was_restarted_is_told_again_by_a_confined_run() {
+    let directory = scratch("syslog");
+    let socket = directory.join("log");
+    let bind = || {
+        let _ = fs::remove_file(&socket);
+        let bound = UnixDatagram::bind(&socket).expect("a socket");
+        bound.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        bound
+    };
+    let receive = |socket: &UnixDatagram| {
+        let mut buffer = vec![0; 1 << 16];
+        let length = socket.recv(&mut buffer).expect("a message");
+        String::from_utf8(buffer[..length].to_vec()).expect("text")
+    };
+    let first = bind();
+    let more = ["--syslog", socket.to_str().unwrap(), "--verbose"];
+    let mut run = Run::begin(None, &directory.join("events.jsonl"), &more);
+    let mut made = Made::new();
+    made.syn(1);
+    run.feed(&made.take());
+    while !receive(&first).contains("appeared") {}
+    drop(first);
+    fs::remove_file(&socket).unwrap();
+    // Nobody is there to be told of this one.
+    made.at += 1_000;
+    made.tcp(20_000, false, 0x02);
+    run.feed(&made.take());
+    wait_for("the second", || run.told("appeared").len() >= 2);
+    let second = bind();
+    made.at += 1_000;
+    made.tcp(40_000, false, 0x02);
+    run.feed(&made.take());
+    let mut told = vec![receive(&second)];
+    while !told.iter().any(|message| message.contains("could not be sent")) {
+        told.push(receive(&second));
+    }
+    drop(run.child.stdin.take());
+    let output = ended(run.child);
+    let confined = !text(&output).contains("system calls are not filtered");
+    assert!(confined || std::env::var_os("PORTPROOF_REQUIRE_SHARED").is_none(), "{}", text(&output));
+    fs::remove_dir_all(directory).unwrap();
+}
