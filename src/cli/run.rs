@@ -178,7 +178,7 @@ fn judged(
 ) -> Result<u8, Refusal> {
     let at_any_rate = may_print.is_some();
     let judging = progress.during(|| Judging::new(extracted, &policy.matrix, &policy.site));
-    let judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
+    let mut judging = judging.map_err(put_aside)?.watched(Arc::clone(progress.watch()));
     let (mut unwritten, mut filed) = (false, None);
     let mut output = output.clone();
     if at_any_rate && let Some(out) = output.out.take() {
@@ -200,7 +200,7 @@ fn judged(
         (_, None) => match filed {
             Some(audit) => audit,
             None => {
-                progress.during(|| judging.audit(None)).map_err(|error| Refusal::new(error.to_string()))?
+                progress.during(|| judging.audit_alone()).map_err(|error| Refusal::new(error.to_string()))?
             }
         },
     };

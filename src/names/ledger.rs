@@ -446,6 +446,13 @@ impl Ledger {
         span(&self.reached, self.said[body as usize].reached)
     }
 
+    /// The addresses that an answer gives, and until when each may be kept.
+    fn kept_until(&self, at: u32) -> impl Iterator<Item = (u32, Timestamp)> {
+        let entry = self.entry(at);
+        let end = |ttl: u32| entry.time().plus(i64::from(ttl) * NANOS_PER_SECOND);
+        self.reached(entry.body).iter().map(move |&(ip, ttl)| (ip, end(ttl)))
+    }
+
     fn entry(&self, at: u32) -> &Entry {
         &self.log.entries()[at as usize]
     }
@@ -1096,12 +1103,10 @@ struct ForNames {
     places: Vec<(u32, u32)>,
     /// Ascending within each part.
     answers: Vec<u32>,
-    /// For each [`CHECKPOINT`] answers of a part, what holds longest of all up to there.
+    /// Behind each [`CHECKPOINT`] answers of a part, unless they are its last, what holds longest of all up to there.
     checkpoints: Vec<[Longest; 2]>,
     /// By place: where its part of `checkpoints` begins.
     checked: Vec<u32>,
-    /// By body: the addresses with the longest times to live, as if told at time 0.
-    longest: Vec<[Longest; 2]>,
 }
 
 /// Of addresses of one family, the one that may be kept longest, and the one next to it: one of them is another than any
@@ -1126,12 +1131,6 @@ impl Longest {
             self.second = std::mem::replace(&mut self.first, (ip, end));
         } else if self.second.0 == NONE || end > self.second.1 {
             self.second = (ip, end);
-        }
-    }
-
-    fn add_all(&mut self, other: Longest, since: Timestamp) {
-        for (ip, end) in [other.first, other.second] {
-            self.add((ip, since.plus(end.0)));
         }
     }
 
@@ -1164,17 +1163,7 @@ impl ForNames {
             answers[*next as usize] = at;
             *next += 1;
         }
-        let longest = (0..number(ledger.said.len())).map(|body| {
-            let mut longest = [Longest::NOTHING; 2];
-            for &(ip, ttl) in ledger.reached(body) {
-                let family = usize::from(ledger.ip(ip).is_ipv4());
-                longest[family].add((ip, Timestamp(i64::from(ttl) * NANOS_PER_SECOND)));
-            }
-            longest
-        });
-        let longest: Vec<[Longest; 2]> = longest.collect();
-        let mut made =
-            ForNames { place_at, places, answers, checkpoints: Vec::new(), checked: Vec::new(), longest };
+        let mut made = ForNames { place_at, places, answers, checkpoints: Vec::new(), checked: Vec::new() };
         made.check(ledger);
         made
     }
@@ -1183,13 +1172,16 @@ impl ForNames {
         for &place in &self.places {
             self.checked.push(number(self.checkpoints.len()));
             let mut longest = [Longest::NOTHING; 2];
-            for answers in span(&self.answers, place).chunks(CHECKPOINT) {
-                self.checkpoints.push(longest);
+            // Most names are asked for a few times: they need none.
+            let answers = span(&self.answers, place);
+            let whole = answers.len().saturating_sub(1) / CHECKPOINT;
+            for answers in answers.chunks(CHECKPOINT).take(whole) {
                 for &at in answers {
-                    let entry = ledger.entry(at);
-                    let told = &self.longest[entry.body as usize];
-                    longest.iter_mut().zip(told).for_each(|(all, one)| all.add_all(*one, entry.time()));
+                    for (ip, end) in ledger.kept_until(at) {
+                        longest[usize::from(ledger.ip(ip).is_ipv4())].add((ip, end));
+                    }
                 }
+                self.checkpoints.push(longest);
             }
         }
     }
@@ -1206,13 +1198,12 @@ impl ForNames {
         let count = answers.partition_point(|&at| ledger.entry(at).time() <= time);
         let Some(last) = count.checked_sub(1) else { return false };
         let family = usize::from(is_ipv4);
-        let first = self.checked[place as usize] as usize + last / CHECKPOINT;
-        self.checkpoints[first][family].another(ip, time)
-            || answers[last - last % CHECKPOINT..count].iter().any(|&at| {
-                let entry = ledger.entry(at);
-                let mut longest = Longest::NOTHING;
-                longest.add_all(self.longest[entry.body as usize][family], entry.time());
-                longest.another(ip, time)
+        let chunk = last / CHECKPOINT;
+        let before = chunk.checked_sub(1).map(|before| self.checked[place as usize] as usize + before);
+        before.is_some_and(|before| self.checkpoints[before][family].another(ip, time))
+            || answers[chunk * CHECKPOINT..count].iter().any(|&at| {
+                let mut others = ledger.kept_until(at).filter(|&(other, _)| other != ip);
+                others.any(|(other, end)| end >= time && ledger.ip(other).is_ipv4() == is_ipv4)
             })
     }
 }

@@ -388,6 +388,12 @@ impl Joined {
         self.sets.iter_mut().for_each(|set| set.pieces.forget_times());
         Ok(order)
     }
+
+    /// Drops the stretches themselves: no flow can be read any more.
+    pub fn give_up_flows(&mut self) {
+        (self.sets, self.loose) = (Vec::new(), Vec::new());
+        (self.members, self.groups) = (Vec::new(), Vec::new());
+    }
 }
 
 impl<'a> FlowReader<'a> {

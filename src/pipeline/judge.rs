@@ -323,25 +323,14 @@ impl<'a> Judging<'a> {
     /// # Errors
     /// As for [`Reduction::new`], and what the sink answers.
     pub fn audit(&self, mut rows: Option<Sink<'_, VerdictRow>>) -> io::Result<Audit> {
-        let Reduction { joined, ledger, unreadable, inputs, .. } = &self.reduction;
-        let case = Case {
-            matrix: self.matrix,
-            site: self.site,
-            ledger,
-            unreadable,
-            captures: &joined.captures,
-            spans: &joined.spans,
-            without_flow: &joined.without_flow,
-        };
-        let flows = self.reduction.order.len();
-        let stretches = stretches(flows, self.reduction.parted.unwrap_or_else(|| stretches_of(flows)));
-        let mut counts = self.reduction.counts();
-        let sums = match &mut rows {
+        let (sums, counts) = match &mut rows {
             Some(sink) => {
+                let case = self.case();
+                let mut counts = self.reduction.counts();
                 self.reduction.watch.pass(self.reduction.order.len());
-                let mut sums: Option<Sums<'_>> = None;
+                let mut sums: Option<Sums> = None;
                 let mut named = Vec::new();
-                for rows in stretches {
+                for rows in self.stretches() {
                     let mut judge = Judge::new(&case).beginning_at(rows.start as u64);
                     let flows = self.reduction.stretch(rows);
                     let mut numbers = flows.iter();
@@ -354,29 +343,59 @@ impl<'a> Judging<'a> {
                 }
                 // What was found before is the same.
                 let _ = self.reduction.named.set(named);
-                sums
+                (sums, counts)
             }
-            None => self.judged(&case, &stretches, &mut counts)?,
+            None => self.judged()?,
         };
-        let inputs = inputs.get_or_init(|| self.reduction.counted(&counts));
+        Ok(self.finish(sums, &counts))
+    }
+
+    /// Holds all flows against the rules, and gives them up before the audit is put into words: no rows can be had of it
+    /// afterwards.
+    ///
+    /// # Errors
+    /// As for [`Reduction::new`].
+    pub fn audit_alone(&mut self) -> io::Result<Audit> {
+        let (sums, counts) = self.judged()?;
+        self.reduction.joined.give_up_flows();
+        self.reduction.order = Vec::new();
+        Ok(self.finish(sums, &counts))
+    }
+
+    fn case(&self) -> Case<'_> {
+        let Reduction { joined, ledger, unreadable, .. } = &self.reduction;
+        Case {
+            matrix: self.matrix,
+            site: self.site,
+            ledger,
+            unreadable,
+            captures: &joined.captures,
+            spans: &joined.spans,
+            without_flow: &joined.without_flow,
+        }
+    }
+
+    fn stretches(&self) -> Vec<Range<usize>> {
+        let flows = self.reduction.order.len();
+        stretches(flows, self.reduction.parted.unwrap_or_else(|| stretches_of(flows)))
+    }
+
+    fn finish(&self, sums: Option<Sums>, counts: &Counts) -> Audit {
+        let inputs = self.reduction.inputs.get_or_init(|| self.reduction.counted(counts));
+        let case = self.case();
         let judge = Judge::new(&case);
         let judge = match sums {
             Some(sums) => judge.with(sums),
             None => judge,
         };
-        Ok(judge.finish(inputs.clone()))
+        judge.finish(inputs.clone())
     }
 
     /// Judges stretches of the rows on several threads. What each came to is added up in their order.
-    fn judged<'c>(
-        &self,
-        case: &'c Case<'c>,
-        stretches: &[Range<usize>],
-        counts: &mut Counts,
-    ) -> io::Result<Option<Sums<'c>>> {
-        let reduction = &self.reduction;
+    fn judged(&self) -> io::Result<(Option<Sums>, Counts)> {
+        let (reduction, case, stretches) = (&self.reduction, &self.case(), self.stretches());
         reduction.watch.pass(reduction.order.len());
-        let one = |rows: Range<usize>| -> io::Result<(Sums<'c>, Counts)> {
+        let one = |rows: Range<usize>| -> io::Result<(Sums, Counts)> {
             let mut judge = Judge::new(case).beginning_at(rows.start as u64);
             let mut counts = Counts(vec![(0, 0); reduction.joined.captures.len()]);
             reduction.flows_of(reduction.stretch(rows), &mut |flow| {
@@ -387,13 +406,18 @@ impl<'a> Judging<'a> {
             Ok((judge.sums(), counts))
         };
         let next = AtomicUsize::new(0);
-        let done: Mutex<BTreeMap<usize, _>> = Mutex::default();
+        let done = Mutex::new(InOrder {
+            sums: Ok(None),
+            counts: reduction.counts(),
+            added: 0,
+            waiting: BTreeMap::new(),
+        });
         let work = || {
             loop {
                 let place = next.fetch_add(1, Ordering::Relaxed);
                 let Some(rows) = stretches.get(place) else { return };
                 let result = one(rows.clone());
-                done.lock().unwrap_or_else(PoisonError::into_inner).insert(place, result);
+                done.lock().unwrap_or_else(PoisonError::into_inner).add(place, result);
             }
         };
         std::thread::scope(|scope| {
@@ -402,17 +426,37 @@ impl<'a> Judging<'a> {
             }
             work();
         });
-        let mut sums = None;
-        for result in done.into_inner().unwrap_or_else(PoisonError::into_inner).into_values() {
-            let (more, counted) = result?;
-            counts.add(&counted);
-            sums = Some(added(sums, more));
-        }
-        Ok(sums)
+        let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((done.sums?, done.counts))
     }
 }
 
-fn added<'a>(sums: Option<Sums<'a>>, later: Sums<'a>) -> Sums<'a> {
+/// What stretches of the rows came to, added up in their order as soon as that can be: what waits takes memory, and much of
+/// it is in several of them.
+struct InOrder {
+    sums: io::Result<Option<Sums>>,
+    counts: Counts,
+    /// How many are in.
+    added: usize,
+    waiting: BTreeMap<usize, io::Result<(Sums, Counts)>>,
+}
+
+impl InOrder {
+    fn add(&mut self, place: usize, result: io::Result<(Sums, Counts)>) {
+        self.waiting.insert(place, result);
+        while let Some(result) = self.waiting.remove(&self.added) {
+            self.added += 1;
+            let sums = std::mem::replace(&mut self.sums, Ok(None));
+            self.sums = sums.and_then(|sums| {
+                let (more, counted) = result?;
+                self.counts.add(&counted);
+                Ok(Some(added(sums, more)))
+            });
+        }
+    }
+}
+
+fn added(sums: Option<Sums>, later: Sums) -> Sums {
     match sums {
         Some(mut sums) => {
             sums.add(later);

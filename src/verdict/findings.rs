@@ -3,12 +3,13 @@
 use super::circumstances::{Evidence, FirstChain};
 use super::classify::{Issue, Ruling};
 use super::coverage::OutcomeSet;
-use super::row::{Differs, NameEvidenceSource};
+use super::row::{Differs, NameEvidenceSource, Nearest};
 use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Grade, Missing, Party, Severity, Verdict};
 use crate::flow::{Flow, Outcome, capture_name};
+use crate::matrix::RoleSet;
 use crate::model::{CaptureId, DomainName, FramePoint, Timestamp, Transport};
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::{HashSet, HashTable};
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
@@ -27,60 +28,196 @@ pub(super) struct Stem {
 }
 
 /// A stem, by number: looked up once for all flows of a ruling.
-pub(super) type StemId = usize;
+pub(super) type StemId = u32;
 
-/// A finding while it grows.
+/// A finding while it grows. There may be a hundred thousand of them, so it holds what its words are made of; they are made
+/// at the end.
 pub(super) struct Draft {
     stem: StemId,
     host: Option<IpAddr>,
-    pub finding: Finding,
+    about: About,
+    count: u64,
+    /// When the first began and the last ended.
+    range: Option<(Timestamp, Timestamp)>,
     /// The first ones, each once; what is counted comes in order of time.
     evidence: Vec<Cited>,
     outcomes: OutcomeSet,
-    /// The destination's addresses.
-    hosts: Hosts,
-    /// Flows whose details are in already: the first one, and further ones.
-    detailed: Option<Detailed>,
-    more_detailed: Vec<Detailed>,
+    /// The destination's addresses, once there are two.
+    #[expect(clippy::box_collection, reason = "mostly none, and a draft is to be small")]
+    hosts: Option<Box<BTreeSet<IpAddr>>>,
+    /// Details, by their numbers in [`Lines`].
+    details: Vec<u32>,
+    /// Flows whose details are in already: see [`Detailed`].
+    detailed: Vec<u64>,
     /// For the one that stands for all strangers beyond [`MOST_STRANGERS`].
     strangers: Option<Box<Strangers>>,
     /// Hosts for whose flows a name is missing.
-    nameless: BTreeSet<IpAddr>,
+    #[expect(clippy::box_collection, reason = "mostly none, and a draft is to be small")]
+    nameless: Option<Box<BTreeSet<IpAddr>>>,
     /// Whether its initiator holds no role.
     of_stranger: bool,
+    /// Whether its names are missing since they are resolved in secret.
+    hidden: bool,
+}
+
+/// What a finding is about.
+enum About {
+    /// Flows, by the first of them.
+    Flows(FirstFlow),
+    /// What is told in words already.
+    Told(Box<Finding>),
+}
+
+/// The first flow of a finding, as far as words are made of it.
+struct FirstFlow {
+    /// Its number in [`Phrases`].
+    phrase: u32,
+    share: Share,
+    name: Option<DomainName>,
+    from: IpAddr,
+    to: IpAddr,
+    /// What the client asked its proxy for.
+    target: Option<Box<(IpAddr, u16)>>,
+    port: u16,
+    proto: Transport,
+}
+
+impl FirstFlow {
+    fn of(phrase: u32, share: Share, judged: &Judged<'_>) -> FirstFlow {
+        let flow = judged.flow;
+        FirstFlow {
+            phrase,
+            share,
+            name: judged.evidence.first_name().cloned(),
+            from: flow.from.ip,
+            to: flow.to.ip,
+            target: judged.ruling.target.is_some().then(|| Box::new(destination(judged))),
+            port: flow.to.port,
+            proto: flow.proto,
+        }
+    }
+
+    /// Where it goes, or what the client asked its proxy for.
+    fn destination(&self) -> (IpAddr, u16) {
+        self.target.as_deref().copied().unwrap_or((self.to, self.port))
+    }
+}
+
+/// What the words of a finding are made of beside addresses and names: few flows differ in it.
+struct Phrase {
+    code: Code,
+    from_roles: RoleSet,
+    to_roles: RoleSet,
+    rules: Vec<String>,
+    missing: Option<Missing>,
+    nearest: Option<Nearest>,
+    /// Where it tells what to do.
+    outcome: Option<Outcome>,
+}
+
+/// All of a phrase, to be held against another's.
+type PhraseKey<'p> =
+    (Code, RoleSet, RoleSet, &'p [String], Option<Missing>, Option<&'p Nearest>, Option<Outcome>);
+
+fn phrase_key<'j>(code: Code, judged: &Judged<'j>) -> PhraseKey<'j> {
+    let ruling = judged.ruling;
+    let outcome = (code == Code::DocumentedBlocked).then_some(judged.flow.outcome);
+    let roles = (ruling.from_roles, ruling.to_roles);
+    (code, roles.0, roles.1, rules_of(ruling), ruling.missing, ruling.nearest.as_ref(), outcome)
+}
+
+impl Phrase {
+    fn key(&self) -> PhraseKey<'_> {
+        let Phrase { code, from_roles, to_roles, rules, missing, nearest, outcome } = self;
+        (*code, *from_roles, *to_roles, rules, *missing, nearest.as_ref(), *outcome)
+    }
+}
+
+/// Phrases by number, each once.
+#[derive(Default)]
+struct Phrases {
+    all: Vec<Phrase>,
+    table: HashTable<u32>,
+    hasher: RandomState,
+}
+
+/// Of less than is compared: what parts most is enough.
+fn phrase_hash(hasher: &RandomState, (code, from, to, rules, ..): &PhraseKey<'_>) -> u64 {
+    hasher.hash_one((code, from, to, rules))
+}
+
+impl Phrases {
+    fn get(&self, number: u32) -> Option<&Phrase> {
+        self.all.get(number as usize)
+    }
+
+    /// The number of a phrase.
+    fn number(&mut self, key: &PhraseKey<'_>) -> u32 {
+        let hash = phrase_hash(&self.hasher, key);
+        let same = |&at: &u32| self.get(at).is_some_and(|known| known.key() == *key);
+        if let Some(&known) = self.table.find(hash, same) {
+            return known;
+        }
+        let new = self.all.len() as u32;
+        let &(code, from_roles, to_roles, rules, missing, nearest, outcome) = key;
+        let (rules, nearest) = (rules.to_vec(), nearest.cloned());
+        self.all.push(Phrase { code, from_roles, to_roles, rules, missing, nearest, outcome });
+        let Phrases { all, table, hasher } = self;
+        table.insert_unique(hash, new, |&at| {
+            all.get(at as usize).map_or(0, |phrase| phrase_hash(hasher, &phrase.key()))
+        });
+        new
+    }
+}
+
+/// Details by number, each line once: a thousand hosts are told the same of one name.
+#[derive(Default)]
+struct Lines {
+    all: Vec<Box<str>>,
+    table: HashTable<u32>,
+    hasher: RandomState,
+}
+
+impl Lines {
+    fn get(&self, number: u32) -> &str {
+        self.all.get(number as usize).map_or("", |line| line)
+    }
+
+    fn number(&mut self, line: String) -> u32 {
+        let hash = self.hasher.hash_one(&*line);
+        if let Some(&known) = self.table.find(hash, |&at| self.get(at) == line) {
+            return known;
+        }
+        let new = self.all.len() as u32;
+        self.all.push(line.into());
+        let Lines { all, table, hasher } = self;
+        table.insert_unique(hash, new, |&at| all.get(at as usize).map_or(0, |line| hasher.hash_one(&**line)));
+        new
+    }
 }
 
 /// A frame that a finding cites.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Cited {
     capture: CaptureId,
-    frame: u64,
+    /// Low half and high half: so it takes twelve bytes, not sixteen.
+    frame: [u32; 2],
 }
 
-/// Addresses, mostly one.
-#[derive(Default)]
-struct Hosts {
-    last: Option<IpAddr>,
-    /// All of them, once there are two.
-    all: BTreeSet<IpAddr>,
-}
-
-impl Hosts {
-    fn insert(&mut self, ip: IpAddr) {
-        match self.last.replace(ip) {
-            None => {}
-            Some(last) if last == ip => {}
-            Some(last) => self.all.extend([last, ip]),
-        }
+impl Cited {
+    fn of(point: FramePoint) -> Cited {
+        Cited { capture: point.capture, frame: [point.frame as u32, (point.frame >> 32) as u32] }
     }
 
-    fn add(&mut self, others: Hosts) {
-        others.last.into_iter().chain(others.all).for_each(|ip| self.insert(ip));
+    fn frame(self) -> u64 {
+        let [low, high] = self.frame;
+        u64::from(high) << 32 | u64::from(low)
     }
 }
 
-/// All that the details of a flow depend on.
-#[derive(Clone, Copy, PartialEq)]
+/// All that the details of a flow depend on. Of those whose details are in, a draft keeps a hash: with a seed that nobody
+/// knows, one in 10^19 flows would be taken for another, and one line of details be missing.
+#[derive(Clone, Copy, PartialEq, Hash)]
 struct Detailed {
     ruling: u64,
     named: Named,
@@ -92,7 +229,7 @@ struct Detailed {
 }
 
 /// What is said of how a destination is named depends on this, beside the ruling.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, PartialEq, Hash)]
 struct Named {
     first: FirstChain,
     chains: usize,
@@ -113,7 +250,7 @@ impl Named {
 }
 
 /// Flows remembered of which the details are in: those of a draft are few, else they are put together again.
-const MOST_DETAILED: usize = 8;
+const MOST_DETAILED: usize = 9;
 
 /// Detail lines of a finding.
 const MOST_DETAILS: usize = 12;
@@ -226,33 +363,40 @@ impl Strangers {
 }
 
 /// All findings of an audit.
-pub(super) struct Findings<'a> {
+pub(super) struct Findings {
     stems: Vec<Stem>,
     /// By stem.
     stem_of: HashTable<StemId>,
     hasher: RandomState,
-    drafts: Vec<Draft>,
-    draft_of: HashMap<(StemId, Option<IpAddr>), usize, RandomState>,
+    /// Each by itself: a list of a hundred thousand that grows would stand twice.
+    #[expect(clippy::vec_box, reason = "as said: they are large, and are freed one by one")]
+    drafts: Vec<Box<Draft>>,
+    /// By stem and host.
+    draft_of: HashTable<u32>,
+    phrases: Phrases,
+    lines: Lines,
     /// By stem: how many initiators without a role have findings of their own, and the draft for all others.
     strangers: Vec<(usize, Option<usize>)>,
     /// The same by code, whatever the destination.
     crowds: Vec<((Code, Severity), usize, Option<usize>)>,
     distinct: usize,
-    captures: &'a [Arc<str>],
+    captures: Arc<[Arc<str>]>,
 }
 
-impl<'a> Findings<'a> {
-    pub(super) fn new(captures: &'a [Arc<str>]) -> Self {
+impl Findings {
+    pub(super) fn new(captures: &[Arc<str>]) -> Self {
         Findings {
             stems: Vec::new(),
             stem_of: HashTable::new(),
             hasher: RandomState::default(),
             drafts: Vec::new(),
-            draft_of: HashMap::default(),
+            draft_of: HashTable::new(),
+            phrases: Phrases::default(),
+            lines: Lines::default(),
             strangers: Vec::new(),
             crowds: Vec::new(),
             distinct: 0,
-            captures,
+            captures: captures.into(),
         }
     }
 
@@ -260,12 +404,13 @@ impl<'a> Findings<'a> {
     pub(super) fn stem(&mut self, stem: Stem) -> StemId {
         let Findings { stems, stem_of, hasher, .. } = self;
         let hash = hasher.hash_one(&stem);
-        if let Some(&known) = stem_of.find(hash, |&id| stems.get(id) == Some(&stem)) {
+        if let Some(&known) = stem_of.find(hash, |&id| stems.get(id as usize) == Some(&stem)) {
             return known;
         }
-        let id = stems.len();
+        let id = stems.len() as u32;
         stems.push(stem);
-        stem_of.insert_unique(hash, id, |&id| stems.get(id).map_or(0, |stem| hasher.hash_one(stem)));
+        let rehash = |&id: &StemId| stems.get(id as usize).map_or(0, |stem| hasher.hash_one(stem));
+        stem_of.insert_unique(hash, id, rehash);
         self.strangers.push((0, None));
         id
     }
@@ -277,61 +422,84 @@ impl<'a> Findings<'a> {
         host: Option<IpAddr>,
         make: impl FnOnce() -> Finding,
     ) -> &mut Draft {
-        let drafts = &mut self.drafts;
-        let place = *self.draft_of.entry((stem, host)).or_insert_with(|| {
-            drafts.push(Draft::new(stem, host, make()));
-            drafts.len() - 1
+        let place = match self.place_of(stem, host) {
+            Some(place) => place,
+            None => self.insert(Draft::new(stem, host, About::Told(Box::new(make())))),
+        };
+        &mut self.drafts[place]
+    }
+
+    fn place_of(&self, stem: StemId, host: Option<IpAddr>) -> Option<usize> {
+        let same = |&place: &u32| {
+            self.drafts.get(place as usize).is_some_and(|draft| (draft.stem, draft.host) == (stem, host))
+        };
+        self.draft_of.find(self.hasher.hash_one((stem, host)), same).map(|&place| place as usize)
+    }
+
+    /// Adds a draft that is the only one of its stem and host.
+    fn insert(&mut self, draft: Draft) -> usize {
+        let Findings { drafts, draft_of, hasher, .. } = self;
+        let place = drafts.len();
+        let hash = hasher.hash_one((draft.stem, draft.host));
+        drafts.push(Box::new(draft));
+        draft_of.insert_unique(hash, place as u32, |&place| {
+            drafts.get(place as usize).map_or(0, |draft| hasher.hash_one((draft.stem, draft.host)))
         });
-        &mut drafts[place]
+        place
+    }
+
+    /// The finding of a stem for a flow of a host.
+    fn draft_of_flow(
+        &mut self,
+        stem: StemId,
+        host: Option<IpAddr>,
+        code: Code,
+        judged: &Judged<'_>,
+    ) -> usize {
+        self.place_of(stem, host).unwrap_or_else(|| {
+            let first = FirstFlow::of(self.phrases.number(&phrase_key(code, judged)), Share::Own, judged);
+            self.insert(Draft::new(stem, host, About::Flows(first)))
+        })
     }
 
     /// The finding of a stem for an initiator that holds no role: its own, or a common one beyond [`MOST_STRANGERS`] of the
     /// stem and [`MOST_STRANGER_FINDINGS`] of the code.
-    fn draft_of_stranger(
-        &mut self,
-        stem: StemId,
-        host: IpAddr,
-        make: impl FnOnce() -> Finding,
-    ) -> (&mut Draft, Share) {
-        if let Some(&place) = self.draft_of.get(&(stem, Some(host))) {
-            return (&mut self.drafts[place], Share::Own);
+    fn draft_of_stranger(&mut self, stem: StemId, code: Code, judged: &Judged<'_>) -> (usize, Share) {
+        let host = judged.host;
+        if let Some(place) = self.place_of(stem, Some(host)) {
+            return (place, Share::Own);
         }
-        let (own, of_stem) = &mut self.strangers[stem];
+        let (own, of_stem) = &mut self.strangers[stem as usize];
         let (common, share) = if *own >= MOST_STRANGERS {
             (of_stem, Share::Destination)
         } else {
             let place = self.crowd(stem);
-            let (own, _) = &mut self.strangers[stem];
+            let (own, _) = &mut self.strangers[stem as usize];
             let (_, count, of_code) = &mut self.crowds[place];
             if *count < MOST_STRANGER_FINDINGS {
                 (*own, *count) = (*own + 1, *count + 1);
-                let draft = self.draft(stem, Some(host), make);
-                draft.of_stranger = true;
-                return (draft, Share::Own);
+                let place = self.draft_of_flow(stem, Some(host), code, judged);
+                self.drafts[place].of_stranger = true;
+                return (place, Share::Own);
             }
             (of_code, Share::Code)
         };
-        let drafts = &mut self.drafts;
+        let (drafts, phrases) = (&mut self.drafts, &mut self.phrases);
         let place = *common.get_or_insert_with(|| {
-            let mut draft = Draft::new(stem, None, make());
-            draft.finding.from = Party::default();
-            if share == Share::Code {
-                (draft.finding.to, draft.finding.display_filter) = (Party::default(), None);
-                draft.finding.title = " -> further destinations and ports".to_owned();
-            }
+            let first = FirstFlow::of(phrases.number(&phrase_key(code, judged)), share, judged);
+            let mut draft = Draft::new(stem, None, About::Flows(first));
             draft.strangers = Some(Box::default());
-            drafts.push(draft);
+            drafts.push(Box::new(draft));
             drafts.len() - 1
         });
-        let draft = &mut drafts[place];
-        if let Some(strangers) = &mut draft.strangers {
+        if let Some(strangers) = &mut self.drafts[place].strangers {
             self.distinct += strangers.insert(host, MOST_DISTINCT.saturating_sub(self.distinct));
         }
-        (draft, share)
+        (place, share)
     }
 
     pub(super) fn frame(&self, point: FramePoint) -> EvidenceFrame {
-        frame(self.captures, point)
+        frame(&self.captures, point)
     }
 
     /// A finding that stands by itself.
@@ -347,52 +515,59 @@ impl<'a> Findings<'a> {
         let frames = finding.evidence.clone();
         let (host, outcomes) = (finding.from.ip, finding.outcomes.clone());
         let draft = self.draft(stem, host, || Finding { evidence: Vec::new(), ..finding });
-        let evidence = &mut draft.finding.evidence;
-        for frame in frames {
-            if evidence.len() < Finding::MOST_EVIDENCE && !evidence.contains(&frame) {
-                evidence.push(frame);
+        if let About::Told(told) = &mut draft.about {
+            for frame in frames {
+                if told.evidence.len() < Finding::MOST_EVIDENCE && !told.evidence.contains(&frame) {
+                    told.evidence.push(frame);
+                }
             }
         }
         outcomes.into_iter().for_each(|outcome| draft.outcomes.insert(outcome));
     }
 
     /// Adds what later flows came to. Strangers that were not met before have findings of their own as far as there is room.
-    pub(super) fn absorb(&mut self, later: Findings<'a>) {
-        let Findings { stems, drafts, strangers, crowds, .. } = later;
+    pub(super) fn absorb(&mut self, later: Findings) {
+        let Findings { stems, drafts, strangers, crowds, phrases, lines, .. } = later;
         let stem_of: Vec<StemId> = stems.into_iter().map(|stem| self.stem(stem)).collect();
+        let phrase_of: Vec<u32> =
+            phrases.all.iter().map(|phrase| self.phrases.number(&phrase.key())).collect();
+        let line_of: Vec<u32> = lines.all.into_iter().map(|line| self.lines.number(line.into())).collect();
+        let here = |numbers: &[u32], there: u32| numbers.get(there as usize).copied().unwrap_or(u32::MAX);
         let of_stem: HashSet<usize, RandomState> =
             strangers.iter().filter_map(|&(_, common)| common).collect();
         let of_code: HashSet<usize, RandomState> = crowds.iter().filter_map(|&(.., common)| common).collect();
         for (place, draft) in drafts.into_iter().enumerate() {
-            let Some(&stem) = stem_of.get(draft.stem) else { continue };
-            let draft = Draft { stem, ..draft };
+            let mut draft = *draft;
+            let Some(&stem) = stem_of.get(draft.stem as usize) else { continue };
+            draft.stem = stem;
+            if let About::Flows(first) = &mut draft.about {
+                first.phrase = here(&phrase_of, first.phrase);
+            }
+            draft.details.iter_mut().for_each(|line| *line = here(&line_of, *line));
             if of_stem.contains(&place) {
                 self.add_common(draft, Share::Destination);
             } else if of_code.contains(&place) {
                 self.add_common(draft, Share::Code);
-            } else if let Some(&known) = self.draft_of.get(&(stem, draft.host)) {
+            } else if let Some(known) = self.place_of(stem, draft.host) {
                 self.drafts[known].add(draft, 0);
             } else if !draft.of_stranger {
-                self.adopt(draft);
+                self.insert(draft);
             } else {
-                let own = self.strangers[stem].0 < MOST_STRANGERS;
+                let own = self.strangers[stem as usize].0 < MOST_STRANGERS;
                 let crowd = self.crowd(stem);
                 if !own {
-                    self.add_common(draft.made_common(Share::Destination), Share::Destination);
+                    let common = draft.made_common(Share::Destination, &self.lines);
+                    self.add_common(common, Share::Destination);
                 } else if self.crowds[crowd].1 >= MOST_STRANGER_FINDINGS {
-                    self.add_common(draft.made_common(Share::Code), Share::Code);
+                    let common = draft.made_common(Share::Code, &self.lines);
+                    self.add_common(common, Share::Code);
                 } else {
-                    self.strangers[stem].0 += 1;
+                    self.strangers[stem as usize].0 += 1;
                     self.crowds[crowd].1 += 1;
-                    self.adopt(draft);
+                    self.insert(draft);
                 }
             }
         }
-    }
-
-    fn adopt(&mut self, draft: Draft) {
-        self.draft_of.insert((draft.stem, draft.host), self.drafts.len());
-        self.drafts.push(draft);
     }
 
     /// Adds one that stands for many strangers to that of its kind, if there is one.
@@ -401,21 +576,22 @@ impl<'a> Findings<'a> {
         let (room, new) = (MOST_DISTINCT.saturating_sub(self.distinct), self.drafts.len());
         let common = match share {
             Share::Code => &mut self.crowds[crowd].2,
-            Share::Destination | Share::Own => &mut self.strangers[draft.stem].1,
+            Share::Destination | Share::Own => &mut self.strangers[draft.stem as usize].1,
         };
         let known = *common.get_or_insert(new);
         match self.drafts.get_mut(known) {
             Some(known) => self.distinct += known.add(draft, room),
             None => {
                 self.distinct += draft.strangers.as_ref().map_or(0, |strangers| strangers.len());
-                self.drafts.push(draft);
+                self.drafts.push(Box::new(draft));
             }
         }
     }
 
     /// The place of the crowd that strangers of a stem belong to.
     fn crowd(&mut self, stem: StemId) -> usize {
-        let code = (self.stems[stem].code, self.stems[stem].severity);
+        let of = &self.stems[stem as usize];
+        let code = (of.code, of.severity);
         self.crowds.iter().position(|(of, ..)| *of == code).unwrap_or_else(|| {
             self.crowds.push((code, 0, None));
             self.crowds.len() - 1
@@ -428,17 +604,17 @@ impl<'a> Findings<'a> {
             return;
         }
         for draft in &mut self.drafts {
-            let hosts = std::mem::take(&mut draft.nameless);
+            let Some(hosts) = draft.nameless.take() else { continue };
             for why in hosts.iter().filter_map(|host| reasons.get(host)) {
-                draft.detail(why.clone());
-                draft.finding.remedy = HIDDEN_REMEDY.into();
+                draft.detail(self.lines.number(why.clone()));
+                draft.hidden = true;
             }
         }
     }
 
     /// All findings, most severe first, then by code, initiator, destination, port and transport; of one code those that
-    /// stand for many strangers last.
-    pub(super) fn finish(self) -> Vec<Finding> {
+    /// stand for many strangers last. `role_words` gives the ids of roles.
+    pub(super) fn finish(self, role_words: &dyn Fn(RoleSet) -> Vec<String>) -> Vec<Finding> {
         let rank: BTreeMap<&str, usize> =
             self.captures.iter().enumerate().map(|(rank, name)| (&**name, rank)).collect();
         let stems = self.stems;
@@ -452,77 +628,103 @@ impl<'a> Findings<'a> {
         let own: Vec<(usize, IpAddr)> = drafts
             .iter()
             .filter(|draft| draft.of_stranger)
-            .filter_map(|draft| self.strangers.get(draft.stem)?.1.zip(draft.host))
+            .filter_map(|draft| self.strangers.get(draft.stem as usize)?.1.zip(draft.host))
             .collect();
         for (common, host) in own {
             if let Some(strangers) = drafts.get_mut(common).and_then(|draft| draft.strangers.as_mut()) {
                 strangers.remove(host);
             }
         }
+        let (phrases, lines) = (self.phrases, self.lines);
+        let stem = |draft: &Draft| stems.get(draft.stem as usize);
         // What is equal in all that orders findings keeps this order.
         drafts.sort_by(|a, b| {
-            let key = |draft: &Draft| {
-                let stem = stems.get(draft.stem);
-                (stem.map(|stem| (stem.code, stem.severity)), draft.host)
-            };
-            let rest = |draft: &Draft| {
-                stems.get(draft.stem).map(|stem| (&stem.to, stem.port, stem.proto, &stem.rules))
-            };
+            let key = |draft: &Draft| (stem(draft).map(|stem| (stem.code, stem.severity)), draft.host);
+            let rest = |draft: &Draft| stem(draft).map(|stem| (&stem.to, stem.port, stem.proto, &stem.rules));
             key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)))
         });
         drafts.sort_by(|a, b| {
-            let key = |draft: &Draft| {
-                let finding = &draft.finding;
-                let common = draft.strangers.is_some();
-                (finding.severity, finding.code, common, finding.from.ip, finding.to.ip)
-            };
-            let (a, b, by_key) = (&a.finding, &b.finding, key(a).cmp(&key(b)));
-            by_key
-                .then_with(|| a.to.name.cmp(&b.to.name))
-                .then_with(|| (a.to.port, a.to.proto, &a.rules).cmp(&(b.to.port, b.to.proto, &b.rules)))
+            let (a, b) = (a.rank(stem(a), &phrases), b.rank(stem(b), &phrases));
+            a.cmp(&b)
         });
-        drafts.into_iter().map(|draft| draft.finish(self.captures, &rank)).collect()
+        let words =
+            Words { captures: &self.captures, rank: &rank, phrases: &phrases, lines: &lines, role_words };
+        let mut findings = Vec::with_capacity(drafts.len());
+        for draft in drafts {
+            let stem = stem(&draft);
+            findings.push(draft.finish(stem, &words));
+        }
+        findings
     }
 }
+
+/// What drafts are put into words by.
+struct Words<'w> {
+    captures: &'w [Arc<str>],
+    /// By name of capture.
+    rank: &'w BTreeMap<&'w str, usize>,
+    phrases: &'w Phrases,
+    lines: &'w Lines,
+    role_words: &'w dyn Fn(RoleSet) -> Vec<String>,
+}
+
+/// What orders findings: severity, code, whether it stands for many strangers, initiator, destination, its name, port and
+/// transport, rules.
+type Rank<'r> = (
+    (Option<(Severity, Code)>, bool, Option<IpAddr>, Option<IpAddr>),
+    Option<&'r DomainName>,
+    (Option<u16>, Option<Transport>, &'r [String]),
+);
 
 fn frame(captures: &[Arc<str>], point: FramePoint) -> EvidenceFrame {
     EvidenceFrame { capture: capture_name(captures, point.capture), frame: point.frame }
 }
 
 impl Draft {
-    fn new(stem: StemId, host: Option<IpAddr>, mut finding: Finding) -> Draft {
-        // There may be a hundred thousand of them, and what is written piece by piece leaves room behind it.
-        finding.title.shrink_to_fit();
-        finding.display_filter.iter_mut().for_each(String::shrink_to_fit);
+    fn new(stem: StemId, host: Option<IpAddr>, about: About) -> Draft {
+        let (count, range) = match &about {
+            About::Flows(_) => (0, None),
+            About::Told(told) => (told.count, told.first_ts.zip(told.last_ts)),
+        };
         Draft {
             stem,
             host,
-            finding,
+            about,
+            count,
+            range,
             evidence: Vec::new(),
             outcomes: OutcomeSet::default(),
-            hosts: Hosts::default(),
-            detailed: None,
-            more_detailed: Vec::new(),
+            hosts: None,
+            details: Vec::new(),
+            detailed: Vec::new(),
             strangers: None,
-            nameless: BTreeSet::new(),
+            nameless: None,
             of_stranger: false,
+            hidden: false,
         }
     }
 
-    /// Adds what later flows came to.
+    /// Adds what later flows came to; the numbers of its lines and phrases are those of the list that this one is of.
     fn add(&mut self, later: Draft, room: usize) -> usize {
-        let (finding, more) = (&mut self.finding, later.finding);
-        finding.count += more.count;
-        finding.first_ts = finding.first_ts.into_iter().chain(more.first_ts).min();
-        finding.last_ts = finding.last_ts.into_iter().chain(more.last_ts).max();
+        self.count += later.count;
+        if let Some((first, last)) = later.range {
+            self.widen(first, last);
+        }
         self.cite_all(later.evidence);
         self.outcomes.merge(later.outcomes);
-        self.hosts.add(later.hosts);
-        self.nameless.extend(later.nameless);
-        while self.nameless.len() > MOST_NAMELESS {
-            self.nameless.pop_last();
+        if let About::Flows(first) = &later.about {
+            self.reach(first.to);
         }
-        more.details.into_iter().for_each(|line| self.detail(line));
+        later.hosts.into_iter().flat_map(|hosts| *hosts).for_each(|ip| self.reach(ip));
+        for host in later.nameless.into_iter().flat_map(|hosts| *hosts) {
+            self.nameless.get_or_insert_default().insert(host);
+        }
+        while let Some(hosts) = &mut self.nameless
+            && hosts.len() > MOST_NAMELESS
+        {
+            hosts.pop_last();
+        }
+        later.details.into_iter().for_each(|line| self.detail(line));
         match (&mut self.strangers, later.strangers) {
             (Some(own), Some(more)) => own.add(*more, room),
             _ => 0,
@@ -530,17 +732,14 @@ impl Draft {
     }
 
     /// One that stands for many strangers, of this one's.
-    fn made_common(mut self, share: Share) -> Draft {
-        let own = self.finding.from.ip.map(|ip| ip.to_string()).unwrap_or_default();
-        self.finding.details.retain(|line| !line.contains(&own));
-        self.finding.from = Party::default();
-        let to_filter = self.finding.display_filter.as_ref().and_then(|both| both.split_once(" && "));
-        self.finding.display_filter = to_filter.map(|(_, to)| to.to_owned());
+    fn made_common(mut self, share: Share, lines: &Lines) -> Draft {
+        if let About::Flows(first) = &mut self.about {
+            first.share = share;
+            let own = first.from.to_string();
+            self.details.retain(|&line| share != Share::Code && !lines.get(line).contains(&own));
+        }
         if share == Share::Code {
-            (self.finding.to, self.finding.display_filter) = (Party::default(), None);
-            self.finding.title = " -> further destinations and ports".to_owned();
-            self.finding.details.clear();
-            self.hosts = Hosts::default();
+            self.hosts = None;
         }
         let mut strangers = Box::<Strangers>::default();
         self.host.map(|host| strangers.insert(host, 1));
@@ -549,10 +748,22 @@ impl Draft {
 
     /// Counts one more observation.
     pub(super) fn count(&mut self, first: Timestamp, last: Timestamp) {
-        let finding = &mut self.finding;
-        finding.count += 1;
-        finding.first_ts = Some(finding.first_ts.map_or(first, |have| have.min(first)));
-        finding.last_ts = Some(finding.last_ts.map_or(last, |have| have.max(last)));
+        self.count += 1;
+        self.widen(first, last);
+    }
+
+    fn widen(&mut self, first: Timestamp, last: Timestamp) {
+        let (since, until) = self.range.unwrap_or((first, last));
+        self.range = Some((since.min(first), until.max(last)));
+    }
+
+    /// Notes an address of the destination.
+    fn reach(&mut self, ip: IpAddr) {
+        let About::Flows(first) = &self.about else { return };
+        if first.share == Share::Code || (self.hosts.is_none() && first.to == ip) {
+            return;
+        }
+        self.hosts.get_or_insert_with(|| Box::new([first.to].into())).insert(ip);
     }
 
     /// Whether more frames would change nothing.
@@ -562,10 +773,14 @@ impl Draft {
 
     /// The first ones stay: the bound is on what is kept while there may be millions of flows.
     pub(super) fn cite(&mut self, frames: impl IntoIterator<Item = FramePoint>) {
-        self.cite_all(frames.into_iter().map(|at| Cited { capture: at.capture, frame: at.frame }));
+        self.cite_all(frames.into_iter().map(Cited::of));
     }
 
     fn cite_all(&mut self, frames: impl IntoIterator<Item = Cited>) {
+        let frames = frames.into_iter();
+        let room = Finding::MOST_EVIDENCE.saturating_sub(self.evidence.len());
+        // Most findings are of one flow: a list that grows by doubling would be half empty.
+        self.evidence.reserve_exact(frames.size_hint().0.min(room));
         for frame in frames {
             if !self.is_cited() && !self.evidence.contains(&frame) {
                 self.evidence.push(frame);
@@ -573,26 +788,72 @@ impl Draft {
         }
     }
 
-    fn detail(&mut self, mut line: String) {
-        line.shrink_to_fit();
-        if self.finding.details.len() < MOST_DETAILS && !self.finding.details.contains(&line) {
-            self.finding.details.push(line);
+    /// Adds a line of details, by its number.
+    fn detail(&mut self, line: u32) {
+        if self.details.len() < MOST_DETAILS && !self.details.contains(&line) {
+            if self.details.len() == self.details.capacity() {
+                self.details.reserve_exact(2);
+            }
+            self.details.push(line);
         }
     }
 
-    fn finish(self, captures: &[Arc<str>], rank: &BTreeMap<&str, usize>) -> Finding {
-        let mut finding = self.finding;
+    /// What orders it among others.
+    fn rank<'r>(&'r self, stem: Option<&'r Stem>, phrases: &'r Phrases) -> Rank<'r> {
+        let common = self.strangers.is_some();
+        match &self.about {
+            About::Told(told) => (
+                (Some((told.severity, told.code)), common, told.from.ip, told.to.ip),
+                told.to.name.as_ref(),
+                (told.to.port, told.to.proto, &told.rules),
+            ),
+            About::Flows(first) => {
+                let rules = phrases.get(first.phrase).map_or(&[][..], |phrase| &phrase.rules);
+                let (ip, port) = first.destination();
+                let to = (first.share != Share::Code).then_some(first);
+                (
+                    (
+                        stem.map(|stem| (stem.severity, stem.code)),
+                        common,
+                        (first.share == Share::Own).then_some(first.from),
+                        to.map(|_| ip),
+                    ),
+                    to.and_then(|first| first.name.as_ref()),
+                    (
+                        to.and_then(|first| first.proto.has_ports().then_some(port)),
+                        to.map(|first| first.proto),
+                        rules,
+                    ),
+                )
+            }
+        }
+    }
+
+    fn finish(self, stem: Option<&Stem>, words: &Words<'_>) -> Finding {
+        let mut finding = match self.about {
+            About::Told(told) => *told,
+            About::Flows(first) => worded(first, stem, words),
+        };
+        if self.hidden {
+            finding.remedy = HIDDEN_REMEDY.into();
+        }
+        finding.count = self.count;
+        (finding.first_ts, finding.last_ts) = self.range.unzip();
         finding.outcomes = self.outcomes.iter().collect();
         let cited = self
             .evidence
             .into_iter()
-            .map(|at| EvidenceFrame { capture: capture_name(captures, at.capture), frame: at.frame });
+            .map(|at| EvidenceFrame { capture: capture_name(words.captures, at.capture), frame: at.frame() });
         // Some name their frames themselves.
         finding.evidence.extend(cited);
-        finding.evidence.sort_by_key(|at| (rank.get(&*at.capture).copied(), at.frame));
-        if self.hosts.all.len() > 1 {
-            let shown: Vec<String> = self.hosts.all.iter().take(8).map(ToString::to_string).collect();
-            let more = self.hosts.all.len() - shown.len();
+        finding.evidence.sort_by_key(|at| (words.rank.get(&*at.capture).copied(), at.frame));
+        let hosts = self.hosts.filter(|hosts| hosts.len() > 1);
+        let further = usize::from(hosts.is_some()) + usize::from(self.strangers.is_some());
+        finding.details.reserve_exact(self.details.len() + further);
+        finding.details.extend(self.details.iter().map(|&line| words.lines.get(line).to_owned()));
+        if let Some(hosts) = hosts {
+            let shown: Vec<String> = hosts.iter().take(8).map(ToString::to_string).collect();
+            let more = hosts.len() - shown.len();
             let tail = if more == 0 { String::new() } else { format!(" and {more} more") };
             finding.details.push(format!("addresses: {}{tail}", shown.join(", ")));
         }
@@ -673,7 +934,7 @@ fn codes_of(judged: &Judged<'_>) -> Vec<Code> {
 
 /// The findings of one flow; tells the codes that its row carries.
 pub(super) fn of_flow(
-    findings: &mut Findings<'_>,
+    findings: &mut Findings,
     judged: &Judged<'_>,
     stems: &mut Vec<(Code, Severity, StemId)>,
 ) -> Vec<Code> {
@@ -696,31 +957,28 @@ pub(super) fn of_flow(
                 stem
             }
         };
-        let make = || new_finding(code, severity, judged);
         let stranger = ruling.from_roles.is_empty();
-        let (draft, share) = if stranger {
-            findings.draft_of_stranger(stem, judged.host, make)
+        let (place, share) = if stranger {
+            findings.draft_of_stranger(stem, code, judged)
         } else {
-            (findings.draft(stem, (!folded).then_some(judged.host), make), Share::Own)
+            let host = (!folded).then_some(judged.host);
+            (findings.draft_of_flow(stem, host, code, judged), Share::Own)
         };
+        let Findings { drafts, lines, hasher, .. } = &mut *findings;
+        let draft = &mut drafts[place];
         draft.count(flow.first_ts, flow.last_ts);
-        if share == Share::Destination && draft.finding.count == 1 {
-            draft.finding.display_filter = Some(filter_to(flow, &address_filter(flow.to.ip)));
-        }
         if !draft.is_cited() {
             draft.cite(points_of(judged));
         }
-        if share != Share::Code {
-            draft.hosts.insert(flow.to.ip);
-        }
+        draft.reach(flow.to.ip);
         draft.outcomes.insert(flow.outcome);
-        if code == Code::Undetermined
-            && ruling.missing == Some(Missing::Name)
-            && draft.nameless.len() < MOST_NAMELESS
-        {
-            draft.nameless.insert(judged.host);
+        if code == Code::Undetermined && ruling.missing == Some(Missing::Name) {
+            let nameless = draft.nameless.get_or_insert_default();
+            if nameless.len() < MOST_NAMELESS {
+                nameless.insert(judged.host);
+            }
         }
-        add_details(draft, code, judged, share);
+        add_details(draft, code, judged, share, lines, hasher);
     }
     codes
 }
@@ -737,19 +995,26 @@ fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) ->
         to: if folded { format!("{} {to} {:?}", from_roles.join("+"), ruling.missing) } else { to },
         port: (!folded).then_some(port),
         proto: Some(judged.flow.proto),
-        rules: if folded { rules_of(ruling) } else { Vec::new() },
+        rules: if folded { rules_of(ruling).to_vec() } else { Vec::new() },
     }
 }
 
-fn rules_of(ruling: &Ruling) -> Vec<String> {
-    if ruling.rules.is_empty() { ruling.possible.clone() } else { ruling.rules.clone() }
+fn rules_of(ruling: &Ruling) -> &[String] {
+    if ruling.rules.is_empty() { &ruling.possible } else { &ruling.rules }
 }
 
 /// Adds the details of a flow, unless a flow with the same ones was there before.
-fn add_details(draft: &mut Draft, code: Code, judged: &Judged<'_>, share: Share) {
+fn add_details(
+    draft: &mut Draft,
+    code: Code,
+    judged: &Judged<'_>,
+    share: Share,
+    known: &mut Lines,
+    hasher: &RandomState,
+) {
     let common = share != Share::Own;
-    let full = draft.finding.details.len() >= MOST_DETAILS;
-    let told = draft.finding.count > if common { 1 } else { MOST_TOLD };
+    let full = draft.details.len() >= MOST_DETAILS;
+    let told = draft.count > if common { 1 } else { MOST_TOLD };
     if full || told || share == Share::Code {
         return;
     }
@@ -764,20 +1029,22 @@ fn add_details(draft: &mut Draft, code: Code, judged: &Judged<'_>, share: Share)
         icmp: flow.icmp,
     });
     if let Some(detailed) = detailed {
-        if draft.detailed == Some(detailed) || draft.more_detailed.contains(&detailed) {
+        let detailed = hasher.hash_one(detailed);
+        if draft.detailed.contains(&detailed) {
             return;
         }
-        if draft.detailed.is_none() {
-            draft.detailed = Some(detailed);
-        } else if draft.more_detailed.len() < MOST_DETAILED {
-            draft.more_detailed.push(detailed);
+        if draft.detailed.len() < MOST_DETAILED {
+            if draft.detailed.len() == draft.detailed.capacity() {
+                draft.detailed.reserve_exact(draft.detailed.len().max(1));
+            }
+            draft.detailed.push(detailed);
         }
     }
     // What is said of all strangers names none of them.
     let own = common.then(|| flow.from.ip.to_string());
     for line in details(code, judged) {
         if own.as_ref().is_none_or(|own| !line.contains(own)) {
-            draft.detail(line);
+            draft.detail(known.number(line));
         }
     }
 }
@@ -803,65 +1070,83 @@ fn who(roles: &[String], ip: IpAddr) -> String {
     if roles.is_empty() { ip.to_string() } else { format!("{} {ip}", roles.join("+")) }
 }
 
-fn new_finding(code: Code, severity: Severity, judged: &Judged<'_>) -> Finding {
-    let (flow, ruling) = (judged.flow, judged.ruling);
-    let [from_roles, to_roles] = (judged.roles)();
-    let name = judged.evidence.first_name().cloned();
-    let from = who(&from_roles, flow.from.ip);
-    let (ip, port_number) = destination(judged);
-    let proxied = ruling.target.is_some();
-    let to = match &name {
-        Some(name) if proxied => format!("{name} (through {})", flow.to.ip),
-        None if proxied => format!("{ip} (through {})", flow.to.ip),
-        Some(name) => format!("{name} ({})", flow.to.ip),
-        None => who(&to_roles, flow.to.ip),
+/// A finding about flows, in words.
+fn worded(first: FirstFlow, stem: Option<&Stem>, words: &Words<'_>) -> Finding {
+    let Some((stem, phrase)) = stem.zip(words.phrases.get(first.phrase)) else {
+        // Every draft has both.
+        return Finding::of(Code::Undetermined, String::new());
     };
-    let port = if flow.proto.has_ports() {
-        format!("{} {}", flow.proto.to_string().to_uppercase(), port_number)
-    } else {
-        flow.proto.to_string().to_uppercase()
+    let [from_roles, to_roles] = [phrase.from_roles, phrase.to_roles].map(words.role_words);
+    let from = who(&from_roles, first.from);
+    let (ip, port_number) = first.destination();
+    let proxied = first.target.is_some();
+    let to = match &first.name {
+        Some(name) if proxied => format!("{name} (through {})", first.to),
+        None if proxied => format!("{ip} (through {})", first.to),
+        Some(name) => format!("{name} ({})", first.to),
+        None => who(&to_roles, first.to),
+    };
+    let proto = first.proto.to_string().to_uppercase();
+    let ports = first.proto.has_ports();
+    let filter = filter_to(&first, &address_filter(first.to));
+    let (title, display_filter) = match first.share {
+        Share::Own => {
+            let title = if ports {
+                format!("{from} -> {to} {proto} {port_number}")
+            } else {
+                format!("{from} -> {to} {proto}")
+            };
+            (title, Some(format!("{} && {filter}", address_filter(first.from))))
+        }
+        Share::Destination => (
+            if ports { format!(" -> {to} {proto} {port_number}") } else { format!(" -> {to} {proto}") },
+            Some(filter),
+        ),
+        Share::Code => (" -> further destinations and ports".to_owned(), None),
     };
     Finding {
-        severity,
-        from: Party { roles: from_roles, ip: Some(flow.from.ip), ..Party::default() },
-        to: Party {
-            roles: to_roles,
-            ip: Some(ip),
-            name,
-            port: flow.proto.has_ports().then_some(port_number),
-            proto: Some(flow.proto),
+        severity: stem.severity,
+        from: match first.share {
+            Share::Own => Party { roles: from_roles, ip: Some(first.from), ..Party::default() },
+            Share::Destination | Share::Code => Party::default(),
         },
-        rules: rules_of(ruling),
-        display_filter: Some(display_filter(flow)),
-        remedy: remedy(code, judged),
-        ..Finding::of(code, format!("{from} -> {to} {port}"))
+        to: match first.share {
+            Share::Own | Share::Destination => Party {
+                roles: to_roles,
+                ip: Some(ip),
+                name: first.name,
+                port: ports.then_some(port_number),
+                proto: Some(first.proto),
+            },
+            Share::Code => Party::default(),
+        },
+        rules: phrase.rules.clone(),
+        display_filter,
+        remedy: remedy(phrase),
+        ..Finding::of(stem.code, title)
     }
-}
-
-/// A filter for Wireshark that shows the conversation and the ICMP errors that quote it.
-fn display_filter(flow: &Flow<'_>) -> String {
-    format!("{} && {}", address_filter(flow.from.ip), filter_to(flow, &address_filter(flow.to.ip)))
 }
 
 fn address_filter(ip: IpAddr) -> String {
     format!("{} == {ip}", if ip.is_ipv4() { "ip.addr" } else { "ipv6.addr" })
 }
 
-fn filter_to(flow: &Flow<'_>, to: &str) -> String {
+/// What a filter for Wireshark says of a destination: the conversation, and the ICMP errors that quote it.
+fn filter_to(flow: &FirstFlow, to: &str) -> String {
     match flow.proto {
         Transport::Tcp | Transport::Udp | Transport::Sctp => {
-            format!("{to} && {}.port == {}", flow.proto, flow.to.port)
+            format!("{to} && {}.port == {}", flow.proto, flow.port)
         }
         Transport::Icmp => format!("{to} && icmp"),
         Transport::Icmp6 => format!("{to} && icmpv6"),
-        Transport::Other(number) if flow.from.ip.is_ipv4() => format!("{to} && ip.proto == {number}"),
+        Transport::Other(number) if flow.from.is_ipv4() => format!("{to} && ip.proto == {number}"),
         Transport::Other(number) => format!("{to} && ipv6.nxt == {number}"),
     }
 }
 
-fn remedy(code: Code, judged: &Judged<'_>) -> Cow<'static, str> {
+fn remedy(row: &Phrase) -> Cow<'static, str> {
     use crate::audit::Missing;
-    let row = judged.ruling;
+    let code = row.code;
     match (code, row.missing, &row.nearest) {
         (Code::Undetermined, Some(Missing::Name), _) => {
             "capture from before the resolver cache was filled (restart the service or flush its cache), DNS included".into()
@@ -886,14 +1171,14 @@ fn remedy(code: Code, judged: &Judged<'_>) -> Cow<'static, str> {
         },
         (Code::DocumentedBlocked, ..) => {
             let rules = row.rules.join(", ");
-            let kind = match judged.flow.outcome {
-                Outcome::Filtered => "nothing answers: a packet filter drops it, or the host is down",
-                Outcome::Refused => "the destination, or a firewall in its name, refuses it",
-                Outcome::Prohibited => "a firewall says so by ICMP: see who sent it",
-                Outcome::Unreachable => "a router says so by ICMP: see who sent it",
-                Outcome::Cut => "the handshake passes and the first payload does not: an inspecting firewall",
-                Outcome::TlsRefused => "TLS is refused: interception, or a missing certificate",
-                Outcome::ProxyDenied => "the proxy refuses it: see its rules and its credentials",
+            let kind = match row.outcome {
+                Some(Outcome::Filtered) => "nothing answers: a packet filter drops it, or the host is down",
+                Some(Outcome::Refused) => "the destination, or a firewall in its name, refuses it",
+                Some(Outcome::Prohibited) => "a firewall says so by ICMP: see who sent it",
+                Some(Outcome::Unreachable) => "a router says so by ICMP: see who sent it",
+                Some(Outcome::Cut) => "the handshake passes and the first payload does not: an inspecting firewall",
+                Some(Outcome::TlsRefused) => "TLS is refused: interception, or a missing certificate",
+                Some(Outcome::ProxyDenied) => "the proxy refuses it: see its rules and its credentials",
                 _ => "see the frames",
             };
             format!("open what {rules} documents; {kind}").into()
@@ -1007,7 +1292,7 @@ fn details(code: Code, judged: &Judged<'_>) -> Vec<String> {
 }
 
 /// Findings about the captures themselves.
-pub(super) fn of_captures(findings: &mut Findings<'_>, inputs: &[CaptureSummary]) {
+pub(super) fn of_captures(findings: &mut Findings, inputs: &[CaptureSummary]) {
     use crate::audit::End;
     for input in inputs {
         if let End::Damaged { frame, offset, problem } = &input.end {
@@ -1036,4 +1321,26 @@ pub(super) fn of_captures(findings: &mut Findings<'_>, inputs: &[CaptureSummary]
 /// A finding of severity note without parties.
 pub(super) fn note(code: Code, title: String, evidence: Vec<EvidenceFrame>) -> Finding {
     Finding { count: 1, evidence, ..Finding::of(code, title) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_finding_that_grows_takes_a_quarter_of_a_kilobyte_and_cites_frames_of_twelve_bytes() {
+        assert!(size_of::<Draft>() <= 256, "{}", size_of::<Draft>());
+        assert_eq!(size_of::<Cited>(), 12);
+        for frame in [0, 1, u64::from(u32::MAX), u64::from(u32::MAX) + 1, u64::MAX] {
+            assert_eq!(Cited::of(FramePoint { frame, ..FramePoint::default() }).frame(), frame);
+        }
+    }
+
+    #[test]
+    fn a_line_of_details_is_kept_once() {
+        let mut lines = Lines::default();
+        let numbers: Vec<u32> = (0..1_000).map(|n| lines.number(format!("line {}", n % 10))).collect();
+        assert_eq!(lines.all.len(), 10);
+        assert!(numbers.iter().enumerate().all(|(n, &at)| lines.get(at) == format!("line {}", n % 10)));
+    }
 }

@@ -118,7 +118,7 @@ impl Intermittence {
     }
 
     /// The findings. Rules that the very same flows fit are told in one: those that stand in the same sets.
-    pub(super) fn finish(self, classifier: &Classifier<'_>, findings: &mut Findings<'_>) {
+    pub(super) fn finish(self, classifier: &Classifier<'_>, findings: &mut Findings) {
         // Rules that stand in the same sets do so for every host: they are looked at together.
         let mut sets_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
         for (set, rules) in self.sets.iter().enumerate() {

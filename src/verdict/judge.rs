@@ -78,23 +78,23 @@ pub struct Judge<'a> {
     rulings: u64,
     /// The place of the next flow in the order of rows.
     place: u64,
-    sums: Sums<'a>,
+    sums: Sums,
 }
 
 /// What judged flows came to. Sums over two stretches of the rows add up to those of both, so that stretches can be judged
 /// at the same time.
-pub struct Sums<'a> {
+pub struct Sums {
     dhcp_packets: Option<u64>,
     unsolicited_flows: u64,
     tally: Tally,
-    findings: Findings<'a>,
+    findings: Findings,
     coverage: CoverageTally,
     intermittence: Intermittence,
     accepts: BTreeSet<usize>,
     encrypted: Encrypted,
 }
 
-impl Sums<'_> {
+impl Sums {
     /// Adds those of the rows that follow.
     pub fn add(&mut self, later: Self) {
         // Every field is taken apart here, so that a new one cannot be forgotten.
@@ -149,12 +149,12 @@ impl<'a> Judge<'a> {
 
     /// Goes on from what earlier rows came to.
     #[must_use]
-    pub fn with(self, sums: Sums<'a>) -> Self {
+    pub fn with(self, sums: Sums) -> Self {
         Judge { sums, ..self }
     }
 
     /// What the flows came to.
-    pub fn sums(self) -> Sums<'a> {
+    pub fn sums(self) -> Sums {
         self.sums
     }
 
@@ -281,7 +281,7 @@ impl<'a> Judge<'a> {
         let mut totals = Totals { unsolicited_flows: self.sums.unsolicited_flows, ..Totals::default() };
         totals.upkeep.extend(self.sums.dhcp_packets.map(|packets| ("dhcp".to_owned(), packets)));
         self.sums.tally.totals(&mut totals);
-        let findings = self.sums.findings.finish();
+        let findings = self.sums.findings.finish(&|roles| self.classifier.role_words(roles));
         for input in &inputs {
             totals.frames += input.frames;
             totals.packets += input.packets;

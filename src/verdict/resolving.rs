@@ -25,7 +25,7 @@ const MOST_LOOKUP_FRAMES: usize = 10;
 pub(super) struct Resolving<'j, 'a> {
     pub case: &'a Case<'a>,
     pub classifier: &'j Classifier<'a>,
-    pub findings: &'j mut Findings<'a>,
+    pub findings: &'j mut Findings,
     pub coverage: &'j mut CoverageTally,
 }
 

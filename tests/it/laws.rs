@@ -437,9 +437,11 @@ proptest! {
         let audit = |stretches, jobs, rows: bool| {
             let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
             let extracted = Extracted { captures, jobs, ..Extracted::default() };
-            let judging = Judging::new(extracted, &matrix, &site).unwrap().parted(stretches);
+            let mut judging = Judging::new(extracted, &matrix, &site).unwrap().parted(stretches);
             let mut none = |_| Ok(());
             let audit = judging.audit(if rows { Some(&mut none) } else { None }).unwrap();
+            // The flows are given up before the audit is put into words.
+            assert_eq!(judging.audit_alone().unwrap(), audit);
             serde_json::to_string_pretty(&audit).unwrap()
         };
         let whole = audit(1, 1, false);
