@@ -234,11 +234,16 @@ impl Watching<'_> {
     fn stopped(&mut self) {
         self.manager.tell("STOPPING=1\n");
         self.running.notice(Notice::Ending { at: now() });
-        if self.running.stop().swap(true, Ordering::Relaxed) {
+        if self.is_told_again() {
             obey(signal_hook::consts::SIGTERM);
         }
         // While what was seen is audited, too.
         stop::on_signals(self.running.stop());
+    }
+
+    /// Notes that an end was asked for; whether it was before.
+    fn is_told_again(&self) -> bool {
+        self.running.stop().swap(true, Ordering::Relaxed)
     }
 
     fn read_policy_again(&mut self) {
@@ -404,13 +409,18 @@ impl Watching<'_> {
                     self.done(done)?;
                 }
                 () = no_time => return self.leave_the_rest(),
+                // The first of them asks for the end that has just come by itself: a recorder that is interrupted together
+                // with this run ends its input, too. Whoever asks again does not want the audit.
                 _ = terminate.recv() => {
-                    if !self.hurry() {
+                    if !self.hurry() && self.is_told_again() {
                         obey(signal_hook::consts::SIGTERM);
                     }
                 }
-                // Whoever asks for an end now does not want the audit.
-                _ = interrupt.recv() => obey(signal_hook::consts::SIGINT),
+                _ = interrupt.recv() => {
+                    if self.is_told_again() {
+                        obey(signal_hook::consts::SIGINT);
+                    }
+                }
             }
         }
         Ok(())

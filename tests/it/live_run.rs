@@ -179,6 +179,28 @@ fn rules_and_site_are_read_again_and_a_bad_file_changes_nothing() {
     fs::remove_dir_all(out).unwrap();
 }
 
+/// As when Ctrl-C reaches the recorder and this run together.
+#[test]
+fn an_end_that_is_asked_for_once_while_the_input_ends_costs_no_audit() {
+    let (whole, _) = capture();
+    let out = scratch("both-end");
+    for (attempt, milliseconds) in [0, 2, 5, 10, 20, 40, 80, 160].into_iter().enumerate() {
+        let events = out.join(format!("events-{attempt}.jsonl"));
+        let mut arguments = vec!["live", "-i", "-", "--site", "captures/site.toml", "--format", "json"];
+        arguments.extend(["--events", events.to_str().unwrap()]);
+        let mut child = portproof(&arguments).stdin(Stdio::piped()).spawn().expect("the program starts");
+        child.stdin.as_mut().unwrap().write_all(&whole).unwrap();
+        wait_for("the first finding", || lines(&events).iter().any(|event| event["event"] == "appeared"));
+        drop(child.stdin.take());
+        std::thread::sleep(Duration::from_millis(milliseconds));
+        signal(&child, ["-INT", "-TERM"][attempt % 2]);
+        let output = ended(child);
+        let audit = serde_json::from_slice::<Value>(&output.stdout);
+        assert!(audit.is_ok(), "after {milliseconds} ms: {:?}, {}", output.status, text(&output));
+    }
+    fs::remove_dir_all(out).unwrap();
+}
+
 #[test]
 fn a_service_manager_and_a_syslog_are_told() {
     let (whole, _) = capture();
