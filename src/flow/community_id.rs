@@ -3,6 +3,7 @@
 
 use crate::decode::icmp_ports;
 use crate::model::{Endpoint, Transport};
+use data_encoding::BASE64;
 use sha1::{Digest, Sha1};
 use std::net::IpAddr;
 
@@ -33,7 +34,8 @@ pub(super) fn community_id(transport: Transport, src: Endpoint, dst: Endpoint) -
     }
     let mut text = String::with_capacity(2 + 28);
     text.push_str("1:");
-    base64(&Sha1::digest(input.bytes.get(..input.len).unwrap_or_default()), &mut text);
+    let digest = Sha1::digest(input.bytes.get(..input.len).unwrap_or_default());
+    BASE64.encode_append(&digest, &mut text);
     text
 }
 
@@ -58,21 +60,6 @@ impl Input {
         match ip {
             IpAddr::V4(ip) => self.add(&ip.octets()),
             IpAddr::V6(ip) => self.add(&ip.octets()),
-        }
-    }
-}
-
-/// RFC 4648 section 4, with padding.
-fn base64(bytes: &[u8], text: &mut String) {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().fold(0u32, |word, &b| word << 8 | u32::from(b)) << (8 * (3 - chunk.len()));
-        for place in 0..4 {
-            if place <= chunk.len() {
-                text.push(char::from(ALPHABET[(word >> (18 - 6 * place)) as usize & 63]));
-            } else {
-                text.push('=');
-            }
         }
     }
 }

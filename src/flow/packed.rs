@@ -8,7 +8,7 @@ use super::fragments::FragmentPiece;
 use super::head::{Head, Hello, Segment, Told};
 use super::key::{FlowKey, Side};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
-use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
+use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport, varint};
 use crate::names::tls::ClientHello;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
@@ -61,25 +61,6 @@ const TOLD: u16 = 1 << 13;
 const SEGMENTS: u16 = 1 << 14;
 const FIRST: u16 = 1 << 15;
 
-/// The bit of each of eight bytes that says that the number goes on.
-const CONTINUED: u64 = 0x8080_8080_8080_8080;
-
-/// 56 bits as eight bytes of seven.
-#[inline]
-fn spread(value: u64) -> u64 {
-    let value = (value & 0x0000_0000_0fff_ffff) | (value & 0x00ff_ffff_f000_0000) << 4;
-    let value = (value & 0x0000_3fff_0000_3fff) | (value & 0x0fff_c000_0fff_c000) << 2;
-    (value & 0x007f_007f_007f_007f) | (value & 0x3f80_3f80_3f80_3f80) << 1
-}
-
-/// The reverse of [`spread`].
-#[inline]
-fn gather(bytes: u64) -> u64 {
-    let value = (bytes & 0x007f_007f_007f_007f) | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
-    let value = (value & 0x0000_3fff_0000_3fff) | (value & 0x3fff_0000_3fff_0000) >> 2;
-    (value & 0x0000_0000_0fff_ffff) | (value & 0x0fff_ffff_0000_0000) >> 4
-}
-
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
     /// Times and frames are told as distances from this.
@@ -95,27 +76,9 @@ impl Writer<'_> {
         self.out.extend_from_slice(&bytes);
     }
 
-    /// Seven bits a byte, the lowest first; all bytes but the last have their first bit set. Without a branch on the value:
-    /// lengths follow no pattern, and some forty numbers make a connection.
     #[inline]
     fn number(&mut self, value: u64) {
-        if value >= 1 << 56 {
-            return self.long_number(value);
-        }
-        let bytes = (70 - (value | 1).leading_zeros()) as usize / 7;
-        let not_last = !(u64::MAX << (8 * (bytes - 1)));
-        let word = spread(value) | (CONTINUED & not_last);
-        self.out.extend_from_slice(&word.to_le_bytes());
-        self.out.truncate(self.out.len() - 8 + bytes);
-    }
-
-    #[cold]
-    fn long_number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.out.push(value as u8);
+        varint::put(value, self.out);
     }
 
     #[inline]
@@ -445,30 +408,7 @@ impl Reader<'_> {
 
     #[inline]
     fn number(&mut self) -> Option<u64> {
-        if let Some(&word) = self.bytes.first_chunk() {
-            let word = u64::from_le_bytes(word);
-            let last = !word & CONTINUED;
-            if last != 0 {
-                let bytes = last.trailing_zeros() as usize / 8 + 1;
-                self.bytes = self.bytes.get(bytes..)?;
-                return Some(gather(word & (last ^ (last - 1)) & !CONTINUED));
-            }
-        }
-        self.number_by_bytes()
-    }
-
-    /// Near the end of the bytes, or longer than eight of them.
-    fn number_by_bytes(&mut self) -> Option<u64> {
-        let mut value = 0;
-        let mut shift = 0;
-        loop {
-            let byte = self.byte()?;
-            value |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            if byte < 0x80 {
-                return Some(value);
-            }
-            shift += 7;
-        }
+        varint::take(&mut self.bytes)
     }
 
     fn small(&mut self) -> Option<u32> {
@@ -765,37 +705,5 @@ impl Reader<'_> {
             alert: if flags & 2 != 0 { Some((self.point()?, self.byte()?)) } else { None },
             data: if flags & 4 != 0 { Some(self.point()?) } else { None },
         })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_number_comes_back_whatever_its_length() {
-        let edges = (0..64).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 1]);
-        let numbers: Vec<u64> = edges.chain([u64::MAX, 0x0123_4567_89ab_cdef]).collect();
-        let hellos = Hellos::default();
-        for &number in &numbers {
-            let mut out = vec![7];
-            let mut writer = Writer { out: &mut out, base: FramePoint::default() };
-            writer.number(number);
-            writer.signed(number as i64);
-            let digits = (64 - (number | 1).leading_zeros()).div_ceil(7) as usize;
-            // Once with bytes behind it, once with none.
-            for more in [0, 9] {
-                let mut bytes = out[1..].to_vec();
-                bytes.resize(bytes.len() + more, 0x81);
-                let mut reader = Reader { bytes: &bytes, base: FramePoint::default(), hellos: &hellos };
-                assert_eq!(reader.number(), Some(number));
-                assert_eq!(bytes.len() - reader.bytes.len(), digits);
-                assert_eq!(reader.signed(), Some(number as i64));
-                assert_eq!(reader.bytes.len(), more);
-                let mut cut =
-                    Reader { bytes: &bytes[..digits - 1], base: FramePoint::default(), hellos: &hellos };
-                assert_eq!(cut.number(), None);
-            }
-        }
     }
 }

@@ -1,15 +1,18 @@
-//! Nouns that three or more stages use. No input or output, no clock.
+//! Nouns that three or more stages use, and how several of them keep values and numbers. No input or output, no clock.
 
 mod app;
 mod chosen;
+mod distinct;
 mod domain;
 mod frame;
 mod ports;
 mod time;
 mod transport;
+pub mod varint;
 
 pub use app::{AppProtocol, AppProtocolError};
 pub use chosen::NotChosen;
+pub use distinct::Distinct;
 pub use domain::{DomainName, DomainNameError, DomainPattern, DomainPatternError, Placeholder};
 pub use frame::{CaptureId, FramePoint};
 pub use ports::{PortSet, PortSetError};

@@ -4,7 +4,7 @@
 use super::dns::{self, AddressRecord, AliasRecord, DnsMessage, SectionCounts};
 use super::observation::DnsObservation;
 use super::plain::{self, Plain, Taker};
-use crate::model::{CaptureId, DomainName, Endpoint, FramePoint, Timestamp, Transport};
+use crate::model::{CaptureId, Distinct, DomainName, Endpoint, FramePoint, Timestamp, Transport};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use std::fmt;
@@ -21,43 +21,6 @@ pub(super) fn number(index: usize) -> u32 {
     index as u32
 }
 
-/// Values by number, each once. Hashing is seeded: what is kept here comes from captures.
-#[derive(Clone)]
-struct Distinct<T> {
-    values: Vec<T>,
-    table: HashTable<u32>,
-    seed: RandomState,
-}
-
-impl<T> Default for Distinct<T> {
-    fn default() -> Self {
-        Distinct { values: Vec::new(), table: HashTable::new(), seed: RandomState::default() }
-    }
-}
-
-impl<T> Distinct<T> {
-    #[inline]
-    fn get(&self, number: u32) -> Option<&T> {
-        self.values.get(number as usize)
-    }
-
-    /// The number of a value, if it is here. `hash` is of `seed`.
-    #[inline]
-    fn find(&self, hash: u64, same: impl Fn(&T) -> bool) -> Option<u32> {
-        self.table.find(hash, |&at| self.get(at).is_some_and(&same)).copied()
-    }
-
-    /// The number of a new value.
-    fn insert(&mut self, hash: u64, value: T, hash_of: impl Fn(&RandomState, &T) -> u64) -> u32 {
-        let new = number(self.values.len());
-        self.values.push(value);
-        let (values, seed) = (&self.values, &self.seed);
-        let rehash = |&at: &u32| values.get(at as usize).map_or(0, |value| hash_of(seed, value));
-        self.table.insert_unique(hash, new, rehash);
-        new
-    }
-}
-
 /// Domain names by number.
 #[derive(Clone, Default)]
 pub(super) struct Names(Distinct<DomainName>);
@@ -69,12 +32,12 @@ impl Names {
 
     pub(super) fn find(&self, name: &DomainName) -> Option<u32> {
         let text = name.as_str().as_bytes();
-        self.0.find(self.0.seed.hash_one(text), |other| other.as_str().as_bytes() == text)
+        self.0.find(self.0.hash(text), |other| other.as_str().as_bytes() == text)
     }
 
     #[inline]
     fn intern_text(&mut self, text: &[u8], make: impl FnOnce() -> DomainName) -> u32 {
-        let hash = self.0.seed.hash_one(text);
+        let hash = self.0.hash(text);
         let found = self.0.find(hash, |other| other.as_str().as_bytes() == text);
         found.unwrap_or_else(|| {
             self.0.insert(hash, make(), |seed, other| seed.hash_one(other.as_str().as_bytes()))
@@ -106,17 +69,17 @@ impl Addresses {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.values.len()
+        self.0.values().len()
     }
 
     #[inline]
     pub(super) fn find(&self, ip: IpAddr) -> Option<u32> {
-        self.0.find(self.0.seed.hash_one(bits(ip)), |other| *other == ip)
+        self.0.find(self.0.hash(&bits(ip)), |other| *other == ip)
     }
 
     #[inline]
     pub(super) fn intern(&mut self, ip: IpAddr) -> u32 {
-        let hash = self.0.seed.hash_one(bits(ip));
+        let hash = self.0.hash(&bits(ip));
         let found = self.0.find(hash, |other| *other == ip);
         found.unwrap_or_else(|| self.0.insert(hash, ip, |seed, other| seed.hash_one(bits(*other))))
     }
@@ -448,13 +411,12 @@ impl DnsLog {
         const PLACE: usize = 6;
         // The text of a name, which stands apart; most are shorter.
         const NAME: usize = 48;
-        let (names, addresses) = (&self.names.0.values, &self.addresses.0.values);
         let Bodies { bytes, places, .. } = &self.bodies;
         let Remembered { bytes: remembered, messages, .. } = &self.remembered;
         self.entries.capacity() * size_of::<Entry>()
-            + names.capacity() * (size_of::<DomainName>() + PLACE)
-            + names.len() * NAME
-            + addresses.capacity() * (size_of::<IpAddr>() + PLACE)
+            + self.names.0.capacity() * (size_of::<DomainName>() + PLACE)
+            + self.names.0.values().len() * NAME
+            + self.addresses.0.capacity() * (size_of::<IpAddr>() + PLACE)
             + bytes.capacity()
             + places.capacity() * (size_of::<(usize, u32)>() + PLACE)
             + remembered.capacity()
@@ -504,9 +466,9 @@ impl DnsLog {
             *self = other;
             return;
         }
-        let names: Vec<u32> = other.names.0.values.iter().map(|name| self.names.intern(name)).collect();
+        let names: Vec<u32> = other.names.0.values().iter().map(|name| self.names.intern(name)).collect();
         let addresses: Vec<u32> =
-            other.addresses.0.values.iter().map(|&ip| self.addresses.intern(ip)).collect();
+            other.addresses.0.values().iter().map(|&ip| self.addresses.intern(ip)).collect();
         let here = |numbers: &[u32], there: u32| numbers.get(there as usize).copied().unwrap_or(NONE);
         let body = &mut self.body;
         let mut bodies = Vec::with_capacity(other.bodies.places.len());

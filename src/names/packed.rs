@@ -2,7 +2,7 @@
 
 use super::dns::{AddressRecord, AliasRecord, DnsMessage, SectionCounts};
 use super::observation::DnsObservation;
-use crate::model::{CaptureId, DomainName, Endpoint, FramePoint, Timestamp, Transport};
+use crate::model::{CaptureId, DomainName, Endpoint, FramePoint, Timestamp, Transport, varint};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Version of what a row carries: its first byte. `{` can never be one: so rows began when they were JSON.
@@ -100,12 +100,8 @@ struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
-    fn number(&mut self, mut value: u64) {
-        while value >= 0x80 {
-            self.out.push(value as u8 | 0x80);
-            value >>= 7;
-        }
-        self.out.push(value as u8);
+    fn number(&mut self, value: u64) {
+        varint::put(value, &mut self.out);
     }
 
     fn short(&mut self, value: u16) {
@@ -157,15 +153,7 @@ impl Reader<'_> {
     }
 
     fn number(&mut self) -> Option<u64> {
-        let (mut value, mut shift) = (0, 0);
-        loop {
-            let [byte] = self.fixed()?;
-            value |= u64::from(byte & 0x7f).checked_shl(shift)?;
-            if byte < 0x80 {
-                return Some(value);
-            }
-            shift += 7;
-        }
+        varint::take(&mut self.bytes)
     }
 
     fn seconds(&mut self) -> Option<u32> {

@@ -197,7 +197,7 @@ fn shown(name: &str, values: impl Iterator<Item = impl Display>) -> Series {
     shown_some(name, values.map(Some))
 }
 
-/// Addresses as texts. Those of IPv4 are written here: a row has two of them, and the usual way takes five times as long.
+/// Addresses as texts. Those of IPv4 are written here: a row has two of them, and formatting takes several times as long.
 fn ips(name: &str, values: impl Iterator<Item = IpAddr>) -> Series {
     let mut column = StringChunkedBuilder::new(name.into(), values.size_hint().0);
     let mut text = String::new();

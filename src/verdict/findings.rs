@@ -3,14 +3,17 @@
 use super::circumstances::{Evidence, FirstChain};
 use super::classify::{Issue, Ruling};
 use super::coverage::OutcomeSet;
-use super::row::{Differs, NameEvidenceSource, Nearest};
-use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Grade, Missing, Party, Severity, Verdict};
+use super::row::Differs;
+use super::strangers::{MOST_DISTINCT, Strangers};
+use super::wording::{
+    FirstFlow, HIDDEN_REMEDY, Phrase, Share, Words, details, phrase_key, phrase_number, worded,
+};
+use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Missing, Severity, Verdict};
 use crate::flow::{Flow, Outcome, capture_name};
 use crate::matrix::RoleSet;
-use crate::model::{CaptureId, DomainName, FramePoint, Timestamp, Transport};
+use crate::model::{CaptureId, Distinct, DomainName, FramePoint, Timestamp, Transport};
 use foldhash::fast::RandomState;
 use hashbrown::{HashSet, HashTable};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -45,7 +48,7 @@ pub(super) struct Draft {
     /// The destination's addresses, once there are two.
     #[expect(clippy::box_collection, reason = "mostly none, and a draft is to be small")]
     hosts: Option<Box<BTreeSet<IpAddr>>>,
-    /// Details, by their numbers in [`Lines`].
+    /// Details, by their numbers in [`Findings::lines`].
     details: Vec<u32>,
     /// Flows whose details are in already: see [`Detailed`].
     detailed: Vec<u64>,
@@ -68,132 +71,11 @@ enum About {
     Told(Box<Finding>),
 }
 
-/// The first flow of a finding, as far as words are made of it.
-struct FirstFlow {
-    /// Its number in [`Phrases`].
-    phrase: u32,
-    share: Share,
-    name: Option<DomainName>,
-    from: IpAddr,
-    to: IpAddr,
-    /// What the client asked its proxy for.
-    target: Option<Box<(IpAddr, u16)>>,
-    port: u16,
-    proto: Transport,
-}
-
-impl FirstFlow {
-    fn of(phrase: u32, share: Share, judged: &Judged<'_>) -> FirstFlow {
-        let flow = judged.flow;
-        FirstFlow {
-            phrase,
-            share,
-            name: judged.evidence.first_name().cloned(),
-            from: flow.from.ip,
-            to: flow.to.ip,
-            target: judged.ruling.target.is_some().then(|| Box::new(destination(judged))),
-            port: flow.to.port,
-            proto: flow.proto,
-        }
-    }
-
-    /// Where it goes, or what the client asked its proxy for.
-    fn destination(&self) -> (IpAddr, u16) {
-        self.target.as_deref().copied().unwrap_or((self.to, self.port))
-    }
-}
-
-/// What the words of a finding are made of beside addresses and names: few flows differ in it.
-struct Phrase {
-    code: Code,
-    from_roles: RoleSet,
-    to_roles: RoleSet,
-    rules: Vec<String>,
-    missing: Option<Missing>,
-    nearest: Option<Nearest>,
-    /// Where it tells what to do.
-    outcome: Option<Outcome>,
-}
-
-/// All of a phrase, to be held against another's.
-type PhraseKey<'p> =
-    (Code, RoleSet, RoleSet, &'p [String], Option<Missing>, Option<&'p Nearest>, Option<Outcome>);
-
-fn phrase_key<'j>(code: Code, judged: &Judged<'j>) -> PhraseKey<'j> {
-    let ruling = judged.ruling;
-    let outcome = (code == Code::DocumentedBlocked).then_some(judged.flow.outcome);
-    let roles = (ruling.from_roles, ruling.to_roles);
-    (code, roles.0, roles.1, rules_of(ruling), ruling.missing, ruling.nearest.as_ref(), outcome)
-}
-
-impl Phrase {
-    fn key(&self) -> PhraseKey<'_> {
-        let Phrase { code, from_roles, to_roles, rules, missing, nearest, outcome } = self;
-        (*code, *from_roles, *to_roles, rules, *missing, nearest.as_ref(), *outcome)
-    }
-}
-
-/// Phrases by number, each once.
-#[derive(Default)]
-struct Phrases {
-    all: Vec<Phrase>,
-    table: HashTable<u32>,
-    hasher: RandomState,
-}
-
-/// Of less than is compared: what parts most is enough.
-fn phrase_hash(hasher: &RandomState, (code, from, to, rules, ..): &PhraseKey<'_>) -> u64 {
-    hasher.hash_one((code, from, to, rules))
-}
-
-impl Phrases {
-    fn get(&self, number: u32) -> Option<&Phrase> {
-        self.all.get(number as usize)
-    }
-
-    /// The number of a phrase.
-    fn number(&mut self, key: &PhraseKey<'_>) -> u32 {
-        let hash = phrase_hash(&self.hasher, key);
-        let same = |&at: &u32| self.get(at).is_some_and(|known| known.key() == *key);
-        if let Some(&known) = self.table.find(hash, same) {
-            return known;
-        }
-        let new = self.all.len() as u32;
-        let &(code, from_roles, to_roles, rules, missing, nearest, outcome) = key;
-        let (rules, nearest) = (rules.to_vec(), nearest.cloned());
-        self.all.push(Phrase { code, from_roles, to_roles, rules, missing, nearest, outcome });
-        let Phrases { all, table, hasher } = self;
-        table.insert_unique(hash, new, |&at| {
-            all.get(at as usize).map_or(0, |phrase| phrase_hash(hasher, &phrase.key()))
-        });
-        new
-    }
-}
-
-/// Details by number, each line once: a thousand hosts are told the same of one name.
-#[derive(Default)]
-struct Lines {
-    all: Vec<Box<str>>,
-    table: HashTable<u32>,
-    hasher: RandomState,
-}
-
-impl Lines {
-    fn get(&self, number: u32) -> &str {
-        self.all.get(number as usize).map_or("", |line| line)
-    }
-
-    fn number(&mut self, line: String) -> u32 {
-        let hash = self.hasher.hash_one(&*line);
-        if let Some(&known) = self.table.find(hash, |&at| self.get(at) == line) {
-            return known;
-        }
-        let new = self.all.len() as u32;
-        self.all.push(line.into());
-        let Lines { all, table, hasher } = self;
-        table.insert_unique(hash, new, |&at| all.get(at as usize).map_or(0, |line| hasher.hash_one(&**line)));
-        new
-    }
+/// The number of a line of details: a thousand hosts are told the same of one name.
+fn line_number(lines: &mut Distinct<Box<str>>, line: String) -> u32 {
+    let hash = lines.hash(&*line);
+    let known = lines.find(hash, |known| **known == *line);
+    known.unwrap_or_else(|| lines.insert(hash, line.into(), |seed, line| seed.hash_one(&**line)))
 }
 
 /// A frame that a finding cites.
@@ -266,115 +148,21 @@ const MOST_TOLD: u64 = 64;
 
 /// Hosts of one finding of which it is said that they resolve names in secret.
 const MOST_NAMELESS: usize = 8;
-
-/// What settles a name that encrypted DNS hides. An earlier capture would not show it either.
-const HIDDEN_REMEDY: &str = "switch encrypted DNS off on this host, or let it ask a resolver of the site in the clear, then capture again";
 /// Findings of their own that initiators without a role have of one code, whatever the destination and port: 1,000. A flood
 /// may as well go to every port of every machine, a hundred addresses each.
 pub const MOST_STRANGER_FINDINGS: usize = 1_000;
 
-/// Whose finding a flow is counted with.
-#[derive(Clone, Copy, PartialEq)]
-enum Share {
-    /// The initiator's own.
-    Own,
-    /// That of all further strangers at the same destination and port.
-    Destination,
-    /// That of all further strangers of the same code.
-    Code,
-}
-
-/// Folded addresses that are told apart over all findings: 8 million, 40 bytes or fewer each. Beyond, their number is told
-/// as a least one.
-const MOST_DISTINCT: usize = 8 << 20;
-
-/// Addresses beyond [`MOST_STRANGERS`].
-#[derive(Default)]
-struct Strangers {
-    /// Ascending.
-    v4: Vec<u32>,
-    /// Those that came since, in any order, as often as they came: looking each up in a large table costs a cache miss.
-    pending: Vec<u32>,
-    v6: HashSet<IpAddr, RandomState>,
-    /// Whether there may be more than were told apart.
-    more: bool,
-}
-
-/// Addresses of version 4 that wait to be told apart, at the least.
-const LEAST_PENDING: usize = 1 << 10;
-
-impl Strangers {
-    /// Counts an address; hands back by how many the number of those told apart has grown, of this one and of ones before it.
-    /// No more than `room` are told apart; beyond, only whether there are more is.
-    fn insert(&mut self, ip: IpAddr, room: usize) -> usize {
-        match ip {
-            IpAddr::V4(ip) => {
-                self.pending.push(ip.to_bits());
-                if self.pending.len() >= LEAST_PENDING.max(self.v4.len() / 4) { self.settle(room) } else { 0 }
-            }
-            IpAddr::V6(_) if room > 0 => usize::from(self.v6.insert(ip)),
-            IpAddr::V6(_) => {
-                self.more |= !self.v6.contains(&ip);
-                0
-            }
-        }
-    }
-
-    /// Tells apart those that wait; hands back how many are new.
-    fn settle(&mut self, room: usize) -> usize {
-        self.pending.sort_unstable();
-        self.pending.dedup();
-        let before = self.v4.len();
-        let new = self.pending.iter().copied().filter(|ip| self.v4.binary_search(ip).is_err());
-        let mut new: Vec<u32> = new.collect();
-        self.pending.clear();
-        self.more |= new.len() > room;
-        new.truncate(room);
-        self.v4.append(&mut new);
-        // Two ascending runs, which a stable sort merges.
-        self.v4.sort();
-        self.v4.len() - before
-    }
-
-    /// Those told apart; all are settled.
-    fn len(&self) -> usize {
-        self.v4.len() + self.v6.len()
-    }
-
-    fn remove(&mut self, ip: IpAddr) {
-        match ip {
-            IpAddr::V4(ip) => {
-                if let Ok(place) = self.v4.binary_search(&ip.to_bits()) {
-                    self.v4.remove(place);
-                }
-            }
-            IpAddr::V6(_) => {
-                self.v6.remove(&ip);
-            }
-        }
-    }
-
-    /// Adds others; hands back how many are new.
-    fn add(&mut self, others: Strangers, room: usize) -> usize {
-        self.more |= others.more;
-        let v4 = others.v4.into_iter().chain(others.pending).map(|ip| IpAddr::V4(ip.into()));
-        v4.chain(others.v6).fold(0, |new, ip| new + self.insert(ip, room.saturating_sub(new)))
-    }
-}
-
 /// All findings of an audit.
 pub(super) struct Findings {
-    stems: Vec<Stem>,
-    /// By stem.
-    stem_of: HashTable<StemId>,
+    stems: Distinct<Stem>,
     hasher: RandomState,
     /// Each by itself: a list of a hundred thousand that grows would stand twice.
     #[expect(clippy::vec_box, reason = "as said: they are large, and are freed one by one")]
     drafts: Vec<Box<Draft>>,
     /// By stem and host.
     draft_of: HashTable<u32>,
-    phrases: Phrases,
-    lines: Lines,
+    phrases: Distinct<Phrase>,
+    lines: Distinct<Box<str>>,
     /// By stem: how many initiators without a role have findings of their own, and the draft for all others.
     strangers: Vec<(usize, Option<usize>)>,
     /// The same by code, whatever the destination.
@@ -386,13 +174,12 @@ pub(super) struct Findings {
 impl Findings {
     pub(super) fn new(captures: &[Arc<str>]) -> Self {
         Findings {
-            stems: Vec::new(),
-            stem_of: HashTable::new(),
+            stems: Distinct::default(),
             hasher: RandomState::default(),
             drafts: Vec::new(),
             draft_of: HashTable::new(),
-            phrases: Phrases::default(),
-            lines: Lines::default(),
+            phrases: Distinct::default(),
+            lines: Distinct::default(),
             strangers: Vec::new(),
             crowds: Vec::new(),
             distinct: 0,
@@ -402,15 +189,11 @@ impl Findings {
 
     /// The number of a stem.
     pub(super) fn stem(&mut self, stem: Stem) -> StemId {
-        let Findings { stems, stem_of, hasher, .. } = self;
-        let hash = hasher.hash_one(&stem);
-        if let Some(&known) = stem_of.find(hash, |&id| stems.get(id as usize) == Some(&stem)) {
+        let hash = self.stems.hash(&stem);
+        if let Some(known) = self.stems.find(hash, |other| *other == stem) {
             return known;
         }
-        let id = stems.len() as u32;
-        stems.push(stem);
-        let rehash = |&id: &StemId| stems.get(id as usize).map_or(0, |stem| hasher.hash_one(stem));
-        stem_of.insert_unique(hash, id, rehash);
+        let id = self.stems.insert(hash, stem, |seed, stem| seed.hash_one(stem));
         self.strangers.push((0, None));
         id
     }
@@ -457,7 +240,11 @@ impl Findings {
         judged: &Judged<'_>,
     ) -> usize {
         self.place_of(stem, host).unwrap_or_else(|| {
-            let first = FirstFlow::of(self.phrases.number(&phrase_key(code, judged)), Share::Own, judged);
+            let first = FirstFlow::of(
+                phrase_number(&mut self.phrases, &phrase_key(code, judged)),
+                Share::Own,
+                judged,
+            );
             self.insert(Draft::new(stem, host, About::Flows(first)))
         })
     }
@@ -486,7 +273,7 @@ impl Findings {
         };
         let (drafts, phrases) = (&mut self.drafts, &mut self.phrases);
         let place = *common.get_or_insert_with(|| {
-            let first = FirstFlow::of(phrases.number(&phrase_key(code, judged)), share, judged);
+            let first = FirstFlow::of(phrase_number(phrases, &phrase_key(code, judged)), share, judged);
             let mut draft = Draft::new(stem, None, About::Flows(first));
             draft.strangers = Some(Box::default());
             drafts.push(Box::new(draft));
@@ -528,10 +315,11 @@ impl Findings {
     /// Adds what later flows came to. Strangers that were not met before have findings of their own as far as there is room.
     pub(super) fn absorb(&mut self, later: Findings) {
         let Findings { stems, drafts, strangers, crowds, phrases, lines, .. } = later;
-        let stem_of: Vec<StemId> = stems.into_iter().map(|stem| self.stem(stem)).collect();
+        let stem_of: Vec<StemId> = stems.into_values().into_iter().map(|stem| self.stem(stem)).collect();
         let phrase_of: Vec<u32> =
-            phrases.all.iter().map(|phrase| self.phrases.number(&phrase.key())).collect();
-        let line_of: Vec<u32> = lines.all.into_iter().map(|line| self.lines.number(line.into())).collect();
+            phrases.values().iter().map(|phrase| phrase_number(&mut self.phrases, &phrase.key())).collect();
+        let line_of: Vec<u32> =
+            lines.into_values().into_iter().map(|line| line_number(&mut self.lines, line.into())).collect();
         let here = |numbers: &[u32], there: u32| numbers.get(there as usize).copied().unwrap_or(u32::MAX);
         let of_stem: HashSet<usize, RandomState> =
             strangers.iter().filter_map(|&(_, common)| common).collect();
@@ -590,7 +378,7 @@ impl Findings {
 
     /// The place of the crowd that strangers of a stem belong to.
     fn crowd(&mut self, stem: StemId) -> usize {
-        let of = &self.stems[stem as usize];
+        let of = &self.stems.values()[stem as usize];
         let code = (of.code, of.severity);
         self.crowds.iter().position(|(of, ..)| *of == code).unwrap_or_else(|| {
             self.crowds.push((code, 0, None));
@@ -606,7 +394,7 @@ impl Findings {
         for draft in &mut self.drafts {
             let Some(hosts) = draft.nameless.take() else { continue };
             for why in hosts.iter().filter_map(|host| reasons.get(host)) {
-                draft.detail(self.lines.number(why.clone()));
+                draft.detail(line_number(&mut self.lines, why.clone()));
                 draft.hidden = true;
             }
         }
@@ -636,7 +424,7 @@ impl Findings {
             }
         }
         let (phrases, lines) = (self.phrases, self.lines);
-        let stem = |draft: &Draft| stems.get(draft.stem as usize);
+        let stem = |draft: &Draft| stems.get(draft.stem);
         // What is equal in all that orders findings keeps this order.
         drafts.sort_by(|a, b| {
             let key = |draft: &Draft| (stem(draft).map(|stem| (stem.code, stem.severity)), draft.host);
@@ -656,16 +444,6 @@ impl Findings {
         }
         findings
     }
-}
-
-/// What drafts are put into words by.
-struct Words<'w> {
-    captures: &'w [Arc<str>],
-    /// By name of capture.
-    rank: &'w BTreeMap<&'w str, usize>,
-    phrases: &'w Phrases,
-    lines: &'w Lines,
-    role_words: &'w dyn Fn(RoleSet) -> Vec<String>,
 }
 
 /// What orders findings: severity, code, whether it stands for many strangers, initiator, destination, its name, port and
@@ -732,11 +510,13 @@ impl Draft {
     }
 
     /// One that stands for many strangers, of this one's.
-    fn made_common(mut self, share: Share, lines: &Lines) -> Draft {
+    fn made_common(mut self, share: Share, lines: &Distinct<Box<str>>) -> Draft {
         if let About::Flows(first) = &mut self.about {
             first.share = share;
             let own = first.from.to_string();
-            self.details.retain(|&line| share != Share::Code && !lines.get(line).contains(&own));
+            self.details.retain(|&line| {
+                share != Share::Code && !lines.get(line).is_some_and(|line| line.contains(&own))
+            });
         }
         if share == Share::Code {
             self.hosts = None;
@@ -799,7 +579,7 @@ impl Draft {
     }
 
     /// What orders it among others.
-    fn rank<'r>(&'r self, stem: Option<&'r Stem>, phrases: &'r Phrases) -> Rank<'r> {
+    fn rank<'r>(&'r self, stem: Option<&'r Stem>, phrases: &'r Distinct<Phrase>) -> Rank<'r> {
         let common = self.strangers.is_some();
         match &self.about {
             About::Told(told) => (
@@ -850,7 +630,9 @@ impl Draft {
         let hosts = self.hosts.filter(|hosts| hosts.len() > 1);
         let further = usize::from(hosts.is_some()) + usize::from(self.strangers.is_some());
         finding.details.reserve_exact(self.details.len() + further);
-        finding.details.extend(self.details.iter().map(|&line| words.lines.get(line).to_owned()));
+        finding.details.extend(
+            self.details.iter().filter_map(|&line| words.lines.get(line)).map(|line| line.to_string()),
+        );
         if let Some(hosts) = hosts {
             let shown: Vec<String> = hosts.iter().take(8).map(ToString::to_string).collect();
             let more = hosts.len() - shown.len();
@@ -999,7 +781,7 @@ fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) ->
     }
 }
 
-fn rules_of(ruling: &Ruling) -> &[String] {
+pub(super) fn rules_of(ruling: &Ruling) -> &[String] {
     if ruling.rules.is_empty() { &ruling.possible } else { &ruling.rules }
 }
 
@@ -1009,7 +791,7 @@ fn add_details(
     code: Code,
     judged: &Judged<'_>,
     share: Share,
-    known: &mut Lines,
+    known: &mut Distinct<Box<str>>,
     hasher: &RandomState,
 ) {
     let common = share != Share::Own;
@@ -1044,7 +826,7 @@ fn add_details(
     let own = common.then(|| flow.from.ip.to_string());
     for line in details(code, judged) {
         if own.as_ref().is_none_or(|own| !line.contains(own)) {
-            draft.detail(known.number(line));
+            draft.detail(line_number(known, line));
         }
     }
 }
@@ -1059,236 +841,11 @@ pub(super) struct Accepted {
 }
 
 /// Where a flow goes: its responder, or what the client asked its proxy for (by name: the proxy's address stands for it).
-fn destination(judged: &Judged<'_>) -> (IpAddr, u16) {
+pub(super) fn destination(judged: &Judged<'_>) -> (IpAddr, u16) {
     match &judged.ruling.target {
         Some(target) => (target.ip.unwrap_or(judged.flow.to.ip), target.port),
         None => (judged.flow.to.ip, judged.flow.to.port),
     }
-}
-
-fn who(roles: &[String], ip: IpAddr) -> String {
-    if roles.is_empty() { ip.to_string() } else { format!("{} {ip}", roles.join("+")) }
-}
-
-/// A finding about flows, in words.
-fn worded(first: FirstFlow, stem: Option<&Stem>, words: &Words<'_>) -> Finding {
-    let Some((stem, phrase)) = stem.zip(words.phrases.get(first.phrase)) else {
-        // Every draft has both.
-        return Finding::of(Code::Undetermined, String::new());
-    };
-    let [from_roles, to_roles] = [phrase.from_roles, phrase.to_roles].map(words.role_words);
-    let from = who(&from_roles, first.from);
-    let (ip, port_number) = first.destination();
-    let proxied = first.target.is_some();
-    let to = match &first.name {
-        Some(name) if proxied => format!("{name} (through {})", first.to),
-        None if proxied => format!("{ip} (through {})", first.to),
-        Some(name) => format!("{name} ({})", first.to),
-        None => who(&to_roles, first.to),
-    };
-    let proto = first.proto.to_string().to_uppercase();
-    let ports = first.proto.has_ports();
-    let filter = filter_to(&first, &address_filter(first.to));
-    let (title, display_filter) = match first.share {
-        Share::Own => {
-            let title = if ports {
-                format!("{from} -> {to} {proto} {port_number}")
-            } else {
-                format!("{from} -> {to} {proto}")
-            };
-            (title, Some(format!("{} && {filter}", address_filter(first.from))))
-        }
-        Share::Destination => (
-            if ports { format!(" -> {to} {proto} {port_number}") } else { format!(" -> {to} {proto}") },
-            Some(filter),
-        ),
-        Share::Code => (" -> further destinations and ports".to_owned(), None),
-    };
-    Finding {
-        severity: stem.severity,
-        from: match first.share {
-            Share::Own => Party { roles: from_roles, ip: Some(first.from), ..Party::default() },
-            Share::Destination | Share::Code => Party::default(),
-        },
-        to: match first.share {
-            Share::Own | Share::Destination => Party {
-                roles: to_roles,
-                ip: Some(ip),
-                name: first.name,
-                port: ports.then_some(port_number),
-                proto: Some(first.proto),
-            },
-            Share::Code => Party::default(),
-        },
-        rules: phrase.rules.clone(),
-        display_filter,
-        remedy: remedy(phrase),
-        ..Finding::of(stem.code, title)
-    }
-}
-
-fn address_filter(ip: IpAddr) -> String {
-    format!("{} == {ip}", if ip.is_ipv4() { "ip.addr" } else { "ipv6.addr" })
-}
-
-/// What a filter for Wireshark says of a destination: the conversation, and the ICMP errors that quote it.
-fn filter_to(flow: &FirstFlow, to: &str) -> String {
-    match flow.proto {
-        Transport::Tcp | Transport::Udp | Transport::Sctp => {
-            format!("{to} && {}.port == {}", flow.proto, flow.port)
-        }
-        Transport::Icmp => format!("{to} && icmp"),
-        Transport::Icmp6 => format!("{to} && icmpv6"),
-        Transport::Other(number) if flow.from.is_ipv4() => format!("{to} && ip.proto == {number}"),
-        Transport::Other(number) => format!("{to} && ipv6.nxt == {number}"),
-    }
-}
-
-fn remedy(row: &Phrase) -> Cow<'static, str> {
-    use crate::audit::Missing;
-    let code = row.code;
-    match (code, row.missing, &row.nearest) {
-        (Code::Undetermined, Some(Missing::Name), _) => {
-            "capture from before the resolver cache was filled (restart the service or flush its cache), DNS included".into()
-        }
-        (Code::Undetermined, Some(Missing::Ambiguous), _) => {
-            "several names share this address: capture the ClientHello too, which names the one that was meant".into()
-        }
-        (Code::Undetermined, Some(Missing::Account), _) => {
-            "list the account under storage_accounts if it is yours".into()
-        }
-        (Code::Undetermined, Some(Missing::Conflict), _) => {
-            "settle the contradiction in the name evidence first (see name-conflict)".into()
-        }
-        (Code::UnexpectedTraffic | Code::UnexpectedAttempt, _, Some(nearest)) => match nearest.differs {
-            Differs::Alias => "set aliases = true in the site file if this name may stand for the documented one".into(),
-            Differs::Condition => {
-                format!("switch the condition of {} on in the site file if it applies here", nearest.rule).into()
-            }
-            Differs::Page => format!("hold it against the page \"{}\", which is not loaded", nearest.rule).into(),
-            Differs::OsNoise => "the operating system does this: point it to servers of your own, or list it under [[accept]]".into(),
-            _ => code.advice().into(),
-        },
-        (Code::DocumentedBlocked, ..) => {
-            let rules = row.rules.join(", ");
-            let kind = match row.outcome {
-                Some(Outcome::Filtered) => "nothing answers: a packet filter drops it, or the host is down",
-                Some(Outcome::Refused) => "the destination, or a firewall in its name, refuses it",
-                Some(Outcome::Prohibited) => "a firewall says so by ICMP: see who sent it",
-                Some(Outcome::Unreachable) => "a router says so by ICMP: see who sent it",
-                Some(Outcome::Cut) => "the handshake passes and the first payload does not: an inspecting firewall",
-                Some(Outcome::TlsRefused) => "TLS is refused: interception, or a missing certificate",
-                Some(Outcome::ProxyDenied) => "the proxy refuses it: see its rules and its credentials",
-                _ => "see the frames",
-            };
-            format!("open what {rules} documents; {kind}").into()
-        }
-        _ => code.advice().into(),
-    }
-}
-
-/// By what name the destination was known, and how that is known.
-fn how_named(judged: &Judged<'_>) -> String {
-    let row = judged.ruling;
-    let by_role = row.grade == Some(Grade::Site);
-    let evidence = judged.evidence;
-    let best = evidence.named().next();
-    if by_role || evidence.first_name().is_none() {
-        if by_role {
-            let [_, to_roles] = (judged.roles)();
-            return format!(
-                "name: none needed, the site file gives this address the role {}",
-                to_roles.join("+")
-            );
-        }
-        return format!(
-            "name: none, no DNS answer to {} in these captures holds {}",
-            judged.flow.from.ip, judged.flow.to.ip
-        );
-    }
-    let Some(name) = evidence.first_name() else { return String::new() };
-    match best {
-        _ if evidence.proxied() => format!("name: {name} as the proxy was asked for"),
-        Some(best) => {
-            let chain: Vec<&str> = best.names.iter().skip(1).map(DomainName::as_str).collect();
-            let via =
-                if chain.is_empty() { String::new() } else { format!(" (leads to {})", chain.join(", ")) };
-            let further = evidence.further_names.iter();
-            let further = further.filter(|name| name.source == NameEvidenceSource::Dns).count();
-            let others = evidence.named().count() - 1 + further;
-            let mut how = format!("name: {name} by a DNS answer{via}");
-            for (said, words) in [
-                (row.grade == Some(Grade::Corroborated), ", and other evidence agrees"),
-                (best.expired, ", past its time to live"),
-                (best.late, ", which came after the flow began"),
-            ] {
-                how.push_str(if said { words } else { "" });
-            }
-            if others > 0 {
-                how.push_str(&format!("; {others} more names share the address"));
-            }
-            how
-        }
-        None => {
-            format!("name: {name} by what the client itself wrote alone, and a client can write anything")
-        }
-    }
-}
-
-fn details(code: Code, judged: &Judged<'_>) -> Vec<String> {
-    let (row, flow) = (judged.ruling, judged.flow);
-    let mut lines = Vec::new();
-    if matches!(
-        code,
-        Code::UnexpectedTraffic
-            | Code::UnexpectedAttempt
-            | Code::DocumentedBlocked
-            | Code::Undetermined
-            | Code::Accepted
-    ) && flow.proto.has_ports()
-    {
-        lines.push(how_named(judged));
-    }
-    for issue in &row.issues {
-        match (code, issue) {
-            (Code::ProtocolMismatch, Issue::ProtocolMismatch { expected, seen }) => lines.push(match seen {
-                Some(seen) => format!("the rule names {expected}, the first bytes are {seen}"),
-                None => format!("the rule names {expected}, the first bytes are nothing known"),
-            }),
-            (Code::NameConflict, Issue::NameConflict { why }) => lines.push(why.clone()),
-            (Code::UnsolicitedAnswer, Issue::UnsolicitedAnswer) => {
-                lines.push("only an answer that nobody asked for gives this address".into());
-            }
-            (Code::ForeignAccount, Issue::ForeignAccount { account }) => {
-                lines.push(format!("account {account} is not under storage_accounts"));
-            }
-            _ => {}
-        }
-    }
-    if matches!(code, Code::UnexpectedTraffic | Code::UnexpectedAttempt)
-        && let Some(nearest) = &row.nearest
-    {
-        lines.push(format!("nearest: {} (differs: {})", nearest.rule, nearest.differs.as_str()));
-    }
-    if let Some(accepted) = judged.accepted {
-        match (code, &accepted.until) {
-            (Code::Accepted, Some(until)) => {
-                lines.push(format!("accepted until {until}: {}", accepted.reason))
-            }
-            (Code::Accepted, None) => lines.push(format!("accepted: {}", accepted.reason)),
-            (_, Some(until)) if accepted.expired => {
-                lines.push(format!("was accepted until {until}: {}", accepted.reason))
-            }
-            _ => {}
-        }
-    }
-    if code == Code::DocumentedBlocked && flow.reset_ttl_differs() {
-        lines.push("hint: the reset's TTL differs from the responder's other packets: a device on the way may have sent it".into());
-    }
-    if let (Code::DocumentedBlocked | Code::PlatformBlocked, Some((kind, number))) = (code, flow.icmp) {
-        lines.push(format!("ICMP type {kind} code {number}"));
-    }
-    lines
 }
 
 /// Findings about the captures themselves.
@@ -1338,9 +895,15 @@ mod tests {
 
     #[test]
     fn a_line_of_details_is_kept_once() {
-        let mut lines = Lines::default();
-        let numbers: Vec<u32> = (0..1_000).map(|n| lines.number(format!("line {}", n % 10))).collect();
-        assert_eq!(lines.all.len(), 10);
-        assert!(numbers.iter().enumerate().all(|(n, &at)| lines.get(at) == format!("line {}", n % 10)));
+        let mut lines: Distinct<Box<str>> = Distinct::default();
+        let numbers: Vec<u32> =
+            (0..1_000).map(|n| line_number(&mut lines, format!("line {}", n % 10))).collect();
+        assert_eq!(lines.values().len(), 10);
+        assert!(
+            numbers
+                .iter()
+                .enumerate()
+                .all(|(n, &at)| lines.get(at).is_some_and(|line| **line == format!("line {}", n % 10)))
+        );
     }
 }

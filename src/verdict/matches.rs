@@ -4,11 +4,12 @@
 use super::fit::Ready;
 use super::index::RuleIndex;
 use crate::matrix::{BaselineClass, DestinationHere, Matrix, Site};
-use crate::model::{DomainName, DomainPattern};
+use crate::model::{Distinct, DomainName, DomainPattern};
 use crate::names::{ChainNumber, Reading};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::cell::RefCell;
+use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -114,8 +115,7 @@ struct Found {
     unnumbered: HashMap<Arc<[DomainName]>, (ClassNumber, u32), RandomState>,
     /// Names given out to chains without number.
     serials: u32,
-    classes: Vec<Rc<Class>>,
-    numbers: HashMap<Rc<Class>, ClassNumber, RandomState>,
+    classes: Distinct<Rc<Class>>,
 }
 
 impl<'a> Matches<'a> {
@@ -199,7 +199,7 @@ impl<'a> Matches<'a> {
     /// What there is to say about a chain.
     pub(super) fn of(&self, reading: &Reading) -> Rc<Class> {
         let class = self.class(reading);
-        self.found.borrow().classes.get(class.0 as usize).cloned().unwrap_or_default()
+        self.found.borrow().classes.get(class.0).cloned().unwrap_or_default()
     }
 
     /// What there is to say about names, found anew.
@@ -258,13 +258,10 @@ impl<'a> Matches<'a> {
 
 impl Found {
     fn number_of(&mut self, class: Class) -> ClassNumber {
-        if let Some(&known) = self.numbers.get(&class) {
-            return known;
-        }
-        let (class, new) = (Rc::new(class), ClassNumber(number(self.classes.len())));
-        self.classes.push(class.clone());
-        self.numbers.insert(class, new);
-        new
+        let hash = self.classes.hash(&class);
+        let known = self.classes.find(hash, |other| **other == class);
+        let new = || self.classes.insert(hash, Rc::new(class), |seed, class| seed.hash_one(class));
+        ClassNumber(known.unwrap_or_else(new))
     }
 }
 

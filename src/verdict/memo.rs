@@ -90,7 +90,7 @@ impl Settled {
 
 /// A chain, as far as a ruling can tell it from others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Told {
+enum ChainKey {
     /// Where only what rules, baseline and site say of its names counts.
     Alike(ClassNumber),
     /// Where the names themselves do.
@@ -101,7 +101,7 @@ enum Told {
 #[derive(Debug)]
 struct Key {
     around: Circumstances,
-    chains: Box<[Told]>,
+    chains: Box<[ChainKey]>,
     contested: bool,
     /// None where one of the chains holds it: they say it all.
     written: Option<DomainName>,
@@ -115,7 +115,7 @@ struct Key {
 }
 
 impl Key {
-    fn of(around: &Circumstances, evidence: &Evidence, chains: &[Told]) -> Key {
+    fn of(around: &Circumstances, evidence: &Evidence, chains: &[ChainKey]) -> Key {
         // Every field is taken apart here, so that a new one cannot be forgotten.
         let Evidence {
             readings,
@@ -144,7 +144,7 @@ impl Key {
         }
     }
 
-    fn is(&self, around: &Circumstances, evidence: &Evidence, chains: &[Told]) -> bool {
+    fn is(&self, around: &Circumstances, evidence: &Evidence, chains: &[ChainKey]) -> bool {
         let Key {
             around: of,
             chains: told,
@@ -178,7 +178,7 @@ impl Key {
 fn hash_of(
     hasher: &RandomState,
     around: &Circumstances,
-    chains: &[Told],
+    chains: &[ChainKey],
     written: Option<&DomainName>,
     target: Option<&ConnectTarget>,
 ) -> u64 {
@@ -194,8 +194,8 @@ pub(super) struct Memo {
     entries: Vec<(Key, Settled)>,
     table: HashTable<usize>,
     hasher: RandomState,
-    /// What the chains of the flow at hand are told by.
-    told: Vec<Told>,
+    /// Those of the flow at hand.
+    chains: Vec<ChainKey>,
 }
 
 impl Default for Memo {
@@ -205,7 +205,7 @@ impl Default for Memo {
             entries: Vec::new(),
             table: HashTable::new(),
             hasher: RandomState::default(),
-            told: Vec::new(),
+            chains: Vec::new(),
         }
     }
 }
@@ -219,24 +219,25 @@ impl Memo {
         evidence: &Evidence,
         settle: impl FnOnce(Ruling) -> Settled,
     ) -> &mut Settled {
-        let Memo { limit, entries, table, hasher, told } = self;
-        told.clear();
+        let Memo { limit, entries, table, hasher, chains } = self;
+        chains.clear();
         if !evidence.readings.is_empty() {
             let by_name = classifier.rests_on_names(around, evidence);
             let chain = |reading: &Reading| match by_name {
-                true => Told::Names(classifier.matches.same_names(reading)),
-                false => Told::Alike(classifier.matches.class(reading)),
+                true => ChainKey::Names(classifier.matches.same_names(reading)),
+                false => ChainKey::Alike(classifier.matches.class(reading)),
             };
             // No ruling depends on how many chains are alike, nor on what comes after the first of them.
             for one in evidence.readings.iter().map(chain) {
-                if told.len() >= MOST_APART || !told.contains(&one) {
-                    told.push(one);
+                if chains.len() >= MOST_APART || !chains.contains(&one) {
+                    chains.push(one);
                 }
             }
         }
         let written = evidence.written.as_ref().filter(|_| !evidence.corroborated);
-        let hash = hash_of(hasher, around, told, written, evidence.target.as_ref());
-        let same = |&place: &usize| entries.get(place).is_some_and(|(key, _)| key.is(around, evidence, told));
+        let hash = hash_of(hasher, around, chains, written, evidence.target.as_ref());
+        let same =
+            |&place: &usize| entries.get(place).is_some_and(|(key, _)| key.is(around, evidence, chains));
         let place = match table.find(hash, same) {
             Some(&place) => place,
             None => {
@@ -246,7 +247,7 @@ impl Memo {
                 }
                 let place = entries.len();
                 let settled = settle(classifier.rule_on(around, evidence));
-                entries.push((Key::of(around, evidence, told), settled));
+                entries.push((Key::of(around, evidence, chains), settled));
                 let again = |&place: &usize| entries.get(place).map_or(0, |(key, _)| key.hash(hasher));
                 table.insert_unique(hash, place, again);
                 place

@@ -1,7 +1,7 @@
 //! Flows, names, matrix and site to judgement. Pure: no input or output, no clock.
 //!
 //! Is a flow documented? `classify` decides it, from the flow's `circumstances` alone; `fit` says which rules fit. `judge`
-//! takes the flows one by one and lets the others count.
+//! takes the flows one by one and lets the others count. `findings` keeps what findings are made of, `wording` says it.
 
 mod circumstances;
 mod classify;
@@ -16,7 +16,9 @@ mod matches;
 mod memo;
 mod resolving;
 mod row;
+mod strangers;
 mod tally;
+mod wording;
 
 pub use findings::{MOST_STRANGER_FINDINGS, MOST_STRANGERS};
 pub use judge::{Case, Judge, Sums, packs_used};

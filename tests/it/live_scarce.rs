@@ -81,6 +81,15 @@ impl Made {
         self.tcp(number, false, 0x02);
     }
 
+    /// The beginnings of conversations of these numbers, a millisecond apart, and what else there is to be taken.
+    fn syns(&mut self, numbers: std::ops::Range<u32>) -> Vec<u8> {
+        for number in numbers {
+            self.syn(number);
+            self.at += 1;
+        }
+        self.take()
+    }
+
     /// What there is since this was asked last.
     fn take(&mut self) -> Vec<u8> {
         self.bytes.0.take()
@@ -301,16 +310,9 @@ fn a_disk_that_was_full_for_a_while_costs_only_what_came_meanwhile() {
         let disk = Small::mounted(directory.join("disk"), "12m");
         let (out, events) = (disk.0.join("out"), directory.join("events.jsonl"));
         let mut made = Made::new();
-        let conversations = |made: &mut Made, numbers: std::ops::Range<u32>| {
-            for number in numbers {
-                made.syn(number);
-                made.at += 1;
-            }
-            made.take()
-        };
         let more: &[&str] = if save { &["--save", "--rotate", "2s"] } else { &["--rotate", "2s"] };
         let mut run = Run::begin(Some(&out), &events, more);
-        run.feed(&conversations(&mut made, 0..500));
+        run.feed(&made.syns(0..500));
         let begun = || {
             let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
             let journal = lines(&out.join("segments/.journal-000001.jsonl"));
@@ -319,19 +321,19 @@ fn a_disk_that_was_full_for_a_while_costs_only_what_came_meanwhile() {
         };
         wait_for("the first frames", begun);
         let filler = disk.fill();
-        run.feed(&conversations(&mut made, 500..1_000));
+        run.feed(&made.syns(500..1_000));
         wait_for("that it is told", || !run.told("unwritten").is_empty());
         fs::remove_file(filler).unwrap();
         if save {
             // Frames that come now go into a file of their own.
             wait_for("that it is over", || {
-                run.feed(&conversations(&mut made, 1_000..1_001));
+                run.feed(&made.syns(1_000..1_001));
                 std::thread::sleep(Duration::from_millis(200));
                 !run.told("unsaved").is_empty()
             });
         }
         made.at += 3_000;
-        run.feed(&conversations(&mut made, 2_000..2_300));
+        run.feed(&made.syns(2_000..2_300));
         drop(run.child.stdin.take());
         let output = ended(run.child);
         assert_eq!(output.status.code(), Some(3), "save {save}: {}", text(&output));
@@ -379,15 +381,8 @@ fn a_directory_that_is_gone_or_may_not_be_written_is_told_counted_and_the_audit_
             more.extend(["--user", "65534"]);
         }
         let mut made = Made::new();
-        let conversations = |made: &mut Made, numbers: std::ops::Range<u32>| {
-            for number in numbers {
-                made.syn(number);
-                made.at += 1;
-            }
-            made.take()
-        };
         let mut run = Run::begin(Some(&out), &events, &more);
-        run.feed(&conversations(&mut made, 0..500));
+        run.feed(&made.syns(0..500));
         wait_for("the first frames", || {
             let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
             let journal = lines(&out.join("segments/.journal-000001.jsonl"));
@@ -407,9 +402,9 @@ fn a_directory_that_is_gone_or_may_not_be_written_is_told_counted_and_the_audit_
         }
         // The next segments.
         made.at += 3_000;
-        run.feed(&conversations(&mut made, 500..900));
+        run.feed(&made.syns(500..900));
         made.at += 3_000;
-        run.feed(&conversations(&mut made, 900..1_000));
+        run.feed(&made.syns(900..1_000));
         wait_for("that it is told", || !run.told("unwritten").is_empty());
         drop(run.child.stdin.take());
         let output = ended(run.child);

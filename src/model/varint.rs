@@ -1,0 +1,96 @@
+//! Whole numbers in as few bytes as they need: seven bits a byte, the lowest first, all bytes but the last with their first
+//! bit set (LEB128).
+
+/// The bit of each of eight bytes that says that the number goes on.
+const CONTINUED: u64 = 0x8080_8080_8080_8080;
+
+/// 56 bits as eight bytes of seven.
+#[inline]
+fn spread(value: u64) -> u64 {
+    let value = (value & 0x0000_0000_0fff_ffff) | (value & 0x00ff_ffff_f000_0000) << 4;
+    let value = (value & 0x0000_3fff_0000_3fff) | (value & 0x0fff_c000_0fff_c000) << 2;
+    (value & 0x007f_007f_007f_007f) | (value & 0x3f80_3f80_3f80_3f80) << 1
+}
+
+/// The reverse of [`spread`].
+#[inline]
+fn gather(bytes: u64) -> u64 {
+    let value = (bytes & 0x007f_007f_007f_007f) | (bytes & 0x7f00_7f00_7f00_7f00) >> 1;
+    let value = (value & 0x0000_3fff_0000_3fff) | (value & 0x3fff_0000_3fff_0000) >> 2;
+    (value & 0x0000_0000_0fff_ffff) | (value & 0x0fff_ffff_0000_0000) >> 4
+}
+
+/// Writes a number. Without a branch on the value: lengths follow no pattern, and some forty numbers make a connection.
+#[inline]
+pub fn put(value: u64, out: &mut Vec<u8>) {
+    if value >= 1 << 56 {
+        return put_long(value, out);
+    }
+    let bytes = (70 - (value | 1).leading_zeros()) as usize / 7;
+    let not_last = !(u64::MAX << (8 * (bytes - 1)));
+    let word = spread(value) | (CONTINUED & not_last);
+    out.extend_from_slice(&word.to_le_bytes());
+    out.truncate(out.len() - 8 + bytes);
+}
+
+#[cold]
+fn put_long(mut value: u64, out: &mut Vec<u8>) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+/// Takes a number off the front; none where it is not whole, or goes on beyond 64 bits.
+#[inline]
+pub fn take(bytes: &mut &[u8]) -> Option<u64> {
+    if let Some(&word) = bytes.first_chunk() {
+        let word = u64::from_le_bytes(word);
+        let last = !word & CONTINUED;
+        if last != 0 {
+            let length = last.trailing_zeros() as usize / 8 + 1;
+            *bytes = bytes.get(length..)?;
+            return Some(gather(word & (last ^ (last - 1)) & !CONTINUED));
+        }
+    }
+    take_by_bytes(bytes)
+}
+
+/// Near the end of the bytes, or longer than eight of them.
+fn take_by_bytes(bytes: &mut &[u8]) -> Option<u64> {
+    let (mut value, mut shift) = (0, 0);
+    loop {
+        let (&byte, rest) = bytes.split_first()?;
+        *bytes = rest;
+        value |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte < 0x80 {
+            return Some(value);
+        }
+        shift += 7;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_number_comes_back_whatever_its_length() {
+        let edges = (0..64).flat_map(|bit| [(1u64 << bit) - 1, 1 << bit, (1 << bit) + 1]);
+        for number in edges.chain([u64::MAX, 0x0123_4567_89ab_cdef]) {
+            let mut out = vec![7];
+            put(number, &mut out);
+            let digits = (64 - (number | 1).leading_zeros()).div_ceil(7) as usize;
+            assert_eq!(out.len(), 1 + digits);
+            // Once with bytes behind it, once with none.
+            for more in [0, 9] {
+                let mut bytes = out[1..].to_vec();
+                bytes.resize(bytes.len() + more, 0x81);
+                let mut rest = &bytes[..];
+                assert_eq!((take(&mut rest), rest.len()), (Some(number), more));
+                assert_eq!(take(&mut &bytes[..digits - 1]), None);
+            }
+        }
+    }
+}
