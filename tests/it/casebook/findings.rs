@@ -136,6 +136,23 @@ scenes! {
         s.expect_finding(finding("unexpected-traffic").from(APPLIANCE).about("exfil.example").count(30));
     }
 
+    fn names_that_share_an_address_are_findings_of_their_own(s) {
+        s.at(0.0).resolve(APPLIANCE, "one.example", WEB).resolve(APPLIANCE, "two.example", WEB);
+        for (index, name) in ["one.example", "two.example", "one.example"].into_iter().enumerate() {
+            s.at(1.0 + index as f64).web(APPLIANCE, WEB, name);
+        }
+        s.findings(&["unexpected-traffic"]);
+        s.expect_finding(finding("unexpected-traffic").about("one.example").count(2));
+        s.expect_finding(finding("unexpected-traffic").about("two.example").count(1));
+    }
+
+    fn a_finding_tells_each_way_in_which_its_name_was_known(s) {
+        s.at(0.0).dns(APPLIANCE, RESOLVER).query("exfil.example", A).answer(&[a("exfil.example", WEB).ttl(5)]);
+        s.at(1.0).web(APPLIANCE, WEB, "exfil.example").at(20.0).web(APPLIANCE, WEB, "exfil.example");
+        s.findings(&["unexpected-traffic"]);
+        s.expect_finding(finding("unexpected-traffic").count(2).tells("past its time to live"));
+    }
+
     fn other_ports_and_other_hosts_are_findings_of_their_own(s) {
         s.at(0.0).resolve(APPLIANCE, "exfil.example", WEB).resolve(WORKER, "exfil.example", WEB);
         s.at(1.0).web(APPLIANCE, WEB, "exfil.example").at(2.0).web(WORKER, WEB, "exfil.example");
