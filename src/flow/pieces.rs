@@ -618,6 +618,23 @@ mod tests {
     }
 
     #[test]
+    fn only_stretches_of_tcp_port_53_that_say_something_may_hold_messages() {
+        let to_resolver = |mut flow: PartialFlow| {
+            flow.key.low.port = 53;
+            flow
+        };
+        let scanned =
+            PartialFlow { high: SideFacts { head: Default::default(), ..connection().high }, ..connection() };
+        let flows = [connection(), to_resolver(scanned), to_resolver(connection()), lone_packet(7)];
+        let pushed: Pieces = flows.iter().cloned().collect();
+        let mut read = Pieces::default();
+        for flow in &flows {
+            read.push_row(&flow.to_row(), &mut PartialFlow::nothing()).unwrap();
+        }
+        assert_eq!((pushed.dns_over_tcp(), read.dns_over_tcp()), (&[2][..], &[2][..]));
+    }
+
+    #[test]
     fn a_row_comes_back_as_it_was_or_is_refused() {
         let mut scratch = PartialFlow::nothing();
         let mut read = |row: &[u8]| {
