@@ -75,7 +75,7 @@ enum About {
 fn line_number(lines: &mut Distinct<Box<str>>, line: String) -> u32 {
     let hash = lines.hash(&*line);
     let known = lines.find(hash, |known| **known == *line);
-    known.unwrap_or_else(|| lines.insert(hash, line.into(), |seed, line| seed.hash_one(&**line)))
+    known.unwrap_or_else(|| lines.insert(hash, line.into()))
 }
 
 /// A frame that a finding cites.
@@ -193,7 +193,7 @@ impl Findings {
         if let Some(known) = self.stems.find(hash, |other| *other == stem) {
             return known;
         }
-        let id = self.stems.insert(hash, stem, |seed, stem| seed.hash_one(stem));
+        let id = self.stems.insert(hash, stem);
         self.strangers.push((0, None));
         id
     }

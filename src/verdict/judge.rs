@@ -17,7 +17,7 @@ use crate::audit::{
 use crate::flow::{Flow, FlowRecord};
 use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site};
 use crate::model::{DomainName, Spans, Timestamp, Transport};
-use crate::names::Ledger;
+use crate::names::{Ledger, Standings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -395,23 +395,20 @@ impl<'a> Judge<'a> {
 
     fn names_quality(&self, encrypted: &Encrypted) -> NamesQuality {
         let case = self.case;
-        let ledger = case.ledger;
+        let Standings { queries, unanswered, responses, unmatched, untrusted, contested, salvaged } =
+            case.ledger.standings();
         let mut quality = NamesQuality {
+            queries,
+            unanswered,
+            responses,
+            unmatched,
+            untrusted,
+            contested,
+            salvaged,
             resolvers_listed: case.site.resolvers_listed(),
             encrypted_dns: encrypted.list(),
             ..NamesQuality::default()
         };
-        for query in ledger.queries() {
-            quality.queries += 1;
-            quality.unanswered += u64::from(!query.answered);
-        }
-        for answer in ledger.answers() {
-            quality.responses += 1;
-            quality.unmatched += u64::from(!answer.matched);
-            quality.untrusted += u64::from(!answer.trusted);
-            quality.contested += u64::from(answer.contested);
-            quality.salvaged += u64::from(answer.salvaged);
-        }
         self.sums.tally.names_quality(&mut quality);
         quality
     }
