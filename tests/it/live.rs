@@ -242,6 +242,14 @@ impl Drop for Cable {
     }
 }
 
+/// How many frames the journal of a segment tells of.
+pub(crate) fn journalled(out: &Path, segment: u64) -> u64 {
+    let bytes = fs::read(out.join(format!("segments/.journal-{segment:06}"))).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let Some((_, last)) = text.rsplit_once("\"frames\":") else { return 0 };
+    last.split(',').next().and_then(|digits| digits.parse().ok()).unwrap_or_default()
+}
+
 /// Waits until a file is there and holds something.
 pub(crate) fn wait_for(what: &str, mut there: impl FnMut() -> bool) {
     let until = Instant::now() + Duration::from_secs(120);
