@@ -24,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 /// How long after SIGTERM windows are still audited: whoever stops a service waits for it, and a machine that goes down does
 /// not wait long. The rest of two seconds is for what was seen last, and for ending.
@@ -88,9 +89,10 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     named
         .spawn(move || work.run(&told))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))?;
-    if let Some(out) = &output.out {
-        judge_what_was_left(out, &loaded, &running)?;
-    }
+    let late = match &output.out {
+        Some(out) => judge_what_was_left(out, &loaded, &running)?,
+        None => None,
+    };
     let mut watching = Watching {
         running,
         manager,
@@ -100,6 +102,7 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
         windows,
         judged,
         judging: Vec::new(),
+        late,
         most_waiting_bytes,
         gate,
         deadline: None,
@@ -137,6 +140,8 @@ struct Watching<'a> {
     judged: UnboundedReceiver<Done>,
     /// Windows that are being audited, or wait for it.
     judging: Vec<Waiting>,
+    /// Ends when what an earlier run left is audited.
+    late: Option<oneshot::Receiver<()>>,
     /// Held while a report is printed; true once nobody waits for it any more.
     gate: Arc<Mutex<bool>>,
     /// What they may take in memory, bytes.
@@ -311,6 +316,7 @@ impl Watching<'_> {
                 self.incomplete = true;
                 say(&format!("{path}: {frames} frames could not be written; they were judged all the same"));
             }
+            Notice::Written { path, .. } => say(&format!("{path}: what could not be written can be again")),
             Notice::Late { .. }
             | Notice::Began { .. }
             | Notice::Segment { .. }
@@ -351,6 +357,7 @@ impl Watching<'_> {
         let waiting: usize = self.judging.iter().map(|waiting| waiting.bytes).sum();
         if !last && whole && waiting > self.most_waiting_bytes && self.leave(&written) {
             // They take memory, and more of them come than can be audited.
+            self.over(number);
             say(&format!("window {number} is left to the next run: too many wait to be audited"));
             self.incomplete = true;
             return;
@@ -364,7 +371,16 @@ impl Watching<'_> {
     /// Leaves a window to the next run; whether that could be written down.
     fn leave(&self, segments: &[u64]) -> bool {
         let Some(out) = self.output.out.as_ref().map(Path::new) else { return false };
-        Unjudged::change(out, |left| left.push(Unjudged { segments: segments.to_vec() })).is_ok()
+        let listed = Unjudged::change(out, |left| left.push(Unjudged { segments: segments.to_vec() }));
+        listed.is_ok()
+    }
+
+    /// Nobody need audit a window any more, or another list says that somebody should.
+    fn over(&self, number: u64) {
+        if let Some(out) = &self.output.out {
+            // What cannot be noted costs the next run an audit that is there already.
+            let _ = Unjudged::over(Path::new(out), number);
+        }
     }
 
     fn done(&mut self, done: Done) -> Result<(), Refusal> {
@@ -375,6 +391,7 @@ impl Watching<'_> {
         match result {
             Ok(code) => {
                 self.code = worse(self.code, code);
+                self.over(number);
                 self.running.notice(Notice::Window { number, exit_code: code });
             }
             // The last audit is what was asked for; one before it may fail, and the run goes on.
@@ -387,13 +404,13 @@ impl Watching<'_> {
         Ok(())
     }
 
-    /// Waits until all windows are audited, as long as there is time.
+    /// Waits until all windows are audited, those of an earlier run too, as long as there is time.
     async fn wait_for_the_last(
         &mut self,
         interrupt: &mut Signal,
         terminate: &mut Signal,
     ) -> Result<(), Refusal> {
-        while !self.judging.is_empty() {
+        while !self.judging.is_empty() || self.late.is_some() {
             let deadline = self.deadline;
             let no_time = async {
                 match deadline {
@@ -401,7 +418,15 @@ impl Watching<'_> {
                     None => std::future::pending().await,
                 }
             };
+            let late = async {
+                match &mut self.late {
+                    // Whether it is told or dropped, it is over.
+                    Some(late) => drop(late.await),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                () = late => self.late = None,
                 done = self.judged.recv() => {
                     let Some(done) = done else {
                         return Err(Refusal::new("the thread that audits failed: nothing can be audited"));
@@ -442,7 +467,7 @@ impl Watching<'_> {
         self.incomplete = true;
         // What the thread was writing is nothing by itself, and nobody else takes it away.
         remove_unfinished(out);
-        let mut left = Vec::new();
+        let (mut left, mut numbers) = (Vec::new(), Vec::new());
         for Waiting { number, segments, whole, .. } in std::mem::take(&mut self.judging) {
             let (first, last) = segments.first().zip(segments.last()).unwrap_or((&0, &0));
             let missing = if whole { "" } else { ", but for segments that could not be written" };
@@ -452,8 +477,12 @@ impl Watching<'_> {
                 out.join("segments").display(),
             ));
             left.push(Unjudged { segments });
+            numbers.push(number);
         }
-        Unjudged::change(out, |list| list.extend(left)).map_err(|problem| Refusal::new(problem.to_string()))
+        Unjudged::change(out, |list| list.extend(left))
+            .map_err(|problem| Refusal::new(problem.to_string()))?;
+        numbers.into_iter().for_each(|number| self.over(number));
+        Ok(())
     }
 }
 
@@ -549,19 +578,26 @@ impl Judge {
     }
 }
 
-/// Audits what an earlier run had no time for, while this one watches.
-fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Result<(), Refusal> {
+/// Audits what an earlier run left, while this one watches.
+fn judge_what_was_left(
+    out: &str,
+    policy: &Arc<Policy>,
+    running: &Running,
+) -> Result<Option<oneshot::Receiver<()>>, Refusal> {
     let left = Unjudged::of(Path::new(out)).unwrap_or_else(|problem| {
         // Watching is worth more than what was not audited.
         say(&problem.to_string());
         Vec::new()
     });
     if left.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
+    let (over, late) = oneshot::channel();
     let (out, policy) = (out.to_owned(), Arc::clone(policy));
     let teller = running.teller();
     let work = move || {
+        // Told by its end.
+        let _over: oneshot::Sender<()> = over;
         let out = Path::new(&out);
         for window in left {
             match judge_late(out, &window, &policy) {
@@ -570,7 +606,7 @@ fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Re
                     if let Err(problem) = done {
                         say(&problem.to_string());
                     }
-                    say(&format!("{directory}: what an earlier run had no time for is audited"));
+                    say(&format!("{directory}: what an earlier run did not audit is audited"));
                     teller.notice(Notice::Late { at: now(), segments: window.segments, directory });
                 }
                 Err(refusal) => refusal.lines.iter().for_each(|line| say(line)),
@@ -580,7 +616,7 @@ fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Re
     thread::Builder::new()
         .name("late".to_owned())
         .spawn(work)
-        .map(|_| ())
+        .map(|_| Some(late))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))
 }
 

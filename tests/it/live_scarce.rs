@@ -1,9 +1,10 @@
 //! A live run where something is scarce: memory, time to end in, room on the disk.
 
 use crate::live::{
-    Cable, audited, can_make_namespaces, ended, portproof, project, scratch, signal, text, wait_for,
-    without_inputs,
+    Cable, audited, can_make_namespaces, ended, journalled, portproof, project, scratch, signal, text,
+    wait_for, without_inputs,
 };
+use crate::web::raw;
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::model::Timestamp;
 use portproof::pipeline::live::Link;
@@ -315,9 +316,7 @@ fn a_disk_that_was_full_for_a_while_costs_only_what_came_meanwhile() {
         run.feed(&made.syns(0..500));
         let begun = || {
             let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
-            let journal = lines(&out.join("segments/.journal-000001.jsonl"));
-            part.is_ok_and(|file| file.len() > 30_000)
-                || journal.iter().any(|entry| entry["summary"]["frames"] == 500)
+            part.is_ok_and(|file| file.len() > 30_000) || journalled(&out, 1) == 500
         };
         wait_for("the first frames", begun);
         let filler = disk.fill();
@@ -364,6 +363,63 @@ fn a_disk_that_was_full_for_a_while_costs_only_what_came_meanwhile() {
 }
 
 #[test]
+fn a_run_is_unwell_while_its_disk_is_full_and_well_again_when_it_is_not() {
+    if !can_make_namespaces("a_run_is_unwell") {
+        return;
+    }
+    for save in [true, false] {
+        let directory = scratch(&format!("well-again-{save}"));
+        let disk = Small::mounted(directory.join("disk"), "12m");
+        let (out, events) = (disk.0.join("out"), directory.join("events.jsonl"));
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let more = ["--web", &free, "--rotate", "2s", "--save"];
+        let mut made = Made::new();
+        let mut run = Run::begin(Some(&out), &events, &more[..if save { 5 } else { 4 }]);
+        run.feed(&made.syns(0..500));
+        let asked = |path: &str| raw(&free, &format!("GET {path} HTTP/1.1"), &[&format!("Host: {free}")]);
+        let health = || {
+            let (head, body) = asked("/healthz");
+            (head.contains(" 200 "), serde_json::from_str::<Value>(&body).unwrap_or_default())
+        };
+        let measured = |name: &str| {
+            let (_, text) = asked("/metrics");
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}"));
+            line.rsplit(' ').next().unwrap().to_owned()
+        };
+        wait_for("the first frames", || {
+            let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
+            part.is_ok_and(|file| file.len() > 30_000) || journalled(&out, 1) == 500
+        });
+        wait_for("that it is well", || health().0);
+        let filler = disk.fill();
+        run.feed(&made.syns(500..1_000));
+        wait_for("that it is unwell", || !health().0);
+        let (_, told) = health();
+        assert_eq!(told["state"], "degraded");
+        let reason = told["reasons"][0].as_str().unwrap_or_default();
+        assert!(reason.contains("cannot be written: No space left on device"), "{told}");
+        assert_eq!((&*measured("portproof_healthy "), &*measured("portproof_refused_files ")), ("0", "1"));
+        fs::remove_file(filler).unwrap();
+        let mut number = 1_000;
+        wait_for("that it is well again", || {
+            run.feed(&made.syns(number..number + 1));
+            number += 1;
+            std::thread::sleep(Duration::from_millis(200));
+            health().0
+        });
+        let (_, told) = health();
+        assert_eq!((&told["state"], &told["reasons"]), (&json!("ok"), &json!([])));
+        assert_eq!(told["past"]["unsaved_frames"].as_u64() > Some(0), save, "{told}");
+        assert_eq!((&*measured("portproof_healthy "), &*measured("portproof_refused_files ")), ("1", "0"));
+        assert!(!run.told("written").is_empty());
+        drop(run.child.stdin.take());
+        assert_eq!(ended(run.child).status.code(), Some(3));
+        drop(disk);
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
 fn a_directory_that_is_gone_or_may_not_be_written_is_told_counted_and_the_audit_is_made() {
     let root =
         fs::metadata("/proc/self").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta)).ok() == Some(0);
@@ -385,9 +441,7 @@ fn a_directory_that_is_gone_or_may_not_be_written_is_told_counted_and_the_audit_
         run.feed(&made.syns(0..500));
         wait_for("the first frames", || {
             let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
-            let journal = lines(&out.join("segments/.journal-000001.jsonl"));
-            part.is_ok_and(|file| file.len() > 30_000)
-                || journal.iter().any(|entry| entry["summary"]["frames"] == 500)
+            part.is_ok_and(|file| file.len() > 30_000) || journalled(&out, 1) == 500
         });
         let (moved, inside) = (directory.join("moved"), ["packets", "segments", "."]);
         let permit = |mode: u32| {
@@ -421,6 +475,95 @@ fn a_directory_that_is_gone_or_may_not_be_written_is_told_counted_and_the_audit_
     }
 }
 
+/// A file system of its own that can fail, gone when it is dropped.
+struct Failing {
+    at: PathBuf,
+    image: PathBuf,
+}
+
+impl Failing {
+    /// None where there are no loop devices.
+    fn mounted(directory: &Path) -> Option<Failing> {
+        let (at, image) = (directory.join("disk"), directory.join("image"));
+        fs::create_dir_all(&at).unwrap();
+        File::create(&image).unwrap().set_len(24 << 20).unwrap();
+        let run = |program: &str, arguments: &[&str]| {
+            let ran = Command::new(program).args(arguments).stderr(Stdio::null()).status();
+            ran.is_ok_and(|status| status.success())
+        };
+        let (on, file) = (at.to_str().unwrap(), image.to_str().unwrap());
+        let made = run("mkfs.ext4", &["-q", "-O", "^has_journal", file])
+            && run("mount", &["-o", "loop,errors=remount-ro", file, on]);
+        made.then_some(Failing { at, image })
+    }
+
+    /// As after an error of the device: from now on nothing can be written, to open files neither.
+    fn becomes_read_only(&self) {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == self.at.to_str()).expect("a mount");
+        let device =
+            line.split(' ').next().and_then(|device| device.strip_prefix("/dev/")).expect("a device");
+        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").expect("an error");
+        assert!(File::create(self.at.join("probe")).is_err(), "it can be written still");
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+        let _ = fs::remove_file(&self.image);
+    }
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_is_told_counted_and_the_audit_is_made() {
+    for save in [true, false] {
+        let directory = scratch(&format!("read-only-{save}"));
+        let Some(disk) = Failing::mounted(&directory) else {
+            let required = std::env::var_os("PORTPROOF_REQUIRE_SHARED").is_some();
+            assert!(!required, "a file system cannot be mounted from a file");
+            eprintln!("a disk that becomes read-only is not tried: that takes root and loop devices");
+            fs::remove_dir_all(directory).unwrap();
+            return;
+        };
+        let (out, events) = (disk.at.join("out"), directory.join("events.jsonl"));
+        let more: &[&str] = if save { &["--save", "--rotate", "2s"] } else { &["--rotate", "2s"] };
+        let mut made = Made::new();
+        let mut run = Run::begin(Some(&out), &events, more);
+        run.feed(&made.syns(0..500));
+        wait_for("the first frames", || {
+            let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
+            part.is_ok_and(|file| file.len() > 30_000) || journalled(&out, 1) == 500
+        });
+        disk.becomes_read_only();
+        run.feed(&made.syns(500..900));
+        wait_for("that it is told", || !run.told("unwritten").is_empty());
+        // It goes on: what comes now is judged, and told.
+        made.at += 3_000;
+        made.tcp(100_000, false, 0x02);
+        run.feed(&made.take());
+        let seen = |line: &Value| line["finding"]["to"]["ip"] == "198.18.0.6";
+        wait_for("that watching goes on", || run.told("appeared").iter().any(seen));
+        drop(run.child.stdin.take());
+        let output = ended(run.child);
+        assert_eq!(output.status.code(), Some(3), "save {save}: {}", text(&output));
+        assert!(text(&output).contains("Read-only file system"), "{}", text(&output));
+        assert!(text(&output).contains("could not be written; they were judged"), "{}", text(&output));
+        let audit: Value = serde_json::from_slice(&output.stdout).expect("an audit");
+        assert_eq!(audit["totals"]["frames"], made.frames, "save {save}: all were judged");
+        let unsaved = live_counts(&audit, "unsaved");
+        assert!((1..=made.frames).contains(&unsaved), "save {save}: {unsaved}");
+        let told: u64 = lines(&events)
+            .iter()
+            .filter(|line| line["event"] == "unsaved")
+            .map(|line| line["frames"].as_u64().unwrap())
+            .sum();
+        assert_eq!(told, unsaved, "save {save}");
+        drop(disk);
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
 #[test]
 fn a_run_that_is_killed_while_a_segment_is_written_leaves_that_one_and_the_next() {
     let directory = scratch("killed-between");
@@ -428,14 +571,12 @@ fn a_run_that_is_killed_while_a_segment_is_written_leaves_that_one_and_the_next(
     let lab = fs::read(project().join("captures/lab.pcap")).unwrap();
     let mut run = Run::begin(Some(&out), &events, &[]);
     run.feed(&lab);
-    let journal = |number: u64| out.join(format!("segments/.journal-{number:06}.jsonl"));
-    wait_for("what was seen", || lines(&journal(1)).iter().any(|entry| entry["summary"]["frames"] == 278));
+    let journal = |number: u64| out.join(format!("segments/.journal-{number:06}"));
+    wait_for("what was seen", || journalled(&out, 1) == 278);
     run.child.kill().unwrap();
     run.child.wait().unwrap();
     // As it stands while the first is being written and the second has begun: half of its rows under another name.
-    let text_of = fs::read_to_string(journal(1)).unwrap();
-    let second = text_of.replacen("\"number\":1", "\"number\":2", 1).replace("/000001", "/000002");
-    fs::write(journal(2), second).unwrap();
+    fs::copy(journal(1), journal(2)).unwrap();
     fs::create_dir_all(out.join("segments/.000001.part")).unwrap();
     let mut next = Run::begin(Some(&out), &events, &[]);
     next.feed(&lab);

@@ -481,14 +481,15 @@ impl Follower {
         let finished = std::mem::take(&mut self.finished);
         let over: Vec<Option<VerdictRow>> =
             finished.iter().map(|finished| judge.row(&finisher.finish(&finished.flow))).collect();
-        let mut rows: Vec<(FlowKey, Option<VerdictRow>, Timestamp)> = Vec::with_capacity(changed.len());
+        let mut rows = Vec::with_capacity(changed.len());
         for key in changed {
             let Some(followed) = self.followed.get(key) else { continue };
             let whole = followed.whole();
             let flow = finisher.finish(&whole);
-            let last = flow.last_ts;
-            rows.push((*key, judge.row(&flow), last));
+            rows.push((*key, judge.row(&flow), flow.first_ts, flow.last_ts));
         }
+        // In the order of the audit: it decides which strangers have findings of their own.
+        rows.sort_by_key(|&(key, _, first, _)| (first, key));
         let audit = judge.finish(Vec::new());
         self.sight = sight;
         self.ledger = ledger;
@@ -501,7 +502,7 @@ impl Follower {
                 self.close(&standing);
             }
         }
-        for (key, row, last) in rows {
+        for (key, row, _, last) in rows {
             let Some(followed) = self.followed.get_mut(&key) else { continue };
             let (old, open) = (std::mem::take(&mut followed.standing), !followed.settled);
             let new = self.stand(old, open, row.as_ref(), matrix, site, &words);

@@ -5,9 +5,10 @@
 use super::emergency::{Blind, Emergency};
 use super::events::{Notice, Outlet};
 use super::follow::{MOST_JUDGED, Shared, Tick};
+use super::journal::Change;
 use super::merge::Merge;
 use super::picture::{InterfacePicture, Stages};
-use super::rows::{Change, Rows, Work};
+use super::rows::{Rows, Work};
 use super::save::{CHUNK_BYTES, Order, Saver};
 use super::{LiveOptions, Rotation};
 use crate::audit::{CaptureSummary, End, LiveCounts};
@@ -26,8 +27,8 @@ use std::time::{Duration, Instant};
 /// How often what changed is judged.
 const TICK: Duration = Duration::from_millis(500);
 
-/// How often files are made safe: what a crash may cost.
-const SYNC: Duration = Duration::from_millis(1000);
+/// How often files are made safe. With the time that this takes it is what a crash may cost: no more than a second.
+const SYNC: Duration = Duration::from_millis(500);
 
 /// How long to wait for a frame before looking at the clock.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -95,9 +96,10 @@ pub(super) struct Mapping {
     past_spans: Spans,
     /// Losses that were told.
     told: Vec<Lost>,
-    /// What changed and whoever follows was not told yet; and the journal.
+    /// What changed and whoever follows was not told yet.
     to_follow: Vec<Stretch>,
-    to_write: Vec<Stretch>,
+    /// Whether the journal of the segment was begun, and DNS messages that stand in it.
+    journal_begun: bool,
     messages_written: usize,
     unfollowed: u64,
     /// When the first frame of the window was seen.
@@ -120,11 +122,14 @@ fn file_begin() -> PcapngWriter<Vec<u8>> {
     PcapngWriter::new(Vec::with_capacity(CHUNK_BYTES * 2), application).unwrap_or_else(|_| unreachable!())
 }
 
-fn begun(options: &LiveOptions, followed: bool) -> Mapper {
+fn begun(options: &LiveOptions, followed: bool, journalled: bool) -> Mapper {
     let mut mapper = Mapper::new(&options.extract);
     mapper.look_for_gaps();
     if followed {
         mapper.follow();
+    }
+    if journalled {
+        mapper.keep_deltas();
     }
     mapper
 }
@@ -141,7 +146,7 @@ impl Mapping {
         shared: Arc<Shared>,
     ) -> Self {
         let merge = Merge::new(meters.len());
-        let mapper = begun(&options, follower.is_some() || (options.out.is_some() && saver.is_none()));
+        let mapper = begun(&options, follower.is_some(), options.out.is_some() && saver.is_none());
         let segment = Segment {
             number: options.first_segment,
             name: options.segment_name(options.first_segment),
@@ -175,7 +180,7 @@ impl Mapping {
             past_spans: Spans::default(),
             told,
             to_follow: Vec::new(),
-            to_write: Vec::new(),
+            journal_begun: false,
             messages_written: 0,
             unfollowed: 0,
             writer,
@@ -223,7 +228,7 @@ impl Mapping {
         self.tell_losses();
         self.end_segment(true);
         self.emergency.end(&self.outlet);
-        self.rows.work(Work::EndWindow { number: self.window, last: true });
+        self.rows.work(Work::EndWindow { number: self.window, last: true, next: self.segment.number });
         self.follower = None;
         if let Some(saver) = self.saver.take() {
             saver.end();
@@ -325,7 +330,8 @@ impl Mapping {
                 self.past_spans = Spans::default();
                 self.blind.clear();
                 self.kept_before = 0;
-                self.rows.work(Work::EndWindow { number: self.window, last: false });
+                let (number, next) = (self.window, self.segment.number);
+                self.rows.work(Work::EndWindow { number, last: false, next });
                 self.window += 1;
                 self.window_begin = Some(time);
             }
@@ -359,8 +365,7 @@ impl Mapping {
 
     fn begin_file(&mut self) {
         self.writer = file_begin();
-        let (number, name) = (self.segment.number, Arc::clone(&self.segment.name));
-        self.rows.work(Work::Begin { number, name });
+        self.rows.work(Work::Begin { number: self.segment.number });
         if let (Some(saver), Some(path)) = (&self.saver, self.options.packets_path(self.segment.number)) {
             saver.order(Order::Begin(path));
         }
@@ -390,10 +395,7 @@ impl Mapping {
             }
         }
         self.tell_losses();
-        if self.journals() {
-            self.take_changes(MOST_JUDGED);
-            self.write_journal();
-        }
+        self.write_journal(false);
     }
 
     /// Whether rows are written while the segment goes on: where its frames are, they are not needed.
@@ -406,12 +408,6 @@ impl Mapping {
         let (table, _) = self.mapper.look();
         let (stretches, unfollowed) = table.changes(most);
         self.unfollowed += unfollowed;
-        if self.journals() && self.to_write.len() < MOST_KEPT {
-            self.to_write.extend(stretches.iter().cloned());
-        }
-        if self.follower.is_none() {
-            return;
-        }
         if self.to_follow.len() < MOST_KEPT {
             self.to_follow.extend(stretches);
         } else {
@@ -419,10 +415,29 @@ impl Mapping {
         }
     }
 
-    fn write_journal(&mut self) {
+    /// Hands what changed to the journal; the last of a segment even if that has to wait.
+    fn write_journal(&mut self, last: bool) {
+        if !self.journals() {
+            return;
+        }
+        let demand = self.rows.demand();
+        let Some(whole) = (if last { demand.last_wanted() } else { demand.wanted() }) else {
+            if demand.forgets() {
+                self.mapper.look().0.forget_deltas();
+            }
+            return;
+        };
+        let mut delta = Vec::new();
+        let (table, _) = self.mapper.look();
+        let whole = whole || !self.journal_begun;
+        if table.delta(whole, &mut delta).is_err() {
+            return self.rows.demand().cannot_be_told();
+        }
+        self.journal_begun = true;
         let (_, look) = self.mapper.look();
-        let messages = look.dns.since(self.messages_written).collect();
         let known = look.dns.len();
+        let messages = look.dns.since(if whole { 0 } else { self.messages_written }).collect();
+        self.messages_written = known;
         let drops = self.meters.iter().map(|meter| meter.read().lost()).sum();
         let source = Source {
             bytes: self.segment.bytes,
@@ -436,12 +451,7 @@ impl Mapping {
             end: End::Complete,
         };
         let summary = self.mapper.summary(&self.segment.name, source);
-        let change = Change { stretches: std::mem::take(&mut self.to_write), messages, summary };
-        match self.rows.change(Box::new(change)) {
-            Ok(()) => self.messages_written = known,
-            // The disk does not keep up: later, then.
-            Err(change) => self.to_write = change.stretches,
-        }
+        self.rows.work(Work::Change(Box::new(Change { whole, delta, messages, summary })));
     }
 
     /// Does what has to be done where memory gets scarce.
@@ -515,6 +525,7 @@ impl Mapping {
         (stages.emergency, stages.emergencies) = (self.emergency.is_on(), self.emergency.times());
         stages.kept_bytes = (self.kept_before + self.kept) as u64;
         stages.unsaved = self.shared.disk.unsaved.load(Ordering::Relaxed);
+        stages.refused = self.shared.disk.refused();
         stages.most_kept_bytes = self.options.most_kept_bytes as u64;
         let interface =
             |meter: &Arc<Meter>| InterfacePicture { name: meter.name.clone(), counts: meter.read() };
@@ -553,10 +564,7 @@ impl Mapping {
     fn end_segment(&mut self, last: bool) {
         // What changed belongs to this segment.
         self.tick(MOST_JUDGED, last);
-        if self.journals() {
-            self.take_changes(MOST_JUDGED);
-            self.write_journal();
-        }
+        self.write_journal(true);
         {
             let (table, _) = self.mapper.look();
             self.past.evicted += table.evicted();
@@ -577,7 +585,7 @@ impl Mapping {
             self.past_spans.merge(look.spans);
             self.messages_told = 0;
             self.messages_written = 0;
-            self.to_write.clear();
+            self.journal_begun = false;
         }
         let now: Vec<Lost> = (0..self.meters.len()).map(|tap| self.lost(tap)).collect();
         let mut live = LiveCounts { offered: self.segment.frames, ..LiveCounts::default() };
@@ -639,7 +647,7 @@ impl Mapping {
         };
         let link_types = self.link_types();
         let ended = std::mem::replace(&mut self.segment, next);
-        let next = begun(&self.options, self.follower.is_some() || self.journals());
+        let next = begun(&self.options, self.follower.is_some(), self.journals());
         let mapper = std::mem::replace(&mut self.mapper, next);
         let end = match ended.stream_end {
             Some(CaptureEnd::Damaged { frame: _, offset, problem })

@@ -8,6 +8,7 @@ mod emergency;
 mod events;
 mod files;
 mod follow;
+mod journal;
 mod mapping;
 mod merge;
 mod picture;
@@ -127,7 +128,7 @@ pub struct Opened {
     taps: Vec<Tap>,
     sinks: Sinks,
     chain: Option<Chain>,
-    gap: Option<Notice>,
+    notices: Vec<Notice>,
     options: Arc<LiveOptions>,
     stop: Arc<AtomicBool>,
 }
@@ -158,15 +159,15 @@ impl Opened {
         let open = |name: &String| Tap::open(name, &options.tap, &stop);
         let taps = options.interfaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let sinks = Sinks::open(&options.events)?;
-        let (mut chain, mut gap) = (None, None);
+        let (mut chain, mut notices) = (None, Vec::new());
         if let Some(out) = &options.out {
-            let (taken_up, notice) = Chain::open(out, options.save, &options.extract)?;
+            let (taken_up, told) = Chain::open(out, options.save, &options.extract)?;
             options.first_segment = taken_up.next();
             // Rows that are written carry first bytes, as `judge` needs them.
             options.extract.keep_bytes = true;
-            (chain, gap) = (Some(taken_up), notice);
+            (chain, notices) = (Some(taken_up), told);
         }
-        Ok(Opened { taps, sinks, chain, gap, options: Arc::new(options), stop })
+        Ok(Opened { taps, sinks, chain, notices, options: Arc::new(options), stop })
     }
 
     /// How the run is done.
@@ -189,7 +190,7 @@ impl Opened {
     /// # Errors
     /// A thread is not to be had.
     pub fn start(self, policy: Arc<Policy>) -> io::Result<Running> {
-        let Opened { taps, sinks, chain, gap, options, stop } = self;
+        let Opened { taps, sinks, chain, notices: left, options, stop } = self;
         let meters: Vec<Arc<Meter>> = taps.iter().map(|tap| Arc::clone(tap.meter())).collect();
         let (tell_windows, windows) = unbounded_channel();
         let (tell_notices, notices) = unbounded_channel();
@@ -197,7 +198,7 @@ impl Opened {
         let mut threads = Vec::new();
         let (outlet, telling) = sinks.start(tell_notices)?;
         let (picture, pictures) = watch::channel(Arc::default());
-        let disk = Arc::new(Disk::default());
+        let disk = Arc::new(Disk::new(outlet.clone()));
         let shared = Arc::new(Shared {
             disk: Arc::clone(&disk),
             policy: Mutex::new(policy),
@@ -208,9 +209,7 @@ impl Opened {
             began_at: now(),
         });
         outlet.notice(Notice::Began { at: shared.began_at, interfaces: options.interfaces.clone() });
-        if let Some(gap) = gap {
-            outlet.notice(gap);
-        }
+        left.into_iter().for_each(|notice| outlet.notice(notice));
         let saver = if options.save {
             Some(Saver::start(tell_saved, Arc::clone(&disk), outlet.clone())?)
         } else {
