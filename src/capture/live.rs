@@ -367,6 +367,13 @@ impl Metered {
 }
 
 impl Meter {
+    /// Frames that were taken from the ring are not looked at any more: they count as if they had stayed there.
+    pub(crate) fn put_back(&self, frames: u64) {
+        let _ = self
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| Some(taken.saturating_sub(frames)));
+    }
+
     /// Its counts now.
     pub fn read(&self) -> Metered {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);

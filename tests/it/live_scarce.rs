@@ -270,6 +270,57 @@ fn sigterm_ends_a_run_with_a_large_window_soon_and_the_next_run_audits_what_is_l
     fs::remove_dir_all(directory).unwrap();
 }
 
+#[test]
+fn sigterm_without_a_directory_ends_soon_and_counts_what_is_not_audited() {
+    /// So many that they are not audited within the time, on this machine or a faster one.
+    const MANY: u32 = if cfg!(debug_assertions) { 150_000 } else { 3_000_000 };
+    for events in [true, false] {
+        let directory = scratch(if events { "sigterm-alone" } else { "sigterm-unfollowed" });
+        let told = directory.join("events.jsonl");
+        let mut made = Made::new();
+        (0..MANY).for_each(|number| made.syn(number));
+        let mut arguments = vec!["live", "-i", "-", "--site", "captures/site.toml", "--format", "json"];
+        if events {
+            arguments.extend(["--events", told.to_str().unwrap()]);
+        }
+        let mut child = portproof(&arguments).stdin(Stdio::piped()).spawn().expect("the program starts");
+        // The pipe stays open: the run does not end by itself. What was not read of it is in nobody's count.
+        let mut pipe = child.stdin.take().expect("a pipe");
+        let capture = made.take();
+        pipe.write_all(&capture).expect("the pipe takes it");
+        let began = Instant::now();
+        signal(&child, "-TERM");
+        let output = ended(child);
+        let took = began.elapsed();
+        drop(pipe);
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+        // Built for speed it takes less than two seconds; what is shown here is that it does not wait for the audit.
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        eprintln!("SIGTERM without a directory, {MANY} conversations: {took:?}");
+        let audit: Value = serde_json::from_slice(&output.stdout).expect("an audit");
+        let frames = audit["unaudited"]["frames"].as_u64().expect("a count");
+        assert!(frames > u64::from(MANY) / 2 && frames <= made.frames, "{frames}");
+        assert_eq!(
+            audit["unaudited"]["stretches"].as_u64(),
+            Some(frames),
+            "each is a conversation of its own"
+        );
+        assert_eq!(audit["capture_quality"]["complete"], false);
+        assert!(audit["remarks"][0].as_str().unwrap().starts_with("Not audited"), "{}", audit["remarks"]);
+        let said = format!("{frames} frames ({frames} stretches of conversations) are not audited");
+        assert!(text(&output).contains(&said), "{}", text(&output));
+        if events {
+            let of = |line: &Value| line["event"] == "unaudited" && line["frames"] == frames;
+            assert!(lines(&told).iter().any(of));
+            assert!(
+                audit["findings"].as_array().is_some_and(|findings| !findings.is_empty()),
+                "what was told"
+            );
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
 /// A small file system, gone when it is dropped.
 struct Small(PathBuf);
 

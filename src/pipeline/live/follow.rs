@@ -2,6 +2,7 @@
 //! audit, and tells what findings come of it. Nothing of this enters the audit, which judges everything at its end.
 
 use super::Policy;
+use super::ending::Ending;
 use super::events::Outlet;
 use super::picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
 use super::save::Disk;
@@ -31,6 +32,9 @@ const MOST_FOLLOWED: usize = 1 << 14;
 
 /// Conversations judged at one look. More wait for the next.
 pub(super) const MOST_JUDGED: usize = 1 << 13;
+
+/// The same where a run has to end at once.
+const MOST_JUDGED_IN_HURRY: usize = 1 << 10;
 
 /// DNS messages that live verdicts rest on: beyond, the older half is left out. A whole day of an appliance has fewer.
 const MOST_MESSAGES: usize = 1 << 19;
@@ -75,6 +79,8 @@ pub(super) struct Shared {
     pub picture: watch::Sender<Arc<Picture>>,
     /// What became of frames that are to be written.
     pub disk: Arc<Disk>,
+    /// When the run has to be over, and what it saw.
+    pub ending: Arc<Ending>,
     /// Whether the last tick is still being looked at.
     pub busy: AtomicBool,
     /// How long that took the last time, in milliseconds.
@@ -346,9 +352,11 @@ impl Follower {
         if policy_changed {
             changed.extend(self.followed.keys().copied());
         }
+        let hurried = self.shared.ending.is_hurried();
+        let most = if hurried { MOST_JUDGED_IN_HURRY } else { 2 * MOST_JUDGED };
         while let Some(&(time, key)) = self.due.first()
             && (time <= latest || tick.last)
-            && changed.len() < 2 * MOST_JUDGED
+            && changed.len() < most
         {
             self.due.pop_first();
             if let Some(followed) = self.followed.get_mut(&key) {

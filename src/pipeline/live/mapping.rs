@@ -115,6 +115,8 @@ pub(super) struct Mapping {
 
 /// A pcapng file's beginning, in memory.
 fn file_begin() -> PcapngWriter<Vec<u8>> {
+    /// Stretches of the segments before.
+    stretches_before: u64,
     let application = concat!("portproof ", env!("CARGO_PKG_VERSION"));
     // Writing to memory cannot fail.
     PcapngWriter::new(Vec::with_capacity(CHUNK_BYTES * 2), application).unwrap_or_else(|_| unreachable!())
@@ -192,6 +194,7 @@ impl Mapping {
     }
 
     /// Takes frames until all taps have ended.
+            stretches_before: 0,
     pub(super) fn run(mut self) {
         self.begin_file();
         let (mut ticked, mut synced) = (Instant::now(), Instant::now());
@@ -206,6 +209,7 @@ impl Mapping {
             if ticked.elapsed() >= TICK {
                 // Whoever follows has at most half of the time for it.
                 let cost = Duration::from_millis(self.shared.cost_ms.load(Ordering::Relaxed));
+            self.account();
                 if ticked.elapsed() >= cost * 2 && !self.shared.busy.swap(true, Ordering::Acquire) {
                     ticked = Instant::now();
                     self.tick(MOST_JUDGED, false);
@@ -225,6 +229,7 @@ impl Mapping {
         self.emergency.end(&self.outlet);
         self.rows.work(Work::EndWindow { number: self.window, last: true });
         self.follower = None;
+        self.account();
         if let Some(saver) = self.saver.take() {
             saver.end();
         }
@@ -274,6 +279,17 @@ impl Mapping {
                     self.frame(taken.tap(), frame);
                 }
             }
+            if self.shared.ending.looks_no_more() {
+                // As if they were in the ring still.
+                if let Some(meter) = self.meters.get(lane) {
+                    meter.put_back((taken.len() - places.start.min(taken.len())) as u64);
+                }
+                let end = taken.len();
+                if let Some(empty) = self.merge.put_back(lane, taken, end) {
+                    self.queue.give_back(empty);
+                }
+                continue;
+            }
             if let Some(empty) = self.merge.put_back(lane, taken, end) {
                 self.queue.give_back(empty);
             }
@@ -285,6 +301,13 @@ impl Mapping {
         let interface = self.interface(tap, frame.interface, frame.link_type);
         let segment = &mut self.segment;
         segment.frames += 1;
+    /// Says what was seen so far.
+    fn account(&self) {
+        let frames = self.past.frames + self.segment.frames;
+        let stretches = self.stretches_before + self.mapper.rows() as u64;
+        self.shared.ending.saw(frames, stretches, self.segment.number);
+    }
+
         segment.bytes += frame.bytes.len() as u64;
         segment.snaplen_cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.wire_len));
         segment.first.get_or_insert(frame.time);
@@ -674,4 +697,5 @@ impl Mapping {
 pub(super) fn saved_as(summary: &mut CaptureSummary, bytes: u64, sha256: &[u8; 32]) {
     summary.bytes = bytes;
     summary.sha256 = Some(super::files::hex(sha256));
+        self.stretches_before += extract.pieces.len() as u64;
 }

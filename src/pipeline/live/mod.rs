@@ -5,6 +5,7 @@
 
 mod chain;
 mod emergency;
+mod ending;
 mod events;
 mod files;
 mod follow;
@@ -16,6 +17,7 @@ mod save;
 mod unjudged;
 
 pub use chain::{Link, SegmentFile};
+pub use ending::Seen;
 pub use events::{EventOptions, Notice};
 pub use files::Problem;
 pub use picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
@@ -27,6 +29,7 @@ use crate::capture::live::{LiveError, Meter, STDIN, Tap, TapOptions, now, start}
 use crate::matrix::{Matrix, Site};
 use crate::model::NANOS_PER_SECOND;
 use chain::Chain;
+use ending::Ending;
 use events::{Outlet, Sinks};
 use follow::{Follower, Shared};
 use mapping::Mapping;
@@ -198,8 +201,10 @@ impl Opened {
         let (outlet, telling) = sinks.start(tell_notices)?;
         let (picture, pictures) = watch::channel(Arc::default());
         let disk = Arc::new(Disk::default());
+        let ending = Arc::new(Ending::default());
         let shared = Arc::new(Shared {
             disk: Arc::clone(&disk),
+            ending: Arc::clone(&ending),
             policy: Mutex::new(policy),
             picture,
             busy: AtomicBool::new(false),
@@ -216,8 +221,10 @@ impl Opened {
         } else {
             None
         };
-        let (rows, keepers) = Rows::start(chain, saved, tell_windows, Arc::clone(&disk), outlet.clone())?;
+        let (rows, keepers) =
+            Rows::start(chain, saved, tell_windows, Arc::clone(&disk), ending, outlet.clone())?;
         threads.extend(keepers);
+        let saves = options.save;
         let mut follow = None;
         if options.follow {
             let (ticks, told) = sync_channel(1);
@@ -246,6 +253,7 @@ impl Opened {
             pictures,
             stop,
             shared,
+            saves,
             outlet: Some(outlet),
             threads,
             telling,
@@ -265,6 +273,7 @@ pub struct Running {
     pub pictures: watch::Receiver<Arc<Picture>>,
     stop: Arc<AtomicBool>,
     shared: Arc<Shared>,
+    saves: bool,
     outlet: Option<Outlet>,
     threads: Vec<JoinHandle<()>>,
     telling: Option<JoinHandle<()>>,
@@ -279,6 +288,22 @@ impl Running {
     /// Asks it to end.
     pub fn end(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks it to end, and not to take longer than that: what cannot be done by then is left undone.
+    pub fn end_by(&self, by: Instant) {
+        self.shared.ending.set(by);
+        self.end();
+    }
+
+    /// Whether frames are written.
+    pub fn saves(&self) -> bool {
+        self.saves
+    }
+
+    /// What it saw so far.
+    pub fn seen(&self) -> Seen {
+        self.shared.ending.seen()
     }
 
     /// Rules and site that hold from now on.
@@ -298,17 +323,33 @@ impl Running {
         }
     }
 
-    /// Waits, after the last window, for what is still to be told; not for a reader that does not read.
-    pub fn join(&mut self) {
+    /// Waits, after the last window, for what is still to be told; not for a reader that does not read, and not beyond the time
+    /// by which the run has to be over, if there is one.
+    pub fn join(&mut self, by: Option<Instant>) {
         for thread in self.threads.drain(..) {
+            let late = || by.is_some_and(|by| Instant::now() >= by);
+            while by.is_some() && !thread.is_finished() && !late() {
+                thread::sleep(Duration::from_millis(2));
+            }
+            if late() {
+                return;
+            }
             // What a thread that failed had to tell, it told.
             let _ = thread.join();
         }
         self.outlet = None;
         let Some(telling) = self.telling.take() else { return };
         let until = Instant::now() + TOLD_WITHIN;
+        let until = by.map_or(until, |by| by.min(until));
         while !telling.is_finished() && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for everything that was told so far to be where it is told; not for a reader that does not read.
+    pub fn flush(&self, patience: Duration) {
+        if let Some(outlet) = &self.outlet {
+            outlet.flush(patience);
         }
     }
 }

@@ -62,6 +62,14 @@ impl Unjudged {
         fs::rename(&part, &path).and_then(|()| sync_directory(&path)).map_err(told)
     }
 
+    /// Those of its segments that are in the directory: what a run that had to end at once had not written, and nobody could take
+    /// up, is not.
+    #[must_use]
+    pub fn present(&self, out: &Path) -> Unjudged {
+        let there = |number: &&u64| out.join("segments").join(format!("{number:06}")).is_dir();
+        Unjudged { segments: self.segments.iter().filter(there).copied().collect() }
+    }
+
     /// The directory for its audit.
     pub fn directory(&self, out: &Path) -> PathBuf {
         out.join(format!("late-{:06}", self.segments.first().copied().unwrap_or_default()))
