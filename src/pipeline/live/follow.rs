@@ -30,8 +30,15 @@ use tokio::sync::watch;
 /// them that is heard of again then counts anew in what is shown live.
 const MOST_FOLLOWED: usize = 1 << 14;
 
-/// Conversations judged at one look. More wait for the next.
+/// Conversations taken from the table at once where they are to be kept: at the end of a segment, and for the journal.
 pub(super) const MOST_JUDGED: usize = 1 << 13;
+
+/// Conversations judged at one look, and as many that are looked at again: 2,048 of each, a tenth of a second. More wait for the
+/// next. What is found is told at the end of a look, so more at once would not be more in a second, and all would be told later.
+pub(super) const MOST_AT_ONCE: usize = 1 << 11;
+
+/// How often a new picture is made.
+const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
 /// The same where a run has to end at once.
 const MOST_JUDGED_IN_HURRY: usize = 1 << 10;
@@ -63,7 +70,8 @@ pub(super) const WARM_UP: Duration = Duration::from_secs(300);
 pub(super) struct Tick {
     pub segment: Arc<str>,
     pub capture: CaptureId,
-    pub stretches: Vec<Stretch>,
+    /// What changed, and in which segment.
+    pub stretches: Vec<(CaptureId, Stretch)>,
     pub unfollowed: u64,
     pub dns: Vec<DnsObservation>,
     pub spans: Spans,
@@ -257,6 +265,8 @@ pub(super) struct Follower {
     serial: u64,
     rate: Option<(Instant, u64, u64)>,
     rates: (f64, f64),
+    /// When a picture was made last.
+    shown: Option<Instant>,
 }
 
 fn add<K: Ord>(map: &mut BTreeMap<K, u64>, key: K) {
@@ -313,6 +323,7 @@ impl Follower {
             serial: 0,
             rate: None,
             rates: (0.0, 0.0),
+            shown: None,
         }
     }
 
@@ -345,15 +356,20 @@ impl Follower {
         self.unfollowed += tick.unfollowed;
         let latest = tick.latest.unwrap_or_default();
         let mut changed: BTreeSet<FlowKey> = BTreeSet::new();
-        for stretch in tick.stretches {
+        for (capture, stretch) in tick.stretches {
             changed.insert(stretch.flow.key);
-            self.take_stretch(stretch, tick.capture, &policy.site);
+            self.take_stretch(stretch, capture, &policy.site);
         }
         if policy_changed {
             changed.extend(self.followed.keys().copied());
         }
         let hurried = self.shared.ending.is_hurried();
-        let most = if hurried { MOST_JUDGED_IN_HURRY } else { 2 * MOST_JUDGED };
+        let again = match (hurried, tick.last) {
+            (true, _) => MOST_JUDGED_IN_HURRY,
+            (false, true) => MOST_FOLLOWED,
+            (false, false) => MOST_AT_ONCE,
+        };
+        let most = changed.len() + again;
         while let Some(&(time, key)) = self.due.first()
             && (time <= latest || tick.last)
             && changed.len() < most
@@ -373,6 +389,10 @@ impl Follower {
         self.judge(&policy, &tick.spans, &changed, latest);
         self.tell(tick.last);
         self.forget();
+        if self.shown.is_some_and(|shown| shown.elapsed() < SHOWN_EVERY) && !tick.last && !policy_changed {
+            return;
+        }
+        self.shown = Some(Instant::now());
         self.show(&policy, tick.stages, tick.interfaces, tick.latest, tick.segment, tick.last);
     }
 
@@ -492,8 +512,14 @@ impl Follower {
         let mut rows: Vec<(FlowKey, Option<VerdictRow>, Timestamp)> = Vec::with_capacity(changed.len());
         for key in changed {
             let Some(followed) = self.followed.get(key) else { continue };
-            let whole = followed.whole();
-            let flow = finisher.finish(&whole);
+            let joined;
+            let whole = if followed.before.is_none() {
+                &followed.current
+            } else {
+                joined = followed.whole();
+                &joined
+            };
+            let flow = finisher.finish(whole);
             let last = flow.last_ts;
             rows.push((*key, judge.row(&flow), last));
         }

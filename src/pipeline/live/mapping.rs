@@ -4,7 +4,7 @@
 
 use super::emergency::{Blind, Emergency};
 use super::events::{Notice, Outlet};
-use super::follow::{MOST_JUDGED, Shared, Tick};
+use super::follow::{MOST_AT_ONCE, MOST_JUDGED, Shared, Tick};
 use super::merge::Merge;
 use super::picture::{InterfacePicture, Stages};
 use super::rows::{Change, Rows, Work};
@@ -17,14 +17,14 @@ use crate::capture::{CaptureEnd, CaptureFacts, Frame, FrameProblem, LinkType};
 use crate::flow::Stretch;
 use crate::model::{CaptureId, NANOS_PER_SECOND, Spans, Timestamp};
 use crate::pipeline::extract::{Mapper, Source};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-/// How often what changed is judged.
-const TICK: Duration = Duration::from_millis(500);
+/// How often what changed is judged, at the most: a finding waits for half of it, in the middle.
+const TICK: Duration = Duration::from_millis(200);
 
 /// How often files are made safe: what a crash may cost.
 const SYNC: Duration = Duration::from_millis(1000);
@@ -37,6 +37,10 @@ const LEAST_AGE_NANOS: i64 = 5 * NANOS_PER_SECOND;
 
 /// Changed conversations kept for those who are slow, at the most: 8,192, some 10 MiB.
 const MOST_KEPT: usize = 1 << 13;
+
+/// Changed conversations that wait for whoever follows, at the most: 4,096, half a second of its work. More would wait longer, and
+/// be told late.
+const MOST_TO_FOLLOW: usize = 1 << 12;
 
 /// An interface of the segment at hand.
 struct Interface {
@@ -96,7 +100,7 @@ pub(super) struct Mapping {
     /// Losses that were told.
     told: Vec<Lost>,
     /// What changed and whoever follows was not told yet; and the journal.
-    to_follow: Vec<Stretch>,
+    to_follow: VecDeque<(CaptureId, Stretch)>,
     to_write: Vec<Stretch>,
     messages_written: usize,
     unfollowed: u64,
@@ -111,12 +115,12 @@ pub(super) struct Mapping {
     /// Bytes that the segments before take, in this window; and the one at hand, at the last look.
     kept_before: usize,
     kept: usize,
+    /// Stretches of the segments before.
+    stretches_before: u64,
 }
 
 /// A pcapng file's beginning, in memory.
 fn file_begin() -> PcapngWriter<Vec<u8>> {
-    /// Stretches of the segments before.
-    stretches_before: u64,
     let application = concat!("portproof ", env!("CARGO_PKG_VERSION"));
     // Writing to memory cannot fail.
     PcapngWriter::new(Vec::with_capacity(CHUNK_BYTES * 2), application).unwrap_or_else(|_| unreachable!())
@@ -176,7 +180,7 @@ impl Mapping {
             past: Stages::default(),
             past_spans: Spans::default(),
             told,
-            to_follow: Vec::new(),
+            to_follow: VecDeque::new(),
             to_write: Vec::new(),
             messages_written: 0,
             unfollowed: 0,
@@ -190,11 +194,11 @@ impl Mapping {
             latest_told: None,
             kept_before: 0,
             kept: 0,
+            stretches_before: 0,
         }
     }
 
     /// Takes frames until all taps have ended.
-            stretches_before: 0,
     pub(super) fn run(mut self) {
         self.begin_file();
         let (mut ticked, mut synced) = (Instant::now(), Instant::now());
@@ -205,14 +209,15 @@ impl Mapping {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.map();
+            self.account();
             self.look_at_memory();
             if ticked.elapsed() >= TICK {
                 // Whoever follows has at most half of the time for it.
                 let cost = Duration::from_millis(self.shared.cost_ms.load(Ordering::Relaxed));
-            self.account();
                 if ticked.elapsed() >= cost * 2 && !self.shared.busy.swap(true, Ordering::Acquire) {
                     ticked = Instant::now();
-                    self.tick(MOST_JUDGED, false);
+                    let room = MOST_AT_ONCE.saturating_sub(self.to_follow.len());
+                    self.tick(room.max(MOST_AT_ONCE / 2), false);
                 }
             }
             if synced.elapsed() >= SYNC {
@@ -224,12 +229,12 @@ impl Mapping {
             }
         }
         self.map();
+        self.account();
         self.tell_losses();
         self.end_segment(true);
         self.emergency.end(&self.outlet);
         self.rows.work(Work::EndWindow { number: self.window, last: true });
         self.follower = None;
-        self.account();
         if let Some(saver) = self.saver.take() {
             saver.end();
         }
@@ -274,11 +279,6 @@ impl Mapping {
             let end = places.end;
             // The batch is out of the way of `self` while its frames are mapped.
             let Some(taken) = self.merge.take_batch(lane) else { return };
-            for place in places {
-                if let Some(frame) = taken.frame(place) {
-                    self.frame(taken.tap(), frame);
-                }
-            }
             if self.shared.ending.looks_no_more() {
                 // As if they were in the ring still.
                 if let Some(meter) = self.meters.get(lane) {
@@ -290,17 +290,17 @@ impl Mapping {
                 }
                 continue;
             }
+            for place in places {
+                if let Some(frame) = taken.frame(place) {
+                    self.frame(taken.tap(), frame);
+                }
+            }
             if let Some(empty) = self.merge.put_back(lane, taken, end) {
                 self.queue.give_back(empty);
             }
         }
     }
 
-    fn frame(&mut self, tap: u32, frame: Frame<'_>) {
-        self.cut(frame.time);
-        let interface = self.interface(tap, frame.interface, frame.link_type);
-        let segment = &mut self.segment;
-        segment.frames += 1;
     /// Says what was seen so far.
     fn account(&self) {
         let frames = self.past.frames + self.segment.frames;
@@ -308,6 +308,11 @@ impl Mapping {
         self.shared.ending.saw(frames, stretches, self.segment.number);
     }
 
+    fn frame(&mut self, tap: u32, frame: Frame<'_>) {
+        self.cut(frame.time);
+        let interface = self.interface(tap, frame.interface, frame.link_type);
+        let segment = &mut self.segment;
+        segment.frames += 1;
         segment.bytes += frame.bytes.len() as u64;
         segment.snaplen_cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.wire_len));
         segment.first.get_or_insert(frame.time);
@@ -414,7 +419,7 @@ impl Mapping {
         }
         self.tell_losses();
         if self.journals() {
-            self.take_changes(MOST_JUDGED);
+            self.take_changes(MOST_JUDGED, false);
             self.write_journal();
         }
     }
@@ -425,7 +430,7 @@ impl Mapping {
     }
 
     /// Takes from the table what changed, up to `most` conversations that go on.
-    fn take_changes(&mut self, most: usize) {
+    fn take_changes(&mut self, most: usize, last: bool) {
         let (table, _) = self.mapper.look();
         let (stretches, unfollowed) = table.changes(most);
         self.unfollowed += unfollowed;
@@ -435,11 +440,15 @@ impl Mapping {
         if self.follower.is_none() {
             return;
         }
-        if self.to_follow.len() < MOST_KEPT {
-            self.to_follow.extend(stretches);
-        } else {
-            self.unfollowed += stretches.len() as u64;
-        }
+        let capture = self.capture();
+        let room = if last { usize::MAX } else { MOST_TO_FOLLOW.saturating_sub(self.to_follow.len()) };
+        self.unfollowed += stretches.len().saturating_sub(room) as u64;
+        self.to_follow.extend(stretches.into_iter().take(room).map(|stretch| (capture, stretch)));
+    }
+
+    /// The segment at hand, as those who follow number it.
+    fn capture(&self) -> CaptureId {
+        CaptureId((self.segment.number - self.options.first_segment) as u32)
     }
 
     fn write_journal(&mut self) {
@@ -503,9 +512,10 @@ impl Mapping {
         if self.follower.is_none() {
             return;
         }
-        self.take_changes(most);
+        self.take_changes(most, last);
         let Some(follower) = &self.follower else { return };
-        let stretches = std::mem::take(&mut self.to_follow);
+        let at_once = if last { usize::MAX } else { MOST_AT_ONCE };
+        let stretches = self.to_follow.drain(..self.to_follow.len().min(at_once)).collect();
         let unfollowed = std::mem::take(&mut self.unfollowed);
         let (table, _) = self.mapper.look();
         let (open, capacity) = (table.open() as u64, table.capacity() as u64);
@@ -552,7 +562,7 @@ impl Mapping {
         let seen = self.segment.first.is_some() || self.past.frames > 0;
         let tick = Tick {
             segment: Arc::clone(&self.segment.name),
-            capture: CaptureId((self.segment.number - self.options.first_segment) as u32),
+            capture: self.capture(),
             stretches,
             unfollowed,
             dns,
@@ -577,7 +587,7 @@ impl Mapping {
         // What changed belongs to this segment.
         self.tick(MOST_JUDGED, last);
         if self.journals() {
-            self.take_changes(MOST_JUDGED);
+            self.take_changes(MOST_JUDGED, last);
             self.write_journal();
         }
         {
@@ -687,6 +697,7 @@ impl Mapping {
         let mut extract = mapper.finish(&ended.name, source);
         extract.summary.live = Some(live);
         extract.dns.settle();
+        self.stretches_before += extract.pieces.len() as u64;
         self.kept_before += extract.pieces.kept_bytes() + extract.dns.kept_bytes();
         self.kept = 0;
         self.rows.work(Work::Segment { number: ended.number, extract: Box::new(extract), saved });
@@ -697,5 +708,4 @@ impl Mapping {
 pub(super) fn saved_as(summary: &mut CaptureSummary, bytes: u64, sha256: &[u8; 32]) {
     summary.bytes = bytes;
     summary.sha256 = Some(super::files::hex(sha256));
-        self.stretches_before += extract.pieces.len() as u64;
 }
