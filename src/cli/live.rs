@@ -24,6 +24,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
 /// How long after SIGTERM windows are still written and audited: whoever stops a service waits for it, and a machine that goes
 /// down does not wait long. The rest of two seconds is for saying what is not, and for ending: a gigabyte takes a quarter of a
@@ -67,7 +68,7 @@ pub(super) fn interfaces() -> Result<(), Refusal> {
 pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, user, web } =
         plan;
-    let most_waiting_bytes = options.most_kept_bytes;
+    let most_waiting_bytes = options.shares.window_bytes;
     let manager = Manager::of_environment();
     open_more_files();
     let loaded = Arc::new(loaded);
@@ -78,7 +79,6 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let opened = Opened::open(options).map_err(|error| Refusal::new(error.to_string()))?;
     // Every handle is open, and no thread runs yet: what is not needed any more is given up here.
     let _confined = sandbox::enter_live(&opened, &policy_args, user, no_sandbox, verbose)?;
-    let first_segment = opened.options().first_segment;
     let running = opened
         .start(Arc::clone(&loaded))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))?;
@@ -93,9 +93,10 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     named
         .spawn(move || work.run(&told))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))?;
-    if let Some(out) = &output.out {
-        judge_what_was_left(out, &loaded, &running)?;
-    }
+    let late = match &output.out {
+        Some(out) => judge_what_was_left(out, &loaded, &running)?,
+        None => None,
+    };
     let mut watching = Watching {
         running,
         manager,
@@ -105,13 +106,13 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
         windows,
         judged,
         judging: Vec::new(),
+        late,
         most_waiting_bytes,
         gate,
         deadline: None,
         asked: false,
         audited: (0, 0),
         received: (0, 0),
-        first_segment,
         code: 0,
         incomplete: false,
         serving,
@@ -146,6 +147,8 @@ struct Watching<'a> {
     judged: UnboundedReceiver<Done>,
     /// Windows that are being audited, or wait for it.
     judging: Vec<Waiting>,
+    /// Ends when what an earlier run left is audited.
+    late: Option<oneshot::Receiver<()>>,
     /// Held while a report is printed; true once nobody waits for it any more.
     gate: Arc<Mutex<bool>>,
     /// What they may take in memory, bytes.
@@ -157,8 +160,6 @@ struct Watching<'a> {
     /// Frames and stretches of conversations of windows that were audited; and of all windows that ended.
     audited: (u64, u64),
     received: (u64, u64),
-    /// The first segment of the window at hand.
-    first_segment: u64,
     code: u8,
     incomplete: bool,
     serving: Option<Serving>,
@@ -338,6 +339,7 @@ impl Watching<'_> {
                 self.incomplete = true;
                 say(&format!("{path}: {frames} frames could not be written; they were judged all the same"));
             }
+            Notice::Written { path, .. } => say(&format!("{path}: what could not be written can be again")),
             Notice::Unaudited { .. }
             | Notice::Late { .. }
             | Notice::Began { .. }
@@ -388,10 +390,10 @@ impl Watching<'_> {
         let stretches = captures.iter().map(|capture| capture.pieces.len() as u64).sum();
         let seen = (summaries.iter().map(|summary| summary.frames).sum(), stretches);
         self.received = sum(self.received, seen);
-        self.first_segment += captures.len() as u64;
         let waiting: usize = self.judging.iter().map(|waiting| waiting.bytes).sum();
         if !last && whole && waiting > self.most_waiting_bytes && self.leave(&written) {
             // They take memory, and more of them come than can be audited.
+            self.over(number);
             say(&format!("window {number} is left to the next run: too many wait to be audited"));
             self.incomplete = true;
             return;
@@ -405,7 +407,16 @@ impl Watching<'_> {
     /// Leaves a window to the next run; whether that could be written down.
     fn leave(&self, segments: &[u64]) -> bool {
         let Some(out) = self.output.out.as_ref().map(Path::new) else { return false };
-        Unjudged::change(out, |left| left.push(Unjudged { segments: segments.to_vec() })).is_ok()
+        let listed = Unjudged::change(out, |left| left.push(Unjudged { segments: segments.to_vec() }));
+        listed.is_ok()
+    }
+
+    /// Nobody need audit a window any more, or another list says that somebody should.
+    fn over(&self, number: u64) {
+        if let Some(out) = &self.output.out {
+            // What cannot be noted costs the next run an audit that is there already.
+            let _ = Unjudged::over(Path::new(out), number);
+        }
     }
 
     fn done(&mut self, done: Done) -> Result<(), Refusal> {
@@ -418,6 +429,7 @@ impl Watching<'_> {
         match result {
             Ok(code) => {
                 self.code = worse(self.code, code);
+                self.over(number);
                 self.running.notice(Notice::Window { number, exit_code: code });
             }
             // The last audit is what was asked for; one before it may fail, and the run goes on.
@@ -430,14 +442,22 @@ impl Watching<'_> {
         Ok(())
     }
 
-    /// Waits until all windows are audited, as long as there is time.
+    /// Waits until all windows are audited, those of an earlier run too, as long as there is time.
     async fn wait_for_the_last(
         &mut self,
         interrupt: &mut Signal,
         terminate: &mut Signal,
     ) -> Result<(), Refusal> {
-        while !self.judging.is_empty() {
+        while !self.judging.is_empty() || self.late.is_some() {
+            let late = async {
+                match &mut self.late {
+                    // Whether it is told or dropped, it is over.
+                    Some(late) => drop(late.await),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
+                () = late => self.late = None,
                 done = self.judged.recv() => {
                     let Some(done) = done else {
                         return Err(Refusal::new("the thread that audits failed: nothing can be audited"));
@@ -520,7 +540,7 @@ impl Watching<'_> {
         let out = Path::new(&out);
         // What the thread was writing is nothing by itself, and nobody else takes it away.
         remove_unfinished(out);
-        let mut left = Vec::new();
+        let (mut left, mut numbers) = (Vec::new(), Vec::new());
         for Waiting { number, segments, whole, .. } in std::mem::take(&mut self.judging) {
             let (first, last) = segments.first().zip(segments.last()).unwrap_or((&0, &0));
             let missing = if whole { "" } else { ", but for segments that could not be written" };
@@ -530,32 +550,26 @@ impl Watching<'_> {
                 out.join("segments").display(),
             ));
             left.push(Unjudged { segments });
+            numbers.push(number);
         }
-        let (segments, seen_then) =
-            (self.first_segment..=seen.segment, seen.frames - self.received.0.min(seen.frames));
+        let seen_then = seen.frames.saturating_sub(self.received.0);
         if !last && seen_then > 0 {
             say(&format!(
-                "{seen_then} frames since then are not audited: there was no time. Their rows are in {}, segments {} to {}, as far \
-                 as they could be written; the next run in that directory takes up what is left of the others, and audits them",
-                out.join("segments").display(),
-                segments.start(),
-                segments.end(),
+                "{seen_then} frames since then are not audited: there was no time. The next run in {} audits them",
+                out.display(),
             ));
-            left.push(Unjudged { segments: segments.collect() });
         }
         if unwritten > 0 {
-            let save = self.running.saves();
             say(&format!(
-                "the rows of {unwritten} frames are in no segment: there was no time to write them; {}",
-                if save {
-                    "the next run makes them anew from the frames in packets"
-                } else {
-                    "the next run takes up what the journals hold of them (--save would keep all)"
-                }
+                "the rows of {unwritten} frames are in no segment: there was no time to write them; the next run takes them from {}",
+                if self.running.saves() { "packets" } else { "the journals" }
             ));
         }
         self.running.flush(PRINTED_WITHIN);
-        Unjudged::change(out, |list| list.extend(left)).map_err(|problem| Refusal::new(problem.to_string()))
+        Unjudged::change(out, |list| list.extend(left))
+            .map_err(|problem| Refusal::new(problem.to_string()))?;
+        numbers.into_iter().for_each(|number| self.over(number));
+        Ok(())
     }
 }
 
@@ -667,29 +681,35 @@ impl Judge {
     }
 }
 
-/// Audits what an earlier run had no time for, while this one watches.
-fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Result<(), Refusal> {
+/// Audits what an earlier run left, while this one watches.
+fn judge_what_was_left(
+    out: &str,
+    policy: &Arc<Policy>,
+    running: &Running,
+) -> Result<Option<oneshot::Receiver<()>>, Refusal> {
     let left = Unjudged::of(Path::new(out)).unwrap_or_else(|problem| {
         // Watching is worth more than what was not audited.
         say(&problem.to_string());
         Vec::new()
     });
     if left.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
+    let (over, late) = oneshot::channel();
     let (out, policy) = (out.to_owned(), Arc::clone(policy));
     let teller = running.teller();
     let work = move || {
+        // Told by its end.
+        let _over: oneshot::Sender<()> = over;
         let out = Path::new(&out);
         for window in left {
-            let present = window.present(out);
-            match judge_late(out, &present, &policy) {
+            match judge_late(out, &window, &policy) {
                 Ok(directory) => {
                     let done = Unjudged::change(out, |left| left.retain(|other| *other != window));
                     if let Err(problem) = done {
                         say(&problem.to_string());
                     }
-                    say(&format!("{directory}: what an earlier run had no time for is audited"));
+                    say(&format!("{directory}: what an earlier run did not audit is audited"));
                     teller.notice(Notice::Late { at: now(), segments: window.segments, directory });
                 }
                 Err(refusal) => refusal.lines.iter().for_each(|line| say(line)),
@@ -699,18 +719,11 @@ fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Re
     thread::Builder::new()
         .name("late".to_owned())
         .spawn(work)
-        .map(|_| ())
+        .map(|_| Some(late))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))
 }
 
 fn judge_late(out: &Path, window: &Unjudged, policy: &Policy) -> Result<String, Refusal> {
-    if window.segments.is_empty() {
-        let segments = out.join("segments");
-        return Err(Refusal::new(format!(
-            "{}: nothing is left of a window that was not audited",
-            segments.display()
-        )));
-    }
     let refused = |problem: crate::pipeline::live::Problem| Refusal::new(problem.to_string());
     let of = |kind| window.files(out, kind).map_err(refused);
     let rows = PartialRows {

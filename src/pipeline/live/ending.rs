@@ -18,8 +18,6 @@ pub struct Seen {
     pub stretches: u64,
     /// Frames of which the rows are in segments of the directory.
     pub written: u64,
-    /// The number of the segment at hand.
-    pub segment: u64,
 }
 
 /// When a run has to be over, once somebody said so; and what it saw.
@@ -29,7 +27,6 @@ pub(super) struct Ending {
     frames: AtomicU64,
     stretches: AtomicU64,
     written: AtomicU64,
-    segment: AtomicU64,
 }
 
 impl Ending {
@@ -49,10 +46,9 @@ impl Ending {
     }
 
     /// So much was seen.
-    pub(super) fn saw(&self, frames: u64, stretches: u64, segment: u64) {
+    pub(super) fn saw(&self, frames: u64, stretches: u64) {
         self.frames.store(frames, Ordering::Relaxed);
         self.stretches.store(stretches, Ordering::Relaxed);
-        self.segment.store(segment, Ordering::Relaxed);
     }
 
     /// So many more frames have their rows in a segment.
@@ -62,12 +58,7 @@ impl Ending {
 
     pub(super) fn seen(&self) -> Seen {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
-        Seen {
-            frames: of(&self.frames),
-            stretches: of(&self.stretches),
-            written: of(&self.written),
-            segment: of(&self.segment),
-        }
+        Seen { frames: of(&self.frames), stretches: of(&self.stretches), written: of(&self.written) }
     }
 }
 

@@ -123,6 +123,13 @@ pub enum Notice {
         /// What is wrong.
         problem: String,
     },
+    /// What could not be written can be again.
+    Written {
+        /// When.
+        at: Timestamp,
+        /// Which file could not be.
+        path: String,
+    },
     /// Frames were seen and judged, and stand in no file: told when something can be written again, or at the end.
     Unsaved {
         /// When.
@@ -132,7 +139,7 @@ pub enum Notice {
         /// How many.
         frames: u64,
     },
-    /// What an earlier run had no time for is audited.
+    /// What an earlier run did not audit is audited.
     Late {
         /// When.
         at: Timestamp,
@@ -437,6 +444,7 @@ impl Syslog {
             Notice::Began { .. }
             | Notice::Back { .. }
             | Notice::Segment { .. }
+            | Notice::Written { .. }
             | Notice::Reloaded { .. }
             | Notice::Window { .. }
             | Notice::EmergencyOver { .. }

@@ -5,9 +5,10 @@
 use super::emergency::{Blind, Emergency};
 use super::events::{Notice, Outlet};
 use super::follow::{MOST_AT_ONCE, MOST_JUDGED, Shared, Tick};
+use super::journal::Change;
 use super::merge::Merge;
 use super::picture::{InterfacePicture, Stages};
-use super::rows::{Change, Rows, Work};
+use super::rows::{Rows, Work};
 use super::save::{CHUNK_BYTES, Order, Saver};
 use super::{LiveOptions, Rotation};
 use crate::audit::{CaptureSummary, End, LiveCounts};
@@ -26,17 +27,14 @@ use std::time::{Duration, Instant};
 /// How often what changed is judged, at the most: a finding waits for half of it, in the middle.
 const TICK: Duration = Duration::from_millis(200);
 
-/// How often files are made safe: what a crash may cost.
-const SYNC: Duration = Duration::from_millis(1000);
+/// How often files are made safe. With the time that this takes it is what a crash may cost: no more than a second.
+const SYNC: Duration = Duration::from_millis(500);
 
 /// How long to wait for a frame before looking at the clock.
 const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long a segment lasts at least before it ends for the number of its rows, unless there are twice as many: 5 s.
 const LEAST_AGE_NANOS: i64 = 5 * NANOS_PER_SECOND;
-
-/// Changed conversations kept for those who are slow, at the most: 8,192, some 10 MiB.
-const MOST_KEPT: usize = 1 << 13;
 
 /// Changed conversations that wait for whoever follows, at the most: 4,096, half a second of its work. More would wait longer, and
 /// be told late.
@@ -99,9 +97,10 @@ pub(super) struct Mapping {
     past_spans: Spans,
     /// Losses that were told.
     told: Vec<Lost>,
-    /// What changed and whoever follows was not told yet; and the journal.
+    /// What changed and whoever follows was not told yet.
     to_follow: VecDeque<(CaptureId, Stretch)>,
-    to_write: Vec<Stretch>,
+    /// Whether the journal of the segment was begun, and DNS messages that stand in it.
+    journal_begun: bool,
     messages_written: usize,
     unfollowed: u64,
     /// When the first frame of the window was seen.
@@ -126,11 +125,14 @@ fn file_begin() -> PcapngWriter<Vec<u8>> {
     PcapngWriter::new(Vec::with_capacity(CHUNK_BYTES * 2), application).unwrap_or_else(|_| unreachable!())
 }
 
-fn begun(options: &LiveOptions, followed: bool) -> Mapper {
+fn begun(options: &LiveOptions, followed: bool, journalled: bool) -> Mapper {
     let mut mapper = Mapper::new(&options.extract);
     mapper.look_for_gaps();
     if followed {
         mapper.follow();
+    }
+    if journalled {
+        mapper.keep_deltas();
     }
     mapper
 }
@@ -147,7 +149,7 @@ impl Mapping {
         shared: Arc<Shared>,
     ) -> Self {
         let merge = Merge::new(meters.len());
-        let mapper = begun(&options, follower.is_some() || (options.out.is_some() && saver.is_none()));
+        let mapper = begun(&options, follower.is_some(), options.out.is_some() && saver.is_none());
         let segment = Segment {
             number: options.first_segment,
             name: options.segment_name(options.first_segment),
@@ -181,7 +183,7 @@ impl Mapping {
             past_spans: Spans::default(),
             told,
             to_follow: VecDeque::new(),
-            to_write: Vec::new(),
+            journal_begun: false,
             messages_written: 0,
             unfollowed: 0,
             writer,
@@ -217,7 +219,7 @@ impl Mapping {
                 if ticked.elapsed() >= cost * 2 && !self.shared.busy.swap(true, Ordering::Acquire) {
                     ticked = Instant::now();
                     let room = MOST_AT_ONCE.saturating_sub(self.to_follow.len());
-                    self.tick(room.max(MOST_AT_ONCE / 2), false);
+                    self.tick(room.max(MOST_AT_ONCE / 2), false, false);
                 }
             }
             if synced.elapsed() >= SYNC {
@@ -233,7 +235,7 @@ impl Mapping {
         self.tell_losses();
         self.end_segment(true);
         self.emergency.end(&self.outlet);
-        self.rows.work(Work::EndWindow { number: self.window, last: true });
+        self.rows.work(Work::EndWindow { number: self.window, last: true, next: self.segment.number });
         self.follower = None;
         if let Some(saver) = self.saver.take() {
             saver.end();
@@ -305,7 +307,7 @@ impl Mapping {
     fn account(&self) {
         let frames = self.past.frames + self.segment.frames;
         let stretches = self.stretches_before + self.mapper.rows() as u64;
-        self.shared.ending.saw(frames, stretches, self.segment.number);
+        self.shared.ending.saw(frames, stretches);
     }
 
     fn frame(&mut self, tap: u32, frame: Frame<'_>) {
@@ -334,7 +336,7 @@ impl Mapping {
         let begin = *self.window_begin.get_or_insert(time);
         let window_over = time.since(begin) >= self.options.window_ns;
         let Rotation { after_ns, bytes, rows } = self.options.rotation;
-        let window_full = self.kept_before + self.kept > self.options.most_kept_bytes;
+        let window_full = self.kept_before + self.kept > self.options.shares.window_bytes;
         let segment_over = self.segment.first.is_some_and(|first| time.since(first) >= after_ns)
             || self.segment.bytes >= bytes
             || (self.options.out.is_some() && self.has_rows(rows, time));
@@ -343,7 +345,7 @@ impl Mapping {
                 at: crate::capture::live::now(),
                 number: self.window,
                 bytes: (self.kept_before + self.kept) as u64,
-                most: self.options.most_kept_bytes as u64,
+                most: self.options.shares.window_bytes as u64,
             });
         }
         let window_over = window_over || window_full;
@@ -353,7 +355,8 @@ impl Mapping {
                 self.past_spans = Spans::default();
                 self.blind.clear();
                 self.kept_before = 0;
-                self.rows.work(Work::EndWindow { number: self.window, last: false });
+                let (number, next) = (self.window, self.segment.number);
+                self.rows.work(Work::EndWindow { number, last: false, next });
                 self.window += 1;
                 self.window_begin = Some(time);
             }
@@ -387,8 +390,7 @@ impl Mapping {
 
     fn begin_file(&mut self) {
         self.writer = file_begin();
-        let (number, name) = (self.segment.number, Arc::clone(&self.segment.name));
-        self.rows.work(Work::Begin { number, name });
+        self.rows.work(Work::Begin { number: self.segment.number });
         if let (Some(saver), Some(path)) = (&self.saver, self.options.packets_path(self.segment.number)) {
             saver.order(Order::Begin(path));
         }
@@ -418,10 +420,7 @@ impl Mapping {
             }
         }
         self.tell_losses();
-        if self.journals() {
-            self.take_changes(MOST_JUDGED, false);
-            self.write_journal();
-        }
+        self.write_journal(false);
     }
 
     /// Whether rows are written while the segment goes on: where its frames are, they are not needed.
@@ -434,12 +433,6 @@ impl Mapping {
         let (table, _) = self.mapper.look();
         let (stretches, unfollowed) = table.changes(most);
         self.unfollowed += unfollowed;
-        if self.journals() && self.to_write.len() < MOST_KEPT {
-            self.to_write.extend(stretches.iter().cloned());
-        }
-        if self.follower.is_none() {
-            return;
-        }
         let capture = self.capture();
         let room = if last { usize::MAX } else { MOST_TO_FOLLOW.saturating_sub(self.to_follow.len()) };
         self.unfollowed += stretches.len().saturating_sub(room) as u64;
@@ -451,10 +444,29 @@ impl Mapping {
         CaptureId((self.segment.number - self.options.first_segment) as u32)
     }
 
-    fn write_journal(&mut self) {
+    /// Hands what changed to the journal; the last of a segment even if that has to wait.
+    fn write_journal(&mut self, last: bool) {
+        if !self.journals() {
+            return;
+        }
+        let demand = self.rows.demand();
+        let Some(whole) = (if last { demand.last_wanted() } else { demand.wanted() }) else {
+            if demand.forgets() {
+                self.mapper.look().0.forget_deltas();
+            }
+            return;
+        };
+        let mut delta = Vec::new();
+        let (table, _) = self.mapper.look();
+        let whole = whole || !self.journal_begun;
+        if table.delta(whole, &mut delta).is_err() {
+            return self.rows.demand().cannot_be_told();
+        }
+        self.journal_begun = true;
         let (_, look) = self.mapper.look();
-        let messages = look.dns.since(self.messages_written).collect();
         let known = look.dns.len();
+        let messages = look.dns.since(if whole { 0 } else { self.messages_written }).collect();
+        self.messages_written = known;
         let drops = self.meters.iter().map(|meter| meter.read().lost()).sum();
         let source = Source {
             bytes: self.segment.bytes,
@@ -468,12 +480,7 @@ impl Mapping {
             end: End::Complete,
         };
         let summary = self.mapper.summary(&self.segment.name, source);
-        let change = Change { stretches: std::mem::take(&mut self.to_write), messages, summary };
-        match self.rows.change(Box::new(change)) {
-            Ok(()) => self.messages_written = known,
-            // The disk does not keep up: later, then.
-            Err(change) => self.to_write = change.stretches,
-        }
+        self.rows.work(Work::Change(Box::new(Change { whole, delta, messages, summary })));
     }
 
     /// Does what has to be done where memory gets scarce.
@@ -508,7 +515,7 @@ impl Mapping {
     }
 
     /// Tells whoever follows what changed, up to `most` conversations that go on.
-    fn tick(&mut self, most: usize, last: bool) {
+    fn tick(&mut self, most: usize, ends: bool, last: bool) {
         if self.follower.is_none() {
             return;
         }
@@ -521,8 +528,15 @@ impl Mapping {
         let (open, capacity) = (table.open() as u64, table.capacity() as u64);
         let (evicted, hurried) = (table.evicted(), table.hurried());
         let (_, look) = self.mapper.look();
-        let dns = look.dns.since(self.messages_told).collect();
-        self.messages_told = look.dns.len();
+        // What was not told by the end of a segment is not: in a flood of names, those that came last are worth more.
+        let most = self.options.shares.messages;
+        let first = if ends {
+            self.messages_told.max(look.dns.len().saturating_sub(most))
+        } else {
+            self.messages_told
+        };
+        let dns: Vec<_> = look.dns.since(first).take(most).collect();
+        self.messages_told = first + dns.len();
         let mut spans = self.past_spans.clone();
         spans.merge(look.spans);
         if unfollowed > 0 {
@@ -548,7 +562,8 @@ impl Mapping {
         (stages.emergency, stages.emergencies) = (self.emergency.is_on(), self.emergency.times());
         stages.kept_bytes = (self.kept_before + self.kept) as u64;
         stages.unsaved = self.shared.disk.unsaved.load(Ordering::Relaxed);
-        stages.most_kept_bytes = self.options.most_kept_bytes as u64;
+        stages.refused = self.shared.disk.refused();
+        stages.most_kept_bytes = self.options.shares.window_bytes as u64;
         let interface =
             |meter: &Arc<Meter>| InterfacePicture { name: meter.name.clone(), counts: meter.read() };
         let interfaces: Vec<InterfacePicture> = self.meters.iter().map(interface).collect();
@@ -585,11 +600,8 @@ impl Mapping {
     /// Ends the segment at hand; the next one begins.
     fn end_segment(&mut self, last: bool) {
         // What changed belongs to this segment.
-        self.tick(MOST_JUDGED, last);
-        if self.journals() {
-            self.take_changes(MOST_JUDGED, last);
-            self.write_journal();
-        }
+        self.tick(MOST_JUDGED, true, last);
+        self.write_journal(true);
         {
             let (table, _) = self.mapper.look();
             self.past.evicted += table.evicted();
@@ -610,7 +622,7 @@ impl Mapping {
             self.past_spans.merge(look.spans);
             self.messages_told = 0;
             self.messages_written = 0;
-            self.to_write.clear();
+            self.journal_begun = false;
         }
         let now: Vec<Lost> = (0..self.meters.len()).map(|tap| self.lost(tap)).collect();
         let mut live = LiveCounts { offered: self.segment.frames, ..LiveCounts::default() };
@@ -672,7 +684,7 @@ impl Mapping {
         };
         let link_types = self.link_types();
         let ended = std::mem::replace(&mut self.segment, next);
-        let next = begun(&self.options, self.follower.is_some() || self.journals());
+        let next = begun(&self.options, self.follower.is_some(), self.journals());
         let mapper = std::mem::replace(&mut self.mapper, next);
         let end = match ended.stream_end {
             Some(CaptureEnd::Damaged { frame: _, offset, problem })

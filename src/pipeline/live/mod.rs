@@ -9,7 +9,9 @@ mod ending;
 mod events;
 mod files;
 mod follow;
+mod journal;
 mod mapping;
+mod memory;
 mod merge;
 mod picture;
 mod rows;
@@ -20,6 +22,7 @@ pub use chain::{Link, SegmentFile};
 pub use ending::Seen;
 pub use events::{EventOptions, Notice};
 pub use files::Problem;
+pub use memory::Shares;
 pub use picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
 pub use rows::Window;
 pub use unjudged::Unjudged;
@@ -86,8 +89,8 @@ pub struct LiveOptions {
     pub rotation: Rotation,
     /// After what time a window ends and is audited, nanoseconds.
     pub window_ns: i64,
-    /// A window ends earlier where flows and names of it take more memory than this.
-    pub most_kept_bytes: usize,
+    /// What its parts may take in memory.
+    pub shares: Shares,
     /// The number of the first segment; that after the last of the directory, where there are some.
     pub first_segment: u64,
     /// Whether conversations are followed while they go on: for events and pictures, which cost a part of a processor.
@@ -130,7 +133,7 @@ pub struct Opened {
     taps: Vec<Tap>,
     sinks: Sinks,
     chain: Option<Chain>,
-    gap: Option<Notice>,
+    notices: Vec<Notice>,
     options: Arc<LiveOptions>,
     stop: Arc<AtomicBool>,
 }
@@ -161,15 +164,15 @@ impl Opened {
         let open = |name: &String| Tap::open(name, &options.tap, &stop);
         let taps = options.interfaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let sinks = Sinks::open(&options.events)?;
-        let (mut chain, mut gap) = (None, None);
+        let (mut chain, mut notices) = (None, Vec::new());
         if let Some(out) = &options.out {
-            let (taken_up, notice) = Chain::open(out, options.save, &options.extract)?;
+            let (taken_up, told) = Chain::open(out, options.save, &options.extract)?;
             options.first_segment = taken_up.next();
             // Rows that are written carry first bytes, as `judge` needs them.
             options.extract.keep_bytes = true;
-            (chain, gap) = (Some(taken_up), notice);
+            (chain, notices) = (Some(taken_up), told);
         }
-        Ok(Opened { taps, sinks, chain, gap, options: Arc::new(options), stop })
+        Ok(Opened { taps, sinks, chain, notices, options: Arc::new(options), stop })
     }
 
     /// How the run is done.
@@ -192,7 +195,7 @@ impl Opened {
     /// # Errors
     /// A thread is not to be had.
     pub fn start(self, policy: Arc<Policy>) -> io::Result<Running> {
-        let Opened { taps, sinks, chain, gap, options, stop } = self;
+        let Opened { taps, sinks, chain, notices: left, options, stop } = self;
         let meters: Vec<Arc<Meter>> = taps.iter().map(|tap| Arc::clone(tap.meter())).collect();
         let (tell_windows, windows) = unbounded_channel();
         let (tell_notices, notices) = unbounded_channel();
@@ -200,7 +203,7 @@ impl Opened {
         let mut threads = Vec::new();
         let (outlet, telling) = sinks.start(tell_notices)?;
         let (picture, pictures) = watch::channel(Arc::default());
-        let disk = Arc::new(Disk::default());
+        let disk = Arc::new(Disk::new(outlet.clone()));
         let ending = Arc::new(Ending::default());
         let shared = Arc::new(Shared {
             disk: Arc::clone(&disk),
@@ -213,11 +216,9 @@ impl Opened {
             began_at: now(),
         });
         outlet.notice(Notice::Began { at: shared.began_at, interfaces: options.interfaces.clone() });
-        if let Some(gap) = gap {
-            outlet.notice(gap);
-        }
+        left.into_iter().for_each(|notice| outlet.notice(notice));
         let saver = if options.save {
-            Some(Saver::start(tell_saved, Arc::clone(&disk), outlet.clone())?)
+            Some(Saver::start(tell_saved, options.shares.chunks, Arc::clone(&disk), outlet.clone())?)
         } else {
             None
         };
@@ -228,12 +229,12 @@ impl Opened {
         let mut follow = None;
         if options.follow {
             let (ticks, told) = sync_channel(1);
-            let follower = Follower::new(Arc::clone(&shared), outlet.clone());
+            let follower = Follower::new(Arc::clone(&shared), options.shares, outlet.clone());
             let thread = thread::Builder::new().name("follow".to_owned());
             threads.push(thread.spawn(move || follower.run(&told))?);
             follow = Some(ticks);
         }
-        let (queue, taps) = start(taps, &stop)?;
+        let (queue, taps) = start(taps, options.shares.batches, &stop)?;
         threads.extend(taps);
         let mapping = Mapping::new(
             options,
