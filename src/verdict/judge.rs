@@ -300,6 +300,7 @@ impl<'a> Judge<'a> {
             unreadable: case.unreadable.to_vec(),
             rules: packs_used(case.matrix),
             service_tags: tags_used(case, true).into_iter().next(),
+            unaudited: None,
             further_service_tags: further_tags(case),
             site: SiteUsed { name: case.site.name().to_owned(), sha256: case.site.sha256().to_owned() },
             remarks: remarks(case, &totals, &encrypted, &inputs),
