@@ -23,6 +23,11 @@ pub(super) struct Hellos {
 }
 
 impl Hellos {
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     fn number(&mut self, hello: &Arc<ClientHello>) -> u32 {
         if let Some(&number) = self.known.get(hello) {
             return number;
@@ -550,11 +555,27 @@ pub enum RowProblem {
 
 /// A stretch as a row for `judge` carries it. What hellos said stands in no row: rows carry their bytes.
 pub(super) fn to_row(flow: &PartialFlow) -> Vec<u8> {
-    let told = [&flow.low, &flow.high].into_iter().any(|side| side.head.told().is_some());
-    debug_assert!(!told, "a row of a stretch whose bytes were not kept");
-    let mut row = vec![ROW_VERSION];
-    pack(&View::of(flow), &mut Hellos::default(), &mut row);
+    let mut row = Vec::new();
+    append_row(&View::of(flow), &mut row);
     row
+}
+
+/// Appends what [`to_row`] gives.
+pub(super) fn append_row(flow: &View<'_>, row: &mut Vec<u8>) {
+    let sides = [&flow.low, &flow.high].into_iter().flatten();
+    let told = sides.filter_map(|side| side.head).any(|head| head.told().is_some());
+    debug_assert!(!told, "a row of a stretch whose bytes were not kept");
+    row.push(ROW_VERSION);
+    pack(flow, &mut Hellos::default(), row);
+}
+
+/// Appends the row of a stretch that is packed already, and whose bytes were kept.
+pub(super) fn row_of_packed<E>(
+    row: &mut Vec<u8>,
+    packed: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    row.push(ROW_VERSION);
+    packed(row)
 }
 
 /// Reads what a row carries into `flow`, whatever that was, and checks that it is a stretch as a table cuts them; its

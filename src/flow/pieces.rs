@@ -178,6 +178,11 @@ impl Pieces {
         self.places.len() + self.fragments.len()
     }
 
+    /// How many of them are no fragments.
+    pub(super) fn packed_len(&self) -> u32 {
+        self.places.len() as u32
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

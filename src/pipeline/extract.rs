@@ -472,6 +472,11 @@ impl Mapper {
         self.table.follow();
     }
 
+    /// For whoever keeps a journal of the work: what changed from one entry to the next.
+    pub(super) fn keep_deltas(&mut self) {
+        self.table.keep_deltas();
+    }
+
     /// Bytes that what it keeps of flows and names takes, about.
     pub(super) fn kept_bytes(&self) -> usize {
         self.table.kept_bytes() + self.dns.kept_bytes()

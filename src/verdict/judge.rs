@@ -300,6 +300,7 @@ impl<'a> Judge<'a> {
             unreadable: case.unreadable.to_vec(),
             rules: packs_used(case.matrix),
             service_tags: tags_used(case, true).into_iter().next(),
+            unaudited: None,
             further_service_tags: further_tags(case),
             site: SiteUsed { name: case.site.name().to_owned(), sha256: case.site.sha256().to_owned() },
             remarks: remarks(case, &totals, &encrypted, &inputs),
@@ -526,6 +527,10 @@ fn of_parts(inputs: &[CaptureSummary]) -> Vec<String> {
     parts.into_iter().map(remark).collect()
 }
 
+fn flows_rest(flows: u64) -> String {
+    if flows == 1 { "1 documented flow rests".to_owned() } else { format!("{flows} documented flows rest") }
+}
+
 /// What the reader must know before the findings.
 fn remarks(
     case: &Case<'_>,
@@ -557,14 +562,14 @@ fn remarks(
     }
     if totals.conditional > 0 {
         remarks.push(format!(
-            "{} documented flows rest on conditions that the site file does not set",
-            totals.conditional
+            "{} on conditions that the site file does not set",
+            flows_rest(totals.conditional)
         ));
     }
     if totals.supplied_names > 0 {
         remarks.push(format!(
-            "{} documented flows rest on names that the page does not give (see the pack's overlay)",
-            totals.supplied_names
+            "{} on names that the page does not give (see the pack's overlay)",
+            flows_rest(totals.supplied_names)
         ));
     }
     remarks

@@ -273,8 +273,10 @@ fn how_named(judged: &Judged<'_>) -> String {
             ] {
                 how.push_str(if said { words } else { "" });
             }
-            if others > 0 {
-                how.push_str(&format!("; {others} more names share the address"));
+            match others {
+                0 => {}
+                1 => how.push_str("; one more name shares the address"),
+                _ => how.push_str(&format!("; {others} more names share the address")),
             }
             how
         }
