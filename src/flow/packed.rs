@@ -161,7 +161,7 @@ impl<'a> View<'a> {
     /// Of a stretch as a value.
     pub fn of(flow: &'a PartialFlow) -> Self {
         let side = |side: &'a SideFacts| {
-            (*side != SideFacts::default()).then_some(SideView {
+            (!side.is_nothing()).then_some(SideView {
                 packets: side.packets,
                 bytes: side.bytes,
                 payload: side.payload,
@@ -393,6 +393,12 @@ impl Writer<'_> {
     }
 }
 
+/// A number with a sign of one without: as [`Writer::signed`] folds it.
+#[inline]
+fn unfolded(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}
+
 struct Reader<'a> {
     bytes: &'a [u8],
     base: FramePoint,
@@ -416,14 +422,25 @@ impl Reader<'_> {
         varint::take(&mut self.bytes)
     }
 
+    /// A number that is mostly below 128.
+    #[inline]
+    fn little(&mut self) -> Option<u64> {
+        match self.bytes.split_first() {
+            Some((&byte, rest)) if byte < 0x80 => {
+                self.bytes = rest;
+                Some(byte.into())
+            }
+            _ => self.number(),
+        }
+    }
+
     fn small(&mut self) -> Option<u32> {
         u32::try_from(self.number()?).ok()
     }
 
     #[inline]
     fn signed(&mut self) -> Option<i64> {
-        let value = self.number()?;
-        Some((value >> 1) as i64 ^ -((value & 1) as i64))
+        self.number().map(unfolded)
     }
 
     fn time(&mut self) -> Option<Timestamp> {
@@ -461,9 +478,15 @@ impl Reader<'_> {
 
     fn key(&mut self) -> Option<(u8, FlowKey)> {
         let [flags, transport] = self.fixed()?;
-        let v6 = flags & V6 != 0;
-        let (low, high) = (self.address(v6)?, self.address(v6)?);
-        let (low, high) = (Endpoint::new(low, self.u16()?), Endpoint::new(high, self.u16()?));
+        let (low, high) = if flags & V6 != 0 {
+            (self.address(true)?, self.address(true)?)
+        } else {
+            let [a, b, c, d, e, f, g, h] = self.fixed()?;
+            (Ipv4Addr::new(a, b, c, d).into(), Ipv4Addr::new(e, f, g, h).into())
+        };
+        let [a, b, c, d] = self.fixed()?;
+        let (low, high) =
+            (Endpoint::new(low, u16::from_le_bytes([a, b])), Endpoint::new(high, u16::from_le_bytes([c, d])));
         Some((flags, FlowKey { transport: Transport::from_number(transport), low, high }))
     }
 }
@@ -495,6 +518,10 @@ fn unpacked<'b>(
     origin: Origin,
     flow: &mut PartialFlow,
 ) -> Option<&'b [u8]> {
+    if let Some((lone, rest)) = lone(bytes, origin) {
+        lone.put_into(flow);
+        return Some(rest);
+    }
     let capture = origin.capture;
     let mut r = Reader { bytes, base: FramePoint { capture, ..FramePoint::default() }, hellos };
     let (flags, key) = r.key()?;
@@ -527,6 +554,67 @@ fn unpacked<'b>(
         r.side(&mut flow.high)?;
     }
     Some(r.bytes)
+}
+
+/// A stretch of which one side alone sent frames, and those show no more than where they are, times to live and a SYN that
+/// was sent once: what a flood is made of, read at one go.
+struct Lone {
+    key: FlowKey,
+    vlan: Option<u16>,
+    vni: Option<u32>,
+    side: Side,
+    packets: u64,
+    bytes: u64,
+    payload: u64,
+    first: FramePoint,
+    last: Timestamp,
+    isn: Option<u32>,
+    ttl: Option<(u8, u8)>,
+}
+
+/// A lone stretch and the bytes after it; none if it is another, or no stretch at all.
+fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
+    let &flags = bytes.first()?;
+    let side = match flags & (QUOTES | QUOTED | FRAGMENTS | LOW | HIGH) {
+        LOW => Side::Low,
+        HIGH => Side::High,
+        _ => return None,
+    };
+    let base = FramePoint { capture: origin.capture, ..FramePoint::default() };
+    let mut r = Reader { bytes, base, hellos: &NO_HELLOS };
+    let (_, key) = r.key()?;
+    r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
+    r.base.frame = r.number()?.checked_add(origin.frames_before)?;
+    let vlan = if flags & VLAN != 0 { Some(r.u16()?) } else { None };
+    let vni = if flags & VNI != 0 { Some(r.u32()?) } else { None };
+    let mask = r.u16()?;
+    if mask & FIRST == 0 || mask & !(FIRST | SYN | TTL) != 0 {
+        return None;
+    }
+    let (packets, bytes, payload) = (r.little()?, r.little()?, r.little()?);
+    // Times and frames count from the first frame, which is mostly this one.
+    let [time, frame, last] = [r.little()?, r.little()?, r.little()?].map(unfolded);
+    let at = |nanos: i64| Timestamp(r.base.time.0.wrapping_add(nanos));
+    let (first, last) = (at(time), at(last));
+    let frame = (r.base.frame as i64).wrapping_add(frame) as u64;
+    let first = FramePoint { time: first, capture: origin.capture, frame };
+    let isn = if mask & SYN != 0 { Some(r.u32()?) } else { None };
+    let ttl = if mask & TTL != 0 { Some(r.fixed().map(|[low, high]| (low, high))?) } else { None };
+    Some((Lone { key, vlan, vni, side, packets, bytes, payload, first, last, isn, ttl }, r.bytes))
+}
+
+impl Lone {
+    fn put_into(self, flow: &mut PartialFlow) {
+        flow.clear(self.key);
+        (flow.vlan, flow.vni) = (self.vlan, self.vni);
+        let side = match self.side {
+            Side::Low => &mut flow.low,
+            Side::High => &mut flow.high,
+        };
+        (side.packets, side.bytes, side.payload) = (self.packets, self.bytes, self.payload);
+        (side.first, side.last, side.ttl) = (Some(self.first), Some(self.last), self.ttl);
+        side.syn = self.isn.map(|isn| Syn { isn, first: self.first, last: self.first, count: 1 });
+    }
 }
 
 /// Version of what a row carries: its first byte.
@@ -578,12 +666,37 @@ pub(super) fn row_of_packed<E>(
     packed(row)
 }
 
-/// Reads what a row carries into `flow`, whatever that was, and checks that it is a stretch as a table cuts them; its
-/// points are of capture 0. Hands back the packed stretch that the row holds.
-pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<&'b [u8], RowProblem> {
+/// A row that holds a stretch as a table cuts them.
+pub(super) struct Row<'b> {
+    /// The stretch as [`unpack`] reads it.
+    pub packed: &'b [u8],
+    pub key: FlowKey,
+    /// Whether the lesser and the greater endpoint sent packets.
+    pub sent: [bool; 2],
+    /// Whether any first bytes of it are kept.
+    pub says: bool,
+    /// Its [`PartialFlow::order_time`]; none if it is fragments.
+    pub time: Option<Timestamp>,
+}
+
+fn in_order(key: &FlowKey) -> bool {
+    FlowKey::of(key.transport, key.low, key.high).0 == *key
+}
+
+/// Checks that what a row carries is a stretch as a table cuts them; its points are of capture 0. `flow` is overwritten; if
+/// the stretch is fragments, with those.
+pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b>, RowProblem> {
     let (version, bytes) = row.split_first().ok_or(RowProblem::Empty)?;
     if *version != ROW_VERSION {
         return Err(RowProblem::Version(*version));
+    }
+    // What is wrong with one that is refused here is found out below.
+    if let Some((lone, [])) = lone(bytes, Origin::default())
+        && in_order(&lone.key)
+        && lone.packets.max(lone.bytes).max(lone.payload) <= MOST_COUNTED
+    {
+        let sent = [Side::Low, Side::High].map(|side| side == lone.side && lone.packets > 0);
+        return Ok(Row { packed: bytes, key: lone.key, sent, says: false, time: Some(lone.first.time) });
     }
     let rest = unpacked(bytes, &NO_HELLOS, Origin::default(), flow);
     let broken = |why| Err(RowProblem::Broken(why));
@@ -592,7 +705,7 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<&'b [u
         Some([_, ..]) => return broken("bytes follow its end"),
         Some([]) => {}
     }
-    if FlowKey::of(flow.key.transport, flow.key.low, flow.key.high).0 != flow.key {
+    if !in_order(&flow.key) {
         return broken("its ends are not in order");
     }
     if !flow.quotes.is_sorted_by(|a, b| (a.quoted, a.class) < (b.quoted, b.class)) {
@@ -608,11 +721,16 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<&'b [u
     if sides.iter().any(|side| side.syn.is_some_and(|syn| syn.count == 0)) {
         return broken("a SYN was sent no time");
     }
-    let (frames, fragments) = (flow.order_time().is_some(), !flow.fragments.is_empty());
-    if frames == fragments {
-        return broken(if frames { "it is fragments and frames at once" } else { "no frame is in it" });
+    let (time, fragments) = (flow.order_time(), !flow.fragments.is_empty());
+    match time {
+        Some(_) if fragments => broken("it is fragments and frames at once"),
+        None if !fragments => broken("no frame is in it"),
+        Some(_) | None => {
+            let sent = [flow.low.packets > 0, flow.high.packets > 0];
+            let says = sides.iter().any(|side| !side.head.segments().is_empty());
+            Ok(Row { packed: bytes, key: flow.key, sent, says, time })
+        }
     }
-    Ok(bytes)
 }
 
 impl Reader<'_> {

@@ -192,8 +192,49 @@ fn earlier_by<T, K: Ord>(a: Option<T>, b: Option<T>, key: impl Fn(&T) -> K) -> O
 }
 
 impl SideFacts {
+    /// Whether nothing was seen of it.
+    pub(super) fn is_nothing(&self) -> bool {
+        // Every field is taken apart here, so that a new one cannot be forgotten.
+        let SideFacts {
+            packets,
+            bytes,
+            payload,
+            first,
+            last,
+            syn,
+            syn_ack,
+            fin,
+            reset,
+            beyond_syn,
+            beyond_syn_last,
+            data,
+            acks,
+            ttl,
+            alert,
+            tls_data,
+            dns,
+            head,
+        } = self;
+        (*packets | *bytes | *payload) == 0
+            && first.is_none()
+            && last.is_none()
+            && syn.is_none()
+            && syn_ack.is_none()
+            && fin.is_none()
+            && reset.is_none()
+            && beyond_syn.is_none()
+            && beyond_syn_last.is_none()
+            && data.is_none()
+            && matches!(acks, Acks::None)
+            && ttl.is_none()
+            && alert.is_none()
+            && tls_data.is_none()
+            && (dns.queries | dns.responses) == 0
+            && head.is_empty()
+    }
+
     fn clear(&mut self) {
-        if self.packets > 0 || *self != SideFacts::default() {
+        if !self.is_nothing() {
             *self = SideFacts::default();
         }
     }
@@ -323,6 +364,9 @@ impl PartialFlow {
 
     /// Where it begins in the evidence: its first frame, or the first ICMP error about it.
     pub fn begin(&self) -> Option<FramePoint> {
+        if self.quotes.is_empty() && self.fragments.is_empty() {
+            return self.first();
+        }
         let quoted = self.quotes.iter().map(|quote| quote.point).min();
         let fragment = self.fragments.iter().map(|piece| piece.point).min();
         earlier(earlier(self.first(), quoted), fragment)

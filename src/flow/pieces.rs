@@ -1,7 +1,7 @@
 //! The stretches that one capture gave, packed: in memory as far as the budget goes, beyond it in a temporary file.
 
 use super::key::FlowKey;
-use super::packed::{Hellos, Origin, RowProblem, SideView, View, of_row, pack, unpack};
+use super::packed::{Hellos, Origin, Row, RowProblem, SideView, View, of_row, pack, unpack};
 use super::partial::PartialFlow;
 use crate::model::{CaptureId, Timestamp, Transport};
 use crate::names::dns;
@@ -240,16 +240,13 @@ impl Pieces {
     /// # Errors
     /// If the bytes are no stretch as this version writes them.
     pub fn push_row(&mut self, row: &[u8], scratch: &mut PartialFlow) -> Result<(), RowProblem> {
-        let packed = of_row(row, scratch)?;
-        match scratch.order_time() {
+        let Row { packed, key, sent, says, time } = of_row(row, scratch)?;
+        match time {
             Some(time) => {
-                let sent = [scratch.low.packets > 0, scratch.high.packets > 0];
-                if is_dns_over_tcp(&scratch.key)
-                    && [&scratch.low, &scratch.high].iter().any(|side| !side.head.segments().is_empty())
-                {
+                if says && is_dns_over_tcp(&key) {
                     self.dns_over_tcp.push(self.places.len() as u32);
                 }
-                self.append(packed, &scratch.key, sent, time, hash_of(&scratch.key));
+                self.append(packed, &key, sent, time, hash_of(&key));
             }
             None => self.fragments.push(scratch.clone()),
         }
@@ -387,21 +384,26 @@ struct Cache {
     blocks: Vec<Cached>,
     /// Where a block stands in `blocks`.
     place_of: HashMap<u32, usize, RandomState>,
+    /// The place of the one that was asked for last.
+    last: usize,
     next: usize,
 }
 
 struct Cached {
+    /// [`NO_BLOCK`] while it is none.
     number: u32,
     bytes: Vec<u8>,
     /// Asked for since the replacement passed by.
     used: bool,
 }
 
+const NO_BLOCK: u32 = u32::MAX;
+
 impl Cache {
     /// Where to put a block: a new place, or that of one that nobody asked for in a while.
     fn place(&mut self) -> usize {
         if self.blocks.len() < CACHED_BLOCKS {
-            self.blocks.push(Cached { number: 0, bytes: Vec::new(), used: false });
+            self.blocks.push(Cached { number: NO_BLOCK, bytes: Vec::new(), used: false });
             return self.blocks.len() - 1;
         }
         loop {
@@ -478,6 +480,14 @@ impl PiecesReader<'_> {
         (0..self.pieces.places.len() as u32).map(|number| self.get(number))
     }
 
+    /// Where no stretch is asked for whose block lies as many blocks behind the furthest one, no block is read twice.
+    pub const NEAR_BLOCKS: usize = CACHED_BLOCKS / 2;
+
+    /// Which of the blocks a stretch stands in.
+    pub fn block(&self, number: u32) -> usize {
+        self.block_of(number).0
+    }
+
     /// The block of a stretch, and the number of the first stretch behind it.
     fn block_of(&self, number: u32) -> (usize, u32) {
         let Pieces { blocks, open_first, places, .. } = self.pieces;
@@ -523,12 +533,15 @@ impl PiecesReader<'_> {
                 let mut cache = self.cache.borrow_mut();
                 let cache = &mut *cache;
                 let block = block as u32;
-                let place = match cache.place_of.get(&block) {
-                    Some(&place) => place,
+                let is_last = cache.blocks.get(cache.last).is_some_and(|cached| cached.number == block);
+                let known = if is_last { Some(cache.last) } else { cache.place_of.get(&block).copied() };
+                let place = match known {
+                    Some(place) => place,
                     None => {
                         let file = self.pieces.file.as_ref().ok_or_else(damaged)?;
                         let place = cache.place();
                         let cached = cache.blocks.get_mut(place).ok_or_else(damaged)?;
+                        cached.number = NO_BLOCK;
                         cached.bytes.resize(bytes, 0);
                         file.read_exact_at(&mut cached.bytes, start)?;
                         cached.number = block;
@@ -536,6 +549,7 @@ impl PiecesReader<'_> {
                         place
                     }
                 };
+                cache.last = place;
                 let cached = cache.blocks.get_mut(place).ok_or_else(damaged)?;
                 cached.used = true;
                 cached.bytes.get(range(bytes)).and_then(read).ok_or_else(damaged)

@@ -6,10 +6,10 @@ use crate::model::{DomainName, DomainPattern, PortSet, Transport};
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize, Serializer};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where Azure's host answers: its resolver, its wire server and the source of its health probes.
-pub const PLATFORM_ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(168, 63, 129, 16));
+pub const PLATFORM_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16));
 
 /// What traffic of a baseline line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -164,6 +164,39 @@ impl BaselinePeer {
         }
     }
 }
+
+impl BaselinePeer {
+    /// The prefixes by which it tells addresses apart, beside those of the site ([`Site::prefixes`]).
+    pub fn prefixes(&self) -> Vec<IpNet> {
+        match self {
+            BaselinePeer::Prefix(net) => vec![*net],
+            BaselinePeer::SiteResolvers => vec![PLATFORM_ADDRESS.into()],
+            BaselinePeer::Internet => {
+                let none_of_it = NOT_INTERNET.into_iter();
+                let nets = none_of_it.filter_map(|(ip, length)| IpNet::new(ip, length).ok());
+                nets.chain([PLATFORM_ADDRESS.into()]).collect()
+            }
+            BaselinePeer::SiteTimeServers | BaselinePeer::Anyone => Vec::new(),
+        }
+    }
+}
+
+/// What [`is_internet`] leaves out, as prefixes.
+const NOT_INTERNET: [(IpAddr, u8); 13] = [
+    (IpAddr::V4(Ipv4Addr::new(10, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(172, 16, 0, 0)), 12),
+    (IpAddr::V4(Ipv4Addr::new(192, 168, 0, 0)), 16),
+    (IpAddr::V4(Ipv4Addr::new(127, 0, 0, 0)), 8),
+    (IpAddr::V4(Ipv4Addr::new(169, 254, 0, 0)), 16),
+    (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 32),
+    (IpAddr::V4(Ipv4Addr::BROADCAST), 32),
+    (IpAddr::V4(Ipv4Addr::new(224, 0, 0, 0)), 4),
+    (IpAddr::V6(Ipv6Addr::new(0xfc00, 0, 0, 0, 0, 0, 0, 0)), 7),
+    (IpAddr::V6(Ipv6Addr::LOCALHOST), 128),
+    (IpAddr::V6(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0)), 10),
+    (IpAddr::V6(Ipv6Addr::UNSPECIFIED), 128),
+    (IpAddr::V6(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0)), 8),
+];
 
 fn is_internet(ip: IpAddr) -> bool {
     match ip {

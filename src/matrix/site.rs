@@ -14,7 +14,7 @@ use crate::model::{DomainName, DomainPattern, PortSet, Transport};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::Path;
 use toml::Spanned;
 use toml::de::DeValue;
@@ -261,6 +261,8 @@ pub struct Site {
     v4: PrefixMap<Ipv4Net, RoleSet>,
     v6: PrefixMap<Ipv6Net, RoleSet>,
     hosts: BTreeMap<IpAddr, IpAddr>,
+    /// Those of IPv4 among them, ascending: every flow asks for its initiator's.
+    hosts_v4: Vec<(Ipv4Addr, IpAddr)>,
     accepts: Vec<Accept>,
     rules: Vec<RuleHere>,
     warnings: Vec<Problem>,
@@ -389,12 +391,28 @@ impl Site {
 
     /// The one address that stands for the host: the first of its inner list, or the address itself.
     pub fn host_of(&self, ip: IpAddr) -> IpAddr {
-        self.hosts.get(&ip).copied().unwrap_or(ip)
+        match ip {
+            IpAddr::V4(v4) => match self.hosts_v4.binary_search_by_key(&v4.to_bits(), |(ip, _)| ip.to_bits())
+            {
+                Ok(place) => self.hosts_v4.get(place).map_or(ip, |&(_, host)| host),
+                Err(_) => ip,
+            },
+            IpAddr::V6(_) => self.hosts.get(&ip).copied().unwrap_or(ip),
+        }
     }
 
     /// The hosts with several addresses: address to the one that stands for its host.
     pub fn hosts(&self) -> &BTreeMap<IpAddr, IpAddr> {
         &self.hosts
+    }
+
+    /// All prefixes by which the site tells addresses apart: between two neighbouring ends of them, nothing that it says of one
+    /// address is another for the next.
+    pub fn prefixes(&self) -> impl Iterator<Item = IpNet> {
+        let roles = self.v4.keys().map(IpNet::from).chain(self.v6.keys().map(IpNet::from));
+        let listed =
+            [&self.resolvers, &self.virtual_network, &self.time_servers].into_iter().flatten().copied();
+        roles.chain(listed).chain(self.hosts.keys().map(|&ip| ip.into()))
     }
 
     /// The role's entries that are names.
@@ -554,6 +572,7 @@ fn read_head(mut head: Fields<'_, '_>, matrix: &Matrix, m: &mut Mistakes<'_>) ->
         v4: PrefixMap::new(),
         v6: PrefixMap::new(),
         hosts: BTreeMap::new(),
+        hosts_v4: Vec::new(),
         accepts: Vec::new(),
         rules: Vec::new(),
         warnings: Vec::new(),
@@ -709,6 +728,14 @@ fn read_roles(table: Option<Fields<'_, '_>>, matrix: &Matrix, site: &mut Site, m
         }
         site.roles[usize::from(role.0)] = here;
     }
+    site.hosts_v4 = hosts
+        .of
+        .iter()
+        .filter_map(|(ip, &host)| match ip {
+            IpAddr::V4(ip) => Some((*ip, host)),
+            IpAddr::V6(_) => None,
+        })
+        .collect();
     site.hosts = hosts.of;
 }
 

@@ -12,6 +12,7 @@ use crate::names::{DnsLog, DnsObservation, dns};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Stretches of one conversation that `stitch` found to be one flow, by their numbers.
@@ -276,7 +277,9 @@ impl Joined {
             by_hash.extend(hashes.filter(|&(hash, _)| range(hash)).map(|(hash, number)| entry(hash, number)));
         }
         by_hash.sort_unstable();
-        let reader = FlowReader::new(self);
+        let alike = by_hash.chunk_by(|a, b| a >> 32 == b >> 32).filter(|run| run.len() > 1);
+        let few = alike.map(<[u64]>::len).sum::<usize>() < self.loose_first as usize / FEW_AMONG;
+        let reader = if few { FlowReader::sparse(self) } else { FlowReader::new(self) };
         let mut runs: Vec<&[u64]> = Vec::new();
         let mut waiting = 0;
         for run in by_hash.chunk_by(|a, b| a >> 32 == b >> 32) {
@@ -293,7 +296,17 @@ impl Joined {
         if runs.is_empty() { Ok(()) } else { shard.stitch(&reader, &runs) }
     }
 
+    #[inline]
     fn time(&self, flow: FlowNumber) -> Timestamp {
+        // Of one capture the numbers are places, and what is no number of a stretch is none of a place.
+        match &self.sets[..] {
+            [set] => set.pieces.times().get(flow.0 as usize).copied(),
+            _ => None,
+        }
+        .unwrap_or_else(|| self.time_of_any(flow))
+    }
+
+    fn time_of_any(&self, flow: FlowNumber) -> Timestamp {
         if flow.0 & GROUP != 0 {
             return self.groups.get((flow.0 & !GROUP) as usize).map(|group| group.time).unwrap_or_default();
         }
@@ -371,41 +384,58 @@ impl Joined {
     pub fn order(&mut self, is_service: &dyn Fn(Transport, u16) -> bool) -> io::Result<Vec<FlowNumber>> {
         let mut order = std::mem::take(&mut self.flows);
         let this = &*self;
-        let reader = FlowReader::sparse(this);
+        let (whole, sparse) = (FlowReader::new(this), FlowReader::sparse(this));
         let mut at = 0;
-        let mut next = order.first().map(|&flow| this.time(flow));
-        while let Some(time) = next.take() {
-            let mut ties = 1;
-            while let Some(&flow) = order.get(at + ties) {
-                next = Some(this.time(flow));
-                if next != Some(time) {
-                    break;
+        while at < order.len() {
+            let (ties, end) = this.ties(&order, at);
+            let flows: Vec<FlowNumber> = ties.iter().flat_map(|run| &order[run.clone()]).copied().collect();
+            // Of few among many, no more than each is read.
+            let reader = if flows.len() < (end - at) / FEW_AMONG { &sparse } else { &whole };
+            let (mut keyed, mut numbers) = (Vec::with_capacity(flows.len()), flows.iter());
+            reader.each(&flows, &mut |flow| {
+                let (side, _) = initiator(flow, is_service);
+                let begin = flow.begin();
+                let capture = begin.and_then(|point| this.captures.get(point.capture.0 as usize));
+                let frame = begin.map(|point| point.frame);
+                let key = (flow.key.flow_id(side), flow.vlan, flow.vni, capture, frame);
+                keyed.extend(numbers.next().map(|&number| (key, number)));
+                Ok(())
+            })?;
+            let mut rest = &mut keyed[..];
+            for run in ties {
+                let (tied, others) = rest.split_at_mut(run.len());
+                tied.sort_by(|a, b| a.0.cmp(&b.0));
+                for (place, (_, number)) in order[run].iter_mut().zip(tied) {
+                    *place = *number;
                 }
-                ties += 1;
+                rest = others;
             }
-            if order.len() == at + ties {
-                next = None;
-            }
-            if ties > 1 {
-                let mut keyed = Vec::with_capacity(ties);
-                for &number in &order[at..at + ties] {
-                    let flow = reader.get(number)?;
-                    let (side, _) = initiator(&flow, is_service);
-                    let begin = flow.begin();
-                    let capture =
-                        begin.and_then(|point| this.captures.get(point.capture.0 as usize)).cloned();
-                    let frame = begin.map(|point| point.frame);
-                    keyed.push(((flow.key.flow_id(side), flow.vlan, flow.vni, capture, frame), number));
-                }
-                keyed.sort_by(|a, b| a.0.cmp(&b.0));
-                for (place, (_, number)) in order[at..at + ties].iter_mut().zip(keyed) {
-                    *place = number;
-                }
-            }
-            at += ties;
+            at = end;
         }
         self.sets.iter_mut().for_each(|set| set.pieces.forget_times());
         Ok(order)
+    }
+
+    /// Runs of flows of one time from a place on, as many as are worth being read at once, and where the next may begin.
+    fn ties(&self, order: &[FlowNumber], from: usize) -> (Vec<Range<usize>>, usize) {
+        let time_at = |place: usize| order.get(place).map(|&flow| self.time(flow));
+        let (mut ties, mut tied) = (Vec::new(), 0);
+        let (mut begin, mut time) = (from, time_at(from));
+        for end in from + 1..=order.len() {
+            let next = time_at(end);
+            if next == time {
+                continue;
+            }
+            if end - begin > 1 {
+                tied += end - begin;
+                ties.push(begin..end);
+            }
+            (begin, time) = (end, next);
+            if tied >= WINDOW_FLOWS {
+                break;
+            }
+        }
+        (ties, begin)
     }
 
     /// Drops the stretches themselves: no flow can be read any more.
@@ -475,6 +505,13 @@ impl<'a> FlowReader<'a> {
             return Ok(());
         }
         for flows in flows.chunks(WINDOW_FLOWS) {
+            if self.are_near(flows) {
+                for &flow in flows {
+                    self.get_into(flow, &mut stretch)?;
+                    take(&stretch)?;
+                }
+                continue;
+            }
             let mut numbers: Vec<u32> = Vec::with_capacity(flows.len());
             for flow in flows {
                 match self.joined.group(*flow) {
@@ -499,6 +536,24 @@ impl<'a> FlowReader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether flows stand nearly in the order in which they are asked for, as those of a flood do: then each block is read
+    /// once, though they are read one by one.
+    fn are_near(&self, flows: &[FlowNumber]) -> bool {
+        let mut furthest = (0, 0);
+        flows.iter().all(|&flow| {
+            let alone = flow.0 & GROUP == 0 && self.joined.loose(flow.0).is_none();
+            let set = self.joined.set_of(flow.0).filter(|_| alone);
+            let Some((index, number)) = set.map(|(index, set)| (index, flow.0 - set.first)) else {
+                return false;
+            };
+            let Some(block) = self.readers.get(index).map(|reader| reader.block(number)) else {
+                return false;
+            };
+            furthest = furthest.max((index, block));
+            furthest.0 == index && furthest.1 - block < PiecesReader::NEAR_BLOCKS
+        })
     }
 
     /// A flow, in place of another that is no longer needed.
@@ -530,6 +585,10 @@ impl<'a> FlowReader<'a> {
 fn whole(pieces: Vec<PartialFlow>) -> io::Result<PartialFlow> {
     stitch(pieces).into_iter().next().ok_or_else(|| io::Error::other("a flow of no stretches"))
 }
+
+/// Flows of which one is asked for among so many are read each by itself: of a block of a temporary file, which holds a
+/// thousand, others would be wanted too.
+const FEW_AMONG: usize = 64;
 
 /// Flows that are read at once to be handed over: 32,768, some five megabytes.
 const WINDOW_FLOWS: usize = 1 << 15;

@@ -258,8 +258,8 @@ pub(super) fn row() -> VerdictRow {
             tls_alert: None,
             proxy_status: None,
         },
-        initiator_roles: vec!["backup-appliance".into()],
-        responder_roles: Vec::new(),
+        initiator_roles: ["backup-appliance".into()].into(),
+        responder_roles: [].into(),
         names: vec![NameEvidence {
             name: "example.org".parse().unwrap(),
             chain: ["example.org".parse().unwrap(), "example.net".parse().unwrap()].into(),
@@ -271,9 +271,9 @@ pub(super) fn row() -> VerdictRow {
         }],
         grade: Some(Grade::ServerName),
         verdict: Verdict::Undocumented,
-        rules: Vec::new(),
+        rules: [].into(),
         missing: None,
-        nearest: Some(Nearest { rule: "vbaz-12".into(), differs: Differs::Port }),
+        nearest: Some(Nearest { rule: "vbaz-12".into(), differs: Differs::Port }.into()),
         findings: vec![Code::UnexpectedTraffic],
     }
 }

@@ -2,6 +2,7 @@
 
 use super::pages::row_group;
 use super::partial::{Carrier, PartialFlowRow, PartialNameRow};
+use super::plain;
 use super::sink::{StoreError, write_file};
 use super::{BATCH_ROWS, Format, ROWS_SCHEMA, RowSink};
 use crate::flow::{ConnectTarget, FlowRecord, Proof};
@@ -13,6 +14,7 @@ use polars::prelude::*;
 use polars_arrow::io::ipc::read::{FileReader, read_file_metadata};
 use polars_arrow::io::ipc::write::{FileWriter, StreamWriter, WriteOptions};
 use polars_arrow::record_batch::RecordBatchT;
+use polars_parquet::parquet::metadata::RowGroupMetadata;
 use serde_json::{Map, Value};
 use std::borrow::Cow;
 use std::fmt::{Display, Write as _};
@@ -552,13 +554,21 @@ impl Columns for PartialNameRow {
 /// Rows that are read from Parquet at a time, at most: row groups of ours are smaller, those of others may be of any size.
 const MOST_ROWS: usize = if cfg!(test) { 100 } else { 1 << 18 };
 
-/// Reads a file batch by batch, only the columns named where some are.
+/// Rows of a file, as they are handed over.
+enum Batch<'b> {
+    /// A group of rows of Parquet as it stands in the file. Those of its rows that nobody takes in this form come as columns.
+    Group(&'b File, &'b RowGroupMetadata),
+    /// Columns.
+    Columns(DataFrame),
+}
+
+/// Reads a file batch by batch, only the columns named where some are. `take` tells how many rows of a group it took.
 fn read_frames(
     path: &str,
     format: Format,
     columns: Option<&[&str]>,
     missing: impl Fn() -> StoreError,
-    mut take: impl FnMut(DataFrame) -> Result<(), StoreError>,
+    mut take: impl FnMut(Batch<'_>) -> Result<usize, StoreError>,
 ) -> Result<(), StoreError> {
     let open = || File::open(path).map_err(|error| StoreError::io(path, "cannot be opened", error));
     let unreadable = |error: PolarsError| StoreError::io(path, "cannot be read", io_error(error));
@@ -572,16 +582,19 @@ fn read_frames(
             let mut head = ParquetReader::new(open()?);
             check(&*head.schema().map_err(unreadable)?)?;
             let facts = head.get_metadata().map_err(unreadable)?.clone();
-            let mut from = 0;
+            let (mut from, file) = (0, open()?);
             for group in &facts.row_groups {
                 let end = from + group.num_rows();
+                from += take(Batch::Group(&file, group))?.min(group.num_rows());
                 while from < end {
                     let rows = MOST_ROWS.min(end - from);
                     // A file opened anew: what was mapped of the batch before is not kept in memory.
                     let mut reader = ParquetReader::new(open()?);
                     reader.set_metadata(facts.clone());
+                    // One thread's memory is used again for the next batch; that of others is given back and taken anew.
+                    let reader = reader.read_parallel(ParallelStrategy::None);
                     let batch = reader.with_columns(names.clone()).with_slice(Some((from, rows))).finish();
-                    take(batch.map_err(unreadable)?)?;
+                    take(Batch::Columns(batch.map_err(unreadable)?))?;
                     from += rows;
                 }
             }
@@ -607,7 +620,8 @@ fn read_frames(
                     .zip(batch.into_arrays())
                     .map(|(name, array)| Series::try_from((name.clone(), array)).map(Series::into_column));
                 let columns = columns.collect::<PolarsResult<Vec<_>>>();
-                take(columns.and_then(|columns| DataFrame::new(height, columns)).map_err(unreadable)?)?;
+                let batch = columns.and_then(|columns| DataFrame::new(height, columns));
+                take(Batch::Columns(batch.map_err(unreadable)?))?;
             }
             Ok(())
         }
@@ -626,7 +640,15 @@ pub(super) fn read_carried(
     missing: impl Fn() -> StoreError,
 ) -> Result<(), StoreError> {
     let [first, second] = columns;
+    let mut memory = Vec::new();
     read_frames(path, format, Some(&columns), missing, |batch| {
+        let batch = match batch {
+            Batch::Group(file, group) => {
+                let row = |text: &str, bytes: &[u8]| row(Some(text), Some(Carrier::Bytes(bytes)));
+                return plain::rows(file, group, columns, &mut memory, row);
+            }
+            Batch::Columns(batch) => batch,
+        };
         let unfit = |error: PolarsError| StoreError::io(path, "cannot be read", io_error(error));
         let text = batch.column(first).and_then(|column| column.str()).map_err(unfit)?;
         // A text is its bytes, too.
@@ -635,7 +657,7 @@ pub(super) fn read_carried(
         for (text, bytes) in text.iter().zip(carried.binary().map_err(unfit)?.iter()) {
             row(text, bytes.map(Carrier::Bytes))?;
         }
-        Ok(())
+        Ok(batch.height())
     })
 }
 
@@ -652,12 +674,17 @@ pub(super) fn read_values(
         None,
         || StoreError::new(path, "has no rows"),
         |batch| {
+            let batch = match batch {
+                Batch::Group(..) => return Ok(0),
+                Batch::Columns(batch) => batch,
+            };
             let columns = batch.columns().iter().map(|column| {
                 let series = column.as_materialized_series();
                 Ok((series.name().to_string(), values(series)?))
             });
             let columns: Vec<_> = columns.collect::<PolarsResult<_>>().map_err(unreadable)?;
-            objects(batch.height(), columns).try_for_each(&mut take)
+            objects(batch.height(), columns).try_for_each(&mut take)?;
+            Ok(batch.height())
         },
     )
 }

@@ -8,6 +8,8 @@ mod columns;
 #[cfg(feature = "columnar")]
 mod pages;
 mod partial;
+#[cfg(feature = "columnar")]
+mod plain;
 mod sink;
 
 pub use partial::{PartialCapture, PartialFlowRow, PartialNameRow, PartialRows, read_partial};

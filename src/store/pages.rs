@@ -79,10 +79,11 @@ fn few_words(array: &dyn Array, encoding: Encoding) -> Option<DictionaryArray<u3
         array.as_any().downcast_ref::<Utf8ViewArray>().filter(|_| encoding == Encoding::RleDictionary)?;
     let mut words: Vec<&str> = Vec::new();
     let mut numbers: BTreeMap<&str, u32> = BTreeMap::new();
-    let (mut last, mut number) = (None, 0u32);
+    let (mut last, mut last_view, mut number) = (None, None, 0u32);
     let mut keys = Vec::with_capacity(texts.len());
-    for text in texts.iter() {
-        if text.is_some() && text != last {
+    for (view, text) in texts.views().iter().zip(texts.iter()) {
+        // A short text is its view: most words are not even looked at.
+        if text.is_some() && last_view != Some(*view) && text != last {
             let word = text?;
             number = *numbers.entry(word).or_insert_with(|| {
                 words.push(word);
@@ -92,6 +93,7 @@ fn few_words(array: &dyn Array, encoding: Encoding) -> Option<DictionaryArray<u3
                 return None;
             }
             last = text;
+            last_view = Some(*view);
         }
         // Where there is none, any number will do.
         keys.push(number);
@@ -117,13 +119,13 @@ fn nested_pages(
     if levels.present() != present {
         return Ok(None);
     }
-    let nulls = (levels.slots.len() - present) as i64;
+    let nulls = (levels.len() - present) as i64;
     let page = |encoding: Encoding, values: &[u8], known: Option<&ParquetStatistics>| -> PolarsResult<Page> {
-        let mut bytes = Vec::with_capacity(levels.slots.len() / 4 + values.len());
+        let mut bytes = Vec::with_capacity(levels.len() / 4 + values.len());
         levels.write(&mut bytes)?;
         bytes.extend_from_slice(values);
         let header = DataPageHeader::V1(DataPageHeaderV1 {
-            num_values: i32::try_from(levels.slots.len()).map_err(|_| too_many())?,
+            num_values: i32::try_from(levels.len()).map_err(|_| too_many())?,
             encoding: encoding.into(),
             definition_level_encoding: Encoding::Rle.into(),
             repetition_level_encoding: Encoding::Rle.into(),
@@ -199,6 +201,8 @@ const ENDS: u32 = u32::MAX;
 struct Levels {
     rows: usize,
     slots: Vec<Slot>,
+    /// The definition level of every row, where nothing stands in any: then there are no slots. Most columns of lists are so.
+    nothing: Option<u8>,
     most_rep: u8,
     most_def: u8,
 }
@@ -207,8 +211,17 @@ impl Levels {
     /// Of what is above a leaf, the row's column first. None for kinds of lists that no row has.
     fn of(nested: &[Nested]) -> Option<Levels> {
         let rows = nested.first()?.len();
-        let slots = (0..u32::try_from(rows).ok()?).map(|below| Slot { rep: 0, def: 0, below }).collect();
-        let mut levels = Levels { rows, slots, most_rep: 0, most_def: 0 };
+        let mut levels = Levels {
+            rows,
+            slots: Vec::new(),
+            nothing: nothing_in(nested.first()?),
+            most_rep: 0,
+            most_def: 0,
+        };
+        if levels.nothing.is_none() {
+            levels.slots =
+                (0..u32::try_from(rows).ok()?).map(|below| Slot { rep: 0, def: 0, below }).collect();
+        }
         for level in nested {
             match level {
                 Nested::Primitive(leaf) => levels.optional(leaf.is_optional, leaf.validity.as_ref()),
@@ -242,6 +255,9 @@ impl Levels {
     fn repeated(&mut self, offsets: &[i64]) -> Option<()> {
         self.most_rep += 1;
         self.most_def += 1;
+        if self.nothing.is_some() {
+            return Some(());
+        }
         let mut slots = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
             let list = if slot.below == ENDS { None } else { offsets.get(slot.below as usize..)?.get(..2) };
@@ -260,14 +276,40 @@ impl Levels {
         Some(())
     }
 
+    /// How many places there are.
+    fn len(&self) -> usize {
+        if self.nothing.is_some() { self.rows } else { self.slots.len() }
+    }
+
     /// How many values there are.
     fn present(&self) -> usize {
         self.slots.iter().filter(|slot| slot.below != ENDS).count()
     }
 
     fn write(&self, out: &mut Vec<u8>) -> PolarsResult<()> {
+        if let Some(def) = self.nothing {
+            written(out, std::iter::repeat_n(0, self.rows), self.most_rep)?;
+            return written(out, std::iter::repeat_n(def.into(), self.rows), self.most_def);
+        }
         written(out, self.slots.iter().map(|slot| slot.rep.into()), self.most_rep)?;
         written(out, self.slots.iter().map(|slot| slot.def.into()), self.most_def)
+    }
+}
+
+/// The definition level of all rows of a column of lists that are all empty, or of structures that are all null.
+fn nothing_in(outermost: &Nested) -> Option<u8> {
+    match outermost {
+        Nested::LargeList(list) => {
+            let offsets = list.offsets.as_slice();
+            let empty = offsets.first() == offsets.last();
+            let all = list.validity.as_ref().is_none_or(|bits| bits.unset_bits() == 0);
+            (empty && all).then_some(u8::from(list.is_optional))
+        }
+        Nested::Struct(fields) => {
+            let bits = fields.validity.as_ref()?;
+            (fields.is_optional && bits.unset_bits() == bits.len()).then_some(0)
+        }
+        Nested::Primitive(_) | Nested::List(_) | Nested::FixedSizeList(_) => None,
     }
 }
 
@@ -327,6 +369,8 @@ mod tests {
             ("no row", lists(&[], numbers(&[]))),
             ("lists that are null", lists(&[None, Some(1), None, Some(0)], numbers(&some(1)))),
             ("elements that are null", lists(&[Some(3), Some(1)], numbers(&[None, Some(1), None, None]))),
+            ("structs that are null", pairs(numbers(&[None, None]), &[false, false])),
+            ("lists of no structs", lists(&[Some(0); 3], pairs(numbers(&[]), &[]))),
             ("structs", pairs(numbers(&[Some(1), None, None]), &[true, true, false])),
             ("lists of structs", lists(&[Some(1), Some(2)], pairs(numbers(&some(3)), &[true, false, true]))),
             ("lists of lists", lists(&[Some(2), Some(0), Some(1), Some(0)], deep.clone())),

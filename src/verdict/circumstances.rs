@@ -8,11 +8,10 @@ use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{BaselineLine, BaselinePeer, Direction, Matrix, RoleIdx, RoleSet, Site};
 use crate::model::{AppProtocol, DomainName, FramePoint, Timestamp, Transport};
 use crate::names::{Bookmark, ChainNumber, Ledger, Reading};
-use foldhash::fast::RandomState;
+use ipnet::{IpNet, Ipv4Net};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
-use std::hash::BuildHasher;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where a flow comes from and goes to, what it speaks, and what is known of its destination.
 ///
@@ -21,10 +20,11 @@ use std::net::IpAddr;
 /// addresses that are all the same nobody.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Circumstances {
-    pub from: Initiator,
-    pub to: IpAddr,
+    // What differs most often is compared first.
     pub port: u16,
+    pub to: IpAddr,
     pub proto: Transport,
+    pub from: Initiator,
     /// The place of the first rule that documents the conversation the other way round by the initiator's port.
     pub reversed_by: Option<usize>,
     pub app: Option<AppProtocol>,
@@ -157,22 +157,53 @@ pub(super) struct Surveyor<'a> {
     peers: Vec<&'a BaselinePeer>,
     /// Ports that rules name, by transport.
     named_ports: Vec<(Transport, PortBits)>,
-    /// Initiators looked up before, by the hash of their address; a new one takes the place of another.
-    met: RefCell<Vec<Option<Met>>>,
-    hasher: RandomState,
+    /// What addresses of IPv4 are, and of IPv6.
+    zones: [RefCell<Zones>; 2],
 }
 
 /// An address that began flows.
 #[derive(Clone, Copy)]
-struct Met {
+pub(super) struct Met {
     ip: IpAddr,
-    initiator: Initiator,
+    pub initiator: Initiator,
     /// The address that stands for its host.
-    host: IpAddr,
+    pub host: IpAddr,
 }
 
-/// Initiators remembered: some 100 bytes each.
-const MET: usize = 1 << 10;
+/// Addresses in stretches within which nobody tells one from another: a flood comes from a million addresses, and they are
+/// all the same.
+struct Zones {
+    /// Where each begins, ascending; the first at 0.
+    begins: Vec<u128>,
+    /// What its addresses are, as far as one of them was met.
+    met: Vec<Option<Met>>,
+}
+
+impl Zones {
+    /// Those that the ends of prefixes make.
+    fn of(prefixes: impl Iterator<Item = IpNet>) -> Zones {
+        let ends = |net: IpNet| [Some(bits(net.network())), bits(net.broadcast()).checked_add(1)];
+        let mut begins: Vec<u128> = prefixes.flat_map(ends).flatten().chain([0]).collect();
+        begins.sort_unstable();
+        begins.dedup();
+        let met = vec![None; begins.len()];
+        Zones { begins, met }
+    }
+
+    /// The place for what the addresses of a zone are.
+    fn of_address(&mut self, ip: IpAddr) -> Option<&mut Option<Met>> {
+        let bits = bits(ip);
+        let zone = self.begins.partition_point(|&begin| begin <= bits).checked_sub(1)?;
+        self.met.get_mut(zone)
+    }
+}
+
+fn bits(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => ip.to_bits().into(),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
 
 /// One bit for each port.
 type PortBits = Box<[u64; 1024]>;
@@ -210,9 +241,18 @@ impl<'a> Surveyor<'a> {
                 }
             }
         }
-        let (bookmark, hasher) = (Bookmark::default(), RandomState::default());
-        let met = RefCell::new(vec![None; MET]);
-        Surveyor { site, ledger, bookmark, proxy, peers, named_ports, met, hasher }
+        let bookmark = Bookmark::default();
+        let prefixes = || {
+            let own = [IpNet::from(IpAddr::from(Ipv6Addr::LOCALHOST))];
+            let loopback = Ipv4Net::new(Ipv4Addr::LOCALHOST, 8).map(IpNet::from);
+            let of_peers = peers.iter().flat_map(|peer| peer.prefixes());
+            site.prefixes().chain(of_peers).chain(own).chain(loopback)
+        };
+        let zones = [true, false].map(|v4| {
+            let of_version = prefixes().filter(|net| matches!(net, IpNet::V4(_)) == v4);
+            RefCell::new(Zones::of(of_version))
+        });
+        Surveyor { site, ledger, bookmark, proxy, peers, named_ports, zones }
     }
 
     fn rules_name(&self, transport: Transport, port: u16) -> bool {
@@ -234,19 +274,21 @@ impl<'a> Surveyor<'a> {
         }
     }
 
-    fn met(&self, ip: IpAddr) -> Met {
+    /// What an address is that began a flow, and whose it is.
+    pub(super) fn met(&self, ip: IpAddr) -> Met {
         let anew = || Met { ip, initiator: self.initiator(ip), host: self.site.host_of(ip) };
-        let place = self.hasher.hash_one(ip) as usize % MET;
-        match self.met.borrow_mut().get_mut(place) {
-            Some(Some(met)) if met.ip == ip => *met,
+        let [v4, v6] = &self.zones;
+        let mut zones = if ip.is_ipv4() { v4.borrow_mut() } else { v6.borrow_mut() };
+        match zones.of_address(ip) {
+            // Of one that stands for itself the others of its zone do, too.
+            Some(Some(met)) => Met {
+                ip,
+                initiator: Initiator { address: met.initiator.address.and(Some(ip)), ..met.initiator },
+                host: if met.host == met.ip { ip } else { met.host },
+            },
             Some(place) => *place.insert(anew()),
             None => anew(),
         }
-    }
-
-    /// The address that stands for the host of an initiator.
-    pub(super) fn host_of(&self, ip: IpAddr) -> IpAddr {
-        self.met(ip).host
     }
 
     /// Whether the initiator is whom a line of the baseline about what comes in speaks of.
@@ -264,9 +306,13 @@ impl<'a> Surveyor<'a> {
         self.proxy.is_some_and(|proxy| roles.contains(proxy))
     }
 
-    /// Where a flow comes from and goes to.
-    pub(super) fn circumstances(&self, flow: &Flow<'_>, index: &RuleIndex<'_>) -> Circumstances {
-        let from = self.met(flow.from.ip).initiator;
+    /// Where a flow comes from and goes to; `from` is what its initiator is to the site.
+    pub(super) fn circumstances(
+        &self,
+        flow: &Flow<'_>,
+        from: Initiator,
+        index: &RuleIndex<'_>,
+    ) -> Circumstances {
         let reversed_by = if !from.roles.is_empty() && self.rules_name(flow.proto, flow.from.port) {
             let by_port = |ready: &&Ready<'_>| ready.rule.carries(flow.proto, flow.from.port);
             let rules = index.of(self.site.roles_of(flow.to.ip));
@@ -289,8 +335,8 @@ impl<'a> Surveyor<'a> {
         }
     }
 
-    /// What is known of where a flow goes; `target` is what the client asked the responder for, as a proxy.
-    pub(super) fn evidence(&self, flow: &Flow<'_>, target: Option<&ConnectTarget>) -> Evidence {
+    /// What is known of where a flow of `host` goes; `target` is what the client asked the responder for, as a proxy.
+    pub(super) fn evidence(&self, flow: &Flow<'_>, host: IpAddr, target: Option<&ConnectTarget>) -> Evidence {
         let (ip, announced) = (flow.to.ip, flow.server_name().is_some());
         // A proxy may hold other roles, too: where it was asked for nothing, it is the destination.
         if let Some(target) = target
@@ -314,7 +360,6 @@ impl<'a> Surveyor<'a> {
                 ..Evidence::default()
             };
         }
-        let host = self.host_of(flow.from.ip);
         let written = flow
             .server_name()
             .cloned()
@@ -355,6 +400,43 @@ impl<'a> Surveyor<'a> {
 mod tests {
     use super::*;
     use crate::matrix::HTTP_PROXY_ROLE;
+
+    #[test]
+    fn addresses_of_one_zone_are_the_same_nobody() {
+        let matrix = Matrix::builtin();
+        for resolvers in ["", "resolvers = [\"10.1.0.0/30\", \"9.9.9.9\"]"] {
+            let text = format!(
+                "[site]\nname = \"s\"\nvirtual_network = [\"20.0.0.0/8\", \"255.0.0.0/8\"]\ntime_servers = [\"30.0.0.7\"]\n\
+                 {resolvers}\n[roles]\nworker = [\"10.0.0.0/8\", \"0.0.0.0/32\", \"2001:db8::/32\"]\nconsole = [\"10.2.0.0/16\"]\n\
+                 backup-appliance = [[\"10.1.0.4\", \"11.1.0.4\", \"fd00::4\"]]\n"
+            );
+            let site = Site::parse(&text, "site.toml", &matrix).unwrap();
+            let ledger = Ledger::default();
+            let surveyor = Surveyor::new(&matrix, &site, &ledger, matrix.role(HTTP_PROXY_ROLE));
+            let mut ips: Vec<IpAddr> = Vec::new();
+            let near = |begin: u128| [-2, -1, 0, 1, 2, 1 << 20].map(|more| begin.wrapping_add_signed(more));
+            for (zones, v4) in surveyor.zones.iter().zip([true, false]) {
+                let all = zones.borrow().begins.clone();
+                let to_ip = |bits: u128| {
+                    if v4 {
+                        IpAddr::V4(Ipv4Addr::from_bits(bits as u32))
+                    } else {
+                        IpAddr::V6(Ipv6Addr::from_bits(bits))
+                    }
+                };
+                ips.extend(all.into_iter().flat_map(near).map(to_ip));
+            }
+            // Whichever address of a zone is met first.
+            for ips in [ips.clone(), ips.into_iter().rev().collect()] {
+                surveyor.zones.iter().for_each(|zones| zones.borrow_mut().met.fill(None));
+                for &ip in &ips {
+                    let met = surveyor.met(ip);
+                    assert_eq!(met.initiator, surveyor.initiator(ip), "{ip}");
+                    assert_eq!((met.ip, met.host), (ip, site.host_of(ip)), "{ip}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn an_initiator_is_known_by_the_peers_of_the_baseline_that_it_is() {

@@ -126,6 +126,7 @@ impl<'a> Classifier<'a> {
     pub(super) fn rule_on_several(
         &self,
         flow: &Flow<'_>,
+        host: IpAddr,
         around: &Circumstances,
     ) -> Option<(Ruling, Evidence)> {
         if flow.further_targets().is_empty() || !self.surveyor.is_proxy(self.site.roles_of(flow.to.ip)) {
@@ -136,7 +137,7 @@ impl<'a> Classifier<'a> {
             .into_iter()
             .chain(flow.further_targets())
             .map(|target| {
-                let evidence = self.surveyor.evidence(flow, Some(target));
+                let evidence = self.surveyor.evidence(flow, host, Some(target));
                 (self.rule_on(around, &evidence), evidence)
             })
             .collect();

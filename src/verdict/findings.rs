@@ -71,6 +71,16 @@ enum About {
     Told(Box<Finding>),
 }
 
+/// What a draft is found by, as two numbers: this is asked for every flow that a finding is about.
+fn draft_hash(hasher: &RandomState, stem: StemId, host: Option<IpAddr>) -> u64 {
+    let (version, bits) = match host {
+        None => (0, 0),
+        Some(IpAddr::V4(ip)) => (1, ip.to_bits().into()),
+        Some(IpAddr::V6(ip)) => (2, ip.to_bits()),
+    };
+    hasher.hash_one((u64::from(stem) << 2 | version, bits))
+}
+
 /// The number of a line of details: a thousand hosts are told the same of one name.
 fn line_number(lines: &mut Distinct<Box<str>>, line: String) -> u32 {
     let hash = lines.hash(&*line);
@@ -216,17 +226,17 @@ impl Findings {
         let same = |&place: &u32| {
             self.drafts.get(place as usize).is_some_and(|draft| (draft.stem, draft.host) == (stem, host))
         };
-        self.draft_of.find(self.hasher.hash_one((stem, host)), same).map(|&place| place as usize)
+        self.draft_of.find(draft_hash(&self.hasher, stem, host), same).map(|&place| place as usize)
     }
 
     /// Adds a draft that is the only one of its stem and host.
     fn insert(&mut self, draft: Draft) -> usize {
         let Findings { drafts, draft_of, hasher, .. } = self;
         let place = drafts.len();
-        let hash = hasher.hash_one((draft.stem, draft.host));
+        let hash = draft_hash(hasher, draft.stem, draft.host);
         drafts.push(Box::new(draft));
         draft_of.insert_unique(hash, place as u32, |&place| {
-            drafts.get(place as usize).map_or(0, |draft| hasher.hash_one((draft.stem, draft.host)))
+            drafts.get(place as usize).map_or(0, |draft| draft_hash(hasher, draft.stem, draft.host))
         });
         place
     }
@@ -686,8 +696,29 @@ fn points_of(judged: &Judged<'_>) -> Vec<FramePoint> {
     points
 }
 
+/// Codes, each once, in the order of their list: every flow has some or none.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Codes(u32);
+
+const _: () = assert!(Code::ALL.len() < u32::BITS as usize);
+
+impl Codes {
+    fn insert(&mut self, code: Code) {
+        self.0 |= 1 << code as u32;
+    }
+
+    pub(super) fn iter(self) -> impl Iterator<Item = Code> {
+        let mut left = self.0;
+        std::iter::from_fn(move || {
+            let code = Code::ALL.get(left.trailing_zeros() as usize)?;
+            left &= left - 1;
+            Some(*code)
+        })
+    }
+}
+
 /// The codes that a flow's row carries.
-fn codes_of(judged: &Judged<'_>) -> Vec<Code> {
+fn codes_of(judged: &Judged<'_>) -> Codes {
     let ruling = judged.ruling;
     let got_through = matches!(
         judged.flow.outcome,
@@ -710,9 +741,8 @@ fn codes_of(judged: &Judged<'_>) -> Vec<Code> {
         Issue::UnsolicitedAnswer => Code::UnsolicitedAnswer,
         Issue::ForeignAccount { .. } => Code::ForeignAccount,
     };
-    let mut codes: Vec<Code> = code.into_iter().chain(ruling.issues.iter().map(of_issue)).collect();
-    codes.sort_unstable();
-    codes.dedup();
+    let mut codes = Codes::default();
+    code.into_iter().chain(ruling.issues.iter().map(of_issue)).for_each(|code| codes.insert(code));
     codes
 }
 
@@ -721,11 +751,11 @@ pub(super) fn of_flow(
     findings: &mut Findings,
     judged: &Judged<'_>,
     stems: &mut Vec<(Code, Severity, StemId)>,
-) -> Vec<Code> {
+) -> Codes {
     let (flow, ruling) = (judged.flow, judged.ruling);
     let codes = codes_of(judged);
     let alias = ruling.nearest.as_ref().is_some_and(|nearest| nearest.differs == Differs::Alias);
-    for &code in &codes {
+    for code in codes.iter() {
         let severity = match code {
             Code::UnexpectedTraffic if alias => Severity::Medium,
             code => code.severity(),
@@ -893,6 +923,17 @@ mod tests {
         for frame in [0, 1, u64::from(u32::MAX), u64::from(u32::MAX) + 1, u64::MAX] {
             assert_eq!(Cited::of(FramePoint { frame, ..FramePoint::default() }).frame(), frame);
         }
+    }
+
+    #[test]
+    fn codes_stand_in_the_order_of_their_list_each_once() {
+        let mut codes = Codes::default();
+        assert_eq!(codes.iter().count(), 0);
+        for (place, &code) in Code::ALL.iter().enumerate().rev() {
+            assert_eq!(code as usize, place);
+            (0..2).for_each(|_| codes.insert(code));
+        }
+        assert!(codes.iter().eq(Code::ALL.iter().copied()) && codes.iter().is_sorted());
     }
 
     #[test]

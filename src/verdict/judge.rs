@@ -1,12 +1,12 @@
 //! All flows of a site to findings, coverage and totals, one flow at a time.
 
-use super::circumstances::Evidence;
+use super::circumstances::{Evidence, Met};
 use super::classify::{Classifier, Ruling, is_private};
 use super::coverage::CoverageTally;
 use super::encrypted::Encrypted;
-use super::findings::{self, Accepted, Findings, Judged};
+use super::findings::{self, Accepted, Codes, Findings, Judged};
 use super::intermittent::Intermittence;
-use super::memo::{Line, Memo, Settled};
+use super::memo::{Line, Memo, RowWords, Settled};
 use super::resolving::Resolving;
 use super::row::{NameEvidenceSource, VerdictRow};
 use super::tally::Tally;
@@ -160,14 +160,15 @@ impl<'a> Judge<'a> {
 
     /// Judges the next flow in the order of rows.
     pub fn flow(&mut self, flow: &Flow<'_>) {
-        self.judge(flow, |_, _, _, _| ());
+        self.judge(flow, |_, _, _, _, _| ());
     }
 
     /// Judges the next flow in the order of rows, and gives its row. None where the flow is none of its own: link upkeep,
     /// or answers that nobody asked for.
     pub fn row(&mut self, flow: &Flow<'_>) -> Option<VerdictRow> {
         let captures = self.case.captures;
-        self.judge(flow, |classifier, ruling, evidence, findings| {
+        self.judge(flow, |classifier, ruling, words, evidence, findings| {
+            let words = words.get_or_insert_with(|| RowWords::of(classifier, ruling)).clone();
             let names = evidence.names(Some(flow.first_ts));
             let mut record: FlowRecord = flow.record(captures);
             if ruling.target.is_some() {
@@ -175,15 +176,15 @@ impl<'a> Judge<'a> {
             }
             VerdictRow {
                 flow: record,
-                initiator_roles: classifier.role_words(ruling.from_roles),
-                responder_roles: classifier.role_words(ruling.to_roles),
+                initiator_roles: words.initiator_roles,
+                responder_roles: words.responder_roles,
                 names,
                 grade: ruling.grade,
                 verdict: ruling.verdict,
-                rules: ruling.rules.clone(),
+                rules: words.rules,
                 missing: ruling.missing,
-                nearest: ruling.nearest.clone(),
-                findings,
+                nearest: words.nearest,
+                findings: findings.iter().collect(),
             }
         })
     }
@@ -191,7 +192,7 @@ impl<'a> Judge<'a> {
     fn judge<T>(
         &mut self,
         flow: &Flow<'_>,
-        tell: impl FnOnce(&Classifier<'a>, &Ruling, &Evidence, Vec<Code>) -> T,
+        tell: impl FnOnce(&Classifier<'a>, &Ruling, &mut Option<RowWords>, &Evidence, Codes) -> T,
     ) -> Option<T> {
         self.place += 1;
         if flow.proto == Transport::Udp {
@@ -211,15 +212,16 @@ impl<'a> Judge<'a> {
             let rule_set = intermittence.set(&ruling);
             Settled::new(ruling, *rulings, rule_set)
         };
-        let around = classifier.surveyor.circumstances(flow, &classifier.index);
+        let Met { initiator, host, .. } = classifier.surveyor.met(flow.from.ip);
+        let around = classifier.surveyor.circumstances(flow, initiator, &classifier.index);
         let (mut several, evidence);
-        let settled = match classifier.rule_on_several(flow, &around) {
+        let settled = match classifier.rule_on_several(flow, host, &around) {
             Some((ruling, of_worst)) => {
                 (several, evidence) = (settle(ruling), of_worst);
                 &mut several
             }
             None => {
-                evidence = classifier.surveyor.evidence(flow, flow.proxy_target());
+                evidence = classifier.surveyor.evidence(flow, host, flow.proxy_target());
                 memo.ruling(classifier, &around, &evidence, settle)
             }
         };
@@ -230,8 +232,7 @@ impl<'a> Judge<'a> {
         });
         coverage.note_names(&settled.ruling, &evidence, &mut settled.noted);
         let (serial, rule_set) = (settled.serial, settled.rule_set);
-        let (ruling, Some(line)) = settled.line(line) else { return None };
-        let host = classifier.surveyor.host_of(flow.from.ip);
+        let (ruling, words, Some(line)) = settled.line(line) else { return None };
         tally.count(flow, ruling, &evidence, line.conversation);
         coverage.count(flow, ruling);
         if let Some(set) = rule_set {
@@ -254,7 +255,7 @@ impl<'a> Judge<'a> {
         };
         encrypted.count(&judged, self.case);
         let codes = findings::of_flow(findings, &judged, &mut line.stems);
-        Some(tell(classifier, ruling, &evidence, codes))
+        Some(tell(classifier, ruling, words, &evidence, codes))
     }
 
     /// What all flows came to; `inputs` are the captures, in the order in which their frames were taken.

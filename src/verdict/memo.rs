@@ -4,6 +4,7 @@ use super::circumstances::{Circumstances, Evidence, FirstChain};
 use super::classify::{Classifier, Ruling};
 use super::findings::StemId;
 use super::matches::{ClassNumber, SameNames};
+use super::row::Nearest;
 use crate::audit::{Code, Severity};
 use crate::flow::ConnectTarget;
 use crate::model::DomainName;
@@ -12,6 +13,7 @@ use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet, HashTable};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// Rulings remembered: beyond, all are forgotten and found again, which costs time and changes nothing. A site knows
 /// hundreds of (role, destination, port); the rest comes from captures and is not ours to bound otherwise. About 1 KiB each.
@@ -23,6 +25,9 @@ const MOST_LINES: usize = 1 << 12;
 /// Chains of which no two alike are written into a key: beyond, the same may stand there again.
 const MOST_APART: usize = 64;
 
+/// Rulings that are looked at before a hash is made: a flood goes to a few ports of a machine.
+const RECENT: usize = 4;
+
 /// A ruling, and where its flows are counted.
 #[derive(Debug)]
 pub(super) struct Settled {
@@ -31,12 +36,34 @@ pub(super) struct Settled {
     pub serial: u64,
     /// The set of rules that document its flows.
     pub rule_set: Option<usize>,
+    /// What the rows of its flows say of it, once there was one.
+    words: Option<RowWords>,
     /// Chains by which it is noted that the rules were exercised.
     pub noted: HashSet<ChainNumber, RandomState>,
     lines: Vec<Line>,
     line_of: HashMap<FirstChain, usize, RandomState>,
     /// Most flows have the first name of the one before.
     last: Option<(FirstChain, usize)>,
+}
+
+/// What a row says of a ruling: made once, and shared among the rows of its flows.
+#[derive(Clone, Debug)]
+pub(super) struct RowWords {
+    pub initiator_roles: Arc<[String]>,
+    pub responder_roles: Arc<[String]>,
+    pub rules: Arc<[String]>,
+    pub nearest: Option<Arc<Nearest>>,
+}
+
+impl RowWords {
+    pub(super) fn of(classifier: &Classifier<'_>, ruling: &Ruling) -> RowWords {
+        RowWords {
+            initiator_roles: classifier.role_words(ruling.from_roles).into(),
+            responder_roles: classifier.role_words(ruling.to_roles).into(),
+            rules: ruling.rules.as_slice().into(),
+            nearest: ruling.nearest.clone().map(Arc::new),
+        }
+    }
 }
 
 /// Where the flows of one ruling and first name are counted.
@@ -54,6 +81,7 @@ impl Settled {
             ruling,
             serial,
             rule_set,
+            words: None,
             noted: HashSet::default(),
             lines: Vec::new(),
             line_of: HashMap::default(),
@@ -82,9 +110,9 @@ impl Settled {
         place
     }
 
-    /// The ruling, and the line at a place that was just given.
-    pub(super) fn line(&mut self, place: usize) -> (&Ruling, Option<&mut Line>) {
-        (&self.ruling, self.lines.get_mut(place))
+    /// The ruling, what rows say of it, and the line at a place that was just given.
+    pub(super) fn line(&mut self, place: usize) -> (&Ruling, &mut Option<RowWords>, Option<&mut Line>) {
+        (&self.ruling, &mut self.words, self.lines.get_mut(place))
     }
 }
 
@@ -194,6 +222,10 @@ pub(super) struct Memo {
     entries: Vec<(Key, Settled)>,
     table: HashTable<usize>,
     hasher: RandomState,
+    /// Where the rulings on flows before stand: mostly the next is of the same circumstances as one of these.
+    recent: [usize; RECENT],
+    /// Which of them gives way to the next.
+    oldest: usize,
     /// Those of the flow at hand.
     chains: Vec<ChainKey>,
 }
@@ -205,6 +237,8 @@ impl Default for Memo {
             entries: Vec::new(),
             table: HashTable::new(),
             hasher: RandomState::default(),
+            recent: [0; RECENT],
+            oldest: 0,
             chains: Vec::new(),
         }
     }
@@ -219,7 +253,7 @@ impl Memo {
         evidence: &Evidence,
         settle: impl FnOnce(Ruling) -> Settled,
     ) -> &mut Settled {
-        let Memo { limit, entries, table, hasher, chains } = self;
+        let Memo { limit, entries, table, hasher, recent, oldest, chains } = self;
         chains.clear();
         if !evidence.readings.is_empty() {
             let by_name = classifier.rests_on_names(around, evidence);
@@ -234,10 +268,13 @@ impl Memo {
                 }
             }
         }
-        let written = evidence.written.as_ref().filter(|_| !evidence.corroborated);
-        let hash = hash_of(hasher, around, chains, written, evidence.target.as_ref());
         let same =
             |&place: &usize| entries.get(place).is_some_and(|(key, _)| key.is(around, evidence, chains));
+        if let Some(&place) = recent.iter().find(|&place| same(place)) {
+            return &mut self.entries[place].1;
+        }
+        let written = evidence.written.as_ref().filter(|_| !evidence.corroborated);
+        let hash = hash_of(hasher, around, chains, written, evidence.target.as_ref());
         let place = match table.find(hash, same) {
             Some(&place) => place,
             None => {
@@ -253,6 +290,8 @@ impl Memo {
                 place
             }
         };
+        recent[*oldest] = place;
+        *oldest = (*oldest + 1) % RECENT;
         &mut self.entries[place].1
     }
 }

@@ -93,16 +93,16 @@ pub struct Nearest {
     pub differs: Differs,
 }
 
-/// A judged flow: the flow's own fields, then these.
+/// A judged flow: the flow's own fields, then these. What many flows have in common is shared among their rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VerdictRow {
     /// The flow.
     #[serde(flatten)]
     pub flow: FlowRecord,
     /// Roles of the initiator.
-    pub initiator_roles: Vec<String>,
+    pub initiator_roles: Arc<[String]>,
     /// Roles of the responder.
-    pub responder_roles: Vec<String>,
+    pub responder_roles: Arc<[String]>,
     /// Names of the destination, newest first.
     pub names: Vec<NameEvidence>,
     /// How well the destination is identified; none where it is not.
@@ -110,11 +110,11 @@ pub struct VerdictRow {
     /// Whether the matrix documents it.
     pub verdict: Verdict,
     /// The rules (or the baseline line) that fit.
-    pub rules: Vec<String>,
+    pub rules: Arc<[String]>,
     /// What is missing, where undetermined.
     pub missing: Option<Missing>,
     /// The closest rule, where undocumented.
-    pub nearest: Option<Nearest>,
+    pub nearest: Option<Arc<Nearest>>,
     /// The codes of the findings that it belongs to.
     pub findings: Vec<Code>,
 }

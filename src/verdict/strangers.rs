@@ -15,7 +15,7 @@ pub(super) struct Strangers {
     v4: Vec<u32>,
     /// Those that came since, in any order, as often as they came: looking each up in a large table costs a cache miss.
     pending: Vec<u32>,
-    v6: HashSet<IpAddr, RandomState>,
+    v6: HashSet<u128, RandomState>,
     /// Whether there may be more than were told apart.
     pub more: bool,
 }
@@ -30,30 +30,44 @@ impl Strangers {
         match ip {
             IpAddr::V4(ip) => {
                 self.pending.push(ip.to_bits());
-                if self.pending.len() >= LEAST_PENDING.max(self.v4.len() / 4) { self.settle(room) } else { 0 }
+                if self.pending.len() >= self.most_pending() { self.settle(room) } else { 0 }
             }
-            IpAddr::V6(_) if room > 0 => usize::from(self.v6.insert(ip)),
-            IpAddr::V6(_) => {
-                self.more |= !self.v6.contains(&ip);
-                0
-            }
+            IpAddr::V6(ip) => self.insert_v6(ip.to_bits(), room),
         }
+    }
+
+    fn insert_v6(&mut self, ip: u128, room: usize) -> usize {
+        if room > 0 {
+            return usize::from(self.v6.insert(ip));
+        }
+        self.more |= !self.v6.contains(&ip);
+        0
+    }
+
+    fn most_pending(&self) -> usize {
+        LEAST_PENDING.max(self.v4.len() / 4)
     }
 
     /// Tells apart those that wait; hands back how many are new.
     pub fn settle(&mut self, room: usize) -> usize {
+        if self.pending.is_empty() {
+            return 0;
+        }
         self.pending.sort_unstable();
         self.pending.dedup();
-        let before = self.v4.len();
-        let new = self.pending.iter().copied().filter(|ip| self.v4.binary_search(ip).is_err());
-        let mut new: Vec<u32> = new.collect();
-        self.pending.clear();
-        self.more |= new.len() > room;
-        new.truncate(room);
-        self.v4.append(&mut new);
+        // Both lists ascend: they are gone through side by side.
+        let mut known = self.v4.iter().copied().peekable();
+        self.pending.retain(|&ip| {
+            while known.next_if(|&known| known < ip).is_some() {}
+            known.peek() != Some(&ip)
+        });
+        self.more |= self.pending.len() > room;
+        self.pending.truncate(room);
+        let new = self.pending.len();
+        self.v4.append(&mut self.pending);
         // Two ascending runs, which a stable sort merges.
         self.v4.sort();
-        self.v4.len() - before
+        new
     }
 
     /// Those told apart; all are settled.
@@ -68,8 +82,8 @@ impl Strangers {
                     self.v4.remove(place);
                 }
             }
-            IpAddr::V6(_) => {
-                self.v6.remove(&ip);
+            IpAddr::V6(ip) => {
+                self.v6.remove(&ip.to_bits());
             }
         }
     }
@@ -77,7 +91,19 @@ impl Strangers {
     /// Adds others; hands back how many are new.
     pub fn add(&mut self, others: Strangers, room: usize) -> usize {
         self.more |= others.more;
-        let v4 = others.v4.into_iter().chain(others.pending).map(|ip| IpAddr::V4(ip.into()));
-        v4.chain(others.v6).fold(0, |new, ip| new + self.insert(ip, room.saturating_sub(new)))
+        let mut new = 0;
+        // As if they came one by one.
+        for mut ips in [&others.v4[..], &others.pending] {
+            while !ips.is_empty() {
+                let room_for = self.most_pending().saturating_sub(self.pending.len());
+                let (now, later) = ips.split_at(room_for.clamp(1, ips.len()));
+                self.pending.extend_from_slice(now);
+                if self.pending.len() >= self.most_pending() {
+                    new += self.settle(room.saturating_sub(new));
+                }
+                ips = later;
+            }
+        }
+        others.v6.into_iter().fold(new, |new, ip| new + self.insert_v6(ip, room.saturating_sub(new)))
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// Counts by verdict.
-#[derive(Clone, Copy, Default)]
+#[derive(Clone, Copy, Default, PartialEq)]
 struct Verdicts([u64; Verdict::ALL.len()]);
 
 impl Verdicts {
@@ -144,6 +144,8 @@ struct Times {
     range: Option<(Timestamp, Timestamp)>,
     step: usize,
     stretches: HashMap<i64, (Verdicts, u64), RandomState>,
+    /// What came since the stretch that begins there was last put among them: flows come in the order of time.
+    open: (i64, Verdicts, u64),
 }
 
 impl Times {
@@ -153,17 +155,32 @@ impl Times {
 
     fn count(&mut self, time: Timestamp, verdict: Verdict, blocked: bool) {
         self.widen(time, time);
-        let begin = time.0 - time.0.rem_euclid(self.bucket_ns());
-        let stretch = self.stretches.entry(begin).or_default();
-        stretch.0.count(verdict);
-        stretch.1 += u64::from(blocked);
+        let bucket = self.bucket_ns();
+        if time.0.checked_sub(self.open.0).is_none_or(|since| !(0..bucket).contains(&since)) {
+            self.close();
+            self.open.0 = time.0 - time.0.rem_euclid(bucket);
+        }
+        let (_, verdicts, blocked_here) = &mut self.open;
+        verdicts.count(verdict);
+        *blocked_here += u64::from(blocked);
+    }
+
+    /// Puts what came last among the stretches.
+    fn close(&mut self) {
+        let (begin, verdicts, blocked) = std::mem::take(&mut self.open);
+        if verdicts != Verdicts::default() {
+            let into = self.stretches.entry(begin - begin.rem_euclid(self.bucket_ns())).or_default();
+            into.0.merge(&verdicts);
+            into.1 += blocked;
+        }
     }
 
     /// Makes the range hold two times, and its stretches as long as that asks for.
     fn widen(&mut self, from: Timestamp, to: Timestamp) {
         let (first, last) = self.range.map_or((from, to), |(first, last)| (first.min(from), last.max(to)));
         self.range = Some((first, last));
-        while last.since(first) / self.bucket_ns() >= MOST_STRETCHES && self.step + 1 < STEPS_S.len() {
+        while last.since(first) >= MOST_STRETCHES * self.bucket_ns() && self.step + 1 < STEPS_S.len() {
+            self.close();
             self.step += 1;
             let bucket = self.bucket_ns();
             for (begin, (verdicts, blocked)) in std::mem::take(&mut self.stretches) {
@@ -175,8 +192,9 @@ impl Times {
     }
 
     /// Adds those of other flows.
-    fn add(&mut self, other: Times) {
+    fn add(&mut self, mut other: Times) {
         let Some((first, last)) = other.range else { return };
+        other.close();
         self.widen(first, last);
         let bucket = self.bucket_ns();
         for (begin, (verdicts, blocked)) in other.stretches {
@@ -186,7 +204,8 @@ impl Times {
         }
     }
 
-    fn finish(self) -> Timeline {
+    fn finish(mut self) -> Timeline {
+        self.close();
         if self.range.is_none() {
             return Timeline::default();
         }

@@ -331,8 +331,8 @@ fn read_csv(text: &str) -> Vec<Vec<String>> {
 #[test]
 fn csv_reads_back_row_by_row_and_holds_no_formula() {
     let mut rows = judged().rows;
-    rows[0].initiator_roles = vec![HOSTILE.into()];
-    rows[1].initiator_roles = vec!["=1+1,\"2\"".into()];
+    rows[0].initiator_roles = [HOSTILE.into()].into();
+    rows[1].initiator_roles = ["=1+1,\"2\"".into()].into();
     let mut out = Vec::new();
     report::csv(&mut out, &rows).unwrap();
     let read = read_csv(std::str::from_utf8(&out).unwrap());

@@ -1125,15 +1125,15 @@ fn plain(code: Code, row: &VerdictRow) -> Finding {
         flow.proto.to_string().to_uppercase()
     );
     Finding {
-        from: Party { roles: row.initiator_roles.clone(), ip: Some(flow.initiator_ip), ..Party::default() },
+        from: Party { roles: row.initiator_roles.to_vec(), ip: Some(flow.initiator_ip), ..Party::default() },
         to: Party {
-            roles: row.responder_roles.clone(),
+            roles: row.responder_roles.to_vec(),
             ip: Some(flow.responder_ip),
             name,
             port: ports.then_some(flow.responder_port),
             proto: Some(flow.proto),
         },
-        rules: row.rules.clone(),
+        rules: row.rules.to_vec(),
         ..Finding::of(code, title)
     }
 }
