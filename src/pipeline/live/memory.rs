@@ -28,9 +28,9 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The least that a live run can do with: 128 MiB. With less, what is fixed (the program, a batch for each thread, pages that
+    /// The least that a live run can do with: 192 MiB. With less, what is fixed (the program, a batch for each thread, pages that
     /// the allocator keeps) leaves nothing for conversations.
-    pub const LEAST: usize = 128 << 20;
+    pub const LEAST: usize = 192 << 20;
 
     /// Bytes of a DNS message by itself, a few names and addresses long.
     const MESSAGE_BYTES: usize = 512;
