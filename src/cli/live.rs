@@ -13,7 +13,7 @@ use super::{Refusal, sandbox, stop};
 use crate::audit::{CaptureSummary, SiteUsed, Unaudited};
 use crate::capture::live::{self, now};
 use crate::flow::Budget;
-use crate::pipeline::live::{Notice, Opened, Running, Unjudged, Window};
+use crate::pipeline::live::{Held, Notice, Opened, Running, Unjudged, Window};
 use crate::pipeline::{ExtractOptions, Extracted, Judging};
 use crate::verdict::packs_used;
 use crate::web::{About, Listening, Serving, unaudited};
@@ -382,7 +382,7 @@ impl Watching<'_> {
 
     /// Has a window audited.
     fn window(&mut self, window: Window) {
-        let Window { number, last, captures, written } = window;
+        let Window { number, last, captures, written, held } = window;
         let whole = captures.len() == written.len();
         let kept = captures.iter().map(|capture| capture.pieces.kept_bytes() + capture.dns.kept_bytes());
         let bytes: usize = kept.sum();
@@ -401,7 +401,7 @@ impl Watching<'_> {
         let extracted = Extracted { captures, unreadable: Vec::new(), jobs: jobs(None) };
         self.judging.push(Waiting { number, segments: written, whole, bytes, seen, summaries });
         // A thread that failed tells nothing more, which is noticed.
-        let _ = self.windows.send(Job { number, last, extracted, policy: Arc::clone(&self.policy) });
+        let _ = self.windows.send(Job { number, last, extracted, policy: Arc::clone(&self.policy), held });
     }
 
     /// Leaves a window to the next run; whether that could be written down.
@@ -639,6 +639,7 @@ struct Job {
     last: bool,
     extracted: Extracted,
     policy: Arc<Policy>,
+    held: Held,
 }
 
 /// What came of it.
@@ -660,7 +661,7 @@ struct Judge {
 
 impl Judge {
     fn run(self, jobs: &Receiver<Job>) {
-        for Job { number, last, extracted, policy } in jobs {
+        for Job { number, last, extracted, policy, held } in jobs {
             let (mut output, mut lines) = (self.output.clone(), Vec::new());
             if let Some(out) = output.out.as_mut().filter(|_| !last) {
                 let directory = Path::new(out).join(format!("window-{number:04}"));
@@ -675,6 +676,7 @@ impl Judge {
                 (!*gate).then_some(gate)
             };
             let result = audit_at_any_rate(extracted, &policy, &output, &self.progress, &may_print);
+            drop(held);
             // Whoever waits for it may have ended.
             let _ = self.tell.send(Done { number, last, result, lines });
         }

@@ -259,7 +259,17 @@ impl<'a> Judge<'a> {
     }
 
     /// What all flows came to; `inputs` are the captures, in the order in which their frames were taken.
-    pub fn finish(mut self, inputs: Vec<CaptureSummary>) -> Audit {
+    pub fn finish(self, inputs: Vec<CaptureSummary>) -> Audit {
+        self.finished(inputs, true)
+    }
+
+    /// The same for somebody who looks again and again, and knows what the names come to: findings about them, and what they are
+    /// worth, are left out. All messages are looked at for them, each time.
+    pub fn finish_flows(self) -> Audit {
+        self.finished(Vec::new(), false)
+    }
+
+    fn finished(mut self, inputs: Vec<CaptureSummary>, with_names: bool) -> Audit {
         let case = self.case;
         let encrypted = std::mem::take(&mut self.sums.encrypted);
         let reasons = encrypted.reasons();
@@ -271,14 +281,16 @@ impl<'a> Judge<'a> {
             findings: &mut self.sums.findings,
             coverage: &mut self.sums.coverage,
         };
-        resolving.find();
+        if with_names {
+            resolving.find();
+        }
         findings::of_captures(&mut self.sums.findings, &inputs);
         let capture_quality = self.capture_quality(&inputs);
         self.capture_findings(&capture_quality);
         self.accept_findings();
         let coverage = std::mem::take(&mut self.sums.coverage).finish(&self.classifier);
         self.coverage_findings(&coverage);
-        let names_quality = self.names_quality(&encrypted);
+        let names_quality = if with_names { self.names_quality(&encrypted) } else { NamesQuality::default() };
         let mut totals = Totals { unsolicited_flows: self.sums.unsolicited_flows, ..Totals::default() };
         totals.upkeep.extend(self.sums.dhcp_packets.map(|packets| ("dhcp".to_owned(), packets)));
         self.sums.tally.totals(&mut totals);

@@ -166,22 +166,22 @@ fn live_counts(audit: &Value, field: &str) -> u64 {
 fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the_same() {
     let directory = scratch("emergency");
     let mut made = Made::new();
-    // Of 128 MiB an eighth is for open conversations: 32,768.
+    // Of 192 MiB an eighth is for open conversations: 49,152.
     // Those of a single packet would make room for others before the table is full.
     let answered = |made: &mut Made, number: u32| {
         made.syn(number);
         made.tcp(number, true, 0x12);
         made.at += 1;
     };
-    (0..28_000).for_each(|number| answered(&mut made, number));
+    (0..42_000).for_each(|number| answered(&mut made, number));
     // A minute later: so long nobody waits in an emergency, and everybody else does.
     made.at += 60_000;
-    (40_000..44_000).for_each(|number| answered(&mut made, number));
+    (50_000..54_000).for_each(|number| answered(&mut made, number));
     // Conversations that were cut go on.
     (0..50).for_each(|number| made.tcp(number, false, 0x10));
     let capture = directory.join("capture.pcap");
     fs::write(&capture, made.take()).unwrap();
-    let mut run = Run::begin(None, &directory.join("events.jsonl"), &["--memory-limit", "128MiB"]);
+    let mut run = Run::begin(None, &directory.join("events.jsonl"), &["--memory-limit", "192MiB"]);
     run.feed(&fs::read(&capture).unwrap());
     drop(run.child.stdin.take());
     let (began, over) = (directory.join("events.jsonl"), "emergency-over");
@@ -189,7 +189,7 @@ fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the
     let events = lines(&began);
     let of = |word: &str| -> Vec<&Value> { events.iter().filter(|line| line["event"] == word).collect() };
     assert_eq!((of("emergency").len(), of(over).len()), (1, 1), "{}", text(&live));
-    assert_eq!(of("emergency")[0]["capacity"], 32_768);
+    assert_eq!(of("emergency")[0]["capacity"], 49_152);
     let hurried = of(over)[0]["hurried"].as_u64().unwrap();
     assert!(hurried > 4_000, "{hurried}");
     assert!(text(&live).contains("conversations stay open as long as usual again"), "{}", text(&live));
@@ -207,13 +207,13 @@ fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the
 fn a_window_whose_names_take_too_much_memory_ends_early_and_no_frame_is_missing() {
     let directory = scratch("window-full");
     let mut made = Made::new();
-    // Questions for names that are all different, in one conversation: of 128 MiB an eighth is for what a window keeps.
-    for number in 0..70_000u32 {
+    // Questions for names that are all different, in one conversation: of 192 MiB an eighth is for what a window keeps.
+    for number in 0..110_000u32 {
         made.dns(number, false);
         made.at += 1;
     }
     let out = directory.join("out");
-    let mut run = Run::begin(Some(&out), &directory.join("events.jsonl"), &["--memory-limit", "128MiB"]);
+    let mut run = Run::begin(Some(&out), &directory.join("events.jsonl"), &["--memory-limit", "192MiB"]);
     run.feed(&made.take());
     drop(run.child.stdin.take());
     let events = run.events.clone();
@@ -361,10 +361,9 @@ fn most_resident(child: &Child) -> Option<u64> {
 fn a_run_stays_within_its_memory_limit_in_a_flood_of_conversations_and_of_names() {
     const MANY: u32 = if cfg!(debug_assertions) { 150_000 } else { 3_000_000 };
     for (limit, what, written) in [
-        (128, "conversations", false),
-        (128, "names", false),
-        (128, "conversations", true),
-        (256, "conversations", true),
+        (192, "conversations", false),
+        (192, "names", false),
+        (192, "conversations", true),
         (256, "names", true),
     ] {
         let directory = scratch(&format!("within-{limit}-{what}-{written}"));
@@ -416,11 +415,11 @@ fn a_run_stays_within_its_memory_limit_in_a_flood_of_conversations_and_of_names(
 
 #[test]
 fn a_memory_limit_that_no_live_run_can_do_with_is_refused() {
-    let arguments = ["live", "-i", "-", "--site", "captures/site.toml", "--memory-limit", "127MiB"];
+    let arguments = ["live", "-i", "-", "--site", "captures/site.toml", "--memory-limit", "191MiB"];
     let refused = ended(portproof(&arguments).stdin(Stdio::null()).spawn().expect("the program starts"));
     assert_eq!(refused.status.code(), Some(2));
     assert!(
-        text(&refused).contains("--memory-limit: a live run takes at least 128MiB"),
+        text(&refused).contains("--memory-limit: a live run takes at least 192MiB"),
         "{}",
         text(&refused)
     );

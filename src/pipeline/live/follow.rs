@@ -38,6 +38,13 @@ pub(super) const MOST_JUDGED: usize = 1 << 13;
 /// next. What is found is told at the end of a look, so more at once would not be more in a second, and all would be told later.
 pub(super) const MOST_AT_ONCE: usize = 1 << 11;
 
+/// How often findings about names themselves are looked for (names that are refused, resolvers): all messages are looked at.
+const NAMES_EVERY: Duration = Duration::from_millis(500);
+
+/// DNS messages that live verdicts rest on, as far as memory goes: beyond, the older half is left out. Half an hour of a busy site;
+/// more would take longer to be read than a finding may wait for.
+const MOST_MESSAGES: usize = 1 << 18;
+
 /// How often a new picture is made.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
@@ -252,6 +259,8 @@ pub(super) struct Follower {
     ledger: Ledger,
     ledger_built: Option<Instant>,
     ledger_cost: Duration,
+    /// When findings about names themselves were looked for.
+    names_judged: Option<Instant>,
     new_messages: bool,
     findings: Vec<Growing>,
     finding_of: HashMap<Key, usize, RandomState>,
@@ -314,6 +323,7 @@ impl Follower {
             ledger: Ledger::default(),
             ledger_built: None,
             ledger_cost: Duration::ZERO,
+            names_judged: None,
             new_messages: true,
             findings: Vec::new(),
             finding_of: HashMap::default(),
@@ -394,7 +404,7 @@ impl Follower {
             self.new_messages = true;
         }
         self.know_names(&policy, &tick.spans, tick.last);
-        self.judge(&policy, &tick.spans, &changed, latest);
+        self.judge(&policy, &tick.spans, &changed, latest, tick.last || policy_changed);
         self.tell(tick.last);
         self.forget();
         if self.shown.is_some_and(|shown| shown.elapsed() < SHOWN_EVERY) && !tick.last && !policy_changed {
@@ -477,13 +487,14 @@ impl Follower {
 
     /// Reads what DNS told so far, if there is anything new, and not more often than it is cheap.
     fn know_names(&mut self, policy: &Policy, spans: &Spans, last: bool) {
-        let wait = self.ledger_cost * 4;
+        // It takes a third of the time at the most.
+        let wait = self.ledger_cost * 2;
         let soon = self.ledger_built.is_some_and(|built| built.elapsed() < wait);
         if !self.new_messages || (soon && !last) {
             return;
         }
         let began = Instant::now();
-        if self.log.kept_bytes() > self.shares.messages_bytes {
+        if self.log.kept_bytes() > self.shares.messages_bytes || self.log.len() > MOST_MESSAGES {
             // The older half is left out.
             let mut rest = DnsLog::default();
             self.log.since(self.log.len() / 2).for_each(|message| rest.push(message));
@@ -501,7 +512,14 @@ impl Follower {
         self.ledger_cost = began.elapsed();
     }
 
-    fn judge(&mut self, policy: &Policy, spans: &Spans, changed: &BTreeSet<FlowKey>, latest: Timestamp) {
+    fn judge(
+        &mut self,
+        policy: &Policy,
+        spans: &Spans,
+        changed: &BTreeSet<FlowKey>,
+        latest: Timestamp,
+        last_look: bool,
+    ) {
         let Policy { matrix, site } = policy;
         let nothing = BTreeMap::new();
         let captures = self.captures.clone();
@@ -532,7 +550,8 @@ impl Follower {
         }
         // In the order of the audit: it decides which strangers have findings of their own.
         rows.sort_by_key(|&(key, _, first, _)| (first, key));
-        let audit = judge.finish(Vec::new());
+        let with_names = last_look || self.names_judged.is_none_or(|then| then.elapsed() >= NAMES_EVERY);
+        let audit = if with_names { judge.finish(Vec::new()) } else { judge.finish_flows() };
         self.sight = sight;
         self.ledger = ledger;
         self.take_words(&audit, site);
@@ -553,7 +572,10 @@ impl Follower {
             }
             self.look_again(&key, last, latest);
         }
-        self.names = audit.names_quality;
+        if with_names {
+            self.names_judged = Some(Instant::now());
+            self.names = audit.names_quality;
+        }
         self.standing_findings(&audit.findings, site);
     }
 

@@ -6,6 +6,7 @@ use super::emergency::{Blind, Emergency};
 use super::events::{Notice, Outlet};
 use super::follow::{MOST_AT_ONCE, MOST_JUDGED, Shared, Tick};
 use super::journal::Change;
+use super::memory::{Held, Outstanding};
 use super::merge::Merge;
 use super::picture::{InterfacePicture, Stages};
 use super::rows::{Rows, Work};
@@ -114,6 +115,8 @@ pub(super) struct Mapping {
     /// Bytes that the segments before take, in this window; and the one at hand, at the last look.
     kept_before: usize,
     kept: usize,
+    /// What the windows before take.
+    outstanding: Arc<Outstanding>,
     /// Stretches of the segments before.
     stretches_before: u64,
 }
@@ -196,6 +199,7 @@ impl Mapping {
             latest_told: None,
             kept_before: 0,
             kept: 0,
+            outstanding: Arc::default(),
             stretches_before: 0,
         }
     }
@@ -235,7 +239,8 @@ impl Mapping {
         self.tell_losses();
         self.end_segment(true);
         self.emergency.end(&self.outlet);
-        self.rows.work(Work::EndWindow { number: self.window, last: true, next: self.segment.number });
+        let (number, next, held) = (self.window, self.segment.number, self.hold(true));
+        self.rows.work(Work::EndWindow { number, last: true, next, held });
         self.follower = None;
         if let Some(saver) = self.saver.take() {
             saver.end();
@@ -354,14 +359,22 @@ impl Mapping {
             if window_over {
                 self.past_spans = Spans::default();
                 self.blind.clear();
+                let held = self.hold(false);
                 self.kept_before = 0;
                 let (number, next) = (self.window, self.segment.number);
-                self.rows.work(Work::EndWindow { number, last: false, next });
+                self.rows.work(Work::EndWindow { number, last: false, next, held });
                 self.window += 1;
                 self.window_begin = Some(time);
             }
             self.begin_file();
         }
+    }
+
+    /// Notes what the window at hand takes, which ends; waits for those before it where they take too much, unless nothing comes
+    /// after it.
+    fn hold(&self, last: bool) -> Held {
+        let most = self.options.shares.window_bytes / 2 * 3;
+        self.outstanding.hold(self.kept_before, most, &|| last || self.shared.ending.is_hurried())
     }
 
     /// Whether the segment has as many rows as one should: what is open becomes some, too. Conversations that go on begin anew

@@ -4,7 +4,8 @@
 use crate::capture::live::Batch;
 use crate::flow::Budget;
 use crate::pipeline::ExtractOptions;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::time::Duration;
 
 /// What each part may take. Together they are the limit, with the program itself and what its allocator does not give back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +29,9 @@ pub struct Shares {
 }
 
 impl Shares {
-    /// The least that a live run can do with: 128 MiB. With less, what is fixed (the program, a batch for each thread, pages that
+    /// The least that a live run can do with: 192 MiB. With less, what is fixed (the program, a batch for each thread, pages that
     /// the allocator keeps) leaves nothing for conversations.
-    pub const LEAST: usize = 128 << 20;
+    pub const LEAST: usize = 192 << 20;
 
     /// Bytes of a DNS message by itself, a few names and addresses long.
     const MESSAGE_BYTES: usize = 512;
@@ -63,9 +64,67 @@ impl Shares {
     }
 }
 
+/// Bytes that windows take which ended and are not audited yet.
+#[derive(Debug, Default)]
+pub(super) struct Outstanding {
+    bytes: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Outstanding {
+    /// Notes a window of so many bytes, once it is one of `most` bytes with the others, or the only one. Until then its frames'
+    /// successors wait in the ring, where those that do not fit are counted; not longer than `gives_up` says.
+    pub(super) fn hold(self: &Arc<Self>, bytes: usize, most: usize, gives_up: &dyn Fn() -> bool) -> Held {
+        /// How often it is asked whether to give up.
+        const ASKED_EVERY: Duration = Duration::from_millis(50);
+        let mut held = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
+        while *held > 0 && *held + bytes > most && !gives_up() {
+            let waited = self.freed.wait_timeout(held, ASKED_EVERY);
+            held = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        *held += bytes;
+        Held { of: Arc::clone(self), bytes }
+    }
+}
+
+/// The bytes of a window, until it is audited or given up.
+#[derive(Debug)]
+pub struct Held {
+    of: Arc<Outstanding>,
+    bytes: usize,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        *self.of.bytes.lock().unwrap_or_else(PoisonError::into_inner) -= self.bytes;
+        self.of.freed.notify_all();
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_window_waits_for_those_before_it_while_they_take_too_much() {
+        let outstanding = Arc::new(Outstanding::default());
+        let (never, at_once) = (|| false, || true);
+        // The only one may be as large as it is.
+        let first = outstanding.hold(200, 100, &never);
+        let hurried = outstanding.hold(10, 100, &at_once);
+        drop(hurried);
+        let second = std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| outstanding.hold(60, 100, &never));
+            std::thread::sleep(Duration::from_millis(120));
+            assert!(!waiting.is_finished(), "it does not wait");
+            drop(first);
+            waiting.join().unwrap()
+        });
+        // Together they are no more than what they may take.
+        drop(outstanding.hold(40, 100, &never));
+        drop(second);
+        assert_eq!(*outstanding.bytes.lock().unwrap(), 0);
+    }
 
     #[test]
     fn what_the_parts_may_take_is_no_more_than_the_limit() {

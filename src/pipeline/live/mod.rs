@@ -22,7 +22,7 @@ pub use chain::{Link, SegmentFile};
 pub use ending::Seen;
 pub use events::{EventOptions, Notice};
 pub use files::Problem;
-pub use memory::Shares;
+pub use memory::{Held, Shares};
 pub use picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
 pub use rows::Window;
 pub use unjudged::Unjudged;

@@ -9,6 +9,7 @@ use super::events::{Notice, Outlet};
 use super::files::Digested;
 use super::journal::{Change, Demand, Journal};
 use super::mapping::saved_as;
+use super::memory::Held;
 use super::save::{Disk, Part, Saved};
 use crate::pipeline::Extract;
 use std::io;
@@ -50,6 +51,8 @@ pub(super) enum Work {
         last: bool,
         /// The segment after it.
         next: u64,
+        /// What it takes in memory.
+        held: Held,
     },
 }
 
@@ -63,6 +66,8 @@ pub struct Window {
     pub captures: Vec<Extract>,
     /// The segments of it whose rows are in the directory.
     pub written: Vec<u64>,
+    /// What it takes in memory: to be dropped with it.
+    pub held: Held,
 }
 
 /// The threads that keep segments.
@@ -138,7 +143,7 @@ impl Rows {
 /// What the thread that writes segments is told.
 enum Over {
     Segment { number: u64, extract: Box<Extract>, saved: bool, journal: Option<Journal> },
-    EndWindow { number: u64, last: bool, next: u64 },
+    EndWindow { number: u64, last: bool, next: u64, held: Held },
 }
 
 /// The thread that keeps the journal.
@@ -170,7 +175,7 @@ impl JournalKeeper {
                 Work::Segment { number, extract, saved } => {
                     Over::Segment { number, extract, saved, journal: self.journal.take() }
                 }
-                Work::EndWindow { number, last, next } => Over::EndWindow { number, last, next },
+                Work::EndWindow { number, last, next, held } => Over::EndWindow { number, last, next, held },
             };
             if self.over.send(over).is_err() {
                 return;
@@ -211,7 +216,7 @@ impl Keeper {
                     self.segment(number, *extract, saved, journal);
                     self.behind.fetch_sub(1, Ordering::Relaxed);
                 }
-                Over::EndWindow { number, last, next } => {
+                Over::EndWindow { number, last, next, held } => {
                     self.write();
                     self.give_up();
                     if let Some(chain) = self.chain.as_ref().filter(|_| !last)
@@ -221,7 +226,7 @@ impl Keeper {
                     }
                     let captures = std::mem::take(&mut self.captures);
                     let written = std::mem::take(&mut self.written);
-                    if self.windows.send(Window { number, last, captures, written }).is_err() {
+                    if self.windows.send(Window { number, last, captures, written, held }).is_err() {
                         return;
                     }
                 }
