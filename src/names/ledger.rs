@@ -306,23 +306,19 @@ pub struct Standings {
     pub salvaged: u64,
 }
 
-/// Names that hosts asked for and that may have been blocked: none of the queries was answered, or an answer refused.
+/// Messages about names that hosts asked for and that may have been blocked: none of the queries was answered, or an answer
+/// refused.
 #[derive(Debug, Default)]
 pub struct Troubled {
-    /// By name, whether some host is troubled by it: most are not, and nothing else need be asked.
-    names: Vec<bool>,
-    /// Hosts and names.
-    pairs: HashSet<(u32, u32), RandomState>,
+    queries: Vec<u32>,
+    /// Those with a query.
+    answers: Vec<u32>,
 }
 
 impl Troubled {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.pairs.is_empty()
-    }
-
-    fn holds(&self, host: u32, name: u32) -> bool {
-        self.names.get(name as usize).is_some_and(|&some| some) && self.pairs.contains(&(host, name))
+        self.queries.is_empty() && self.answers.is_empty()
     }
 }
 
@@ -642,14 +638,21 @@ impl Ledger {
         let mut ledger = Ledger { log, begin, ..Ledger::default() };
         ledger.read_bodies();
         ledger.meet_parties(host_of, trusted);
-        let entries = ledger.log.entries().iter().zip(0..);
-        let by_share = entries.map(|(entry, at)| ((ledger.host(entry) as usize % shares) as u32, at));
-        let (parts, messages) = grouped(shares, by_share);
-        let shared = Shared { parts, messages };
+        let shared = ledger.shared(shares);
         ledger.stand(&shared, jobs);
         ledger.find_forged();
         ledger.tell(&shared, jobs);
         ledger
+    }
+
+    fn shared(&self, shares: usize) -> Shared {
+        let all = 0..number(self.log.len());
+        if shares == 1 {
+            return Shared { parts: vec![(all.start, all.end)], messages: all.collect() };
+        }
+        let share = |entry: &Entry| number(self.host(entry) as usize % shares);
+        let (parts, messages) = grouped(shares, self.log.entries().iter().map(share).zip(all));
+        Shared { parts, messages }
     }
 
     /// The share that knows what a host was told.
@@ -947,7 +950,6 @@ impl Ledger {
     pub fn troubled(&self, refuses: impl Fn(u16) -> bool) -> Troubled {
         // Whether an answer refused, and whether some query was answered.
         let mut found: HashMap<(u32, u32), (bool, bool), RandomState> = HashMap::default();
-        let mut names = vec![false; self.log.names().len()];
         let asked = |at: u32| (self.host(self.entry(at)), self.said(self.entry(at)).qname);
         for at in self.standing(Standing::ASKS | Standing::MATCHED, Standing::ASKS) {
             found.entry(asked(at)).or_default();
@@ -958,17 +960,35 @@ impl Ledger {
                 found.entry(answered).or_default().0 = true;
             }
         }
+        let mut troubled = Troubled::default();
+        if found.is_empty() {
+            return troubled;
+        }
+        // Most names trouble nobody: of their messages nothing else is asked.
+        let mut names = vec![false; self.log.names().len()];
         for (_, name) in found.keys() {
             names[*name as usize] = true;
         }
-        const ANSWERED: u8 = Standing::ASKS | Standing::MATCHED;
-        for asked in self.standing(ANSWERED, ANSWERED).map(asked).filter(|&(_, name)| names[name as usize]) {
-            if let Some((_, answered)) = found.get_mut(&asked) {
-                *answered = true;
+        for (at, standing) in (0..).zip(&self.standing) {
+            let name = self.said(self.entry(at)).qname;
+            if !names.get(name as usize).is_some_and(|&some| some) {
+                continue;
+            }
+            if standing.bit(Standing::ASKS) {
+                troubled.queries.push(at);
+                if standing.bit(Standing::MATCHED)
+                    && let Some((_, answered)) = found.get_mut(&asked(at))
+                {
+                    *answered = true;
+                }
+            } else if standing.bit(Standing::MATCHED) {
+                troubled.answers.push(at);
             }
         }
-        let kept = found.into_iter().filter(|&(_, (refused, answered))| refused || !answered);
-        Troubled { pairs: kept.map(|(pair, _)| pair).collect(), names }
+        found.retain(|_, (refused, answered)| *refused || !*answered);
+        troubled.queries.retain(|&at| found.contains_key(&asked(at)));
+        troubled.answers.retain(|&at| self.answered(at).is_some_and(|pair| found.contains_key(&pair)));
+        troubled
     }
 
     /// The host and the name that an answer is for.
@@ -981,20 +1001,12 @@ impl Ledger {
 
     /// The queries for what troubled hosts, in order.
     pub fn queries_for(&self, troubled: &Troubled) -> impl Iterator<Item = Query<'_>> {
-        let asked = self.standing(Standing::ASKS, Standing::ASKS).filter(|&at| {
-            let entry = self.entry(at);
-            troubled.holds(self.host(entry), self.said(entry).qname)
-        });
-        asked.filter_map(|at| self.query(at))
+        troubled.queries.iter().filter_map(|&at| self.query(at))
     }
 
     /// The matched answers for what troubled hosts, in order.
     pub fn answers_for(&self, troubled: &Troubled) -> impl Iterator<Item = Answer<'_>> {
-        const MATCHED: u8 = Standing::RESPONSE | Standing::MATCHED;
-        let answers = self.standing(MATCHED, MATCHED);
-        let for_them =
-            answers.filter(|&at| self.answered(at).is_some_and(|(host, name)| troubled.holds(host, name)));
-        for_them.map(|at| self.answer(at))
+        troubled.answers.iter().map(|&at| self.answer(at))
     }
 
     /// Those that are rows of the names table: responses, and queries that nobody answered.
@@ -1466,10 +1478,11 @@ impl Longest {
 }
 
 /// Puts the members of each group side by side, in the order in which they come.
-fn grouped(groups: usize, members: impl Iterator<Item = (u32, u32)> + Clone) -> (Vec<(u32, u32)>, Vec<u32>) {
-    let ranges = ranges(groups, members.clone().map(|(group, _)| group));
+fn grouped(groups: usize, members: impl Iterator<Item = (u32, u32)>) -> (Vec<(u32, u32)>, Vec<u32>) {
+    let members: Vec<(u32, u32)> = members.collect();
+    let ranges = ranges(groups, members.iter().map(|&(group, _)| group));
     let mut next: Vec<u32> = ranges.iter().map(|&(from, _)| from).collect();
-    let mut list = vec![NONE; ranges.last().map_or(0, |&(_, end)| end as usize)];
+    let mut list = vec![NONE; members.len()];
     for (group, member) in members {
         let next = &mut next[group as usize];
         list[*next as usize] = member;

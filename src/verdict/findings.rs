@@ -435,15 +435,12 @@ impl Findings {
         }
         let (phrases, lines) = (self.phrases, self.lines);
         let stem = |draft: &Draft| stems.get(draft.stem);
-        // What is equal in all that orders findings keeps this order.
+        // What is equal in all that orders findings stands by its stem and host.
         drafts.sort_by(|a, b| {
             let key = |draft: &Draft| (stem(draft).map(|stem| (stem.code, stem.severity)), draft.host);
             let rest = |draft: &Draft| stem(draft).map(|stem| (&stem.to, stem.port, stem.proto, &stem.rules));
-            key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)))
-        });
-        drafts.sort_by(|a, b| {
-            let (a, b) = (a.rank(stem(a), &phrases), b.rank(stem(b), &phrases));
-            a.cmp(&b)
+            let ranks = a.rank(stem(a), &phrases).cmp(&b.rank(stem(b), &phrases));
+            ranks.then_with(|| key(a).cmp(&key(b))).then_with(|| rest(a).cmp(&rest(b)))
         });
         let words =
             Words { captures: &self.captures, rank: &rank, phrases: &phrases, lines: &lines, role_words };
