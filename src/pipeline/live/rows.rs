@@ -4,11 +4,11 @@
 //! while a segment is written, the journal of the next is not behind.
 
 use super::chain::{Chain, Journals};
-use super::events::{Notice, Outlet};
+use super::events::{Notice, Outlet, Part};
 use super::files::Digested;
 use super::journal::{Change, Demand, Journal};
 use super::mapping::saved_as;
-use super::save::{Disk, Part, Saved};
+use super::save::{Disk, Saved};
 use crate::pipeline::Extract;
 use std::io;
 use std::sync::Arc;
