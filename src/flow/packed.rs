@@ -23,6 +23,11 @@ pub(super) struct Hellos {
 }
 
 impl Hellos {
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     fn number(&mut self, hello: &Arc<ClientHello>) -> u32 {
         if let Some(&number) = self.known.get(hello) {
             return number;

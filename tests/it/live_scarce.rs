@@ -78,6 +78,28 @@ impl Made {
         self.packet(from, to, 6, &segment);
     }
 
+    /// The question for a name of this number, or its answer: an address of its own.
+    fn dns(&mut self, number: u32, answer: bool) {
+        let name = format!("host-{number:07}-of-a-name-that-is-not-short");
+        let (flags, answers) = if answer { ([0x81, 0x80], 1) } else { ([1, 0], 0) };
+        let mut message =
+            vec![(number >> 8) as u8, number as u8, flags[0], flags[1], 0, 1, 0, answers, 0, 0, 0, 0];
+        message.push(name.len() as u8);
+        message.extend(name.as_bytes());
+        message.extend(b"\x07example\0\0\x01\0\x01");
+        if answer {
+            message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            message.extend((0xc612_0000 + number).to_be_bytes());
+        }
+        let length = (8 + message.len() as u16).to_be_bytes();
+        let (own, other) = (0x8000u16.to_be_bytes(), 53u16.to_be_bytes());
+        let resolver = Ipv4Addr::new(10, 10, 1, 1);
+        let (from, to, ports) =
+            if answer { (resolver, APPLIANCE, [other, own]) } else { (APPLIANCE, resolver, [own, other]) };
+        let datagram = [&ports.concat()[..], &length, &[0, 0], &message].concat();
+        self.packet(from, to, 17, &datagram);
+    }
+
     fn syn(&mut self, number: u32) {
         self.tcp(number, false, 0x02);
     }
@@ -144,22 +166,22 @@ fn live_counts(audit: &Value, field: &str) -> u64 {
 fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the_same() {
     let directory = scratch("emergency");
     let mut made = Made::new();
-    // Of 64 MiB an eighth is for open conversations: 16,384.
+    // Of 128 MiB an eighth is for open conversations: 32,768.
     // Those of a single packet would make room for others before the table is full.
     let answered = |made: &mut Made, number: u32| {
         made.syn(number);
         made.tcp(number, true, 0x12);
         made.at += 1;
     };
-    (0..14_000).for_each(|number| answered(&mut made, number));
+    (0..28_000).for_each(|number| answered(&mut made, number));
     // A minute later: so long nobody waits in an emergency, and everybody else does.
     made.at += 60_000;
-    (20_000..24_000).for_each(|number| answered(&mut made, number));
+    (40_000..44_000).for_each(|number| answered(&mut made, number));
     // Conversations that were cut go on.
     (0..50).for_each(|number| made.tcp(number, false, 0x10));
     let capture = directory.join("capture.pcap");
     fs::write(&capture, made.take()).unwrap();
-    let mut run = Run::begin(None, &directory.join("events.jsonl"), &["--memory-limit", "64MiB"]);
+    let mut run = Run::begin(None, &directory.join("events.jsonl"), &["--memory-limit", "128MiB"]);
     run.feed(&fs::read(&capture).unwrap());
     drop(run.child.stdin.take());
     let (began, over) = (directory.join("events.jsonl"), "emergency-over");
@@ -167,7 +189,7 @@ fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the
     let events = lines(&began);
     let of = |word: &str| -> Vec<&Value> { events.iter().filter(|line| line["event"] == word).collect() };
     assert_eq!((of("emergency").len(), of(over).len()), (1, 1), "{}", text(&live));
-    assert_eq!(of("emergency")[0]["capacity"], 16_384);
+    assert_eq!(of("emergency")[0]["capacity"], 32_768);
     let hurried = of(over)[0]["hurried"].as_u64().unwrap();
     assert!(hurried > 4_000, "{hurried}");
     assert!(text(&live).contains("conversations stay open as long as usual again"), "{}", text(&live));
@@ -185,20 +207,13 @@ fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the
 fn a_window_whose_names_take_too_much_memory_ends_early_and_no_frame_is_missing() {
     let directory = scratch("window-full");
     let mut made = Made::new();
-    // Questions for names that are all different, in one conversation: of 64 MiB a quarter is for what a window keeps.
+    // Questions for names that are all different, in one conversation: of 128 MiB an eighth is for what a window keeps.
     for number in 0..70_000u32 {
-        let name = format!("host-{number:07}-of-a-name-that-is-not-short");
-        let mut question = vec![(number >> 8) as u8, number as u8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        question.push(name.len() as u8);
-        question.extend(name.as_bytes());
-        question.extend(b"\x07example\0\0\x01\0\x01");
-        let length = (8 + question.len() as u16).to_be_bytes();
-        let datagram = [&[0x80, 0, 0, 53, length[0], length[1], 0, 0], &question[..]].concat();
-        made.packet(APPLIANCE, Ipv4Addr::new(10, 10, 1, 1), 17, &datagram);
+        made.dns(number, false);
         made.at += 1;
     }
     let out = directory.join("out");
-    let mut run = Run::begin(Some(&out), &directory.join("events.jsonl"), &["--memory-limit", "64MiB"]);
+    let mut run = Run::begin(Some(&out), &directory.join("events.jsonl"), &["--memory-limit", "128MiB"]);
     run.feed(&made.take());
     drop(run.child.stdin.take());
     let events = run.events.clone();
@@ -240,15 +255,24 @@ fn sigterm_ends_a_run_with_a_large_window_soon_and_the_next_run_audits_what_is_l
     let output = ended(run.child);
     let took = began.elapsed();
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
-    assert!(text(&output).contains("is not audited: there was no time"), "{}", text(&output));
-    // Built for speed and with the machine to itself it takes less than two; here rows are the most of it.
-    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(text(&output).contains("there was no time"), "{}", text(&output));
+    // Less than two seconds by itself; here others want the machine, too.
+    assert!(took < Duration::from_secs(10), "{took:?}");
     eprintln!("SIGTERM with {MANY} conversations: {took:?}");
-    assert_eq!(chained(&out), made.frames, "every frame's rows are written");
     assert!(!out.join("audit.json").exists());
-    let left: Value = serde_json::from_slice(&fs::read(out.join("unjudged.json")).unwrap()).unwrap();
-    let segments: Vec<u64> = links(&out).iter().map(|link| link.segment).collect();
-    assert_eq!(left, json!([{ "segments": segments }]));
+    let all_written = chained(&out) == made.frames;
+    if all_written {
+        let left: Value = serde_json::from_slice(&fs::read(out.join("unjudged.json")).unwrap()).unwrap();
+        let segments: Vec<u64> = links(&out).iter().map(|link| link.segment).collect();
+        assert_eq!(left, json!([{ "segments": segments }]));
+    } else {
+        // The next run takes up the journals.
+        assert!(
+            text(&output).contains("are in no segment: there was no time to write them"),
+            "{}",
+            text(&output)
+        );
+    }
     let unfinished = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name());
     let unfinished: Vec<_> = unfinished.filter(|name| name.to_string_lossy().ends_with(".tmp")).collect();
     assert!(unfinished.is_empty(), "{unfinished:?}");
@@ -264,11 +288,142 @@ fn sigterm_ends_a_run_with_a_large_window_soon_and_the_next_run_audits_what_is_l
     assert_eq!(last["totals"]["frames"], 278);
     // Late, but no other.
     let offline = audited(&[capture.to_str().unwrap(), "--site", "captures/site.toml"]);
-    assert!(
-        without_inputs(&fs::read(late).unwrap()) == without_inputs(&offline.stdout),
-        "the late audit differs"
-    );
+    let late = fs::read(late).unwrap();
+    if all_written {
+        assert!(without_inputs(&late) == without_inputs(&offline.stdout), "the late audit differs");
+    }
+    let of = |bytes: &[u8], field: &str| serde_json::from_slice::<Value>(bytes).unwrap()[field].clone();
+    for field in ["conversations", "coverage", "timeline", "names_quality"] {
+        assert!(of(&late, field) == of(&offline.stdout, field), "{field}");
+    }
     fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn sigterm_without_a_directory_ends_soon_and_counts_what_is_not_audited() {
+    /// So many that they are not audited within the time, on this machine or a faster one.
+    const MANY: u32 = if cfg!(debug_assertions) { 150_000 } else { 3_000_000 };
+    for events in [true, false] {
+        let directory = scratch(if events { "sigterm-alone" } else { "sigterm-unfollowed" });
+        let told = directory.join("events.jsonl");
+        let mut made = Made::new();
+        (0..MANY).for_each(|number| made.syn(number));
+        let mut arguments = vec!["live", "-i", "-", "--site", "captures/site.toml", "--format", "json"];
+        if events {
+            arguments.extend(["--events", told.to_str().unwrap()]);
+        }
+        let mut child = portproof(&arguments).stdin(Stdio::piped()).spawn().expect("the program starts");
+        // The pipe stays open: the run does not end by itself. What was not read of it is in nobody's count.
+        let mut pipe = child.stdin.take().expect("a pipe");
+        let capture = made.take();
+        pipe.write_all(&capture).expect("the pipe takes it");
+        let began = Instant::now();
+        signal(&child, "-TERM");
+        let output = ended(child);
+        let took = began.elapsed();
+        drop(pipe);
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+        // Built for speed it takes less than two seconds; what is shown here is that it does not wait for the audit.
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        eprintln!("SIGTERM without a directory, {MANY} conversations: {took:?}");
+        let audit: Value = serde_json::from_slice(&output.stdout).expect("an audit");
+        let frames = audit["unaudited"]["frames"].as_u64().expect("a count");
+        assert!(frames > u64::from(MANY) / 2 && frames <= made.frames, "{frames}");
+        assert_eq!(
+            audit["unaudited"]["stretches"].as_u64(),
+            Some(frames),
+            "each is a conversation of its own"
+        );
+        assert_eq!(audit["capture_quality"]["complete"], false);
+        assert!(audit["remarks"][0].as_str().unwrap().starts_with("Not audited"), "{}", audit["remarks"]);
+        let said = format!("{frames} frames ({frames} stretches of conversations) are not audited");
+        assert!(text(&output).contains(&said), "{}", text(&output));
+        if events {
+            let of = |line: &Value| line["event"] == "unaudited" && line["frames"] == frames;
+            assert!(lines(&told).iter().any(of));
+            assert!(
+                audit["findings"].as_array().is_some_and(|findings| !findings.is_empty()),
+                "what was told"
+            );
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+/// The most resident memory that a process took, MiB, as long as it is there.
+fn most_resident(child: &Child) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib >> 10)
+}
+
+#[test]
+fn a_run_stays_within_its_memory_limit_in_a_flood_of_conversations_and_of_names() {
+    const MANY: u32 = if cfg!(debug_assertions) { 150_000 } else { 3_000_000 };
+    for (limit, what, written) in [
+        (128, "conversations", false),
+        (128, "names", false),
+        (128, "conversations", true),
+        (256, "conversations", true),
+        (256, "names", true),
+    ] {
+        let directory = scratch(&format!("within-{limit}-{what}-{written}"));
+        let (out, events) = (directory.join("out"), directory.join("events.jsonl"));
+        let told = format!("{limit}MiB");
+        let mut run = Run::begin(written.then_some(out.as_path()), &events, &["--memory-limit", &told]);
+        let mut pipe = run.child.stdin.take().expect("a pipe");
+        let feeding = std::thread::spawn({
+            let names = what == "names";
+            move || {
+                let mut made = Made::new();
+                for number in 0..MANY {
+                    if names {
+                        made.dns(number, false);
+                        made.dns(number, true);
+                    } else {
+                        made.syn(number);
+                    }
+                    made.at += i64::from(number % 100 == 0);
+                    if number % 10_000 == 0 {
+                        pipe.write_all(&made.take()).expect("the pipe takes it");
+                    }
+                }
+                pipe.write_all(&made.take()).expect("the pipe takes it");
+                made.frames
+            }
+        });
+        // What is printed at the end is read by a thread of its own.
+        let mut stdout = run.child.stdout.take().expect("its output");
+        let printed = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            std::io::Read::read_to_end(&mut stdout, &mut text).map(|_| text)
+        });
+        let mut most = 0;
+        while run.child.try_wait().expect("a child").is_none() {
+            most = most.max(most_resident(&run.child).unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let frames = feeding.join().expect("all is fed");
+        let audit: Value = serde_json::from_slice(&printed.join().unwrap().unwrap()).unwrap_or_default();
+        eprintln!("{MANY} {what}, {limit} MiB, written: {written}: {most} MiB");
+        assert!(most > 0 && most <= limit, "{what}, written: {written}: {most} of {limit} MiB");
+        // Of a run that was audited window by window, the last stands there.
+        let counted = audit["totals"]["frames"].as_u64();
+        assert!(counted.is_none_or(|counted| counted <= frames), "{counted:?}");
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
+fn a_memory_limit_that_no_live_run_can_do_with_is_refused() {
+    let arguments = ["live", "-i", "-", "--site", "captures/site.toml", "--memory-limit", "127MiB"];
+    let refused = ended(portproof(&arguments).stdin(Stdio::null()).spawn().expect("the program starts"));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        text(&refused).contains("--memory-limit: a live run takes at least 128MiB"),
+        "{}",
+        text(&refused)
+    );
 }
 
 /// A small file system, gone when it is dropped.
@@ -635,7 +790,8 @@ fn watched(cable: &Cable, device: &str, traffic: impl Fn()) -> Value {
     wait_for("the beginning", || lines(&events).iter().any(|line| line["event"] == "began"));
     traffic();
     std::thread::sleep(Duration::from_millis(500));
-    signal(&child, "-TERM");
+    // No wish that leaves something undone.
+    signal(&child, "-INT");
     let output = ended(child);
     let unread = if device == "lo" { "nobody knows how many" } else { "0" };
     let said = format!(", {unread} not read any more");

@@ -4,6 +4,7 @@
 //! while a segment is written, the journal of the next is not behind.
 
 use super::chain::{Chain, Journals};
+use super::ending::Ending;
 use super::events::{Notice, Outlet, Part};
 use super::files::Digested;
 use super::journal::{Change, Demand, Journal};
@@ -79,6 +80,7 @@ impl Rows {
         saved: Receiver<Saved>,
         windows: UnboundedSender<Window>,
         disk: Arc<Disk>,
+        ending: Arc<Ending>,
         outlet: Outlet,
     ) -> io::Result<(Rows, [JoinHandle<()>; 2])> {
         let (work, told) = sync_channel(WAITING);
@@ -97,6 +99,7 @@ impl Rows {
             saved,
             windows,
             disk,
+            ending,
             outlet,
             captures: Vec::new(),
             unwritten: Vec::new(),
@@ -191,6 +194,7 @@ struct Keeper {
     saved: Receiver<Saved>,
     windows: UnboundedSender<Window>,
     disk: Arc<Disk>,
+    ending: Arc<Ending>,
     outlet: Outlet,
     captures: Vec<Extract>,
     /// In order: the chain takes no other.
@@ -252,6 +256,7 @@ impl Keeper {
                 Ok(link) => {
                     let (number, frames, digest) = (first.number, link.frames, link.digest);
                     self.outlet.notice(Notice::Segment { number, frames, digest });
+                    self.ending.wrote(frames);
                     self.written.push(number);
                     self.disk.takes(Part::Segments);
                     if let Some(journal) = self.unwritten.remove(0).journal {

@@ -16,10 +16,6 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-/// Chunks on their way to the disk: with [`CHUNK_BYTES`] 64 MiB. What does not fit waits before it, and in the end in the
-/// ring.
-const CHUNKS: usize = 64;
-
 /// Bytes written at a time.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
 
@@ -85,13 +81,15 @@ pub(super) struct Saver {
 }
 
 impl Saver {
-    /// Starts it. `saved` is told of each file once it is finished, in order.
+    /// Starts it: of so many chunks on their way to the disk; what does not fit waits before it, and in the end in the ring. `saved`
+    /// is told of each file once it is finished, in order.
     pub(super) fn start(
         saved: std::sync::mpsc::Sender<Saved>,
+        chunks: usize,
         disk: Arc<Disk>,
         outlet: Outlet,
     ) -> io::Result<Saver> {
-        let (orders, told) = sync_channel(CHUNKS);
+        let (orders, told) = sync_channel(chunks);
         let work = Work { saved, disk: Arc::clone(&disk), outlet, writing: None, unsaved: 0, refused: None };
         let thread = thread::Builder::new().name("save".to_owned()).spawn(move || work.run(&told))?;
         Ok(Saver { orders, disk, thread })
