@@ -574,6 +574,42 @@ fn a_run_is_unwell_while_its_disk_is_full_and_well_again_when_it_is_not() {
 }
 
 #[test]
+fn events_go_on_when_their_disk_has_room_again_and_say_how_many_are_missing() {
+    if !can_make_namespaces("events_go_on") {
+        return;
+    }
+    let directory = scratch("events-full");
+    let disk = Small::mounted(directory.join("disk"), "2m");
+    let events = disk.0.join("events.jsonl");
+    let mut made = Made::new();
+    let mut run = Run::begin(None, &events, &[]);
+    // Conversations between the same two addresses and port are one finding.
+    run.feed(&made.syns(0..50));
+    wait_for("the first finding", || !run.told("appeared").is_empty());
+    let filler = disk.fill();
+    for host in 1..60 {
+        run.feed(&made.syns(host * 16_384..host * 16_384 + 1));
+    }
+    std::thread::sleep(Duration::from_millis(2_500));
+    fs::remove_file(filler).unwrap();
+    wait_for("that it is told how many are missing", || !run.told("untold").is_empty());
+    assert!(run.told("untold")[0]["events"].as_u64() > Some(0));
+    run.feed(&made.syns(80 * 16_384..80 * 16_384 + 1));
+    let last = |line: &Value| line["finding"]["to"]["ip"] == "198.18.0.80";
+    wait_for("the next finding", || run.told("appeared").iter().any(last));
+    drop(run.child.stdin.take());
+    let output = ended(run.child);
+    assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+    assert!(
+        text(&output).contains("events.jsonl: what could not be written can be again"),
+        "{}",
+        text(&output)
+    );
+    drop(disk);
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn a_directory_that_is_gone_or_may_not_be_written_is_told_counted_and_the_audit_is_made() {
     let root =
         fs::metadata("/proc/self").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta)).ok() == Some(0);

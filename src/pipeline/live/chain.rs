@@ -147,10 +147,12 @@ impl Chain {
         chain.gap = earlier || recovered;
         let until = crate::capture::live::now();
         let gap = chain.gap.then_some(Notice::Gap { since: latest, until, recovered });
+        let segments = std::mem::take(&mut chain.segments);
+        // Watching is worth more than what was not audited.
+        let listed = unjudged::take_over(out, &segments).and_then(|()| chain.begin_window(1, chain.next));
+        chain.unread.extend(listed.err());
         let unread = std::mem::take(&mut chain.unread).into_iter().map(Notice::from);
         let notices = gap.into_iter().chain(unread).collect();
-        unjudged::take_over(out, &std::mem::take(&mut chain.segments))?;
-        chain.begin_window(1, chain.next)?;
         Ok((chain, notices))
     }
 

@@ -7,7 +7,7 @@ use crate::audit::Severity;
 use crate::model::Timestamp;
 use serde::Serialize;
 use serde_json::json;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
@@ -17,7 +17,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc::UnboundedSender;
 
 /// Events that wait to be told, at the most.
@@ -202,6 +202,19 @@ enum Told {
     Flush(SyncSender<()>),
 }
 
+/// What is written while a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// Frames.
+    Packets,
+    /// Rows of segments, and the chain.
+    Segments,
+    /// The journal of the segment at hand.
+    Journal,
+    /// Lines of events.
+    Events,
+}
+
 /// Where threads hand in what happens.
 #[derive(Clone)]
 pub(super) struct Outlet {
@@ -209,6 +222,8 @@ pub(super) struct Outlet {
     notices: UnboundedSender<Notice>,
     recent: Arc<Mutex<VecDeque<Notice>>>,
     untold: Arc<AtomicU64>,
+    /// What cannot be written at present, and why.
+    refused: Arc<Mutex<BTreeMap<Part, Problem>>>,
 }
 
 impl Outlet {
@@ -242,6 +257,28 @@ impl Outlet {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
+    /// A part cannot be written. Told once, until it can be again.
+    pub(super) fn refuses(&self, part: Part, problem: Problem) {
+        let before =
+            self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(part, problem.clone());
+        if before.is_none() {
+            self.notice(problem.into());
+        }
+    }
+
+    /// A part is written.
+    pub(super) fn takes(&self, part: Part) {
+        let before = self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&part);
+        if let Some(Problem { path, .. }) = before {
+            self.notice(Notice::Written { at: crate::capture::live::now(), path });
+        }
+    }
+
+    /// What cannot be written at present.
+    pub(super) fn refused(&self) -> Vec<Problem> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
     fn tell(&self, told: Told) {
         let Some(events) = &self.events else { return };
         if events.try_send(told).is_err() {
@@ -252,8 +289,20 @@ impl Outlet {
 
 /// Where events go, open.
 pub(super) struct Sinks {
-    lines: Option<(String, Box<dyn Write + Send>)>,
+    lines: Option<Lines>,
     syslog: Option<Syslog>,
+}
+
+/// How long after a refusal lines are tried again.
+const TRIED_AFTER: Duration = Duration::from_secs(2);
+
+/// Events as JSON lines.
+struct Lines {
+    path: String,
+    out: Box<dyn Write + Send>,
+    /// Since when, if the last was refused; and how many are not written since.
+    refused: Option<Instant>,
+    unwritten: u64,
 }
 
 impl Sinks {
@@ -262,13 +311,13 @@ impl Sinks {
             None => None,
             Some(path) if path == "-" => {
                 let out: Box<dyn Write + Send> = Box::new(io::stdout());
-                Some((path.clone(), out))
+                Some(Lines { path: "standard output".to_owned(), out, refused: None, unwritten: 0 })
             }
             Some(path) => {
                 let file = OpenOptions::new().create(true).append(true).open(path);
                 let file = file.map_err(|error| Problem::new(Path::new(path), "cannot be opened", &error))?;
                 let out: Box<dyn Write + Send> = Box::new(file);
-                Some((path.clone(), out))
+                Some(Lines { path: path.clone(), out, refused: None, unwritten: 0 })
             }
         };
         let syslog = options.syslog.as_deref().map(Syslog::open).transpose()?;
@@ -285,40 +334,40 @@ impl Sinks {
         self,
         notices: UnboundedSender<Notice>,
     ) -> io::Result<(Outlet, Option<JoinHandle<()>>)> {
-        let (recent, untold) = (Arc::default(), Arc::default());
+        let (recent, untold, refused) = (Arc::default(), Arc::default(), Arc::default());
+        // Of what befalls the lines themselves, all others are told.
+        let own = Outlet { events: None, notices, recent, untold, refused };
         if self.lines.is_none() && self.syslog.is_none() {
-            return Ok((Outlet { events: None, notices, recent, untold }, None));
+            return Ok((own, None));
         }
         let (events, told) = sync_channel(WAITING);
-        let outlet = Outlet { events: Some(events), notices, recent, untold };
-        let (untold, notices) = (Arc::clone(&outlet.untold), outlet.notices.clone());
-        let thread = thread::Builder::new()
-            .name("events".to_owned())
-            .spawn(move || self.run(&told, &untold, &notices))?;
+        let outlet = Outlet { events: Some(events), ..own.clone() };
+        let thread = thread::Builder::new().name("events".to_owned()).spawn(move || self.run(&told, &own))?;
         Ok((outlet, Some(thread)))
     }
 
-    fn run(mut self, told: &Receiver<Told>, untold: &AtomicU64, notices: &UnboundedSender<Notice>) {
+    fn run(mut self, told: &Receiver<Told>, own: &Outlet) {
         loop {
             match told.recv_timeout(Duration::from_millis(200)) {
                 Ok(event) => {
-                    self.tell(&event, notices);
+                    self.tell(&event, own);
                     for event in told.try_iter().take(WAITING) {
-                        self.tell(&event, notices);
+                        self.tell(&event, own);
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => return,
             }
-            let missing = untold.swap(0, Ordering::Relaxed);
+            self.try_again(own);
+            let missing = own.untold.swap(0, Ordering::Relaxed);
             if missing > 0 {
-                self.line(&json!({"type": "event", "event": "untold", "events": missing}), notices);
+                self.line(&untold(missing), own);
             }
-            self.flush(notices);
+            self.flush(own);
         }
     }
 
-    fn tell(&mut self, event: &Told, notices: &UnboundedSender<Notice>) {
+    fn tell(&mut self, event: &Told, own: &Outlet) {
         if self.lines.is_some() {
             #[derive(Serialize)]
             struct Line<'e, T> {
@@ -328,9 +377,9 @@ impl Sinks {
             }
             match event {
                 Told::Finding(finding) => {
-                    self.line(&Line { r#type: "event", event: &**finding }, notices);
+                    self.line(&Line { r#type: "event", event: &**finding }, own);
                 }
-                Told::Notice(notice) => self.line(&Line { r#type: "event", event: notice }, notices),
+                Told::Notice(notice) => self.line(&Line { r#type: "event", event: notice }, own),
                 Told::Flush(_) => {}
             }
         }
@@ -342,37 +391,64 @@ impl Sinks {
             }
         }
         if let Told::Flush(done) = event {
-            self.flush(notices);
+            self.flush(own);
             // Who asked may have given up.
             let _ = done.try_send(());
         }
     }
 
-    fn line(&mut self, value: &impl Serialize, notices: &UnboundedSender<Notice>) {
-        let Some((_, out)) = &mut self.lines else { return };
-        let mut line = serde_json::to_vec(value).unwrap_or_default();
-        line.push(b'\n');
-        let written = out.write_all(&line);
-        self.check(written, notices);
+    fn line(&mut self, value: &impl Serialize, own: &Outlet) {
+        let Some(lines) = &mut self.lines else { return };
+        if lines.refused.is_some() {
+            lines.unwritten += 1;
+            return;
+        }
+        let mut text = serde_json::to_vec(value).unwrap_or_default();
+        text.push(b'\n');
+        let written = lines.out.write_all(&text);
+        self.check(written, 1, own);
     }
 
-    fn flush(&mut self, notices: &UnboundedSender<Notice>) {
-        let Some((_, out)) = &mut self.lines else { return };
-        let flushed = out.flush();
-        self.check(flushed, notices);
-    }
-
-    /// A sink that fails is told once, and then left alone.
-    fn check(&mut self, written: io::Result<()>, notices: &UnboundedSender<Notice>) {
-        if let Err(error) = written
-            && let Some((path, _)) = self.lines.take()
-            // A reader of standard output that went away has seen enough.
-            && error.kind() != io::ErrorKind::BrokenPipe
-        {
-            let path = if path == "-" { "standard output".to_owned() } else { path };
-            let _ = notices.send(Problem::new(Path::new(&path), "cannot be written", &error).into());
+    /// After a while without, whether lines can be written again: then the first says how many are missing.
+    fn try_again(&mut self, own: &Outlet) {
+        let Some(lines) = &mut self.lines else { return };
+        if lines.refused.is_some_and(|since| since.elapsed() >= TRIED_AFTER) {
+            // The last that was tried may have been cut off.
+            let written = lines.out.write_all(format!("\n{}\n", untold(lines.unwritten)).as_bytes());
+            self.check(written, 0, own);
         }
     }
+
+    fn flush(&mut self, own: &Outlet) {
+        let Some(lines) = self.lines.as_mut().filter(|lines| lines.refused.is_none()) else { return };
+        let flushed = lines.out.flush();
+        self.check(flushed, 0, own);
+    }
+
+    /// What became of so many lines. Those of a sink that fails are counted, and it is tried again.
+    fn check(&mut self, written: io::Result<()>, count: u64, own: &Outlet) {
+        let Some(lines) = &mut self.lines else { return };
+        match written {
+            Ok(()) => {
+                if lines.refused.take().is_some() {
+                    lines.unwritten = 0;
+                    own.takes(Part::Events);
+                }
+            }
+            // A reader of standard output that went away has seen enough.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => self.lines = None,
+            Err(error) => {
+                lines.refused = Some(Instant::now());
+                lines.unwritten += count;
+                own.refuses(Part::Events, Problem::new(Path::new(&lines.path), "cannot be written", &error));
+            }
+        }
+    }
+}
+
+/// So many events were told nobody.
+fn untold(events: u64) -> serde_json::Value {
+    json!({"type": "event", "event": "untold", "events": events})
 }
 
 /// Messages as RFC 5424 has them, to a local socket.

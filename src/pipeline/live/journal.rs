@@ -8,8 +8,9 @@
 //! An entry is its length, the first eight bytes of its SHA-256, and its bytes: the length of the tally and the tally (JSON),
 //! how many messages there are and each with its length, and the rest is for [`Replica`].
 
+use super::events::Part;
 use super::files::{Problem, remove, sync_directory, temporary};
-use super::save::{Disk, Part};
+use super::save::Disk;
 use crate::audit::CaptureSummary;
 use crate::flow::Replica;
 use crate::model::varint;

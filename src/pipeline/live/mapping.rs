@@ -100,8 +100,8 @@ pub(super) struct Mapping {
     told: Vec<Lost>,
     /// What changed and whoever follows was not told yet.
     to_follow: VecDeque<(CaptureId, Stretch)>,
-    /// Whether the journal of the segment was begun, and DNS messages that stand in it.
-    journal_begun: bool,
+    /// Frames and losses of which the journal of the segment tells, if it was begun, and DNS messages that stand in it.
+    journalled: Option<(u64, u64)>,
     messages_written: usize,
     unfollowed: u64,
     /// When the first frame of the window was seen.
@@ -186,7 +186,7 @@ impl Mapping {
             past_spans: Spans::default(),
             told,
             to_follow: VecDeque::new(),
-            journal_begun: false,
+            journalled: None,
             messages_written: 0,
             unfollowed: 0,
             writer,
@@ -469,18 +469,22 @@ impl Mapping {
             }
             return;
         };
+        let drops = self.meters.iter().map(|meter| meter.read().lost()).sum();
+        let now = Some((self.segment.frames, drops));
+        if self.journalled == now && !whole {
+            return;
+        }
         let mut delta = Vec::new();
         let (table, _) = self.mapper.look();
-        let whole = whole || !self.journal_begun;
+        let whole = whole || self.journalled.is_none();
         if table.delta(whole, &mut delta).is_err() {
             return self.rows.demand().cannot_be_told();
         }
-        self.journal_begun = true;
+        self.journalled = now;
         let (_, look) = self.mapper.look();
         let known = look.dns.len();
         let messages = look.dns.since(if whole { 0 } else { self.messages_written }).collect();
         self.messages_written = known;
-        let drops = self.meters.iter().map(|meter| meter.read().lost()).sum();
         let source = Source {
             bytes: self.segment.bytes,
             sha256: None,
@@ -635,7 +639,7 @@ impl Mapping {
             self.past_spans.merge(look.spans);
             self.messages_told = 0;
             self.messages_written = 0;
-            self.journal_begun = false;
+            self.journalled = None;
         }
         let now: Vec<Lost> = (0..self.meters.len()).map(|tap| self.lost(tap)).collect();
         let mut live = LiveCounts { offered: self.segment.frames, ..LiveCounts::default() };

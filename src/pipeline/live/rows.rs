@@ -5,12 +5,12 @@
 
 use super::chain::{Chain, Journals};
 use super::ending::Ending;
-use super::events::{Notice, Outlet};
+use super::events::{Notice, Outlet, Part};
 use super::files::Digested;
 use super::journal::{Change, Demand, Journal};
 use super::mapping::saved_as;
 use super::memory::Held;
-use super::save::{Disk, Part, Saved};
+use super::save::{Disk, Saved};
 use crate::pipeline::Extract;
 use std::io;
 use std::sync::Arc;

@@ -4,16 +4,15 @@
 //! counted. Every now and then it is tried whether something can be written again: then the segment ends, and the next one
 //! has a file of its own.
 
-use super::events::{Notice, Outlet};
+use super::events::{Notice, Outlet, Part};
 use super::files::{Digested, Problem};
 use crate::capture::live::now;
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -44,58 +43,33 @@ pub(super) struct Saved {
     pub unsaved: u64,
 }
 
-/// What is written while a run goes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Part {
-    /// Frames.
-    Packets,
-    /// Rows of segments, and the chain.
-    Segments,
-    /// The journal of the segment at hand.
-    Journal,
-}
-
 /// What others see of the threads that write.
 pub(super) struct Disk {
     /// Frames that no file holds, over the whole run.
     pub unsaved: AtomicU64,
     /// The file at hand takes nothing any more, but another one would.
     pub wants_another: AtomicBool,
-    /// What cannot be written at present, and why.
-    refused: Mutex<BTreeMap<Part, Problem>>,
     outlet: Outlet,
 }
 
 impl Disk {
     pub(super) fn new(outlet: Outlet) -> Disk {
-        Disk {
-            unsaved: AtomicU64::new(0),
-            wants_another: AtomicBool::new(false),
-            refused: Mutex::default(),
-            outlet,
-        }
+        Disk { unsaved: AtomicU64::new(0), wants_another: AtomicBool::new(false), outlet }
     }
 
     /// A part cannot be written. Told once, until it can be again.
     pub(super) fn refuses(&self, part: Part, problem: Problem) {
-        let before =
-            self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(part, problem.clone());
-        if before.is_none() {
-            self.outlet.notice(problem.into());
-        }
+        self.outlet.refuses(part, problem);
     }
 
     /// A part is written.
     pub(super) fn takes(&self, part: Part) {
-        let before = self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&part);
-        if let Some(Problem { path, .. }) = before {
-            self.outlet.notice(Notice::Written { at: now(), path });
-        }
+        self.outlet.takes(part);
     }
 
     /// What cannot be written at present.
     pub(super) fn refused(&self) -> Vec<Problem> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.outlet.refused()
     }
 }
 

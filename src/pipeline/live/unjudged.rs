@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 /// A window that is not audited.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,9 +19,17 @@ pub struct Unjudged {
 /// A window that a run began and has not audited.
 #[derive(Serialize, Deserialize)]
 struct Begun {
+    /// When that run began, by its clock: several may stand in the list, if the disk refused one of them.
+    run: i64,
     window: u64,
     /// Its first segment.
     first: u64,
+}
+
+/// This run.
+fn own() -> i64 {
+    static BEGAN: OnceLock<i64> = OnceLock::new();
+    *BEGAN.get_or_init(|| crate::capture::live::now().0)
 }
 
 /// Several threads change the lists.
@@ -38,7 +46,7 @@ fn watching(out: &Path) -> PathBuf {
 pub(super) fn begin(out: &Path, window: u64, first: u64) -> Result<(), Problem> {
     let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let mut begun: Vec<Begun> = read(&watching(out))?;
-    begun.push(Begun { window, first });
+    begun.push(Begun { run: own(), window, first });
     write(&watching(out), &begun)
 }
 
@@ -117,7 +125,7 @@ impl Unjudged {
     pub fn over(out: &Path, window: u64) -> Result<(), Problem> {
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let mut begun: Vec<Begun> = read(&watching(out))?;
-        begun.retain(|other| other.window != window);
+        begun.retain(|other| (other.run, other.window) != (own(), window));
         write(&watching(out), &begun)
     }
 

@@ -27,7 +27,7 @@ const number = (n) => Number(n || 0).toLocaleString("en-US");
 const plural = (n, word) => number(n) + " " + word + (n === 1 ? "" : "s");
 const words = (text) => text.replaceAll("-", " ");
 const moment = (ts) => ts ? ts.slice(0, 10) + " " + ts.slice(11, 19) : "–";
-const clock = (ts) => !ts ? "–" : state.head && ts.slice(0, 10) === state.head.now.slice(0, 10) ? ts.slice(11, 19) : ts.slice(0, 10);
+const clock = (ts) => !ts ? "–" : state.head && ts.slice(0, 10) === state.head.now.slice(0, 10) ? ts.slice(11, 19) : ts.slice(5, 10) + " " + ts.slice(11, 16);
 const millis = (ts) => Date.parse(ts.slice(0, 23) + "Z");
 function scaled(n, unit) {
   for (const prefix of ["", "k", "M", "G"]) {
@@ -215,6 +215,10 @@ function drawHead() {
   }
   drawLink();
   dress($("warm"), "badge medium" + (head.warm_up ? "" : " off-stage"));
+  // What /healthz says of the state at hand; of losses a tile tells.
+  const ill = [...(head.stages.refused.length ? ["the disk refuses"] : []), ...(head.interfaces.some((one) => one.away) ? ["a device is away"] : [])];
+  dress($("ill"), "badge high" + (ill.length ? "" : " off-stage"));
+  say($("ill-says"), ill.join(", "));
   const [began, now] = [millis(head.began), millis(head.now)];
   say($("since"), "since " + moment(head.began) + " · " + lasting((now - began) / 1000) + " · " + head.interfaces.map((one) => device(one.name)).join(", "));
   const found = head.totals.findings;
