@@ -448,6 +448,18 @@ pub struct Audit {
     pub names_quality: NamesQuality,
     /// What the captures are worth.
     pub capture_quality: CaptureQuality,
+    /// Of a live run that had to end at once: what of it is not audited. All else is then what was known while it went on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unaudited: Option<Unaudited>,
+}
+
+/// What was seen, and not audited.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unaudited {
+    /// Frames.
+    pub frames: u64,
+    /// Stretches of conversations that they gave.
+    pub stretches: u64,
 }
 
 /// A capture that could not be opened at all.
@@ -475,9 +487,11 @@ impl Audit {
     /// in millionths (SEMANTICS section 5).
     pub const UNDECODABLE_LIMIT_PPM: u64 = 10_000;
 
-    /// Whether the evidence is incomplete: damage, drops, too much that could not be decoded, captures not read.
+    /// Whether the evidence is incomplete: damage, drops, too much that could not be decoded, captures not read,
+    /// or no time to audit what was seen.
     pub fn incomplete(&self) -> bool {
         !self.capture_quality.complete
+            || self.unaudited.is_some()
             || self.capture_quality.drops > 0
             || self.capture_quality.undecodable_ppm > Self::UNDECODABLE_LIMIT_PPM
     }

@@ -37,9 +37,6 @@ const BATCH_FRAMES: usize = 4096;
 /// With fewer bytes of standard input at hand, the batch is handed on: the next frame may be long in coming.
 const SOON_BYTES: usize = 2048;
 
-/// Batches in the queue, over all devices: 16 MiB where frames are large. The ring before it is larger.
-const QUEUED_BATCHES: usize = 64;
-
 /// After what time the kernel hands over a block of its ring that is not full: 50 ms. Shorter wakes a quiet machine more
 /// often; longer delays findings.
 const BLOCK_TIMEOUT_MS: i32 = 50;
@@ -206,6 +203,9 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Bytes that one takes in memory, at the most, unless its last frame is larger than most: 448 KiB.
+    pub const MOST_BYTES: usize = BATCH_BYTES + BATCH_FRAMES * size_of::<Record>();
+
     /// Which of the devices they are of, counted from 0 in the order in which they were named.
     pub fn tap(&self) -> u32 {
         self.tap
@@ -367,6 +367,13 @@ impl Metered {
 }
 
 impl Meter {
+    /// Frames that were taken from the ring are not looked at any more: they count as if they had stayed there.
+    pub(crate) fn put_back(&self, frames: u64) {
+        let _ = self
+            .taken
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |taken| Some(taken.saturating_sub(frames)));
+    }
+
     /// Its counts now.
     pub fn read(&self) -> Metered {
         let of = |count: &AtomicU64| count.load(Ordering::Relaxed);
@@ -447,12 +454,16 @@ impl Queue {
     }
 }
 
-/// Starts a thread for each device. They share one queue, and run until `stop` is true or their device is gone.
+/// Starts a thread for each device. They share one queue of so many batches, and run until `stop` is true or their device is gone.
 ///
 /// # Errors
 /// No thread is to be had.
-pub fn start(taps: Vec<Tap>, stop: &Arc<AtomicBool>) -> io::Result<(Queue, Vec<JoinHandle<()>>)> {
-    let (full, messages) = sync_channel(QUEUED_BATCHES);
+pub fn start(
+    taps: Vec<Tap>,
+    batches: usize,
+    stop: &Arc<AtomicBool>,
+) -> io::Result<(Queue, Vec<JoinHandle<()>>)> {
+    let (full, messages) = sync_channel(batches);
     let mut queue = Queue { messages, empties: Vec::new() };
     let mut threads = Vec::new();
     for (number, Tap { meter, source, options }) in (0..).zip(taps) {

@@ -53,7 +53,8 @@ Terms of your own go before it (`not port 22 and (...)`): behind the word `vlan`
 
 const LIVE: &str = "\
 It ends with SIGINT (Ctrl-C), SIGTERM, --duration, or the end of standard input; what was seen is then audited as `audit` \
-would have done it: the same report, files and exit code. What --save writes gives the same audit again. A run longer than \
+would have done it: the same report, files and exit code. SIGTERM ends it within two seconds; what is not audited by then is \
+counted, and with --out left to the next run. What --save writes gives the same audit again. A run longer than \
 --window is audited window by window. It needs root, or the capability CAP_NET_RAW.
 
 --web shows what is known so far; who asks is answered without encryption. From another machine, rather than to open an \

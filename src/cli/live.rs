@@ -3,31 +3,36 @@
 //! A thread of its own audits windows, so that watching goes on meanwhile, and so that SIGTERM ends the run in time: what is not
 //! audited by then, the next run in that directory audits from the rows that were written.
 
+use super::args::ReportFormat;
 use super::manager::Manager;
 use super::plan::{LivePlan, Output, PartialRows, Policy, WebPlan, jobs, policy};
 use super::progress::Progress;
-use super::run::{INCOMPLETE, audit_at_any_rate, files, partial};
+use super::run::{INCOMPLETE, audit_at_any_rate, files, partial, print};
 use super::voice::{results, say};
 use super::{Refusal, sandbox, stop};
-use crate::audit::SiteUsed;
+use crate::audit::{CaptureSummary, SiteUsed, Unaudited};
 use crate::capture::live::{self, now};
 use crate::flow::Budget;
 use crate::pipeline::live::{Notice, Opened, Running, Unjudged, Window};
 use crate::pipeline::{ExtractOptions, Extracted, Judging};
 use crate::verdict::packs_used;
-use crate::web::{About, Listening, Serving};
+use crate::web::{About, Listening, Serving, unaudited};
 use std::path::Path;
-use std::sync::atomic::Ordering;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 
-/// How long after SIGTERM windows are still audited: whoever stops a service waits for it, and a machine that goes down does
-/// not wait long. The rest of two seconds is for what was seen last, and for ending.
-const JUDGED_WITHIN: Duration = Duration::from_millis(1200);
+/// How long after SIGTERM windows are still written and audited: whoever stops a service waits for it, and a machine that goes
+/// down does not wait long. The rest of two seconds is for saying what is not, and for ending: a gigabyte takes a quarter of a
+/// second to be given back.
+const JUDGED_WITHIN: Duration = Duration::from_millis(1300);
+
+/// How long a report that is being printed, or whoever reads events, is waited for after that.
+const PRINTED_WITHIN: Duration = Duration::from_millis(150);
 
 /// Lists the network devices.
 pub(super) fn interfaces() -> Result<(), Refusal> {
@@ -63,7 +68,7 @@ pub(super) fn interfaces() -> Result<(), Refusal> {
 pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, user, web } =
         plan;
-    let most_waiting_bytes = options.most_kept_bytes;
+    let most_waiting_bytes = options.shares.window_bytes;
     let manager = Manager::of_environment();
     open_more_files();
     let loaded = Arc::new(loaded);
@@ -88,9 +93,10 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     named
         .spawn(move || work.run(&told))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))?;
-    if let Some(out) = &output.out {
-        judge_what_was_left(out, &loaded, &running)?;
-    }
+    let late = match &output.out {
+        Some(out) => judge_what_was_left(out, &loaded, &running)?,
+        None => None,
+    };
     let mut watching = Watching {
         running,
         manager,
@@ -100,15 +106,19 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
         windows,
         judged,
         judging: Vec::new(),
+        late,
         most_waiting_bytes,
         gate,
         deadline: None,
+        asked: false,
+        audited: (0, 0),
+        received: (0, 0),
         code: 0,
         incomplete: false,
         serving,
     };
     runtime.block_on(watching.until_the_end(duration))?;
-    if let Some(serving) = watching.serving.take() {
+    if let Some(serving) = watching.serving.take().filter(|_| !watching.is_late()) {
         serving.finish();
     }
     let code = if watching.incomplete { worse(watching.code, INCOMPLETE) } else { watching.code };
@@ -137,12 +147,19 @@ struct Watching<'a> {
     judged: UnboundedReceiver<Done>,
     /// Windows that are being audited, or wait for it.
     judging: Vec<Waiting>,
+    /// Ends when what an earlier run left is audited.
+    late: Option<oneshot::Receiver<()>>,
     /// Held while a report is printed; true once nobody waits for it any more.
     gate: Arc<Mutex<bool>>,
     /// What they may take in memory, bytes.
     most_waiting_bytes: usize,
     /// When windows are no longer waited for.
     deadline: Option<Instant>,
+    /// Whether somebody asked for the end already.
+    asked: bool,
+    /// Frames and stretches of conversations of windows that were audited; and of all windows that ended.
+    audited: (u64, u64),
+    received: (u64, u64),
     code: u8,
     incomplete: bool,
     serving: Option<Serving>,
@@ -195,12 +212,16 @@ impl Watching<'_> {
                         return Err(Refusal::new("the run ended before its last window: nothing can be audited"));
                     };
                     if window.last {
-                        // What happened is told before what it comes to.
-                        self.running.join();
-                        while let Ok(notice) = self.running.notices.try_recv() {
-                            self.notice(&notice);
+                        if self.deadline.is_some() {
+                            // It is audited meanwhile.
+                            self.window(window);
+                            self.running.join(self.deadline);
+                            self.say_what_happened();
+                            return self.wait_for_the_last(&mut interrupt, &mut terminate).await;
                         }
-                        self.say_what_was_lost();
+                        // What happened is told before what it comes to.
+                        self.running.join(None);
+                        self.say_what_happened();
                         self.window(window);
                         return self.wait_for_the_last(&mut interrupt, &mut terminate).await;
                     }
@@ -213,6 +234,10 @@ impl Watching<'_> {
                     self.hurry();
                     self.stopped();
                 }
+                () = until(self.deadline) => {
+                    self.say_what_happened();
+                    return self.leave_the_rest();
+                }
                 _ = hang_up.recv() => self.read_policy_again(),
                 _ = watchdog.tick(), if patience.is_some() => self.manager.tell("WATCHDOG=1\n"),
                 () = &mut end, if !over => {
@@ -223,12 +248,14 @@ impl Watching<'_> {
         }
     }
 
-    /// From now on there is little time. Without a directory nothing would be left of what was seen: then there is.
-    fn hurry(&mut self) -> bool {
-        if self.output.out.is_some() {
-            self.deadline.get_or_insert_with(|| Instant::now() + JUDGED_WITHIN);
-        }
-        self.deadline.is_some()
+    /// From now on there is little time.
+    fn hurry(&mut self) {
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + JUDGED_WITHIN);
+        self.running.end_by(deadline);
+    }
+
+    fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
     fn stopped(&mut self) {
@@ -237,13 +264,14 @@ impl Watching<'_> {
         if self.is_told_again() {
             obey(signal_hook::consts::SIGTERM);
         }
+        self.running.end();
         // While what was seen is audited, too.
         stop::on_signals(self.running.stop());
     }
 
     /// Notes that an end was asked for; whether it was before.
-    fn is_told_again(&self) -> bool {
-        self.running.stop().swap(true, Ordering::Relaxed)
+    fn is_told_again(&mut self) -> bool {
+        std::mem::replace(&mut self.asked, true)
     }
 
     fn read_policy_again(&mut self) {
@@ -311,13 +339,23 @@ impl Watching<'_> {
                 self.incomplete = true;
                 say(&format!("{path}: {frames} frames could not be written; they were judged all the same"));
             }
-            Notice::Late { .. }
+            Notice::Written { path, .. } => say(&format!("{path}: what could not be written can be again")),
+            Notice::Unaudited { .. }
+            | Notice::Late { .. }
             | Notice::Began { .. }
             | Notice::Segment { .. }
             | Notice::Reloaded { .. }
             | Notice::Window { .. }
             | Notice::Ending { .. } => {}
         }
+    }
+
+    /// What is to be said at the end, before what it comes to.
+    fn say_what_happened(&mut self) {
+        while let Ok(notice) = self.running.notices.try_recv() {
+            self.notice(&notice);
+        }
+        self.say_what_was_lost();
     }
 
     /// Of each device: what it offered, and where that went.
@@ -348,15 +386,20 @@ impl Watching<'_> {
         let whole = captures.len() == written.len();
         let kept = captures.iter().map(|capture| capture.pieces.kept_bytes() + capture.dns.kept_bytes());
         let bytes: usize = kept.sum();
+        let summaries: Vec<CaptureSummary> = captures.iter().map(|capture| capture.summary.clone()).collect();
+        let stretches = captures.iter().map(|capture| capture.pieces.len() as u64).sum();
+        let seen = (summaries.iter().map(|summary| summary.frames).sum(), stretches);
+        self.received = sum(self.received, seen);
         let waiting: usize = self.judging.iter().map(|waiting| waiting.bytes).sum();
         if !last && whole && waiting > self.most_waiting_bytes && self.leave(&written) {
             // They take memory, and more of them come than can be audited.
+            self.over(number);
             say(&format!("window {number} is left to the next run: too many wait to be audited"));
             self.incomplete = true;
             return;
         }
         let extracted = Extracted { captures, unreadable: Vec::new(), jobs: jobs(None) };
-        self.judging.push(Waiting { number, segments: written, whole, bytes });
+        self.judging.push(Waiting { number, segments: written, whole, bytes, seen, summaries });
         // A thread that failed tells nothing more, which is noticed.
         let _ = self.windows.send(Job { number, last, extracted, policy: Arc::clone(&self.policy) });
     }
@@ -364,17 +407,29 @@ impl Watching<'_> {
     /// Leaves a window to the next run; whether that could be written down.
     fn leave(&self, segments: &[u64]) -> bool {
         let Some(out) = self.output.out.as_ref().map(Path::new) else { return false };
-        Unjudged::change(out, |left| left.push(Unjudged { segments: segments.to_vec() })).is_ok()
+        let listed = Unjudged::change(out, |left| left.push(Unjudged { segments: segments.to_vec() }));
+        listed.is_ok()
+    }
+
+    /// Nobody need audit a window any more, or another list says that somebody should.
+    fn over(&self, number: u64) {
+        if let Some(out) = &self.output.out {
+            // What cannot be noted costs the next run an audit that is there already.
+            let _ = Unjudged::over(Path::new(out), number);
+        }
     }
 
     fn done(&mut self, done: Done) -> Result<(), Refusal> {
         let Done { number, last, result, lines } = done;
-        self.judging.retain(|waiting| waiting.number != number);
+        for waiting in self.judging.extract_if(.., |waiting| waiting.number == number) {
+            self.audited = sum(self.audited, waiting.seen);
+        }
         self.incomplete |= !lines.is_empty();
         lines.iter().for_each(|line| say(line));
         match result {
             Ok(code) => {
                 self.code = worse(self.code, code);
+                self.over(number);
                 self.running.notice(Notice::Window { number, exit_code: code });
             }
             // The last audit is what was asked for; one before it may fail, and the run goes on.
@@ -387,35 +442,32 @@ impl Watching<'_> {
         Ok(())
     }
 
-    /// Waits until all windows are audited, as long as there is time.
+    /// Waits until all windows are audited, those of an earlier run too, as long as there is time.
     async fn wait_for_the_last(
         &mut self,
         interrupt: &mut Signal,
         terminate: &mut Signal,
     ) -> Result<(), Refusal> {
-        while !self.judging.is_empty() {
-            let deadline = self.deadline;
-            let no_time = async {
-                match deadline {
-                    Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        while !self.judging.is_empty() || self.late.is_some() {
+            let late = async {
+                match &mut self.late {
+                    // Whether it is told or dropped, it is over.
+                    Some(late) => drop(late.await),
                     None => std::future::pending().await,
                 }
             };
             tokio::select! {
+                () = late => self.late = None,
                 done = self.judged.recv() => {
                     let Some(done) = done else {
                         return Err(Refusal::new("the thread that audits failed: nothing can be audited"));
                     };
                     self.done(done)?;
                 }
-                () = no_time => return self.leave_the_rest(),
+                () = until(self.deadline) => return self.leave_the_rest(),
                 // The first of them asks for the end that has just come by itself: a recorder that is interrupted together
                 // with this run ends its input, too. Whoever asks again does not want the audit.
-                _ = terminate.recv() => {
-                    if !self.hurry() && self.is_told_again() {
-                        obey(signal_hook::consts::SIGTERM);
-                    }
-                }
+                _ = terminate.recv() => self.hurry(),
                 _ = interrupt.recv() => {
                     if self.is_told_again() {
                         obey(signal_hook::consts::SIGINT);
@@ -426,23 +478,69 @@ impl Watching<'_> {
         Ok(())
     }
 
-    /// The time is over: what is not audited is left to the next run.
+    /// From now on the thread that audits prints nothing. A report that is being printed is printed to its end, unless whoever
+    /// reads it lets it wait.
+    fn close_the_gate(&self) {
+        let until = Instant::now() + PRINTED_WITHIN;
+        loop {
+            match self.gate.try_lock() {
+                Ok(mut gate) => {
+                    *gate = true;
+                    return;
+                }
+                Err(TryLockError::Poisoned(gate)) => {
+                    *gate.into_inner() = true;
+                    return;
+                }
+                Err(TryLockError::WouldBlock) if Instant::now() >= until => return,
+                Err(TryLockError::WouldBlock) => thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
+    /// The time is over: what is not audited is left to the next run, and said. Without a directory there is nowhere to leave it.
     fn leave_the_rest(&mut self) -> Result<(), Refusal> {
-        {
-            // A report that is being printed is printed to its end.
-            let mut gate = self.gate.lock().unwrap_or_else(PoisonError::into_inner);
-            *gate = true;
+        self.close_the_gate();
+        let mut last = false;
+        while let Ok(window) = self.running.windows.try_recv() {
+            last |= window.last;
+            self.window(window);
         }
         while let Ok(done) = self.judged.try_recv() {
             self.done(done)?;
         }
-        let Some(out) = self.output.out.as_ref().map(Path::new).filter(|_| !self.judging.is_empty()) else {
+        let seen = self.running.seen();
+        let (frames, stretches) =
+            (seen.frames.saturating_sub(self.audited.0), seen.stretches.saturating_sub(self.audited.1));
+        if self.judging.is_empty() && frames == 0 {
             return Ok(());
-        };
+        }
         self.incomplete = true;
+        let unwritten = self.output.out.as_ref().map_or(frames, |_| seen.frames.saturating_sub(seen.written));
+        self.running.notice(Notice::Unaudited { at: now(), frames, stretches, unwritten });
+        let Some(out) = self.output.out.clone() else {
+            say(&format!(
+                "{frames} frames ({stretches} stretches of conversations) are not audited: there was no time, and no directory to \
+                 leave them in (--out)"
+            ));
+            self.running.flush(PRINTED_WITHIN);
+            let inputs = self.judging.drain(..).flat_map(|waiting| waiting.summaries).collect();
+            let audit = unaudited(
+                &about(&self.policy),
+                &self.running.pictures.borrow(),
+                inputs,
+                Unaudited { frames, stretches },
+            );
+            // Rows may be standing there already.
+            return match self.output.format {
+                ReportFormat::Jsonl | ReportFormat::Csv => Ok(()),
+                _ => print(&audit, &self.output),
+            };
+        };
+        let out = Path::new(&out);
         // What the thread was writing is nothing by itself, and nobody else takes it away.
         remove_unfinished(out);
-        let mut left = Vec::new();
+        let (mut left, mut numbers) = (Vec::new(), Vec::new());
         for Waiting { number, segments, whole, .. } in std::mem::take(&mut self.judging) {
             let (first, last) = segments.first().zip(segments.last()).unwrap_or((&0, &0));
             let missing = if whole { "" } else { ", but for segments that could not be written" };
@@ -452,9 +550,39 @@ impl Watching<'_> {
                 out.join("segments").display(),
             ));
             left.push(Unjudged { segments });
+            numbers.push(number);
         }
-        Unjudged::change(out, |list| list.extend(left)).map_err(|problem| Refusal::new(problem.to_string()))
+        let seen_then = seen.frames.saturating_sub(self.received.0);
+        if !last && seen_then > 0 {
+            say(&format!(
+                "{seen_then} frames since then are not audited: there was no time. The next run in {} audits them",
+                out.display(),
+            ));
+        }
+        if unwritten > 0 {
+            say(&format!(
+                "the rows of {unwritten} frames are in no segment: there was no time to write them; the next run takes them from {}",
+                if self.running.saves() { "packets" } else { "the journals" }
+            ));
+        }
+        self.running.flush(PRINTED_WITHIN);
+        Unjudged::change(out, |list| list.extend(left))
+            .map_err(|problem| Refusal::new(problem.to_string()))?;
+        numbers.into_iter().for_each(|number| self.over(number));
+        Ok(())
     }
+}
+
+/// Waits until then; for ever, if there is no such time.
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn sum(a: (u64, u64), b: (u64, u64)) -> (u64, u64) {
+    (a.0 + b.0, a.1 + b.1)
 }
 
 /// Each segment of a window may have a temporary file; a long window has more of them than the 1,024 files that a program may
@@ -499,6 +627,10 @@ struct Waiting {
     whole: bool,
     /// What they take in memory.
     bytes: usize,
+    /// Its frames and stretches of conversations.
+    seen: (u64, u64),
+    /// What its segments gave.
+    summaries: Vec<CaptureSummary>,
 }
 
 /// A window to be audited.
@@ -549,19 +681,26 @@ impl Judge {
     }
 }
 
-/// Audits what an earlier run had no time for, while this one watches.
-fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Result<(), Refusal> {
+/// Audits what an earlier run left, while this one watches.
+fn judge_what_was_left(
+    out: &str,
+    policy: &Arc<Policy>,
+    running: &Running,
+) -> Result<Option<oneshot::Receiver<()>>, Refusal> {
     let left = Unjudged::of(Path::new(out)).unwrap_or_else(|problem| {
         // Watching is worth more than what was not audited.
         say(&problem.to_string());
         Vec::new()
     });
     if left.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
+    let (over, late) = oneshot::channel();
     let (out, policy) = (out.to_owned(), Arc::clone(policy));
     let teller = running.teller();
     let work = move || {
+        // Told by its end.
+        let _over: oneshot::Sender<()> = over;
         let out = Path::new(&out);
         for window in left {
             match judge_late(out, &window, &policy) {
@@ -570,7 +709,7 @@ fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Re
                     if let Err(problem) = done {
                         say(&problem.to_string());
                     }
-                    say(&format!("{directory}: what an earlier run had no time for is audited"));
+                    say(&format!("{directory}: what an earlier run did not audit is audited"));
                     teller.notice(Notice::Late { at: now(), segments: window.segments, directory });
                 }
                 Err(refusal) => refusal.lines.iter().for_each(|line| say(line)),
@@ -580,7 +719,7 @@ fn judge_what_was_left(out: &str, policy: &Arc<Policy>, running: &Running) -> Re
     thread::Builder::new()
         .name("late".to_owned())
         .spawn(work)
-        .map(|_| ())
+        .map(|_| Some(late))
         .map_err(|error| Refusal::new(format!("a thread that is needed cannot be started: {error}")))
 }
 

@@ -14,7 +14,7 @@ use crate::decode::DecodeOptions;
 use crate::flow::Budget;
 use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
 use crate::pipeline::ExtractOptions;
-use crate::pipeline::live::{EventOptions, LiveOptions, Rotation};
+use crate::pipeline::live::{EventOptions, LiveOptions, Rotation, Shares};
 use crate::store::{self, Format};
 use crate::web::{Token, new_token};
 use std::fs;
@@ -172,9 +172,13 @@ fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> R
     let filter = filter.map(|expression| expression.parse()).transpose();
     let filter = filter.map_err(|error: FilterError| Refusal::new(format!("--filter: {error}")))?;
     let loaded = policy(&args.policy)?;
-    let memory_limit = args.memory_limit.unwrap_or_else(quarter_of_the_machine);
-    let extract = ExtractOptions { decode: tunnels(&args.vxlan_port), ..ExtractOptions::default() }
-        .within(memory_limit);
+    let memory_limit = args.memory_limit.unwrap_or_else(|| quarter_of_the_machine().max(Shares::LEAST));
+    if memory_limit < Shares::LEAST {
+        let least = Shares::LEAST >> 20;
+        return Err(Refusal::new(format!("--memory-limit: a live run takes at least {least}MiB")));
+    }
+    let extract = ExtractOptions { decode: tunnels(&args.vxlan_port), ..ExtractOptions::default() };
+    let extract = Shares::extract(memory_limit, extract);
     let nanos = |time: Duration| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX);
     let options = LiveOptions {
         interfaces,
@@ -194,8 +198,7 @@ fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> R
             rows: Rotation::ROWS,
         },
         window_ns: nanos(args.window),
-        // Judging takes about as much again for a moment; the rest is for what is open, and for the program.
-        most_kept_bytes: memory_limit / 4,
+        shares: Shares::of(memory_limit),
         first_segment: 1,
         follow: events.lines.is_some() || events.syslog.is_some() || args.web.is_some(),
         events,

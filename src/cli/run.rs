@@ -26,6 +26,8 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             let extracted = read(&captures, options, progress)?;
             let code = audit(extracted, &policy, &output, progress)?;
             progress.done();
+            // The program ends here, and what was read of rules takes as long to take apart as to make.
+            std::mem::forget(policy);
             Ok(code)
         }
         Plan::Extract { captures, options, files } => {
@@ -41,6 +43,7 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             told_unreadable(&extracted)?;
             let code = audit(extracted, &policy, &output, progress)?;
             progress.done();
+            std::mem::forget(policy);
             Ok(code)
         }
         Plan::Report { audit, rows, output } => {
@@ -313,6 +316,11 @@ fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal
         }
     })?;
     Ok(read?)
+}
+
+/// Prints a report that no capture or directory stands behind.
+pub(super) fn print(audit: &Audit, output: &Output) -> Result<(), Refusal> {
+    render(audit, output)
 }
 
 fn render(audit: &Audit, output: &Output) -> Result<(), Refusal> {

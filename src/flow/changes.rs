@@ -5,19 +5,39 @@ use super::packed::{Hellos, View, pack, unpack};
 use super::partial::PartialFlow;
 use crate::model::CaptureId;
 
-/// Stretches that ended since somebody looked, at the most: 8,192, some 10 MiB. A flood ends more in a second, and who
+/// Stretches that ended since somebody looked, at the most: 8,192, some 2 MiB. A flood ends more in a second, and who
 /// follows it sees a part of it; the audit sees all.
 const MOST_OVER: usize = 1 << 13;
 
-/// A stretch of a conversation as it stands.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A stretch of a conversation as it stands, packed: many wait to be followed, and are followed.
+#[derive(Clone, Debug)]
 pub struct Stretch {
     /// The frame with which it began: no other stretch of the capture has the same.
     pub serial: u64,
-    /// What it shows.
-    pub flow: PartialFlow,
     /// Whether nothing is added to it any more.
     pub over: bool,
+    packed: Box<[u8]>,
+    /// What its hellos say; most have none.
+    hellos: Option<Box<Hellos>>,
+}
+
+impl Stretch {
+    /// What it shows, as one of this capture; none if that is nothing.
+    pub fn flow(&self, capture: CaptureId) -> Option<PartialFlow> {
+        let nothing = Hellos::default();
+        let hellos = self.hellos.as_deref().unwrap_or(&nothing);
+        let mut flow = PartialFlow::nothing();
+        unpack(&self.packed, hellos, capture.into(), &mut flow)?;
+        Some(flow)
+    }
+
+    /// Bytes that it takes in memory, about.
+    pub fn bytes(&self) -> usize {
+        // A hello, its name and its lists; and what an allocator adds.
+        const HELLO: usize = 512;
+        const ADDED: usize = 16;
+        size_of::<Stretch>() + self.packed.len() + ADDED + if self.hellos.is_some() { HELLO } else { 0 }
+    }
 }
 
 /// What changed.
@@ -53,7 +73,7 @@ impl Changes {
             return;
         }
         let stretch = value(flow, base, capture, true, &mut self.scratch);
-        self.over.extend(stretch);
+        self.over.push(stretch);
     }
 
     /// How many that go on are yet to be told.
@@ -75,19 +95,22 @@ impl Changes {
             let Some(flow) = open.get_mut(slot as usize).filter(|flow| flow.live) else { continue };
             // The place may have been taken by another conversation since, which stands in the list by itself.
             if std::mem::take(&mut flow.touched) {
-                stretches.extend(value(flow, base, capture, false, &mut self.scratch));
+                stretches.push(value(flow, base, capture, false, &mut self.scratch));
             }
         }
         (stretches, std::mem::take(&mut self.missed))
     }
 }
 
-fn value(flow: &Open, base: u64, capture: CaptureId, over: bool, scratch: &mut Vec<u8>) -> Option<Stretch> {
+fn value(flow: &Open, base: u64, capture: CaptureId, over: bool, scratch: &mut Vec<u8>) -> Stretch {
     let view: View<'_> = flow.view(base, capture);
     let mut hellos = Hellos::default();
     scratch.clear();
     pack(&view, &mut hellos, scratch);
-    let mut value = PartialFlow::nothing();
-    unpack(scratch, &hellos, capture.into(), &mut value)?;
-    Some(Stretch { serial: base + u64::from(flow.opened), flow: value, over })
+    Stretch {
+        serial: base + u64::from(flow.opened),
+        over,
+        packed: scratch.as_slice().into(),
+        hellos: (!hellos.is_empty()).then(|| Box::new(hellos)),
+    }
 }

@@ -119,6 +119,18 @@ impl Told {
         Some(Told { read_to, begin, hello, alert: None, data: None })
     }
 
+    /// What two parts of one stream said: of each word the first copy.
+    fn or_earlier(self, other: Told) -> Told {
+        let (first, second) = if other.begin < self.begin { (other, self) } else { (self, other) };
+        Told {
+            read_to: first.read_to.max(second.read_to),
+            begin: first.begin,
+            hello: first.hello,
+            alert: first.alert.into_iter().chain(second.alert).min(),
+            data: first.data.into_iter().chain(second.data).min(),
+        }
+    }
+
     /// Reads on: `bytes` begin at offset `at` of the stream, at or before `read_to`. Hands back how many bytes at their
     /// end are the beginning of a record header that the next piece completes.
     fn read(&mut self, at: u32, bytes: &[u8], point: impl Fn(u32) -> Option<FramePoint>) -> usize {
@@ -310,11 +322,30 @@ impl Head {
         self.segments.iter().map(|segment| segment.bytes.len()).sum()
     }
 
-    /// Adds the pieces of a later part of the same direction.
-    pub fn append(&mut self, later: Head) {
-        self.segments.extend(later.segments);
-        if self.told.is_none() {
-            self.told = later.told;
+    /// Adds the pieces of another part of the same direction, which begins at `start` where a SYN told it. Where parts say the
+    /// same, as copies do, the one that was taken first counts, whether it was read or kept.
+    pub fn append(&mut self, other: Head, start: Option<u32>) {
+        let Head { segments, told } = other;
+        self.segments.extend(segments);
+        self.told = match (self.told.take(), told) {
+            (Some(own), Some(others)) => Some(own.or_earlier(others)),
+            (own, others) => own.or(others),
+        };
+        if let (Some(start), Some(_), false) = (start, &self.told, self.segments.is_empty()) {
+            self.retell(start);
+        }
+    }
+
+    /// What was read may have been kept before, by a part that did not know where the stream begins.
+    fn retell(&mut self, start: u32) {
+        let stream = self.assemble_from(start, HEAD_BYTES);
+        let Some(begin) = stream.point_at(0) else { return };
+        if let Some(told) = &mut self.told {
+            told.begin = told.begin.min(begin);
+        }
+        if let Some(mut kept) = Told::of(&stream.bytes, begin) {
+            kept.read(0, &stream.bytes, |offset| stream.point_at(offset as usize));
+            self.told = self.told.take().map(|told| told.or_earlier(kept));
         }
     }
 
@@ -476,7 +507,7 @@ mod tests {
             early.add(Some(5001), seq, point, bytes, HEAD_BYTES);
             let mut alone = Head::default();
             alone.add(None, seq, point, bytes, HEAD_BYTES);
-            cut.append(alone);
+            cut.append(alone, None);
         }
         for head in [late, early, cut] {
             assert_eq!(head.assemble(Some(5001), HEAD_BYTES).bytes, [1; 49]);
@@ -491,7 +522,7 @@ mod tests {
         for head in [&mut whole, &mut rest] {
             head.add(None, 3_000_001_000, point(2), &[2; 10], HEAD_BYTES);
         }
-        cut.append(rest);
+        cut.append(rest, None);
         assert_eq!(whole.assemble(None, HEAD_BYTES).bytes, [1; 10]);
         assert_eq!(cut.assemble(None, HEAD_BYTES).bytes, [1; 10]);
     }

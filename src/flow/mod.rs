@@ -2,6 +2,7 @@
 
 mod changes;
 mod community_id;
+mod delta;
 mod finish;
 mod fragments;
 mod head;
@@ -16,6 +17,7 @@ mod stitch;
 mod table;
 
 pub use changes::Stretch;
+pub use delta::Replica;
 pub use finish::{Finisher, Flow, HostSight, capture_name, tcp_stream};
 pub use fragments::{
     Datagram, FRAGMENT_MEMORY_BYTES, FRAGMENT_WAIT_NANOS, FragmentPiece, Reassembly, by_datagram, datagram,

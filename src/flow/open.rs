@@ -125,6 +125,9 @@ pub(super) struct Open {
     pub closing: bool,
     /// For whoever follows conversations: whether it was added to since, and the frame with which it began.
     pub touched: bool,
+    /// For whoever keeps a journal: whether it was added to since, and whether it stands there.
+    pub unwritten: bool,
+    pub written: bool,
     seen: bool,
     pub opened: u32,
     vlan: Option<u16>,
@@ -146,6 +149,8 @@ impl Open {
             live: false,
             closing: false,
             touched: false,
+            unwritten: false,
+            written: false,
             seen: false,
             opened: 0,
             syn: None,
@@ -161,6 +166,7 @@ impl Open {
     pub fn begin(&mut self, key: FlowKey) {
         (self.latest, self.key) = (0, key);
         (self.live, self.closing, self.touched, self.seen) = (true, false, false, false);
+        (self.unwritten, self.written) = (false, false);
         (self.opened, self.syn, self.syn_at, self.vlan, self.rare) = (0, None, At::NONE, None, None);
         self.low = OpenSide::NOTHING;
         self.high = OpenSide::NOTHING;

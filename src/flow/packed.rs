@@ -23,6 +23,11 @@ pub(super) struct Hellos {
 }
 
 impl Hellos {
+    /// Whether there is none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.all.is_empty()
+    }
+
     fn number(&mut self, hello: &Arc<ClientHello>) -> u32 {
         if let Some(&number) = self.known.get(hello) {
             return number;
@@ -644,11 +649,27 @@ pub enum RowProblem {
 
 /// A stretch as a row for `judge` carries it. What hellos said stands in no row: rows carry their bytes.
 pub(super) fn to_row(flow: &PartialFlow) -> Vec<u8> {
-    let told = [&flow.low, &flow.high].into_iter().any(|side| side.head.told().is_some());
-    debug_assert!(!told, "a row of a stretch whose bytes were not kept");
-    let mut row = vec![ROW_VERSION];
-    pack(&View::of(flow), &mut Hellos::default(), &mut row);
+    let mut row = Vec::new();
+    append_row(&View::of(flow), &mut row);
     row
+}
+
+/// Appends what [`to_row`] gives.
+pub(super) fn append_row(flow: &View<'_>, row: &mut Vec<u8>) {
+    let sides = [&flow.low, &flow.high].into_iter().flatten();
+    let told = sides.filter_map(|side| side.head).any(|head| head.told().is_some());
+    debug_assert!(!told, "a row of a stretch whose bytes were not kept");
+    row.push(ROW_VERSION);
+    pack(flow, &mut Hellos::default(), row);
+}
+
+/// Appends the row of a stretch that is packed already, and whose bytes were kept.
+pub(super) fn row_of_packed<E>(
+    row: &mut Vec<u8>,
+    packed: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+) -> Result<(), E> {
+    row.push(ROW_VERSION);
+    packed(row)
 }
 
 /// A row that holds a stretch as a table cuts them.
@@ -660,6 +681,8 @@ pub(super) struct Row<'b> {
     pub sent: [bool; 2],
     /// Its [`PartialFlow::order_time`]; none if it is fragments.
     pub time: Option<Timestamp>,
+    /// Whether any first bytes of its payload are in it.
+    pub carries_bytes: bool,
 }
 
 fn in_order(key: &FlowKey) -> bool {
@@ -679,7 +702,8 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b
         && lone.packets.max(lone.bytes).max(lone.payload) <= MOST_COUNTED
     {
         let sent = [Side::Low, Side::High].map(|side| side == lone.side && lone.packets > 0);
-        return Ok(Row { packed: bytes, key: lone.key, sent, time: Some(lone.first.time) });
+        let time = Some(lone.first.time);
+        return Ok(Row { packed: bytes, key: lone.key, sent, time, carries_bytes: false });
     }
     let rest = unpacked(bytes, &NO_HELLOS, Origin::default(), flow);
     let broken = |why| Err(RowProblem::Broken(why));
@@ -710,7 +734,9 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b
         None if !fragments => broken("no frame is in it"),
         Some(_) | None => {
             let sent = [flow.low.packets > 0, flow.high.packets > 0];
-            Ok(Row { packed: bytes, key: flow.key, sent, time })
+            let carries_bytes =
+                [&flow.low, &flow.high].into_iter().any(|side| !side.head.segments().is_empty());
+            Ok(Row { packed: bytes, key: flow.key, sent, time, carries_bytes })
         }
     }
 }

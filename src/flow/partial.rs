@@ -240,8 +240,9 @@ impl SideFacts {
     }
 
     /// Adds what the same side sent in another stretch. SYN repeats are counted by `stitch`, which sees them in order:
-    /// here the count is the sum less duplicates of `other`'s first after this one's last.
-    fn merge(&mut self, other: SideFacts, duplicate_nanos: i64) {
+    /// here the count is the sum less duplicates of `other`'s first after this one's last. Hands back its first bytes, which
+    /// are joined once both sides say where their streams begin.
+    fn merge(&mut self, other: SideFacts, duplicate_nanos: i64) -> Head {
         // Rows for `judge` may say anything: sums end at their end.
         self.packets = self.packets.saturating_add(other.packets);
         self.bytes = self.bytes.saturating_add(other.bytes);
@@ -278,7 +279,7 @@ impl SideFacts {
         self.tls_data = earlier(self.tls_data, other.tls_data);
         self.dns.queries = self.dns.queries.saturating_add(other.dns.queries);
         self.dns.responses = self.dns.responses.saturating_add(other.dns.responses);
-        self.head.append(other.head);
+        other.head
     }
 
     fn points_mut(&mut self) -> impl Iterator<Item = &mut FramePoint> {
@@ -437,8 +438,11 @@ impl PartialFlow {
             self.add_quote(quote);
         }
         self.quoted_last = quoted_last;
-        self.low.merge(other.low, duplicate_nanos);
-        self.high.merge(other.high, duplicate_nanos);
+        let low = self.low.merge(other.low, duplicate_nanos);
+        let high = self.high.merge(other.high, duplicate_nanos);
+        let [low_start, high_start] = [Side::Low, Side::High].map(|side| self.stream_start(side));
+        self.low.head.append(low, low_start);
+        self.high.head.append(high, high_start);
         self.fragments.extend(other.fragments);
     }
 

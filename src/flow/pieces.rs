@@ -67,6 +67,10 @@ impl Budget {
     }
 }
 
+fn is_dns_over_tcp(key: &FlowKey) -> bool {
+    key.transport == Transport::Tcp && (key.low.port == dns::PORT || key.high.port == dns::PORT)
+}
+
 fn short(hash: u64) -> u32 {
     (hash >> 32) as u32
 }
@@ -102,7 +106,7 @@ pub struct Pieces {
     times: Vec<Timestamp>,
     hellos: Hellos,
     scratch: Vec<u8>,
-    /// Stretches of TCP port 53.
+    /// Stretches of TCP port 53 that say something.
     dns_over_tcp: Vec<u32>,
     /// Addresses to which packets were seen.
     reached: HashSet<IpAddr, RandomState>,
@@ -174,6 +178,11 @@ impl Pieces {
         self.places.len() + self.fragments.len()
     }
 
+    /// How many of them are no fragments.
+    pub(super) fn packed_len(&self) -> u32 {
+        self.places.len() as u32
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -215,6 +224,12 @@ impl Pieces {
         packed.clear();
         pack(flow, &mut self.hellos, &mut packed);
         let sent = |side: &Option<SideView<'_>>| side.as_ref().is_some_and(|side| side.packets > 0);
+        let says = |side: &Option<SideView<'_>>| {
+            side.as_ref().and_then(|side| side.head).is_some_and(|head| !head.segments().is_empty())
+        };
+        if is_dns_over_tcp(flow.key) && (says(&flow.low) || says(&flow.high)) {
+            self.dns_over_tcp.push(self.places.len() as u32);
+        }
         self.append(&packed, flow.key, [sent(&flow.low), sent(&flow.high)], time, hash);
         self.scratch = packed;
     }
@@ -225,9 +240,14 @@ impl Pieces {
     /// # Errors
     /// If the bytes are no stretch as this version writes them.
     pub fn push_row(&mut self, row: &[u8], scratch: &mut PartialFlow) -> Result<(), RowProblem> {
-        let Row { packed, key, sent, time } = of_row(row, scratch)?;
+        let Row { packed, key, sent, time, carries_bytes } = of_row(row, scratch)?;
         match time {
-            Some(time) => self.append(packed, &key, sent, time, hash_of(&key)),
+            Some(time) => {
+                if carries_bytes && is_dns_over_tcp(&key) {
+                    self.dns_over_tcp.push(self.places.len() as u32);
+                }
+                self.append(packed, &key, sent, time, hash_of(&key));
+            }
             None => self.fragments.push(scratch.clone()),
         }
         Ok(())
@@ -247,9 +267,6 @@ impl Pieces {
         }
         if self.open.is_empty() {
             self.open.reserve(BLOCK_BYTES.min(packed.len().max(1 << 12)));
-        }
-        if key.transport == Transport::Tcp && (key.low.port == dns::PORT || key.high.port == dns::PORT) {
-            self.dns_over_tcp.push(self.places.len() as u32);
         }
         for ((sent, to), last) in sent.into_iter().zip([key.high, key.low]).zip(&mut self.reached_last) {
             if sent && *last != Some(to.ip) {
@@ -313,7 +330,8 @@ impl Pieces {
         self.reached.iter().copied()
     }
 
-    /// The numbers of the stretches of TCP port 53, ascending.
+    /// The numbers of the stretches of TCP port 53 of which first bytes were kept, ascending: only they can hold messages, and
+    /// a scan of ports leaves many others.
     pub fn dns_over_tcp(&self) -> &[u32] {
         &self.dns_over_tcp
     }
@@ -616,6 +634,23 @@ mod tests {
             tcp_seq: Some(1),
         });
         flow
+    }
+
+    #[test]
+    fn only_stretches_of_tcp_port_53_that_say_something_may_hold_messages() {
+        let to_resolver = |mut flow: PartialFlow| {
+            flow.key.low.port = 53;
+            flow
+        };
+        let scanned =
+            PartialFlow { high: SideFacts { head: Default::default(), ..connection().high }, ..connection() };
+        let flows = [connection(), to_resolver(scanned), to_resolver(connection()), lone_packet(7)];
+        let pushed: Pieces = flows.iter().cloned().collect();
+        let mut read = Pieces::default();
+        for flow in &flows {
+            read.push_row(&flow.to_row(), &mut PartialFlow::nothing()).unwrap();
+        }
+        assert_eq!((pushed.dns_over_tcp(), read.dns_over_tcp()), (&[2][..], &[2][..]));
     }
 
     #[test]

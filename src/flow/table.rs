@@ -2,6 +2,7 @@
 //! decides that two stretches are one connection. `stitch` does.
 
 use super::changes::{Changes, Stretch};
+use super::delta::Deltas;
 use super::key::{FlowKey, Side};
 use super::open::{At, Open};
 use super::partial::{QuoteClass, QuoteFact};
@@ -12,6 +13,7 @@ use crate::model::{CaptureId, Endpoint, FramePoint, NANOS_PER_SECOND, Transport}
 use crate::names::http;
 use hashbrown::HashTable;
 use std::collections::VecDeque;
+use std::io;
 use std::sync::Arc;
 
 /// What the table made of a packet.
@@ -106,6 +108,8 @@ pub struct FlowTable {
     hurried: u64,
     /// For whoever follows conversations while frames come.
     changes: Option<Box<Changes>>,
+    /// For whoever keeps a journal.
+    deltas: Option<Box<Deltas>>,
 }
 
 impl FlowTable {
@@ -127,6 +131,7 @@ impl FlowTable {
             evicted: 0,
             hurried: 0,
             changes: None,
+            deltas: None,
         }
     }
 
@@ -140,6 +145,31 @@ impl FlowTable {
     pub fn changes(&mut self, most: usize) -> (Vec<Stretch>, u64) {
         let Some(changes) = &mut self.changes else { return (Vec::new(), 0) };
         changes.take(&mut self.open, most, self.base, self.capture)
+    }
+
+    /// From now on it is kept what changes, for a journal. First bytes must be kept, too.
+    pub fn keep_deltas(&mut self) {
+        self.deltas.get_or_insert_default();
+    }
+
+    /// Appends what changed since this was asked last, or everything if `again` or asked for the first time: for
+    /// [`Replica`](super::Replica).
+    ///
+    /// # Errors
+    /// A stretch was put into a temporary file, and that cannot be read. Then everything is to be asked for again.
+    pub fn delta(&mut self, again: bool, out: &mut Vec<u8>) -> io::Result<()> {
+        let Some(deltas) = &mut self.deltas else { return Ok(()) };
+        if again {
+            deltas.again();
+        }
+        deltas.take(&mut self.open, &self.done, self.base, self.capture, out)
+    }
+
+    /// What changes need not be kept until everything is asked for again.
+    pub fn forget_deltas(&mut self) {
+        if let Some(deltas) = &mut self.deltas {
+            deltas.again();
+        }
     }
 
     /// How many conversations that go on changed and were not told yet.
@@ -364,6 +394,9 @@ impl FlowTable {
                     || (key.transport != Transport::Tcp && is_idle(flow, at.time)))
             {
                 put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
+                if let Some(deltas) = &mut self.deltas {
+                    deltas.end(slot, flow);
+                }
                 flow.begin(key);
             }
             self.touch(slot, at);
@@ -376,10 +409,15 @@ impl FlowTable {
 
     #[inline]
     fn touch(&mut self, slot: u32, at: At) {
-        if let Some(changes) = &mut self.changes
-            && let Some(flow) = self.open.get_mut(slot as usize)
-        {
+        if self.changes.is_none() && self.deltas.is_none() {
+            return;
+        }
+        let Some(flow) = self.open.get_mut(slot as usize) else { return };
+        if let Some(changes) = &mut self.changes {
             changes.touch(slot, flow, at);
+        }
+        if let Some(deltas) = &mut self.deltas {
+            deltas.touch(slot, flow);
         }
     }
 
@@ -488,6 +526,9 @@ impl FlowTable {
             entry.remove();
         }
         put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
+        if let Some(deltas) = &mut self.deltas {
+            deltas.end(slot, flow);
+        }
         flow.end();
         self.free.push(slot);
     }
@@ -499,8 +540,11 @@ impl FlowTable {
         self.closed.clear();
         self.begun.clear();
         self.hand = 0;
-        for flow in std::mem::take(&mut self.open).iter().filter(|flow| flow.live) {
+        for (slot, flow) in std::mem::take(&mut self.open).iter().enumerate().filter(|(_, flow)| flow.live) {
             put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
+            if let Some(deltas) = &mut self.deltas {
+                deltas.end(slot as u32, flow);
+            }
         }
     }
 
@@ -627,6 +671,54 @@ mod tests {
         fn dns(&mut self, millis: i64, from_client: bool, client: u16) {
             let udp = Udp { src_port: 0, dst_port: 0, payload_len: 0, payload: &[] };
             self.packet(millis, from_client, client, 1, Payload::Udp(udp));
+        }
+    }
+
+    /// Stretches, in an order that depends on them alone.
+    fn told(pieces: &Pieces) -> Vec<String> {
+        let mut all: Vec<String> =
+            pieces.iter().map(|flow| format!("{:?}", flow.expect("a stretch in memory"))).collect();
+        all.sort();
+        all
+    }
+
+    #[test]
+    fn whoever_reads_all_deltas_knows_what_the_table_knew_however_often_it_was_asked() {
+        // A table of 40 places, so that stretches are cut for want of room, too; and one where nothing is.
+        for (capacity, every, again) in [(40, 1, 7), (40, 13, 1000), (1000, 10, 1000), (1000, 97, 2)] {
+            let mut scene = Scene::new(capacity);
+            scene.table.keep_deltas();
+            let mut replica = crate::flow::Replica::default();
+            let mut asked = 0;
+            let mut random = 7u32;
+            for step in 0..3_000i64 {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let (client, server) = ((random >> 8) as u16 % 60, random >> 24 & 1);
+                match random >> 28 {
+                    0..3 => scene.tcp(step * 40, true, client, server, 0x02),
+                    3..6 => scene.tcp(step * 40, false, client, server, 0x12),
+                    6..9 => scene.tcp(step * 40, true, client, server, 0x10),
+                    9 => scene.tcp(step * 40, true, client, server, 0x04),
+                    10..13 => scene.dns(step * 40, true, client),
+                    _ => scene.dns(step * 40, false, client),
+                }
+                if step % every == 0 {
+                    asked += 1;
+                    let mut bytes = Vec::new();
+                    let again = asked % again == 0;
+                    scene.table.delta(again, &mut bytes).unwrap();
+                    if again {
+                        replica = crate::flow::Replica::default();
+                    }
+                    replica.apply(&bytes).unwrap();
+                }
+            }
+            let mut bytes = Vec::new();
+            scene.table.delta(false, &mut bytes).unwrap();
+            replica.apply(&bytes).unwrap();
+            let (known, pieces) = (told(&replica.finish().unwrap()), told(&scene.table.finish()));
+            assert!(known.len() > 100, "{}", known.len());
+            assert!(known == pieces, "{capacity} places, asked at every step {every}");
         }
     }
 

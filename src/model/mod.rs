@@ -12,7 +12,7 @@ pub mod varint;
 
 pub use app::{AppProtocol, AppProtocolError};
 pub use chosen::NotChosen;
-pub use distinct::Distinct;
+pub use distinct::{ByHash, Distinct};
 pub use domain::{DomainName, DomainNameError, DomainPattern, DomainPatternError, Placeholder};
 pub use frame::{CaptureId, FramePoint};
 pub use ports::{PortSet, PortSetError};

@@ -3,15 +3,17 @@
 
 use super::log::{Body, DnsLog, Entry, NONE, number};
 use super::observation::DnsObservation;
-use crate::model::{DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp};
+use crate::model::{ByHash, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp};
 use foldhash::fast::RandomState;
-use hashbrown::{HashMap, HashSet, HashTable};
+use hashbrown::{HashMap, HashSet};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// How long after a flow began an answer may still name it: 5 s (SEMANTICS section 3), the time after which stub resolvers
 /// repeat a question; a later answer was caused by something else.
@@ -160,19 +162,77 @@ pub struct Ledger {
     chains: Chains,
     /// By address: what is known of it as a host, or as a resolver.
     parties: Vec<Party>,
+    /// What hosts were told, by [`Ledger::share_of`].
+    shares: Vec<Share>,
+    /// Clients and resolvers between which no answer is matched, and some are unsolicited.
+    forged: HashSet<(u32, u16, u32), RandomState>,
+    for_names: OnceLock<ForNames>,
+}
+
+/// What some of the hosts were told. All that names rest on is of one host: so hosts are shared out, and each share is found by
+/// itself, on any thread.
+#[derive(Debug, Default)]
+struct Share {
     /// By host and address.
     known_at: HashMap<(u32, u32), u32, RandomState>,
     known: Vec<Known>,
     /// Those of one [`Known`] stand together.
     told: Vec<Told>,
+    /// How many the shares before have: where these begin in a [`Bookmark`].
+    told_before: usize,
     /// Answers, ascending; those of one [`Told`] stand together.
     told_answers: Vec<u32>,
     /// By host and alias: the names before it in chains that reach it, ascending by names.
     before_at: HashMap<(u32, u32), u32, RandomState>,
     before: Vec<Vec<Before>>,
-    /// Clients and resolvers between which no answer is matched, and some are unsolicited.
-    forged: HashSet<(u32, u16, u32), RandomState>,
-    for_names: OnceLock<ForNames>,
+}
+
+/// Shares of hosts for each thread: one host often asks as much as all others together, and whoever has it takes no other. One
+/// thread alone has one share: messages are read in their order then, which is faster than small tables are.
+const SHARES_A_THREAD: usize = 4;
+
+/// Shares at the most: each thread keeps a list of what messages say, and clears it for each share.
+const MOST_SHARES: usize = 64;
+
+/// Messages that are worth being shared out.
+const LEAST_SHARED: usize = 1 << 14;
+
+/// Messages by the share of their hosts.
+struct Shared {
+    /// By share: its part of the list.
+    parts: Vec<(u32, u32)>,
+    /// Ascending within each part.
+    messages: Vec<u32>,
+}
+
+impl Shared {
+    fn of(&self, share: usize) -> &[u32] {
+        self.parts.get(share).map_or(&[], |&part| span(&self.messages, part))
+    }
+
+    /// Does some work for each share, the largest first, on several threads; what it came to, in the order of shares.
+    fn each<T: Send>(&self, jobs: usize, work: impl Fn(&[u32]) -> T + Sync) -> Vec<T> {
+        let mut shares: Vec<usize> = (0..self.parts.len()).collect();
+        shares.sort_by_key(|&share| std::cmp::Reverse(self.of(share).len()));
+        let next = AtomicUsize::new(0);
+        let some = || {
+            let mut done = Vec::new();
+            while let Some(&share) = shares.get(next.fetch_add(1, Ordering::Relaxed)) {
+                done.push((share, work(self.of(share))));
+            }
+            done
+        };
+        let mut done = std::thread::scope(|scope| {
+            let others: Vec<_> = (1..jobs.min(shares.len())).map(|_| scope.spawn(some)).collect();
+            let mut done = some();
+            for other in others {
+                done.extend(other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            }
+            done
+        });
+        done.sort_by_key(|&(share, _)| share);
+        done.into_iter().map(|(_, result)| result).collect()
+    }
 }
 
 /// Where a ledger was last asked for a time, by one who asks in the order of time, nearly. No result depends on it.
@@ -188,17 +248,82 @@ pub struct Bookmark {
 #[derive(Clone, Copy)]
 pub struct About<'a> {
     ledger: &'a Ledger,
+    share: &'a Share,
     known: &'a Known,
     /// The address.
     ip: u32,
 }
 
-/// What became of a message.
+/// What became of a message, and what is asked of all messages again and again: a bit each.
 #[derive(Clone, Copy, Debug, Default)]
-struct Standing {
+struct Standing(u8);
+
+impl Standing {
+    const RESPONSE: u8 = 1;
+    /// It is a query for a name.
+    const ASKS: u8 = 1 << 1;
     /// Of a response: it has a query. Of a query: it has an answer.
-    matched: bool,
-    contested: bool,
+    const MATCHED: u8 = 1 << 2;
+    const CONTESTED: u8 = 1 << 3;
+    /// Its resolver counts.
+    const TRUSTED: u8 = 1 << 4;
+    /// It is a response without query, though the captures show this host's queries, and they had begun 5 s before.
+    const UNSOLICITED: u8 = 1 << 5;
+    /// Its response code is another than 0.
+    const FAILED: u8 = 1 << 6;
+    const SALVAGED: u8 = 1 << 7;
+
+    /// Of `bits`, those in `mask` are `all`.
+    fn has(self, mask: u8, all: u8) -> bool {
+        self.0 & mask == all
+    }
+
+    fn bit(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+}
+
+fn bit_if(there: bool, bit: u8) -> u8 {
+    if there { bit } else { 0 }
+}
+
+/// How many messages there are, and how many of each standing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Standings {
+    /// Queries for a name.
+    pub queries: u64,
+    /// Those of them without answer.
+    pub unanswered: u64,
+    /// Responses.
+    pub responses: u64,
+    /// Those of them without query.
+    pub unmatched: u64,
+    /// Those of resolvers that do not count.
+    pub untrusted: u64,
+    /// Those that others contradict.
+    pub contested: u64,
+    /// Those of which only part could be read.
+    pub salvaged: u64,
+}
+
+/// Names that hosts asked for and that may have been blocked: none of the queries was answered, or an answer refused.
+#[derive(Debug, Default)]
+pub struct Troubled {
+    /// By name, whether some host is troubled by it: most are not, and nothing else need be asked.
+    names: Vec<bool>,
+    /// Hosts and names.
+    pairs: HashSet<(u32, u32), RandomState>,
+}
+
+impl Troubled {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.pairs.is_empty()
+    }
+
+    fn holds(&self, host: u32, name: u32) -> bool {
+        self.names.get(name as usize).is_some_and(|&some| some) && self.pairs.contains(&(host, name))
+    }
 }
 
 /// What a body says, as far as it counts.
@@ -264,8 +389,21 @@ fn bit(name: u32) -> u64 {
 #[derive(Clone, Copy, Debug)]
 struct Before {
     chain: u32,
-    names: usize,
+    /// How many names it is, and the first of them: most differ in these already.
+    names: u32,
+    first: u32,
     since: u32,
+}
+
+impl Before {
+    fn names<'n, T>(&self, chain: &'n [T]) -> &'n [T] {
+        chain.get(..self.names as usize).unwrap_or_default()
+    }
+
+    fn is(&self, other: &Before, chains: &Chains) -> bool {
+        (self.names, self.first) == (other.names, other.first)
+            && self.names(chains.numbers(self.chain)) == other.names(chains.numbers(other.chain))
+    }
 }
 
 /// Chains of names by number, each once.
@@ -274,7 +412,7 @@ struct Chains {
     /// The numbers of all chains' names, one after another.
     numbers: Vec<u32>,
     chains: Vec<(Range<usize>, Arc<[DomainName]>)>,
-    table: HashTable<u32>,
+    table: ByHash,
     seed: RandomState,
 }
 
@@ -290,12 +428,11 @@ impl Chains {
     fn intern(&mut self, names: &[u32], log: &DnsLog) -> u32 {
         let Chains { numbers, chains, table, seed } = self;
         let hash = seed.hash_one(names);
-        let of = |numbers: &[u32], chains: &[(Range<usize>, Arc<[DomainName]>)], at: u32| {
-            let chain = chains.get(at as usize)?;
-            numbers.get(chain.0.clone()).map(|found| (found == names, seed.hash_one(found)))
+        let same = |at: u32| {
+            let place = chains.get(at as usize).map(|(place, _)| place.clone());
+            place.and_then(|place| numbers.get(place)).is_some_and(|found| found == names)
         };
-        let same = |&at: &u32| of(numbers, chains, at).is_some_and(|(same, _)| same);
-        if let Some(&found) = table.find(hash, same) {
+        if let Some(found) = table.find(hash, same) {
             return found;
         }
         let new = number(chains.len());
@@ -303,7 +440,7 @@ impl Chains {
         numbers.extend_from_slice(names);
         let texts = names.iter().filter_map(|&name| log.names().get(name)).cloned().collect();
         chains.push((start..numbers.len(), texts));
-        table.insert_unique(hash, new, |&at| of(numbers, chains, at).map_or(0, |(_, hash)| hash));
+        table.insert(hash, new);
         new
     }
 
@@ -370,23 +507,154 @@ fn span<T>(list: &[T], (from, to): (u32, u32)) -> &[T] {
     list.get(from as usize..to as usize).unwrap_or_default()
 }
 
+impl Share {
+    /// What hosts were told by messages, which are all of theirs.
+    fn of(ledger: &Ledger, messages: &[u32]) -> Self {
+        let mut share = Share::default();
+        let mut teller = Teller::default();
+        // A body is mostly told to one host again and again.
+        let mut last_of: Vec<u32> = vec![NONE; ledger.said.len()];
+        let mut telling_of: Vec<(u32, u32)> = Vec::new();
+        for &at in messages {
+            if !ledger.standing[at as usize].bit(Standing::RESPONSE) {
+                continue;
+            }
+            let entry = ledger.entry(at);
+            if ledger.said(entry).chain == NONE {
+                continue;
+            }
+            let host = ledger.host(entry);
+            let last = &mut last_of[entry.body as usize];
+            if *last == NONE || teller.tellings[*last as usize].host != host {
+                *last = teller.telling(ledger, &mut share, host, entry.body);
+            }
+            teller.note(ledger, &mut share, at, *last);
+            if ledger.counts(at) {
+                telling_of.push((at, *last));
+            }
+        }
+        share.gather(ledger, teller, &telling_of);
+        share.order_aliases(ledger);
+        share
+    }
+
+    /// Lays out what was told: of one host and address side by side, and the answers of each side by side.
+    fn gather(&mut self, ledger: &Ledger, teller: Teller, telling_of: &[(u32, u32)]) {
+        let Teller { tellings, parts, told, .. } = teller;
+        let by_known = ranges(self.known.len(), told.iter().map(|told| told.known));
+        let mut next: Vec<u32> = by_known.iter().map(|&(from, _)| from).collect();
+        let mut place_of: Vec<u32> = Vec::with_capacity(told.len());
+        self.told = told.clone();
+        for told in &told {
+            let next = &mut next[told.known as usize];
+            self.told[*next as usize] = *told;
+            place_of.push(*next);
+            *next += 1;
+        }
+        for (known, told) in self.known.iter_mut().zip(by_known) {
+            known.told = told;
+        }
+        let each = || {
+            telling_of.iter().flat_map(|&(at, telling)| {
+                let parts = &parts[tellings[telling as usize].parts.clone()];
+                let places = parts.iter().map(|&(_, told)| place_of[told as usize]);
+                places.map(move |place| (at, place))
+            })
+        };
+        let answers = ranges(self.told.len(), each().map(|(_, place)| place));
+        let mut list: Vec<u32> = vec![NONE; answers.last().map_or(0, |&(_, end)| end as usize)];
+        for (told, answers) in self.told.iter_mut().zip(answers) {
+            told.answers = (answers.0, answers.0);
+        }
+        for (at, place) in each() {
+            let told = &mut self.told[place as usize];
+            list[told.answers.1 as usize] = at;
+            told.answers.1 += 1;
+            if told.uncontested.is_none() && !ledger.standing[at as usize].bit(Standing::CONTESTED) {
+                told.uncontested = Some(ledger.entry(at).time());
+            }
+        }
+        self.told_answers = list;
+    }
+
+    /// Aliases are tried in the order of their names: only where there are too many does it matter.
+    fn order_aliases(&mut self, ledger: &Ledger) {
+        for list in &mut self.before {
+            list.sort_by_key(|before| before.names(ledger.chains.names(before.chain)));
+        }
+        for told in &mut self.told {
+            let first = ledger.chains.numbers(told.chain).first().copied().unwrap_or(NONE);
+            let list = self.before_at.get(&(told.host, first));
+            told.before = list.copied().unwrap_or(NONE);
+        }
+    }
+
+    /// Adds to the names that lead to an alias what a chain says, told first by an answer.
+    fn add_aliases(&mut self, ledger: &Ledger, host: u32, chain: u32, at: u32) {
+        let numbers = ledger.chains.numbers(chain);
+        let Some(&first) = numbers.first() else { return };
+        for (names, &alias) in numbers.iter().enumerate().skip(1) {
+            let place = *self.before_at.entry((host, alias)).or_insert_with(|| {
+                self.before.push(Vec::new());
+                number(self.before.len() - 1)
+            });
+            let list = &mut self.before[place as usize];
+            let new = Before { chain, names: number(names), first, since: at };
+            if list.len() < MOST_ALIASES && !list.iter().any(|known| known.is(&new, &ledger.chains)) {
+                list.push(new);
+            }
+        }
+    }
+}
+
 impl Ledger {
     /// From all DNS messages. `host_of` gives the address that stands for a host, `trusted` tells the resolvers that count,
     /// `begin` is when the captures begin.
     pub fn new(
-        mut log: DnsLog,
+        log: DnsLog,
         host_of: &dyn Fn(IpAddr) -> IpAddr,
         trusted: &dyn Fn(IpAddr) -> bool,
         begin: Option<Timestamp>,
+    ) -> Self {
+        Ledger::on_threads(log, host_of, trusted, begin, 1)
+    }
+
+    /// The same, made by so many threads.
+    pub fn on_threads(
+        log: DnsLog,
+        host_of: &dyn Fn(IpAddr) -> IpAddr,
+        trusted: &dyn Fn(IpAddr) -> bool,
+        begin: Option<Timestamp>,
+        jobs: usize,
+    ) -> Self {
+        let shares =
+            if jobs < 2 || log.len() < LEAST_SHARED { 1 } else { (jobs * SHARES_A_THREAD).min(MOST_SHARES) };
+        Ledger::of_shares(log, (host_of, trusted), begin, (shares, jobs))
+    }
+
+    fn of_shares(
+        mut log: DnsLog,
+        (host_of, trusted): (&dyn Fn(IpAddr) -> IpAddr, &dyn Fn(IpAddr) -> bool),
+        begin: Option<Timestamp>,
+        (shares, jobs): (usize, usize),
     ) -> Self {
         log.sort();
         let mut ledger = Ledger { log, begin, ..Ledger::default() };
         ledger.read_bodies();
         ledger.meet_parties(host_of, trusted);
-        ledger.match_answers();
+        let entries = ledger.log.entries().iter().zip(0..);
+        let by_share = entries.map(|(entry, at)| ((ledger.host(entry) as usize % shares) as u32, at));
+        let (parts, messages) = grouped(shares, by_share);
+        let shared = Shared { parts, messages };
+        ledger.stand(&shared, jobs);
         ledger.find_forged();
-        ledger.tell();
+        ledger.tell(&shared, jobs);
         ledger
+    }
+
+    /// The share that knows what a host was told.
+    fn share_of(&self, host: u32) -> Option<&Share> {
+        self.shares.get((host as usize).checked_rem(self.shares.len())?)
     }
 
     fn read_bodies(&mut self) {
@@ -467,7 +735,8 @@ impl Ledger {
 
     /// Whether an answer may name an address: matched, and from a trusted resolver.
     fn counts(&self, at: u32) -> bool {
-        self.standing[at as usize].matched && self.trusts(self.entry(at))
+        const COUNTS: u8 = Standing::RESPONSE | Standing::MATCHED | Standing::TRUSTED;
+        self.standing[at as usize].has(COUNTS, COUNTS)
     }
 
     /// What makes queries one question, and an answer theirs.
@@ -482,13 +751,30 @@ impl Ledger {
     }
 
     /// Which answers have a query, which queries an answer, and which answers contradict one another.
-    fn match_answers(&mut self) {
+    fn stand(&mut self, shared: &Shared, jobs: usize) {
+        let standings = shared.each(jobs, |messages| self.standings_of(messages));
+        self.standing = vec![Standing::default(); self.log.len()];
+        for (share, standings) in standings.into_iter().enumerate() {
+            for (&at, standing) in shared.of(share).iter().zip(standings) {
+                self.standing[at as usize] = standing;
+            }
+        }
+        const MATCHED: u8 = Standing::RESPONSE | Standing::MATCHED;
+        for (entry, standing) in self.log.entries().iter().zip(&self.standing) {
+            let host = self.parties[entry.client as usize].host;
+            self.parties[host as usize].told += u64::from(standing.has(MATCHED, MATCHED));
+        }
+    }
+
+    /// The standing of all messages of some hosts.
+    fn standings_of(&self, messages: &[u32]) -> Vec<Standing> {
         let seed = RandomState::default();
-        let queries = self.log.entries().iter().filter(|entry| !self.said(entry).response).count();
+        let queries = messages.iter().filter(|&&at| !self.said(self.entry(at)).response).count();
         let mut exchanges: Vec<Exchange> = Vec::with_capacity(queries);
-        let mut table: HashTable<u32> = HashTable::with_capacity(queries);
-        let mut exchange_of: Vec<u32> = vec![NONE; self.log.len()];
-        for (at, (entry, slot)) in self.log.entries().iter().zip(&mut exchange_of).enumerate() {
+        let mut table = ByHash::with_capacity(queries);
+        let mut exchange_of: Vec<u32> = vec![NONE; messages.len()];
+        for (&at, slot) in messages.iter().zip(&mut exchange_of) {
+            let entry = self.entry(at);
             let said = self.said(entry);
             if !said.response && said.qname == NONE {
                 continue;
@@ -496,14 +782,14 @@ impl Ledger {
             let asked = self.question(entry);
             let hash = seed.hash_one(asked);
             let of = |exchange: &Exchange| self.question(self.entry(exchange.query));
-            let found = table.find(hash, |&place| of(&exchanges[place as usize]) == asked);
+            let found = table.find(hash, |place| of(&exchanges[place as usize]) == asked);
             let place = match found {
-                Some(&place) => place,
+                Some(place) => place,
                 None if said.response => continue,
                 None => {
                     let new = number(exchanges.len());
-                    exchanges.push(Exchange::asked_by(number(at)));
-                    table.insert_unique(hash, new, |&place| seed.hash_one(of(&exchanges[place as usize])));
+                    exchanges.push(Exchange::asked_by(at));
+                    table.insert(hash, new);
                     new
                 }
             };
@@ -514,7 +800,7 @@ impl Ledger {
                 continue;
             }
             exchange.answers += 1;
-            exchange.last_answer = number(at);
+            exchange.last_answer = at;
             if exchange.answers == 1 {
                 exchange.first_body = entry.body;
             } else if !exchange.mixed && exchange.first_body != entry.body {
@@ -523,139 +809,59 @@ impl Ledger {
             }
             exchange.contested |= exchange.mixed && exchange.answers > exchange.queries;
         }
-        let standings = self.log.entries().iter().zip(exchange_of).enumerate().map(|(at, (entry, place))| {
-            let Some(exchange) = exchanges.get(place as usize) else { return Standing::default() };
-            let response = self.said(entry).response;
-            Standing {
-                matched: response || (exchange.answers > 0 && number(at) < exchange.last_answer),
-                contested: response && exchange.contested,
-            }
+        let standings = messages.iter().zip(exchange_of).map(|(&at, place)| {
+            let entry = self.entry(at);
+            let said = self.said(entry);
+            let exchange = exchanges.get(place as usize);
+            let matched = exchange
+                .is_some_and(|exchange| said.response || (exchange.answers > 0 && at < exchange.last_answer));
+            let unsolicited = said.response
+                && !matched
+                && self.parties[self.host(entry) as usize].asking
+                && self.begin.is_some_and(|begin| entry.time().since(begin) >= DNS_PATIENCE_NANOS);
+            Standing(
+                bit_if(said.response, Standing::RESPONSE)
+                    | bit_if(!said.response && said.qname != NONE, Standing::ASKS)
+                    | bit_if(matched, Standing::MATCHED)
+                    | bit_if(said.response && exchange.is_some_and(|e| e.contested), Standing::CONTESTED)
+                    | bit_if(self.trusts(entry), Standing::TRUSTED)
+                    | bit_if(unsolicited, Standing::UNSOLICITED)
+                    | bit_if(said.rcode != 0, Standing::FAILED)
+                    | bit_if(said.salvaged, Standing::SALVAGED),
+            )
         });
-        self.standing = standings.collect();
+        standings.collect()
     }
 
-    /// Whether a response matches no query, though the captures show this host's queries, and they had begun 5 s before.
-    fn unsolicited(&self, at: u32) -> bool {
-        let entry = self.entry(at);
-        !self.standing[at as usize].matched
-            && self.parties[self.host(entry) as usize].asking
-            && self.begin.is_some_and(|begin| entry.time().since(begin) >= DNS_PATIENCE_NANOS)
-    }
-
-    fn responses(&self) -> impl Iterator<Item = (u32, &Entry, &Said)> {
-        let entries = self.log.entries().iter().enumerate();
-        entries.map(|(at, entry)| (number(at), entry, self.said(entry))).filter(|(.., said)| said.response)
+    /// The messages whose bits in `mask` are these, in order.
+    fn standing(&self, mask: u8, bits: u8) -> impl Iterator<Item = u32> {
+        let all = self.standing.iter().zip(0..);
+        all.filter(move |(standing, _)| standing.has(mask, bits)).map(|(_, at)| at)
     }
 
     fn find_forged(&mut self) {
         let pair = |entry: &Entry| (entry.client, entry.client_port, entry.resolver);
-        let unsolicited = self.responses().filter(|&(at, ..)| self.unsolicited(at));
-        let mut forged: HashSet<_, RandomState> = unsolicited.map(|(_, entry, _)| pair(entry)).collect();
+        const UNSOLICITED: u8 = Standing::UNSOLICITED;
+        const MATCHED: u8 = Standing::RESPONSE | Standing::MATCHED;
+        let unsolicited = self.standing(UNSOLICITED, UNSOLICITED);
+        let mut forged: HashSet<_, RandomState> = unsolicited.map(|at| pair(self.entry(at))).collect();
         if !forged.is_empty() {
-            for (_, entry, _) in self.responses().filter(|&(at, ..)| self.standing[at as usize].matched) {
-                forged.remove(&pair(entry));
+            for at in self.standing(MATCHED, MATCHED) {
+                forged.remove(&pair(self.entry(at)));
             }
         }
         self.forged = forged;
     }
 
     /// Puts every answer where it will be asked for.
-    fn tell(&mut self) {
-        let mut teller = Teller::default();
-        // A body is mostly told to one host again and again.
-        let mut last_of: Vec<u32> = vec![NONE; self.said.len()];
-        let mut telling_of: Vec<u32> = Vec::new();
-        for at in 0..number(self.log.len()) {
-            let entry = *self.entry(at);
-            let said = *self.said(&entry);
-            if !said.response {
-                continue;
-            }
-            let host = self.host(&entry);
-            self.parties[host as usize].told += u64::from(self.standing[at as usize].matched);
-            if said.chain == NONE {
-                continue;
-            }
-            let last = &mut last_of[entry.body as usize];
-            if *last == NONE || teller.tellings[*last as usize].host != host {
-                *last = teller.telling(self, host, entry.body);
-            }
-            teller.note(self, at, *last);
-            if self.counts(at) {
-                telling_of.push(at);
-                telling_of.push(*last);
-            }
+    fn tell(&mut self, shared: &Shared, jobs: usize) {
+        let mut shares = shared.each(jobs, |messages| Share::of(self, messages));
+        let mut told = 0;
+        for share in &mut shares {
+            share.told_before = told;
+            told += share.told.len();
         }
-        self.gather(&teller, &telling_of);
-        self.order_aliases();
-    }
-
-    /// Lays out what was told: of one host and address side by side, and the answers of each side by side.
-    fn gather(&mut self, teller: &Teller, telling_of: &[u32]) {
-        let by_known = ranges(self.known.len(), teller.told.iter().map(|told| told.known));
-        let mut next: Vec<u32> = by_known.iter().map(|&(from, _)| from).collect();
-        let mut place_of: Vec<u32> = Vec::with_capacity(teller.told.len());
-        self.told = teller.told.clone();
-        for told in &teller.told {
-            let next = &mut next[told.known as usize];
-            self.told[*next as usize] = *told;
-            place_of.push(*next);
-            *next += 1;
-        }
-        for (known, told) in self.known.iter_mut().zip(by_known) {
-            known.told = told;
-        }
-        let (pairs, _) = telling_of.as_chunks::<2>();
-        let each = || {
-            pairs.iter().flat_map(|&[at, telling]| {
-                let parts = teller.tellings[telling as usize].parts.clone();
-                let places = teller.parts[parts].iter().map(|&(_, told)| place_of[told as usize]);
-                places.map(move |place| (at, place))
-            })
-        };
-        let answers = ranges(self.told.len(), each().map(|(_, place)| place));
-        let mut list: Vec<u32> = vec![NONE; answers.last().map_or(0, |&(_, end)| end as usize)];
-        for (told, answers) in self.told.iter_mut().zip(answers) {
-            told.answers = (answers.0, answers.0);
-        }
-        for (at, place) in each() {
-            let told = &mut self.told[place as usize];
-            list[told.answers.1 as usize] = at;
-            told.answers.1 += 1;
-            if told.uncontested.is_none() && !self.standing[at as usize].contested {
-                told.uncontested = Some(self.log.entries()[at as usize].time());
-            }
-        }
-        self.told_answers = list;
-    }
-
-    /// Aliases are tried in the order of their names: only where there are too many does it matter.
-    fn order_aliases(&mut self) {
-        let Ledger { before, chains, .. } = self;
-        for list in before.iter_mut() {
-            list.sort_by_key(|before| chains.names(before.chain).get(..before.names));
-        }
-        for told in &mut self.told {
-            let first = self.chains.numbers(told.chain).first().copied().unwrap_or(NONE);
-            let list = self.before_at.get(&(told.host, first));
-            told.before = list.copied().unwrap_or(NONE);
-        }
-    }
-
-    /// Adds to the names that lead to an alias what a chain says, told first by an answer.
-    fn add_aliases(&mut self, host: u32, chain: u32, at: u32) {
-        for (names, &alias) in self.chains.numbers(chain).iter().enumerate().skip(1) {
-            let place = *self.before_at.entry((host, alias)).or_insert_with(|| {
-                self.before.push(Vec::new());
-                number(self.before.len() - 1)
-            });
-            let list = &mut self.before[place as usize];
-            let prefix = |before: &Before| self.chains.numbers(before.chain).get(..before.names);
-            let new = Before { chain, names, since: at };
-            if list.len() < MOST_ALIASES && !list.iter().any(|known| prefix(known) == prefix(&new)) {
-                list.push(new);
-            }
-        }
+        self.shares = shares;
     }
 
     fn answer(&self, at: u32) -> Answer<'_> {
@@ -667,10 +873,10 @@ impl Ledger {
             host: self.ip(self.host(entry)),
             client: Endpoint::new(self.ip(entry.client), entry.client_port),
             resolver: self.ip(entry.resolver),
-            trusted: self.trusts(entry),
-            matched: standing.matched,
-            contested: standing.contested,
-            unsolicited: self.unsolicited(at),
+            trusted: standing.bit(Standing::TRUSTED),
+            matched: standing.bit(Standing::MATCHED),
+            contested: standing.bit(Standing::CONTESTED),
+            unsolicited: standing.bit(Standing::UNSOLICITED),
             rcode: said.rcode,
             qtype: said.qtype,
             names: self.chains.names(said.chain),
@@ -683,49 +889,139 @@ impl Ledger {
         self.log.addresses().get(number).unwrap_or(IpAddr::V4([0; 4].into()))
     }
 
+    fn query(&self, at: u32) -> Option<Query<'_>> {
+        let entry = self.entry(at);
+        let said = self.said(entry);
+        Some(Query {
+            point: entry.point(),
+            host: self.ip(self.host(entry)),
+            client: Endpoint::new(self.ip(entry.client), entry.client_port),
+            resolver: self.ip(entry.resolver),
+            name: self.log.names().get(said.qname)?,
+            qtype: said.qtype,
+            answered: self.standing[at as usize].bit(Standing::MATCHED),
+        })
+    }
+
     /// All answers, in order.
     pub fn answers(&self) -> impl Iterator<Item = Answer<'_>> {
-        self.responses().map(|(at, ..)| self.answer(at))
+        self.standing(Standing::RESPONSE, Standing::RESPONSE).map(|at| self.answer(at))
+    }
+
+    /// Those of them that nobody asked for.
+    pub fn unsolicited_answers(&self) -> impl Iterator<Item = Answer<'_>> {
+        self.standing(Standing::UNSOLICITED, Standing::UNSOLICITED).map(|at| self.answer(at))
     }
 
     /// All queries, in order.
     pub fn queries(&self) -> impl Iterator<Item = Query<'_>> {
-        self.log.entries().iter().zip(&self.standing).filter_map(|(entry, standing)| {
-            let said = self.said(entry);
-            let name = self.log.names().get(said.qname).filter(|_| !said.response)?;
-            Some(Query {
-                point: entry.point(),
-                host: self.ip(self.host(entry)),
-                client: Endpoint::new(self.ip(entry.client), entry.client_port),
-                resolver: self.ip(entry.resolver),
-                name,
-                qtype: said.qtype,
-                answered: standing.matched,
-            })
+        self.standing(Standing::ASKS, Standing::ASKS).filter_map(|at| self.query(at))
+    }
+
+    /// Those of them that ask a resolver that does not count.
+    pub fn untrusted_queries(&self) -> impl Iterator<Item = Query<'_>> {
+        let untrusted = self.standing(Standing::ASKS | Standing::TRUSTED, Standing::ASKS);
+        untrusted.filter_map(|at| self.query(at))
+    }
+
+    /// How many messages there are.
+    pub fn standings(&self) -> Standings {
+        let mut sums = Standings::default();
+        for standing in &self.standing {
+            let count = |mask: u8, bits: u8| u64::from(standing.has(mask, bits));
+            const OF_RESPONSE: u8 = Standing::RESPONSE;
+            sums.queries += count(Standing::ASKS, Standing::ASKS);
+            sums.unanswered += count(Standing::ASKS | Standing::MATCHED, Standing::ASKS);
+            sums.responses += count(OF_RESPONSE, OF_RESPONSE);
+            sums.unmatched += count(OF_RESPONSE | Standing::MATCHED, OF_RESPONSE);
+            sums.untrusted += count(OF_RESPONSE | Standing::TRUSTED, OF_RESPONSE);
+            let both = |bit: u8| count(OF_RESPONSE | bit, OF_RESPONSE | bit);
+            sums.contested += both(Standing::CONTESTED);
+            sums.salvaged += both(Standing::SALVAGED);
+        }
+        sums
+    }
+
+    /// What hosts asked for and may not have got: no query for it was answered, or a matched answer has a response code that
+    /// `refuses`; 0 never does.
+    pub fn troubled(&self, refuses: impl Fn(u16) -> bool) -> Troubled {
+        // Whether an answer refused, and whether some query was answered.
+        let mut found: HashMap<(u32, u32), (bool, bool), RandomState> = HashMap::default();
+        let mut names = vec![false; self.log.names().len()];
+        let asked = |at: u32| (self.host(self.entry(at)), self.said(self.entry(at)).qname);
+        for at in self.standing(Standing::ASKS | Standing::MATCHED, Standing::ASKS) {
+            found.entry(asked(at)).or_default();
+        }
+        const REFUSED: u8 = Standing::RESPONSE | Standing::MATCHED | Standing::FAILED;
+        for at in self.standing(REFUSED, REFUSED).filter(|&at| refuses(self.said(self.entry(at)).rcode)) {
+            if let Some(answered) = self.answered(at) {
+                found.entry(answered).or_default().0 = true;
+            }
+        }
+        for (_, name) in found.keys() {
+            names[*name as usize] = true;
+        }
+        const ANSWERED: u8 = Standing::ASKS | Standing::MATCHED;
+        for asked in self.standing(ANSWERED, ANSWERED).map(asked).filter(|&(_, name)| names[name as usize]) {
+            if let Some((_, answered)) = found.get_mut(&asked) {
+                *answered = true;
+            }
+        }
+        let kept = found.into_iter().filter(|&(_, (refused, answered))| refused || !answered);
+        Troubled { pairs: kept.map(|(pair, _)| pair).collect(), names }
+    }
+
+    /// The host and the name that an answer is for.
+    fn answered(&self, at: u32) -> Option<(u32, u32)> {
+        let entry = self.entry(at);
+        // A chain begins with the name asked for.
+        let said = self.said(entry);
+        (said.chain != NONE).then(|| (self.host(entry), said.qname))
+    }
+
+    /// The queries for what troubled hosts, in order.
+    pub fn queries_for(&self, troubled: &Troubled) -> impl Iterator<Item = Query<'_>> {
+        let asked = self.standing(Standing::ASKS, Standing::ASKS).filter(|&at| {
+            let entry = self.entry(at);
+            troubled.holds(self.host(entry), self.said(entry).qname)
+        });
+        asked.filter_map(|at| self.query(at))
+    }
+
+    /// The matched answers for what troubled hosts, in order.
+    pub fn answers_for(&self, troubled: &Troubled) -> impl Iterator<Item = Answer<'_>> {
+        const MATCHED: u8 = Standing::RESPONSE | Standing::MATCHED;
+        let answers = self.standing(MATCHED, MATCHED);
+        let for_them =
+            answers.filter(|&at| self.answered(at).is_some_and(|(host, name)| troubled.holds(host, name)));
+        for_them.map(|at| self.answer(at))
+    }
+
+    /// Those that are rows of the names table: responses, and queries that nobody answered.
+    fn in_rows(&self) -> impl Iterator<Item = (u32, Standing)> {
+        self.standing.iter().zip(0..).filter_map(|(&standing, at)| {
+            let unanswered = standing.has(Standing::ASKS | Standing::MATCHED, Standing::ASKS);
+            (standing.bit(Standing::RESPONSE) || unanswered).then_some((at, standing))
         })
     }
 
     /// The messages that are rows of the names table, in order: responses, and queries that nobody answered.
     pub fn rows(&self) -> impl Iterator<Item = DnsRow<'_>> {
-        self.log.entries().iter().zip(&self.standing).filter_map(|(entry, standing)| {
-            let said = self.said(entry);
-            let row = said.response || (said.qname != NONE && !standing.matched);
-            row.then(|| DnsRow {
+        self.in_rows().map(|(at, standing)| {
+            let entry = self.entry(at);
+            DnsRow {
                 point: entry.point(),
-                response: said.response,
-                matched: standing.matched,
+                response: standing.bit(Standing::RESPONSE),
+                matched: standing.bit(Standing::MATCHED),
                 log: &self.log,
                 entry,
-            })
+            }
         })
     }
 
     /// Where the messages of [`Ledger::rows`] stand.
     pub fn row_points(&self) -> impl Iterator<Item = FramePoint> {
-        self.log.entries().iter().zip(&self.standing).filter_map(|(entry, standing)| {
-            let said = self.said(entry);
-            (said.response || (said.qname != NONE && !standing.matched)).then(|| entry.point())
-        })
+        self.in_rows().map(|(at, _)| self.entry(at).point())
     }
 
     /// How many matched answers a host got.
@@ -737,13 +1033,14 @@ impl Ledger {
     /// What `host` was told of `ip`, by answers of any standing; none where it was told nothing.
     pub fn about(&self, host: IpAddr, ip: IpAddr) -> Option<About<'_>> {
         let (host, ip) = (self.log.addresses().find(host)?, self.log.addresses().find(ip)?);
-        let known = self.known.get(*self.known_at.get(&(host, ip))? as usize)?;
-        Some(About { ledger: self, known, ip })
+        let share = self.share_of(host)?;
+        let known = share.known.get(*share.known_at.get(&(host, ip))? as usize)?;
+        Some(About { ledger: self, share, known, ip })
     }
 
     fn readings(
         &self,
-        About { known, ip, .. }: &About<'_>,
+        About { share, known, ip, .. }: &About<'_>,
         time: Timestamp,
         written: Option<&DomainName>,
         last: &Bookmark,
@@ -751,14 +1048,14 @@ impl Ledger {
         let told = known.told.0 as usize..known.told.1 as usize;
         let chains = told.start..told.end.min(told.start + MOST_CHAINS);
         let until = self.until(time, last);
-        let late = !chains.clone().any(|place| !self.told_until(place, until, last).is_empty());
+        let late = !chains.clone().any(|place| !self.told_until(share, place, until, last).is_empty());
         let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
         let until = if late { self.until(end, last) } else { until };
         let moment = Moment { ip: *ip, time, end, until, late };
         if let Some(written) = written {
             let number = self.log.names().find(written);
             let may_hold = |place: &usize| {
-                self.told.get(*place).is_some_and(|told| {
+                share.told.get(*place).is_some_and(|told| {
                     told.before != NONE
                         || number.is_some_and(|name| {
                             told.bits & bit(name) != 0 && self.chains.numbers(told.chain).contains(&name)
@@ -766,14 +1063,14 @@ impl Ledger {
                 })
             };
             let searched = told.clone().take(MOST_SEARCHED).filter(may_hold);
-            let mut readings = self.read(searched, &moment, last);
+            let mut readings = self.read(share, searched, &moment, last);
             readings.retain(|reading| reading.names.contains(written));
             if !readings.is_empty() {
                 return (readings, true);
             }
         }
-        let mut readings = self.read(chains.clone(), &moment, last);
-        let more = (chains.end < told.end).then(|| self.told_until(chains.end, until, last));
+        let mut readings = self.read(share, chains.clone(), &moment, last);
+        let more = (chains.end < told.end).then(|| self.told_until(share, chains.end, until, last));
         let beyond = more.and_then(<[u32]>::first).map(|&at| self.entry(at).point());
         if let Some(point) = beyond.or_else(|| readings.get(MOST_CHAINS).map(|reading| reading.point)) {
             readings.truncate(MOST_CHAINS);
@@ -787,13 +1084,13 @@ impl Ledger {
 
     /// The answers of a [`Told`] up to a time. A host asks for a name thousands of times: the search begins where the last one
     /// ended.
-    fn told_until(&self, place: usize, end: Until, last: &Bookmark) -> &[u32] {
-        let answers = self.told.get(place).map_or(&[][..], |told| span(&self.told_answers, told.answers));
+    fn told_until<'s>(&self, share: &'s Share, place: usize, end: Until, last: &Bookmark) -> &'s [u32] {
+        let answers = share.told.get(place).map_or(&[][..], |told| span(&share.told_answers, told.answers));
         let mut hints = last.answers.borrow_mut();
-        if hints.len() < self.told.len() {
-            hints.resize(self.told.len(), 0);
+        if hints.is_empty() {
+            hints.resize(self.shares.iter().map(|share| share.told.len()).sum(), 0);
         }
-        let Some(hint) = hints.get_mut(place) else { return &[] };
+        let Some(hint) = hints.get_mut(share.told_before + place) else { return &[] };
         let count = count_near(answers, *hint as usize, |&at| at < end.0);
         *hint = number(count);
         answers.get(..count).unwrap_or_default()
@@ -808,13 +1105,19 @@ impl Ledger {
     }
 
     /// What the chains at these places say.
-    fn read(&self, chains: impl Iterator<Item = usize>, moment: &Moment, last: &Bookmark) -> Vec<Reading> {
+    fn read(
+        &self,
+        share: &Share,
+        chains: impl Iterator<Item = usize>,
+        moment: &Moment,
+        last: &Bookmark,
+    ) -> Vec<Reading> {
         // Of each chain the newest answer counts, and the oldest: an alias told in between gives it further names.
         let mut answers: Vec<(u32, &Told)> = Vec::with_capacity(chains.size_hint().1.unwrap_or_default());
         let mut joins = false;
         for place in chains {
-            let Some(told) = self.told.get(place) else { continue };
-            let known = self.told_until(place, moment.until, last);
+            let Some(told) = share.told.get(place) else { continue };
+            let known = self.told_until(share, place, moment.until, last);
             answers.extend(known.last().map(|&at| (at, told)));
             if told.before != NONE {
                 joins = true;
@@ -844,7 +1147,7 @@ impl Ledger {
             if told.before == NONE {
                 add(self.chains.shared(told.chain), Some(ChainNumber(told.chain)));
             } else {
-                self.joined(told, at).into_iter().for_each(|names| add(names.into(), None));
+                self.joined(share, told, at).into_iter().for_each(|names| add(names.into(), None));
             }
         }
         readings
@@ -859,17 +1162,17 @@ impl Ledger {
 
     /// The chain of an answer, with what earlier answers to the same host put before it: an alias a -> b told before lets an
     /// answer for b name the address a.
-    fn joined(&self, told: &Told, at: u32) -> BTreeSet<Vec<DomainName>> {
+    fn joined(&self, share: &Share, told: &Told, at: u32) -> BTreeSet<Vec<DomainName>> {
         let mut done: BTreeSet<Vec<DomainName>> = BTreeSet::new();
         let mut open = vec![self.chains.names(told.chain).to_vec()];
         let point = self.entry(at).point();
         let mut steps = 0;
         while let Some(chain) = open.pop() {
             let Some(first) = chain.first().and_then(|first| self.log.names().find(first)) else { continue };
-            let before = self.before_at.get(&(told.host, first)).map(|&list| &self.before[list as usize]);
+            let before = share.before_at.get(&(told.host, first)).map(|&list| &share.before[list as usize]);
             let mut extended = false;
             for before in before.into_iter().flatten() {
-                let prefix = self.chains.names(before.chain).get(..before.names).unwrap_or_default();
+                let prefix = before.names(self.chains.names(before.chain));
                 let apart = !prefix.iter().any(|name| chain.contains(name));
                 if self.entry(before.since).point() >= point || steps >= MOST_JOINED || !apart {
                     continue;
@@ -893,15 +1196,15 @@ impl Ledger {
         !readings.is_empty() && readings.iter().all(|reading| reading.contested)
     }
 
-    fn ever_named(&self, known: &Known, name: &DomainName) -> bool {
+    fn ever_named(&self, About { share, known, .. }: &About<'_>, name: &DomainName) -> bool {
         let Some(number) = self.log.names().find(name) else { return false };
-        span(&self.told, known.told).iter().any(|told| {
+        span(&share.told, known.told).iter().any(|told| {
             if told.before == NONE {
                 return self.chains.numbers(told.chain).contains(&number);
             }
-            let answers = span(&self.told_answers, told.answers);
+            let answers = span(&share.told_answers, told.answers);
             let mut ends = answers.first().into_iter().chain(answers.last());
-            ends.any(|&at| self.joined(told, at).iter().any(|chain| chain.contains(name)))
+            ends.any(|&at| self.joined(share, told, at).iter().any(|chain| chain.contains(name)))
         })
     }
 
@@ -911,9 +1214,9 @@ impl Ledger {
         let (Some(host), Some(name)) = (addresses.find(host), self.log.names().find(name)) else {
             return false;
         };
-        let for_names = self.for_names.get_or_init(|| ForNames::of(self));
+        let for_name = self.for_names.get_or_init(|| ForNames::of(self)).of_name(self, name);
         let ip_number = addresses.find(ip).unwrap_or(NONE);
-        for_names.told_otherwise(self, (host, name), (ip_number, ip.is_ipv4()), time)
+        for_name.told_otherwise(self, host, (ip_number, ip.is_ipv4()), time)
     }
 
     /// Whether everything that `resolver` sent to `client` are answers to nothing, though the captures show the queries of
@@ -943,7 +1246,7 @@ impl<'a> About<'a> {
 
     /// Whether the host was ever told the address for `name` by a trusted, matched answer.
     pub fn ever_named(&self, name: &DomainName) -> bool {
-        self.ledger.ever_named(self.known, name)
+        self.ledger.ever_named(self, name)
     }
 
     /// The first answer from an untrusted resolver that gave the address, no later than a late answer may be.
@@ -1030,9 +1333,10 @@ struct Teller {
 }
 
 impl Teller {
-    fn telling(&mut self, ledger: &mut Ledger, host: u32, body: u32) -> u32 {
+    fn telling(&mut self, ledger: &Ledger, share: &mut Share, host: u32, body: u32) -> u32 {
         let Teller { tellings, parts, telling_at, .. } = self;
-        let Ledger { said, reached, known_at, known, .. } = ledger;
+        let Ledger { said, reached, .. } = ledger;
+        let Share { known_at, known, .. } = share;
         *telling_at.entry((host, body)).or_insert_with(|| {
             let said = &said[body as usize];
             let from = parts.len();
@@ -1049,10 +1353,10 @@ impl Teller {
     }
 
     /// Notes an answer that says what another said before only where it stands otherwise.
-    fn note(&mut self, ledger: &mut Ledger, at: u32, telling: u32) {
+    fn note(&mut self, ledger: &Ledger, share: &mut Share, at: u32, telling: u32) {
         let Teller { tellings, parts, told, told_at, .. } = self;
-        let (matched, counts) = (ledger.standing[at as usize].matched, ledger.counts(at));
-        let unsolicited = ledger.unsolicited(at);
+        let (standing, counts) = (ledger.standing[at as usize], ledger.counts(at));
+        let (matched, unsolicited) = (standing.bit(Standing::MATCHED), standing.bit(Standing::UNSOLICITED));
         let telling = &mut tellings[telling as usize];
         let kind = match (counts, matched, unsolicited) {
             (true, ..) => 0,
@@ -1065,7 +1369,7 @@ impl Teller {
         }
         let (host, chain) = (telling.host, telling.chain);
         for (place, as_told) in &mut parts[telling.parts.clone()] {
-            let known = &mut ledger.known[*place as usize];
+            let known = &mut share.known[*place as usize];
             known.matched |= matched;
             if matched && !counts {
                 known.untrusted.get_or_insert(at);
@@ -1089,24 +1393,45 @@ impl Teller {
             }
         }
         if counts {
-            ledger.add_aliases(host, chain, at);
+            share.add_aliases(ledger, host, chain, at);
         }
     }
 }
 
-/// The answers that count for each name of a host: made when first asked for, since few flows need it.
+/// Finds the answers that count for a name. Few flows need any, so that each name's are put in order when they are first asked
+/// for.
 #[derive(Debug)]
 struct ForNames {
-    /// By host and name.
-    place_at: HashMap<(u32, u32), u32, RandomState>,
-    /// By place: its part of `answers`.
-    places: Vec<(u32, u32)>,
-    /// Ascending within each part.
+    /// By name: its part of `chains`.
+    chains_of: Vec<(u32, u32)>,
+    /// The chains that hold a name.
+    chains: Vec<u32>,
+    /// By chain: its part of `answers`.
+    answers_of: Vec<(u32, u32)>,
+    /// Answers that count, ascending within each part.
+    answers: Vec<u32>,
+    /// By name, those that were asked for.
+    found: Mutex<HashMap<u32, Arc<ForName>, RandomState>>,
+}
+
+/// The answers that count for one name.
+#[derive(Debug)]
+struct ForName {
+    hosts: Vec<ToHost>,
+    /// By host, ascending within each part.
     answers: Vec<u32>,
     /// Behind each [`CHECKPOINT`] answers of a part, unless they are its last, what holds longest of all up to there.
     checkpoints: Vec<[Longest; 2]>,
-    /// By place: where its part of `checkpoints` begins.
-    checked: Vec<u32>,
+}
+
+/// What one host was told for a name.
+#[derive(Debug)]
+struct ToHost {
+    host: u32,
+    /// Its part of the answers.
+    answers: (u32, u32),
+    /// Where its part of the checkpoints begins.
+    checked: u32,
 }
 
 /// Of addresses of one family, the one that may be kept longest, and the one next to it: one of them is another than any
@@ -1140,66 +1465,83 @@ impl Longest {
     }
 }
 
+/// Puts the members of each group side by side, in the order in which they come.
+fn grouped(groups: usize, members: impl Iterator<Item = (u32, u32)> + Clone) -> (Vec<(u32, u32)>, Vec<u32>) {
+    let ranges = ranges(groups, members.clone().map(|(group, _)| group));
+    let mut next: Vec<u32> = ranges.iter().map(|&(from, _)| from).collect();
+    let mut list = vec![NONE; ranges.last().map_or(0, |&(_, end)| end as usize)];
+    for (group, member) in members {
+        let next = &mut next[group as usize];
+        list[*next as usize] = member;
+        *next += 1;
+    }
+    (ranges, list)
+}
+
 impl ForNames {
     fn of(ledger: &Ledger) -> Self {
-        let mut place_at: HashMap<(u32, u32), u32, RandomState> = HashMap::default();
-        let each = || {
-            let counting = ledger.responses().filter(|&(at, ..)| ledger.counts(at));
-            counting.flat_map(|(at, entry, said)| {
-                let host = ledger.host(entry);
-                ledger.chains.numbers(said.chain).iter().map(move |&name| (at, (host, name)))
-            })
-        };
-        let mut place_of = Vec::new();
-        for (_, key) in each() {
-            let new = number(place_at.len());
-            place_of.push(*place_at.entry(key).or_insert(new));
-        }
-        let places = ranges(place_at.len(), place_of.iter().copied());
-        let mut next: Vec<u32> = places.iter().map(|&(from, _)| from).collect();
-        let mut answers = vec![NONE; place_of.len()];
-        for ((at, _), place) in each().zip(place_of) {
-            let next = &mut next[place as usize];
-            answers[*next as usize] = at;
-            *next += 1;
-        }
-        let mut made = ForNames { place_at, places, answers, checkpoints: Vec::new(), checked: Vec::new() };
-        made.check(ledger);
-        made
+        let chains = 0..number(ledger.chains.chains.len());
+        let held = chains
+            .clone()
+            .flat_map(|chain| ledger.chains.numbers(chain).iter().map(move |&name| (name, chain)));
+        let (chains_of, holding) = grouped(ledger.log.names().len(), held);
+        let counting = (0..number(ledger.log.len())).filter(|&at| ledger.counts(at));
+        let told =
+            counting.map(|at| (ledger.said(ledger.entry(at)).chain, at)).filter(|&(chain, _)| chain != NONE);
+        let (answers_of, answers) = grouped(chains.len(), told);
+        ForNames { chains_of, chains: holding, answers_of, answers, found: Mutex::default() }
     }
 
-    fn check(&mut self, ledger: &Ledger) {
-        for &place in &self.places {
-            self.checked.push(number(self.checkpoints.len()));
+    fn of_name(&self, ledger: &Ledger, name: u32) -> Arc<ForName> {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found.entry(name).or_insert_with(|| Arc::new(self.find(ledger, name))).clone()
+    }
+
+    fn find(&self, ledger: &Ledger, name: u32) -> ForName {
+        let chains = self.chains_of.get(name as usize).map_or(&[][..], |&part| span(&self.chains, part));
+        let answers = chains.iter().flat_map(|&chain| span(&self.answers, self.answers_of[chain as usize]));
+        let mut told: Vec<(u32, u32)> = answers.map(|&at| (ledger.host(ledger.entry(at)), at)).collect();
+        told.sort_unstable();
+        let answers = told.iter().map(|&(_, at)| at).collect();
+        let mut made = ForName { hosts: Vec::new(), answers, checkpoints: Vec::new() };
+        let mut from = 0;
+        for of_host in told.chunk_by(|a, b| a.0 == b.0) {
+            let part = (number(from), number(from + of_host.len()));
+            from += of_host.len();
+            let checked = number(made.checkpoints.len());
+            made.hosts.extend(of_host.first().map(|&(host, _)| ToHost { host, answers: part, checked }));
             let mut longest = [Longest::NOTHING; 2];
             // Most names are asked for a few times: they need none.
-            let answers = span(&self.answers, place);
-            let whole = answers.len().saturating_sub(1) / CHECKPOINT;
-            for answers in answers.chunks(CHECKPOINT).take(whole) {
-                for &at in answers {
+            let whole = (of_host.len() - 1) / CHECKPOINT;
+            for answers in of_host.chunks(CHECKPOINT).take(whole) {
+                for &(_, at) in answers {
                     for (ip, end) in ledger.kept_until(at) {
                         longest[usize::from(ledger.ip(ip).is_ipv4())].add((ip, end));
                     }
                 }
-                self.checkpoints.push(longest);
+                made.checkpoints.push(longest);
             }
         }
+        made
     }
+}
 
+impl ForName {
     fn told_otherwise(
         &self,
         ledger: &Ledger,
-        name: (u32, u32),
+        host: u32,
         (ip, is_ipv4): (u32, bool),
         time: Timestamp,
     ) -> bool {
-        let Some(&place) = self.place_at.get(&name) else { return false };
-        let answers = span(&self.answers, self.places[place as usize]);
+        let Ok(place) = self.hosts.binary_search_by_key(&host, |to| to.host) else { return false };
+        let ToHost { answers, checked, .. } = self.hosts[place];
+        let answers = span(&self.answers, answers);
         let count = answers.partition_point(|&at| ledger.entry(at).time() <= time);
         let Some(last) = count.checked_sub(1) else { return false };
         let family = usize::from(is_ipv4);
         let chunk = last / CHECKPOINT;
-        let before = chunk.checked_sub(1).map(|before| self.checked[place as usize] as usize + before);
+        let before = chunk.checked_sub(1).map(|before| checked as usize + before);
         before.is_some_and(|before| self.checkpoints[before][family].another(ip, time))
             || answers[chunk * CHECKPOINT..count].iter().any(|&at| {
                 let mut others = ledger.kept_until(at).filter(|&(other, _)| other != ip);
@@ -1303,7 +1645,15 @@ mod tests {
     fn same_answers(messages: &[DnsObservation]) -> Result<(), TestCaseError> {
         let begin = Some(Timestamp(0));
         let slow = reference::Ledger::new(messages, &host_of, &trusted, begin);
-        let fast = Ledger::new(messages.iter().cloned().collect(), &host_of, &trusted, begin);
+        for parted in [(1, 1), (3, 2)] {
+            let log = messages.iter().cloned().collect();
+            let fast = Ledger::of_shares(log, (&host_of, &trusted), begin, parted);
+            same_as(&fast, &slow)?;
+        }
+        Ok(())
+    }
+
+    fn same_as(fast: &Ledger, slow: &reference::Ledger) -> Result<(), TestCaseError> {
         let queries: Vec<_> = fast
             .queries()
             .map(|q| (q.point, [q.host, q.resolver], q.client, q.name.clone(), q.qtype, q.answered))
@@ -1314,10 +1664,11 @@ mod tests {
             .map(|q| (q.point, [q.host, q.resolver], q.client, q.name.clone(), q.qtype, q.answered))
             .collect();
         prop_assert_eq!(queries, expected);
-        let plain = |answer: &reference::Answer| flat_reference(&slow, answer);
+        let plain = |answer: &reference::Answer| flat_reference(slow, answer);
         let answers: Vec<_> = fast.answers().map(|answer| flat(&answer)).collect();
         let bookmark = Bookmark::default();
         prop_assert_eq!(answers, slow.answers().iter().map(plain).collect::<Vec<_>>());
+        same_selections(fast, slow)?;
         for (host, other) in (0..36).map(|pair| (ip(pair / 6), ip(pair % 6))) {
             prop_assert_eq!(fast.told(host), slow.told(host));
             for port in [5000, 5001] {
@@ -1350,6 +1701,51 @@ mod tests {
                 }
             }
         }
+        Ok(())
+    }
+
+    /// What is handed over as some of all messages is those that are meant.
+    fn same_selections(fast: &Ledger, slow: &reference::Ledger) -> Result<(), TestCaseError> {
+        let (queries, answers) = (slow.queries(), slow.answers());
+        let unsolicited = |answer: &&reference::Answer| slow.is_unsolicited(answer);
+        let points: Vec<FramePoint> = fast.unsolicited_answers().map(|answer| answer.point).collect();
+        let expected: Vec<FramePoint> =
+            answers.iter().filter(unsolicited).map(|answer| answer.point).collect();
+        prop_assert_eq!(points, expected);
+        let points: Vec<FramePoint> = fast.untrusted_queries().map(|query| query.point).collect();
+        let strange = queries.iter().filter(|query| !trusted(query.resolver));
+        prop_assert_eq!(points, strange.map(|query| query.point).collect::<Vec<_>>());
+        let count = |fits: &dyn Fn(&reference::Answer) -> bool| {
+            answers.iter().filter(|answer| fits(answer)).count() as u64
+        };
+        let expected = Standings {
+            queries: queries.len() as u64,
+            unanswered: queries.iter().filter(|query| !query.answered).count() as u64,
+            responses: count(&|_| true),
+            unmatched: count(&|answer| !answer.matched),
+            untrusted: count(&|answer| !answer.trusted),
+            contested: count(&|answer| answer.contested),
+            salvaged: count(&|answer| answer.salvaged),
+        };
+        prop_assert_eq!(fast.standings(), expected);
+
+        let refuses = |rcode: u16| matches!(rcode, 2 | 3);
+        let in_trouble = |host: IpAddr, name: &DomainName| {
+            let asked = || queries.iter().filter(|query| (query.host, &query.name) == (host, name));
+            let told =
+                |answer: &&reference::Answer| answer.host == host && answer.names.first() == Some(name);
+            (asked().next().is_some() && asked().all(|query| !query.answered))
+                || answers.iter().filter(told).any(|answer| answer.matched && refuses(answer.rcode))
+        };
+        let troubled = fast.troubled(refuses);
+        let found: Vec<_> = fast.queries_for(&troubled).map(|query| query.point).collect();
+        let expected = queries.iter().filter(|query| in_trouble(query.host, &query.name));
+        prop_assert_eq!(found, expected.map(|query| query.point).collect::<Vec<_>>());
+        let found: Vec<_> = fast.answers_for(&troubled).map(|answer| answer.point).collect();
+        let expected = answers.iter().filter(|answer| answer.matched);
+        let expected =
+            expected.filter(|answer| answer.names.first().is_some_and(|name| in_trouble(answer.host, name)));
+        prop_assert_eq!(found, expected.map(|answer| answer.point).collect::<Vec<_>>());
         Ok(())
     }
 

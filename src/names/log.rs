@@ -4,9 +4,8 @@
 use super::dns::{self, AddressRecord, AliasRecord, DnsMessage, SectionCounts};
 use super::observation::DnsObservation;
 use super::plain::{self, Plain, Taker};
-use crate::model::{CaptureId, Distinct, DomainName, Endpoint, FramePoint, Timestamp, Transport};
+use crate::model::{ByHash, CaptureId, Distinct, DomainName, Endpoint, FramePoint, Timestamp, Transport};
 use foldhash::fast::RandomState;
-use hashbrown::HashTable;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -30,6 +29,10 @@ impl Names {
         self.0.get(number)
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.0.values().len()
+    }
+
     pub(super) fn find(&self, name: &DomainName) -> Option<u32> {
         let text = name.as_str().as_bytes();
         self.0.find(self.0.hash(text), |other| other.as_str().as_bytes() == text)
@@ -39,9 +42,7 @@ impl Names {
     fn intern_text(&mut self, text: &[u8], make: impl FnOnce() -> DomainName) -> u32 {
         let hash = self.0.hash(text);
         let found = self.0.find(hash, |other| other.as_str().as_bytes() == text);
-        found.unwrap_or_else(|| {
-            self.0.insert(hash, make(), |seed, other| seed.hash_one(other.as_str().as_bytes()))
-        })
+        found.unwrap_or_else(|| self.0.insert(hash, make()))
     }
 
     fn intern(&mut self, name: &DomainName) -> u32 {
@@ -81,7 +82,7 @@ impl Addresses {
     pub(super) fn intern(&mut self, ip: IpAddr) -> u32 {
         let hash = self.0.hash(&bits(ip));
         let found = self.0.find(hash, |other| *other == ip);
-        found.unwrap_or_else(|| self.0.insert(hash, ip, |seed, other| seed.hash_one(bits(*other))))
+        found.unwrap_or_else(|| self.0.insert(hash, ip))
     }
 }
 
@@ -91,7 +92,7 @@ struct Bodies {
     bytes: Vec<u8>,
     /// Where each begins, and how many bytes it has.
     places: Vec<(usize, u32)>,
-    table: HashTable<u32>,
+    table: ByHash,
     seed: RandomState,
 }
 
@@ -105,17 +106,13 @@ impl Bodies {
     #[inline]
     fn intern(&mut self, body: &[u8]) -> u32 {
         let hash = self.seed.hash_one(body);
-        if let Some(&found) = self.table.find(hash, |&at| self.get(at) == body) {
+        if let Some(found) = self.table.find(hash, |at| self.get(at) == body) {
             return found;
         }
         let new = number(self.places.len());
         self.places.push((self.bytes.len(), number(body.len())));
         self.bytes.extend_from_slice(body);
-        let Bodies { bytes, places, table, seed } = self;
-        table.insert_unique(hash, new, |&at| {
-            let place = places.get(at as usize).copied().unwrap_or_default();
-            seed.hash_one(bytes.get(place.0..place.0 + place.1 as usize).unwrap_or_default())
-        });
+        self.table.insert(hash, new);
         new
     }
 }
@@ -130,7 +127,7 @@ const MOST_REMEMBERED: usize = 16 << 20;
 struct Remembered {
     bytes: Vec<u8>,
     messages: Vec<RememberedMessage>,
-    table: HashTable<u32>,
+    table: ByHash,
     seed: RandomState,
 }
 
@@ -151,8 +148,8 @@ impl Remembered {
 
     #[inline]
     fn find(&self, hash: u64, rest: &[u8]) -> Option<(u32, bool)> {
-        let found = self.table.find(hash, |&at| self.bytes_of(at) == Some(rest))?;
-        self.messages.get(*found as usize).map(|message| (message.body, message.response))
+        let found = self.table.find(hash, |at| self.bytes_of(at) == Some(rest))?;
+        self.messages.get(found as usize).map(|message| (message.body, message.response))
     }
 
     fn insert(&mut self, hash: u64, rest: &[u8], body: u32, response: bool) {
@@ -165,9 +162,7 @@ impl Remembered {
         let new = number(self.messages.len());
         self.bytes.extend_from_slice(rest);
         self.messages.push(RememberedMessage { start, length, body, response });
-        let mut table = std::mem::take(&mut self.table);
-        table.insert_unique(hash, new, |&at| self.seed.hash_one(self.bytes_of(at).unwrap_or_default()));
-        self.table = table;
+        self.table.insert(hash, new);
     }
 }
 
@@ -407,8 +402,8 @@ impl DnsLog {
 
     /// Bytes that it takes in memory, about.
     pub fn kept_bytes(&self) -> usize {
-        // A place of a hash table is a number and a tag, and an eighth of them is free.
-        const PLACE: usize = 6;
+        // A place of a hash table is a number, 32 bits of its hash and a tag, and an eighth of them is free.
+        const PLACE: usize = 10;
         // The text of a name, which stands apart; most are shorter.
         const NAME: usize = 48;
         let Bodies { bytes, places, .. } = &self.bodies;

@@ -18,8 +18,10 @@ use crate::flow::{
 use crate::model::{CaptureId, Endpoint, FramePoint, NotChosen, Spans, Transport};
 use crate::names::{DnsLog, dns};
 use std::collections::BTreeMap;
+use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::ScopedJoinHandle;
 
 /// How captures are extracted.
 #[derive(Clone, Debug)]
@@ -282,7 +284,7 @@ fn extract_parts(
         (done, others)
     });
     let (mut reader, mut mapper, _) = done;
-    let mut before: Vec<Extract> = Vec::new();
+    let mut before: Vec<(CaptureReader, Mapper)> = Vec::new();
     for (other, cut) in others.into_iter().zip(cuts) {
         if let Some((later, of_later, begun_with)) = other
             && reader.stands_at(cut.begin)
@@ -291,9 +293,7 @@ fn extract_parts(
                 .range()
                 .is_none_or(|(first, last)| begun_with.serve_as(&mapper.copies, first, last))
         {
-            let (reader, mapper) =
-                (std::mem::replace(&mut reader, later), std::mem::replace(&mut mapper, of_later));
-            before.push(mapper.finish(&input.name, Source::of(reader)));
+            before.push((std::mem::replace(&mut reader, later), std::mem::replace(&mut mapper, of_later)));
             continue;
         }
         // What comes next is read by whoever stands before it, and what others have read of it is dropped.
@@ -301,7 +301,15 @@ fn extract_parts(
         mapper.read(&mut reader, &mut None, options);
         break;
     }
-    let last = mapper.finish(&input.name, Source::of(reader));
+    let finish = |(reader, mapper): (CaptureReader, Mapper)| mapper.finish(&input.name, Source::of(reader));
+    let (last, before) = std::thread::scope(|scope| {
+        let threads: Vec<_> = before.into_iter().map(|part| scope.spawn(move || finish(part))).collect();
+        let last = finish((reader, mapper));
+        let joined = |thread: ScopedJoinHandle<'_, Extract>| {
+            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
+        };
+        (last, threads.into_iter().map(joined).collect::<Vec<_>>())
+    });
     before.into_iter().rev().fold(last, |later, earlier| earlier.followed_by(later))
 }
 
@@ -462,6 +470,11 @@ impl Mapper {
     /// For whoever follows the work while it goes on: what changed from one look to the next.
     pub(super) fn follow(&mut self) {
         self.table.follow();
+    }
+
+    /// For whoever keeps a journal of the work: what changed from one entry to the next.
+    pub(super) fn keep_deltas(&mut self) {
+        self.table.keep_deltas();
     }
 
     /// Bytes that what it keeps of flows and names takes, about.

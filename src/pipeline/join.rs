@@ -29,7 +29,9 @@ pub(super) struct Joined {
     pub inputs: Vec<CaptureSummary>,
     pub captures: Vec<Arc<str>>,
     pub spans: Spans,
-    pub dns: DnsLog,
+    /// The messages of each capture or part, in the order of ranks; behind them those found while joining.
+    dns: Vec<(Origin, DnsLog)>,
+    found_dns: DnsLog,
     pub without_flow: BTreeMap<String, u64>,
     /// Addresses to which packets were seen.
     pub reached: Vec<IpAddr>,
@@ -77,7 +79,8 @@ pub(super) fn join(extracted: Extracted) -> Joined {
         inputs: Vec::new(),
         captures: Vec::new(),
         spans: Spans::default(),
-        dns: DnsLog::default(),
+        dns: Vec::new(),
+        found_dns: DnsLog::default(),
         without_flow: BTreeMap::new(),
         reached: Vec::new(),
         sets: Vec::new(),
@@ -91,7 +94,7 @@ pub(super) fn join(extracted: Extracted) -> Joined {
     for (rank, capture) in captures.into_iter().enumerate() {
         let id = CaptureId(rank as u32);
         let begin = Further { frames_before: 0, pieces: capture.pieces, dns: capture.dns };
-        for Further { frames_before, mut pieces, mut dns } in std::iter::once(begin).chain(capture.further) {
+        for Further { frames_before, mut pieces, dns } in std::iter::once(begin).chain(capture.further) {
             let origin = Origin { capture: id, frames_before };
             for flow in pieces.take_fragments() {
                 fragments.extend(flow.fragments.into_iter().map(|mut piece| {
@@ -101,13 +104,7 @@ pub(super) fn join(extracted: Extracted) -> Joined {
                 }));
             }
             joined.sets.push(Set { first: 0, origin, pieces });
-            if rank > 0 {
-                dns.set_capture(id);
-            }
-            if frames_before > 0 {
-                dns.set_frames_before(frames_before);
-            }
-            joined.dns.append(dns);
+            joined.dns.push((origin, dns));
         }
         joined.spans.merge(&capture.summary.spans);
         joined.captures.push(capture.summary.path.clone());
@@ -128,7 +125,29 @@ pub(super) fn join(extracted: Extracted) -> Joined {
     joined
 }
 
+/// The messages of captures and parts, one after another.
+pub(super) fn one_log(logs: Vec<(Origin, DnsLog)>) -> DnsLog {
+    let mut all = DnsLog::default();
+    for (Origin { capture, frames_before }, mut dns) in logs {
+        if capture != CaptureId(0) {
+            dns.set_capture(capture);
+        }
+        if frames_before > 0 {
+            dns.set_frames_before(frames_before);
+        }
+        all.append(dns);
+    }
+    all
+}
+
 impl Joined {
+    /// Hands over all DNS messages, for [`one_log`]; those in [`Joined::dns_over_tcp`] only if it was asked before.
+    pub fn take_dns(&mut self) -> Vec<(Origin, DnsLog)> {
+        let mut logs = std::mem::take(&mut self.dns);
+        logs.push((Origin::default(), std::mem::take(&mut self.found_dns)));
+        logs
+    }
+
     /// Puts fragments together that are spread over captures. Where some are missing, what is there of a datagram counts
     /// with the flow that its first fragment tells. Hands back how many belong to no flow, since their first is nowhere.
     fn reassemble(&mut self, mut waiting: Vec<FragmentPiece>) -> u64 {
@@ -137,7 +156,7 @@ impl Joined {
         }
         waiting.sort_by_key(|piece| piece.point);
         let mut reassembly = Reassembly::default();
-        let (dns, loose) = (&mut self.dns, &mut self.loose);
+        let (dns, loose) = (&mut self.found_dns, &mut self.loose);
         let mut observe = |datagram: &Datagram| -> bool {
             let (Decoded::Packet(packet), Some(&(point, _))) =
                 (decode_datagram(&datagram.head, &datagram.bytes), datagram.frames.last())
@@ -312,7 +331,7 @@ impl Joined {
         Some((index, self.sets.get(index)?))
     }
 
-    /// Whether any stretch is of TCP port 53.
+    /// Whether any stretch of TCP port 53 may hold messages.
     pub fn holds_dns_over_tcp(&self) -> bool {
         self.sets.iter().any(|set| !set.pieces.dns_over_tcp().is_empty())
             || self.loose.iter().any(is_dns_over_tcp)
@@ -349,7 +368,7 @@ impl Joined {
                 found.extend(dns_of_tcp(&reader.get(flow)?));
             }
         }
-        self.dns.extend(found);
+        self.found_dns.extend(found);
         Ok(())
     }
 

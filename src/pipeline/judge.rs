@@ -1,7 +1,7 @@
 //! The reduce step: all rows of all captures to flows, names and judgement.
 
 use super::extract::Extracted;
-use super::join::{FlowNumber, FlowReader, Joined, join};
+use super::join::{FlowNumber, FlowReader, Joined, join, one_log};
 use super::watch::Watch;
 use crate::audit::{Audit, CaptureSummary, Unreadable};
 use crate::flow::{Finisher, Flow, FlowRecord, HostSight, PartialFlow, capture_name};
@@ -114,10 +114,10 @@ impl<'a> Reduction<'a> {
         let is_service = |transport, port| is_service(policy, &services, transport, port);
         let begin = joined.spans.range().map(|(first, _)| first);
         let trusted = |ip: IpAddr| policy.is_none_or(|(_, site)| site.is_resolver(ip));
-        let ledger_of = |dns| Ledger::new(dns, &host_of, &trusted, begin);
+        let ledger_of = |dns| Ledger::on_threads(one_log(dns), &host_of, &trusted, begin, jobs);
         let (ledger, order) = if jobs > 1 && !joined.holds_dns_over_tcp() {
             // Names and flows do not wait for each other, unless messages stand in flows.
-            let dns = std::mem::take(&mut joined.dns);
+            let dns = joined.take_dns();
             std::thread::scope(|scope| {
                 let names = scope.spawn(|| ledger_of(dns));
                 let order = joined.stitch(jobs).and_then(|()| joined.order(&is_service));
@@ -128,7 +128,7 @@ impl<'a> Reduction<'a> {
             joined.stitch(jobs)?;
             joined.dns_over_tcp()?;
             let order = joined.order(&is_service)?;
-            (ledger_of(std::mem::take(&mut joined.dns)), order)
+            (ledger_of(joined.take_dns()), order)
         };
         let (inputs, named, watch) = (OnceLock::new(), OnceLock::new(), Arc::default());
         let parted = None;

@@ -316,6 +316,7 @@ impl<'a> Page<'a> {
             answer: answer(audit),
             incomplete: audit.incomplete() && !audit.inputs.is_empty(),
             tone: match () {
+                () if audit.unaudited.is_some() => ("high", "✕ Not audited"),
                 () if audit.inputs.is_empty() => ("high", "✕ Nothing audited"),
                 () if high > 0 => ("high", "▲ Action needed"),
                 () if medium > 0 => ("medium", "◆ Needs a look"),
@@ -327,7 +328,7 @@ impl<'a> Page<'a> {
             bars: [verdict_bar(audit), state_bar(audit)],
             damage: lost,
             more_damage,
-            clean: (high, medium) == (0, 0) && !audit.inputs.is_empty(),
+            clean: (high, medium) == (0, 0) && !audit.inputs.is_empty() && audit.unaudited.is_none(),
             many: audit.findings.len() >= MANY,
             severities: [("high", "High", high), ("medium", "Medium", medium), ("note", "Notes", notes)]
                 .into_iter()

@@ -3,7 +3,7 @@
 use super::text::{count, fit, printable, shell_word, thousands, width, wrap};
 use crate::audit::{
     Audit, CaptureSummary, Code, Conversation, Coverage, CoverageState, End, EvidenceFrame, Finding, Party,
-    Severity, Unreadable, Verdict,
+    Severity, Unaudited, Unreadable, Verdict,
 };
 use crate::flow::Outcome;
 use crate::model::Timestamp;
@@ -50,18 +50,27 @@ impl fmt::Display for Human<'_> {
 
 /// The answer in one sentence.
 pub fn answer(audit: &Audit) -> String {
-    if audit.inputs.is_empty() {
+    if audit.inputs.is_empty() && audit.unaudited.is_none() {
         return "No capture could be read: nothing was audited.".into();
     }
     let of = |severity| audit.findings.iter().filter(|f| f.severity == severity).count() as u64;
     let (high, medium) = (of(Severity::High), of(Severity::Medium));
     let mut text = match (high, medium) {
+        // Not even then is it known that all is well.
+        (0, 0) if audit.unaudited.is_some() => "no finding while it went on".to_owned(),
         (0, 0) if audit.totals.flows == 0 => "Nothing to report on: no flow in these captures".to_owned(),
         (0, 0) => format!("Nothing to report: {} and no finding", count(audit.totals.flows, "flow")),
         (0, medium) => format!("{} of medium severity", count(medium, "finding")),
         (high, 0) => format!("{} of high severity", count(high, "finding")),
         (high, medium) => format!("{} of high severity, {medium} of medium", count(high, "finding")),
     };
+    if let Some(Unaudited { frames, stretches }) = audit.unaudited {
+        let (frames, stretches) = (count(frames, "frame"), thousands(stretches));
+        return format!(
+            "Not audited: {frames} ({stretches} stretches of conversations), since the run had to end at once; {text}; the evidence is \
+             incomplete."
+        );
+    }
     if (high, medium) == (0, 0) && audit.totals.flows > 0 && of(Severity::Note) > 0 {
         text.push_str(" above a note");
     }

@@ -1,7 +1,8 @@
 //! For programs: the audit as one JSON value, and everything as JSON lines.
 
 use crate::audit::{
-    Audit, CaptureSummary, FailOn, NamesQuality, PackUsed, SiteUsed, TagsUsed, Tool, Totals, Unreadable,
+    Audit, CaptureSummary, FailOn, NamesQuality, PackUsed, SiteUsed, TagsUsed, Tool, Totals, Unaudited,
+    Unreadable,
 };
 use crate::verdict::VerdictRow;
 use serde::Serialize;
@@ -38,6 +39,8 @@ struct Last<'a> {
     totals: &'a Totals,
     names_quality: &'a NamesQuality,
     incomplete: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    unaudited: Option<Unaudited>,
     exit_code: u8,
 }
 
@@ -92,6 +95,7 @@ pub fn json_lines_tail(out: &mut dyn Write, audit: &Audit, fail_on: FailOn) -> i
         totals: &audit.totals,
         names_quality: &audit.names_quality,
         incomplete: audit.incomplete(),
+        unaudited: audit.unaudited,
         exit_code: audit.exit_code(fail_on),
     };
     lines(out, "audit", &[last])

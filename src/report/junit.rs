@@ -195,7 +195,15 @@ fn captures(audit: &Audit) -> Vec<Case> {
         name: input.path.clone(),
         fate: Fate::Error { kind: "unreadable", message: input.problem.clone() },
     });
-    read.chain(unread).collect()
+    let unaudited = audit.unaudited.iter().map(|unaudited| Case {
+        class: class(),
+        name: "the end of the run".to_owned(),
+        fate: Fate::Error {
+            kind: "not-audited",
+            message: format!("there was no time to audit {} frames", unaudited.frames),
+        },
+    });
+    read.chain(unread).chain(unaudited).collect()
 }
 
 /// `text` for XML 1.0, in attributes and between tags: markup as references; what XML cannot hold, or could steer whoever

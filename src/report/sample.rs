@@ -136,6 +136,7 @@ pub(super) fn audit() -> Audit {
             date: None,
             sha256: "cd".repeat(32),
         }),
+        unaudited: None,
         further_service_tags: Vec::new(),
         site: SiteUsed { name: "contoso\u{7}-weu".into(), sha256: "ef".repeat(32) },
         remarks: vec!["The site lists no resolvers: every resolver's answers count as name evidence.".into()],

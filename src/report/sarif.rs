@@ -37,7 +37,7 @@ pub fn sarif(out: &mut dyn Write, audit: &Audit) -> io::Result<()> {
         "runs": [{
             "tool": { "driver": driver },
             "invocations": [{
-                "executionSuccessful": !audit.inputs.is_empty(),
+                "executionSuccessful": !audit.inputs.is_empty() && audit.unaudited.is_none(),
                 "toolExecutionNotifications": told,
             }],
             "automationDetails": { "id": format!("portproof/{}/", uri(&audit.site.name)) },

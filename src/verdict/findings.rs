@@ -85,7 +85,7 @@ fn draft_hash(hasher: &RandomState, stem: StemId, host: Option<IpAddr>) -> u64 {
 fn line_number(lines: &mut Distinct<Box<str>>, line: String) -> u32 {
     let hash = lines.hash(&*line);
     let known = lines.find(hash, |known| **known == *line);
-    known.unwrap_or_else(|| lines.insert(hash, line.into(), |seed, line| seed.hash_one(&**line)))
+    known.unwrap_or_else(|| lines.insert(hash, line.into()))
 }
 
 /// A frame that a finding cites.
@@ -203,7 +203,7 @@ impl Findings {
         if let Some(known) = self.stems.find(hash, |other| *other == stem) {
             return known;
         }
-        let id = self.stems.insert(hash, stem, |seed, stem| seed.hash_one(stem));
+        let id = self.stems.insert(hash, stem);
         self.strangers.push((0, None));
         id
     }
@@ -653,11 +653,13 @@ impl Draft {
             let least = if strangers.more { "at least " } else { "" };
             let number = strangers.len();
             let to = finding.title.split_once(" -> ").map_or("", |(_, to)| to);
-            finding.title = format!("and {least}{number} more addresses -> {to}");
+            let addresses = if number == 1 { "address" } else { "addresses" };
+            finding.title = format!("and {least}{number} more {addresses} -> {to}");
+            let attempts = if finding.count == 1 { "attempt" } else { "attempts" };
             let most = if finding.to.ip.is_some() { MOST_STRANGERS } else { MOST_STRANGER_FINDINGS };
             let line = format!(
-                "{} attempts from {least}{number} addresses that hold no role, beyond the first {most}, which have \
-                 findings of their own",
+                "{} {attempts} from {least}{number} {addresses} without a role, beyond the first {most}, which have findings \
+                 of their own",
                 finding.count
             );
             finding.details.insert(0, line);

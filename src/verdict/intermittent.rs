@@ -161,10 +161,10 @@ impl Intermittence {
             let to = rules.first().map_or("", |rule| classifier.rule_title(rule));
             let roles = classifier.role_words(blocked.from_roles);
             let title = format!(
-                "{} {host} -> {to}: {} attempts worked, {} were blocked",
+                "{} {host} -> {to}: blocked in {} of {} attempts",
                 roles.join("+"),
-                all.worked,
-                all.blocked
+                all.blocked,
+                all.blocked.saturating_add(all.worked)
             );
             let points = worked.points.iter().chain(&blocked.points);
             let frames: Vec<EvidenceFrame> = points.map(|point| findings.frame(*point)).collect();

@@ -17,7 +17,7 @@ use crate::audit::{
 use crate::flow::{Flow, FlowRecord};
 use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site};
 use crate::model::{DomainName, Spans, Timestamp, Transport};
-use crate::names::Ledger;
+use crate::names::{Ledger, Standings};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -301,6 +301,7 @@ impl<'a> Judge<'a> {
             unreadable: case.unreadable.to_vec(),
             rules: packs_used(case.matrix),
             service_tags: tags_used(case, true).into_iter().next(),
+            unaudited: None,
             further_service_tags: further_tags(case),
             site: SiteUsed { name: case.site.name().to_owned(), sha256: case.site.sha256().to_owned() },
             remarks: remarks(case, &totals, &encrypted, &inputs),
@@ -396,23 +397,20 @@ impl<'a> Judge<'a> {
 
     fn names_quality(&self, encrypted: &Encrypted) -> NamesQuality {
         let case = self.case;
-        let ledger = case.ledger;
+        let Standings { queries, unanswered, responses, unmatched, untrusted, contested, salvaged } =
+            case.ledger.standings();
         let mut quality = NamesQuality {
+            queries,
+            unanswered,
+            responses,
+            unmatched,
+            untrusted,
+            contested,
+            salvaged,
             resolvers_listed: case.site.resolvers_listed(),
             encrypted_dns: encrypted.list(),
             ..NamesQuality::default()
         };
-        for query in ledger.queries() {
-            quality.queries += 1;
-            quality.unanswered += u64::from(!query.answered);
-        }
-        for answer in ledger.answers() {
-            quality.responses += 1;
-            quality.unmatched += u64::from(!answer.matched);
-            quality.untrusted += u64::from(!answer.trusted);
-            quality.contested += u64::from(answer.contested);
-            quality.salvaged += u64::from(answer.salvaged);
-        }
         self.sums.tally.names_quality(&mut quality);
         quality
     }
@@ -530,6 +528,10 @@ fn of_parts(inputs: &[CaptureSummary]) -> Vec<String> {
     parts.into_iter().map(remark).collect()
 }
 
+fn flows_rest(flows: u64) -> String {
+    if flows == 1 { "1 documented flow rests".to_owned() } else { format!("{flows} documented flows rest") }
+}
+
 /// What the reader must know before the findings.
 fn remarks(
     case: &Case<'_>,
@@ -561,14 +563,14 @@ fn remarks(
     }
     if totals.conditional > 0 {
         remarks.push(format!(
-            "{} documented flows rest on conditions that the site file does not set",
-            totals.conditional
+            "{} on conditions that the site file does not set",
+            flows_rest(totals.conditional)
         ));
     }
     if totals.supplied_names > 0 {
         remarks.push(format!(
-            "{} documented flows rest on names that the page does not give (see the pack's overlay)",
-            totals.supplied_names
+            "{} on names that the page does not give (see the pack's overlay)",
+            flows_rest(totals.supplied_names)
         ));
     }
     remarks

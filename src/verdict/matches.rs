@@ -9,7 +9,6 @@ use crate::names::{ChainNumber, Reading};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::cell::RefCell;
-use std::hash::BuildHasher;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -260,7 +259,7 @@ impl Found {
     fn number_of(&mut self, class: Class) -> ClassNumber {
         let hash = self.classes.hash(&class);
         let known = self.classes.find(hash, |other| **other == class);
-        let new = || self.classes.insert(hash, Rc::new(class), |seed, class| seed.hash_one(class));
+        let new = || self.classes.insert(hash, Rc::new(class));
         ClassNumber(known.unwrap_or_else(new))
     }
 }

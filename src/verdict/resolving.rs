@@ -33,15 +33,6 @@ fn blocking(rcode: u16) -> Option<&'static str> {
     BLOCKING_RCODES.iter().find(|(code, _)| *code == rcode).map(|(_, word)| *word)
 }
 
-/// Whether a name that a host asked for may have been blocked.
-#[derive(Default)]
-struct Trouble {
-    /// Some query for it was answered.
-    answered: bool,
-    /// Some answer refused it.
-    refused: bool,
-}
-
 /// What became of one name that a host asked for.
 struct Lookup {
     client: IpAddr,
@@ -84,7 +75,7 @@ impl Resolving<'_, '_> {
             return;
         }
         let mut asked: BTreeMap<IpAddr, Asked<'_>> = BTreeMap::new();
-        for query in self.case.ledger.queries() {
+        for query in self.case.ledger.untrusted_queries() {
             if site.is_resolver(query.resolver) || !self.classifier.is_subject(site.roles_of(query.client.ip))
             {
                 continue;
@@ -133,7 +124,7 @@ impl Resolving<'_, '_> {
     fn unsolicited(&mut self) {
         let ledger = self.case.ledger;
         let site = self.case.site;
-        for answer in ledger.answers().filter(|answer| answer.unsolicited) {
+        for answer in ledger.unsolicited_answers() {
             let roles = site.roles_of(answer.client.ip);
             if !self.classifier.is_subject(roles) {
                 continue;
@@ -186,27 +177,13 @@ impl Resolving<'_, '_> {
         let at = |name: &DomainName| name.as_str().as_ptr().addr();
         let mut documented: Documented = HashMap::default();
         // Nearly all names are answered and never refused: they are told apart first, and nothing else is asked of them.
-        let mut troubled: HashMap<(IpAddr, usize), Trouble, RandomState> = HashMap::default();
-        for query in ledger.queries().filter(|query| !query.answered) {
-            troubled.entry((query.host, at(query.name))).or_default();
-        }
-        for answer in ledger.answers().filter(|answer| answer.matched && blocking(answer.rcode).is_some()) {
-            if let Some(name) = answer.names.first() {
-                troubled.entry((answer.host, at(name))).or_default().refused = true;
-            }
-        }
-        for query in ledger.queries().filter(|query| query.answered) {
-            if let Some(trouble) = troubled.get_mut(&(query.host, at(query.name))) {
-                trouble.answered = true;
-            }
-        }
-        troubled.retain(|_, trouble| trouble.refused || !trouble.answered);
+        let troubled = ledger.troubled(|rcode| blocking(rcode).is_some());
         if troubled.is_empty() {
             return;
         }
         let mut places: HashMap<(IpAddr, usize), Option<usize>, RandomState> = HashMap::default();
         let mut lookups: Vec<(IpAddr, &DomainName, Lookup)> = Vec::new();
-        for query in ledger.queries().filter(|query| troubled.contains_key(&(query.host, at(query.name)))) {
+        for query in ledger.queries_for(&troubled) {
             let time = query.point.time;
             let place = *places.entry((query.host, at(query.name))).or_insert_with(|| {
                 let roles = site.roles_of(query.client.ip);
@@ -229,7 +206,7 @@ impl Resolving<'_, '_> {
         if lookups.is_empty() {
             return;
         }
-        for answer in ledger.answers().filter(|answer| answer.matched) {
+        for answer in ledger.answers_for(&troubled) {
             let Some(name) = answer.names.first() else { continue };
             let place = places.get(&(answer.host, at(name))).copied().flatten();
             if let Some((_, _, lookup)) = place.and_then(|place| lookups.get_mut(place)) {

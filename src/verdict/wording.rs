@@ -9,7 +9,6 @@ use crate::matrix::RoleSet;
 use crate::model::{Distinct, DomainName, Transport};
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -102,7 +101,7 @@ pub(super) fn phrase_number(phrases: &mut Distinct<Phrase>, key: &PhraseKey<'_>)
         let &(code, from_roles, to_roles, rules, missing, nearest, outcome) = key;
         let (rules, nearest) = (rules.to_vec(), nearest.cloned());
         let new = Phrase { code, from_roles, to_roles, rules, missing, nearest, outcome };
-        phrases.insert(hash, new, |seed, phrase| seed.hash_one(part(&phrase.key())))
+        phrases.insert(hash, new)
     })
 }
 
@@ -274,8 +273,10 @@ fn how_named(judged: &Judged<'_>) -> String {
             ] {
                 how.push_str(if said { words } else { "" });
             }
-            if others > 0 {
-                how.push_str(&format!("; {others} more names share the address"));
+            match others {
+                0 => {}
+                1 => how.push_str("; one more name shares the address"),
+                _ => how.push_str(&format!("; {others} more names share the address")),
             }
             how
         }

@@ -1,7 +1,9 @@
 //! The picture in the shape of an audit, for programs that read audits.
 
 use super::About;
-use crate::audit::{Audit, CaptureQuality, Finding, SCHEMA, Timeline, Tool, Totals};
+use crate::audit::{
+    Audit, CaptureQuality, CaptureSummary, Finding, SCHEMA, Timeline, Tool, Totals, Unaudited,
+};
 use crate::model::Timestamp;
 use crate::pipeline::live::Picture;
 use serde::Serialize;
@@ -29,15 +31,57 @@ const REMARKS: [&str; 2] = [
 
 /// What is known so far. It counts as incomplete, whatever it says: a run that goes on has not seen everything.
 pub(super) fn audit(about: &About, picture: &Picture) -> Provisional {
+    let remarks = REMARKS.map(str::to_owned).to_vec();
+    Provisional {
+        provisional: true,
+        serial: picture.serial,
+        at: picture.now,
+        audit: shaped(about, picture, remarks),
+    }
+}
+
+/// What a run that had no time to audit what it saw knows of it: what it told while it went on.
+pub fn unaudited(
+    about: &About,
+    picture: &Picture,
+    inputs: Vec<CaptureSummary>,
+    unaudited: Unaudited,
+) -> Audit {
+    let Unaudited { frames, stretches } = unaudited;
+    let mut remarks = vec![format!(
+        "Not audited: {frames} frames, {stretches} stretches of conversations. The run had to end at once and had no directory to \
+         leave them in (--out). What stands here is what was told while it went on: it may be wrong where later evidence explains \
+         it, and what is missing here may have happened."
+    )];
+    if picture.serial == 0 {
+        remarks.push(
+            "Nothing was told while it went on (--events, --syslog and --web ask for that), so rules and findings are missing."
+                .to_owned(),
+        );
+    }
+    let mut audit = shaped(about, picture, remarks);
+    if !inputs.is_empty() {
+        let sum = |of: fn(&CaptureSummary) -> u64| inputs.iter().map(of).sum();
+        (audit.totals.frames, audit.totals.packets) = (sum(|input| input.frames), sum(|input| input.packets));
+        audit.totals.skipped.clear();
+        for (reason, count) in inputs.iter().flat_map(|input| &input.skipped) {
+            *audit.totals.skipped.entry(reason.clone()).or_default() += count;
+        }
+    }
+    audit.inputs = inputs;
+    audit.unaudited = Some(unaudited);
+    audit
+}
+
+fn shaped(about: &About, picture: &Picture, mut remarks: Vec<String>) -> Audit {
     let standing = picture.findings.iter().filter(|told| told.finding.count > 0);
     let mut findings: Vec<Finding> = standing.map(|told| told.finding.clone()).collect();
     findings.sort_by_key(|finding| (finding.severity, finding.code, finding.first_ts));
-    let mut remarks: Vec<String> = REMARKS.map(str::to_owned).to_vec();
     if picture.findings_folded > 0 {
         remarks.push(format!("{} further findings are not told one by one.", picture.findings_folded));
     }
     let stages = &picture.stages;
-    let audit = Audit {
+    Audit {
         schema: SCHEMA,
         tool: Tool::this(),
         inputs: Vec::new(),
@@ -69,8 +113,8 @@ pub(super) fn audit(about: &About, picture: &Picture) -> Provisional {
             last_ts: picture.latest,
             ..CaptureQuality::default()
         },
-    };
-    Provisional { provisional: true, serial: picture.serial, at: picture.now, audit }
+        unaudited: None,
+    }
 }
 
 #[cfg(test)]
@@ -92,5 +136,25 @@ mod tests {
         assert!(read.findings.is_sorted_by_key(|finding| finding.severity));
         assert!(read.remarks[0].starts_with("Provisional"));
         assert_eq!(read.coverage.len(), picture.matrix.len());
+    }
+
+    #[test]
+    fn what_was_not_audited_is_counted_and_never_well() {
+        let not = Unaudited { frames: 70_000, stretches: 60_000 };
+        let nothing = unaudited(&About::default(), &Picture::default(), Vec::new(), not);
+        let told = unaudited(&About::default(), &sample::picture(3), Vec::new(), not);
+        for audit in [nothing, told] {
+            assert!(audit.incomplete());
+            let text = crate::report::markdown(&audit);
+            assert!(
+                text.contains("Not audited: 70,000 frames (60,000 stretches of conversations)"),
+                "{text}"
+            );
+            assert!(!text.contains("Nothing to report"), "{text}");
+            assert!(crate::report::html(&audit).contains("Not audited"));
+            assert!(crate::report::junit(&audit).contains("not-audited"));
+            let read: Audit = serde_json::from_str(&serde_json::to_string(&audit).unwrap()).unwrap();
+            assert_eq!(read.unaudited, Some(not));
+        }
     }
 }

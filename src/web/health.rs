@@ -17,6 +17,18 @@ const LOSS_IS_NEWS: Duration = Duration::from_secs(300);
 pub(super) struct Health {
     state: &'static str,
     reasons: Vec<String>,
+    past: Past,
+}
+
+/// What was lost since the run began. That alone makes no run unwell: it cannot be mended.
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+struct Past {
+    /// Frames that the kernel or a device dropped.
+    lost_frames: u64,
+    /// Frames that were judged, and stand in no file.
+    unsaved_frames: u64,
+    /// How often a device went away.
+    gaps: u64,
 }
 
 impl Health {
@@ -39,20 +51,20 @@ impl Health {
                 ));
             }
         }
-        if picture.stages.unsaved > 0 {
-            reasons.push(format!("{} frames were seen, and could not be saved", picture.stages.unsaved));
-        }
+        reasons.extend(picture.stages.refused.iter().map(ToString::to_string));
         for notice in &picture.notices {
-            match notice {
-                Notice::Unwritten { path, problem } => reasons.push(format!("{path}: {problem}")),
-                Notice::Ended { interface, problem } => {
-                    reasons.push(format!("{interface}: gives no frames any more: {problem}"));
-                }
-                _ => {}
+            if let Notice::Ended { interface, problem } = notice {
+                reasons.push(format!("{interface}: gives no frames any more: {problem}"));
             }
         }
         reasons.dedup();
-        Health { state: if reasons.is_empty() { "ok" } else { "degraded" }, reasons }
+        let stages = &picture.stages;
+        let past = Past {
+            lost_frames: stages.kernel_dropped + stages.interface_dropped,
+            unsaved_frames: stages.unsaved,
+            gaps: picture.interfaces.iter().map(|interface| interface.counts.gaps).sum(),
+        };
+        Health { state: if reasons.is_empty() { "ok" } else { "degraded" }, reasons, past }
     }
 
     pub(super) fn is_well(&self) -> bool {
@@ -64,6 +76,7 @@ impl Health {
 mod tests {
     use super::super::sample;
     use super::*;
+    use crate::pipeline::live::Problem;
     use std::sync::Arc;
 
     #[test]
@@ -86,12 +99,27 @@ mod tests {
         );
         assert!(health(|picture| picture.stages.kernel_dropped = 5, 0).contains("frames were lost"));
         assert!(!health(|picture| picture.stages.kernel_dropped = 5, 301).contains("frames were lost"));
-        assert!(health(|picture| picture.stages.unsaved = 5, 0).contains("5 frames were seen"));
-        let unwritten = |picture: &mut crate::pipeline::live::Picture| {
-            let notice = Notice::Unwritten { path: "/out/x".into(), problem: "full".into() };
-            picture.notices.push(notice);
+        let refused = |picture: &mut crate::pipeline::live::Picture| {
+            picture.stages.refused = vec![Problem { path: "/out/x".into(), problem: "full".into() }];
         };
-        assert_eq!(health(unwritten, 0), "/out/x: full");
+        assert_eq!(health(refused, 0), "/out/x: full");
+    }
+
+    #[test]
+    fn what_was_lost_in_the_past_is_told_by_a_run_that_is_well() {
+        let mut picture = sample::picture(1);
+        (picture.stages.kernel_dropped, picture.stages.interface_dropped) = (5, 2);
+        (picture.stages.unsaved, picture.interfaces[0].counts.gaps) = (3, 1);
+        picture.notices.push(Notice::Unwritten { path: "/out/x".into(), problem: "full".into() });
+        picture.notices.push(Notice::Written { at: picture.now, path: "/out/x".into() });
+        picture.ended = true;
+        let mut board = Board::default();
+        board.take(Arc::new(picture));
+        let now = Instant::now();
+        let health = Health::of(&board, now, now + LOSS_IS_NEWS);
+        let told = serde_json::to_value(&health).unwrap();
+        let past = serde_json::json!({ "lost_frames": 7, "unsaved_frames": 3, "gaps": 1 });
+        assert_eq!((&told["state"], &told["past"]), (&"ok".into(), &past), "{told}");
     }
 
     #[test]

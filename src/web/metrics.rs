@@ -142,6 +142,8 @@ pub(super) fn metrics(board: &Board, health: &Health, own: Own) -> String {
     .map(|(stage, count)| (vec![("stage", stage)], count as f64))
     .into();
     text.family(Counter, "lost_frames_total", "Frames lost, by stage; those not saved were judged.", &lost);
+    let refused = "What cannot be written at present: packets, segments, the journal.";
+    text.one(Gauge, "refused_files", refused, stages.refused.len() as f64);
     let skipped: Vec<_> = stages
         .skipped
         .iter()

@@ -48,12 +48,20 @@ enum Event {
         ack: u32,
         payload: usize,
     },
-    /// One half of a ClientHello that names a server.
+    /// A ClientHello that names a server, or one half of it.
     Hello {
         server: usize,
         client_port: u16,
         name: usize,
-        second: bool,
+        part: Part,
+        isn: u32,
+    },
+    /// What follows a ClientHello: a TLS record of this kind.
+    Record {
+        server: usize,
+        client_port: u16,
+        name: usize,
+        kind: u8,
         isn: u32,
     },
     Udp {
@@ -82,6 +90,13 @@ enum Event {
     Arp,
 }
 
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    First,
+    Second,
+    Whole,
+}
+
 fn event() -> impl Strategy<Value = Event> {
     let server = 0..SERVERS.len();
     let port = prop::sample::select(vec![40_001u16, 40_002]);
@@ -89,13 +104,17 @@ fn event() -> impl Strategy<Value = Event> {
     // Within one window of first bytes: a host that tells starts farther apart than that is beyond the law.
     let number = prop::sample::select(vec![4_000u32, 4_001, 5_000, 5_001, 5_101]);
     let name = 0..NAMES.len();
+    let part = prop::sample::select(vec![Part::First, Part::Second, Part::Whole]);
+    let isn = prop::sample::select(vec![4_000u32, 5_000]);
     prop_oneof![
         8 => (server.clone(), port.clone(), any::<bool>(), flags, number.clone(), number.clone(), 0usize..3)
             .prop_map(|(server, client_port, from_client, flags, seq, ack, payload)| Event::Tcp {
                 server, client_port, from_client, flags, seq, ack, payload: payload * 50,
             }),
-        2 => (server.clone(), port.clone(), name.clone(), any::<bool>(), prop::sample::select(vec![4_000u32, 5_000]))
-            .prop_map(|(server, client_port, name, second, isn)| Event::Hello { server, client_port, name, second, isn }),
+        2 => (server.clone(), port.clone(), name.clone(), part, isn.clone())
+            .prop_map(|(server, client_port, name, part, isn)| Event::Hello { server, client_port, name, part, isn }),
+        1 => (server.clone(), port.clone(), name.clone(), prop::sample::select(vec![21u8, 23]), isn)
+            .prop_map(|(server, client_port, name, kind, isn)| Event::Record { server, client_port, name, kind, isn }),
         2 => (server.clone(), port.clone(), any::<bool>())
             .prop_map(|(server, client_port, from_client)| Event::Udp { server, client_port, from_client }),
         2 => (1u16..3, name.clone()).prop_map(|(id, name)| Event::Query { id, name }),
@@ -210,12 +229,28 @@ fn frame(event: &Event, id: u16) -> Vec<u8> {
             let payload = vec![b'x'; if syn { 0 } else { *payload }];
             ethernet.ip(ip(from, to)).tcp_header(header).write(&mut bytes, &payload).unwrap();
         }
-        Event::Hello { server, client_port, name, second, isn } => {
+        Event::Hello { server, client_port, name, part, isn } => {
             let hello = client_hello(NAMES[*name]);
-            let (half, seq) = if *second { (&hello[40..], isn + 41) } else { (&hello[..40], isn + 1) };
+            let (said, seq) = match part {
+                Part::First => (&hello[..40], isn + 1),
+                Part::Second => (&hello[40..], isn + 41),
+                Part::Whole => (&hello[..], isn + 1),
+            };
             let mut header = etherparse::TcpHeader::new(*client_port, 443, seq, 1000);
             (header.ack, header.acknowledgment_number) = (true, 5_001);
-            ethernet.ip(ip(APPLIANCE, SERVERS[*server])).tcp_header(header).write(&mut bytes, half).unwrap();
+            ethernet.ip(ip(APPLIANCE, SERVERS[*server])).tcp_header(header).write(&mut bytes, said).unwrap();
+        }
+        Event::Record { server, client_port, name, kind, isn } => {
+            let seq = isn + 1 + client_hello(NAMES[*name]).len() as u32;
+            let mut header = etherparse::TcpHeader::new(*client_port, 443, seq, 1000);
+            (header.ack, header.acknowledgment_number) = (true, 5_001);
+            // A fatal alert that the name is not known, as RFC 8446 writes it, or two bytes that nobody can read.
+            let record = [*kind, 3, 3, 0, 2, 2, 112];
+            ethernet
+                .ip(ip(APPLIANCE, SERVERS[*server]))
+                .tcp_header(header)
+                .write(&mut bytes, &record)
+                .unwrap();
         }
         Event::Udp { server, client_port, from_client } => {
             let (from, to) =
@@ -454,6 +489,73 @@ proptest! {
         let frames = frames(&story);
         prop_assert_eq!(whole(&frames, &ExtractOptions::default()), whole(&frames, &ExtractOptions::default()));
     }
+}
+
+/// What becomes of the first words of one connection, told from whole stretches and from pieces of them.
+fn told(frames: &Frames, piece: usize, options: &ExtractOptions) -> String {
+    let mut pieces = Vec::new();
+    for (order, frames) in frames.chunks(piece).enumerate() {
+        let extract = one_capture("part", frames, options);
+        for mut stretch in stretches(&extract) {
+            stretch.renumber(|_| portproof::model::CaptureId(order as u32));
+            pieces.push(stretch);
+        }
+    }
+    let captures: Vec<Arc<str>> = (0..frames.len()).map(|order| order.to_string().into()).collect();
+    let (spans, sight) = (portproof::model::Spans::default(), portproof::flow::HostSight::default());
+    let finisher = portproof::flow::Finisher {
+        spans: &spans,
+        sight: &sight,
+        host_of: &|ip| ip,
+        is_service: &|_, port| port == 443,
+    };
+    let mut rows = String::new();
+    for flow in stitch(pieces) {
+        let mut row = finisher.finish(&flow).record(&captures);
+        for proof in &mut row.proof {
+            proof.frame += proof.capture.parse::<u64>().unwrap() * piece as u64;
+            proof.capture = "whole".into();
+        }
+        row.capture = "whole".into();
+        row.frames = Vec::new();
+        rows += &serde_json::to_string(&row).unwrap();
+        rows.push('\n');
+    }
+    rows
+}
+
+/// Every order of a few segments of one connection, among them copies: whatever is cut, and whether bytes are kept, the
+/// frames that prove its name are the first.
+#[test]
+fn first_words_are_told_from_their_first_copies_however_they_are_cut() {
+    let (server, client_port, name, isn) = (0, 40_001, 1, 4_000);
+    let syn = Event::Tcp { server, client_port, from_client: true, flags: 2, seq: isn, ack: 0, payload: 0 };
+    let hello = |part| Event::Hello { server, client_port, name, part, isn };
+    let record = |kind| Event::Record { server, client_port, name, kind, isn };
+    let kinds = [syn, hello(Part::Whole), hello(Part::First), hello(Part::Second), record(21), record(23)];
+    let plain = ExtractOptions::default();
+    let kept = ExtractOptions { keep_bytes: true, ..ExtractOptions::default() };
+    let tiny = ExtractOptions { table_capacity: 1, ..ExtractOptions::default() };
+    let mut named = 0;
+    for order in 0..kinds.len().pow(4) {
+        let story: Vec<(i64, Event)> = (0..4)
+            .map(|place| (50_000_000, kinds[order / kinds.len().pow(place) % kinds.len()].clone()))
+            .collect();
+        let frames = frames(&story);
+        let expected = told(&frames, 4, &kept);
+        named += usize::from(expected.contains("edge.nginx.org"));
+        for (what, piece, options) in [
+            ("read where they arrive", 4, &plain),
+            ("a table of one, bytes kept", 1, &kept),
+            ("a table of one", 4, &tiny),
+            ("a capture each", 1, &plain),
+            ("captures of two", 2, &plain),
+            ("captures of three", 3, &plain),
+        ] {
+            assert_eq!(told(&frames, piece, options), expected, "{what}: {story:?}");
+        }
+    }
+    assert!(named > 200, "{named} of the orders have a name");
 }
 
 /// Times that run backwards by more than the silence that ends a flow: files written one after the other into one.

@@ -2,7 +2,7 @@
 //! and what it tells meanwhile.
 
 use crate::live::{
-    Cable, can_make_namespaces, ended, ip, portproof, project, scratch, signal, text, wait_for,
+    Cable, can_make_namespaces, ended, ip, journalled, portproof, project, scratch, signal, text, wait_for,
 };
 use portproof::pipeline::live::Link;
 use serde_json::Value;
@@ -72,11 +72,11 @@ fn a_run_that_is_killed_leaves_what_it_had_seen_and_the_next_goes_on_behind_a_ga
     for (name, more, exit_code) in [("killed", &[][..], 3), ("killed-saved", &["--save"][..], 1)] {
         let out = scratch(name);
         let mut child = begun(&out, more, &first);
-        let journal = out.join("segments/.journal-000001.jsonl");
+        let journal = out.join("segments/.journal-000001");
         let part = out.join("packets/.000001.pcapng.part");
         wait_for("what was seen", || {
-            let told = lines(&journal).iter().any(|entry| entry["summary"]["frames"] == 120);
-            told || fs::metadata(&part).is_ok_and(|file| file.len() > first.len() as u64)
+            journalled(&out, 1) == 120
+                || fs::metadata(&part).is_ok_and(|file| file.len() > first.len() as u64)
         });
         child.kill().expect("a child");
         child.wait().expect("a child");
@@ -105,6 +105,10 @@ fn a_run_that_is_killed_leaves_what_it_had_seen_and_the_next_goes_on_behind_a_ga
         let arguments = [&arguments[..], &["--site", "captures/site.toml", "--format", "json"]].concat();
         let judged = portproof(&arguments).output().expect("the program runs");
         assert_eq!(judged.status.code(), Some(exit_code), "{name}: {}", text(&judged));
+        // And the next run audited it, by itself.
+        let late = fs::read(out.join("late-000001/audit.json")).expect("a late audit");
+        assert!(late == judged.stdout, "{name}: the late audit is another");
+        assert!(!out.join("unjudged.json").exists() && !out.join("watching.json").exists(), "{name}");
         let begun = out.join("begun.pcap");
         fs::write(&begun, &first).unwrap();
         let arguments =
@@ -345,8 +349,7 @@ fn root_becomes_another_user_who_owns_what_is_written() {
     ended(begun(&out, &[], &whole));
     assert_eq!(fs::metadata(out.join("chain.jsonl")).unwrap().uid(), 0);
     let run = begun(&out, &["--user", &NOBODY.to_string()], &first);
-    let journal = out.join("segments/.journal-000002.jsonl");
-    wait_for("what was seen", || lines(&journal).iter().any(|entry| entry["summary"]["frames"] == 120));
+    wait_for("what was seen", || journalled(&out, 2) == 120);
     let status = fs::read_to_string(format!("/proc/{}/status", run.id())).unwrap();
     let of = |name: &str| status.lines().find(|line| line.starts_with(name)).unwrap_or_default().to_owned();
     assert_eq!(of("Uid:").split_whitespace().nth(1), Some(&*NOBODY.to_string()), "{status}");

@@ -1,9 +1,10 @@
 //! A live run where something is scarce: memory, time to end in, room on the disk.
 
 use crate::live::{
-    Cable, audited, can_make_namespaces, ended, portproof, project, scratch, signal, text, wait_for,
-    without_inputs,
+    Cable, audited, can_make_namespaces, ended, journalled, portproof, project, scratch, signal, text,
+    wait_for, without_inputs,
 };
+use crate::web::raw;
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::model::Timestamp;
 use portproof::pipeline::live::Link;
@@ -77,6 +78,28 @@ impl Made {
         self.packet(from, to, 6, &segment);
     }
 
+    /// The question for a name of this number, or its answer: an address of its own.
+    fn dns(&mut self, number: u32, answer: bool) {
+        let name = format!("host-{number:07}-of-a-name-that-is-not-short");
+        let (flags, answers) = if answer { ([0x81, 0x80], 1) } else { ([1, 0], 0) };
+        let mut message =
+            vec![(number >> 8) as u8, number as u8, flags[0], flags[1], 0, 1, 0, answers, 0, 0, 0, 0];
+        message.push(name.len() as u8);
+        message.extend(name.as_bytes());
+        message.extend(b"\x07example\0\0\x01\0\x01");
+        if answer {
+            message.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
+            message.extend((0xc612_0000 + number).to_be_bytes());
+        }
+        let length = (8 + message.len() as u16).to_be_bytes();
+        let (own, other) = (0x8000u16.to_be_bytes(), 53u16.to_be_bytes());
+        let resolver = Ipv4Addr::new(10, 10, 1, 1);
+        let (from, to, ports) =
+            if answer { (resolver, APPLIANCE, [other, own]) } else { (APPLIANCE, resolver, [own, other]) };
+        let datagram = [&ports.concat()[..], &length, &[0, 0], &message].concat();
+        self.packet(from, to, 17, &datagram);
+    }
+
     fn syn(&mut self, number: u32) {
         self.tcp(number, false, 0x02);
     }
@@ -143,22 +166,22 @@ fn live_counts(audit: &Value, field: &str) -> u64 {
 fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the_same() {
     let directory = scratch("emergency");
     let mut made = Made::new();
-    // Of 64 MiB an eighth is for open conversations: 16,384.
+    // Of 128 MiB an eighth is for open conversations: 32,768.
     // Those of a single packet would make room for others before the table is full.
     let answered = |made: &mut Made, number: u32| {
         made.syn(number);
         made.tcp(number, true, 0x12);
         made.at += 1;
     };
-    (0..14_000).for_each(|number| answered(&mut made, number));
+    (0..28_000).for_each(|number| answered(&mut made, number));
     // A minute later: so long nobody waits in an emergency, and everybody else does.
     made.at += 60_000;
-    (20_000..24_000).for_each(|number| answered(&mut made, number));
+    (40_000..44_000).for_each(|number| answered(&mut made, number));
     // Conversations that were cut go on.
     (0..50).for_each(|number| made.tcp(number, false, 0x10));
     let capture = directory.join("capture.pcap");
     fs::write(&capture, made.take()).unwrap();
-    let mut run = Run::begin(None, &directory.join("events.jsonl"), &["--memory-limit", "64MiB"]);
+    let mut run = Run::begin(None, &directory.join("events.jsonl"), &["--memory-limit", "128MiB"]);
     run.feed(&fs::read(&capture).unwrap());
     drop(run.child.stdin.take());
     let (began, over) = (directory.join("events.jsonl"), "emergency-over");
@@ -166,7 +189,7 @@ fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the
     let events = lines(&began);
     let of = |word: &str| -> Vec<&Value> { events.iter().filter(|line| line["event"] == word).collect() };
     assert_eq!((of("emergency").len(), of(over).len()), (1, 1), "{}", text(&live));
-    assert_eq!(of("emergency")[0]["capacity"], 16_384);
+    assert_eq!(of("emergency")[0]["capacity"], 32_768);
     let hurried = of(over)[0]["hurried"].as_u64().unwrap();
     assert!(hurried > 4_000, "{hurried}");
     assert!(text(&live).contains("conversations stay open as long as usual again"), "{}", text(&live));
@@ -184,20 +207,13 @@ fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the
 fn a_window_whose_names_take_too_much_memory_ends_early_and_no_frame_is_missing() {
     let directory = scratch("window-full");
     let mut made = Made::new();
-    // Questions for names that are all different, in one conversation: of 64 MiB a quarter is for what a window keeps.
+    // Questions for names that are all different, in one conversation: of 128 MiB an eighth is for what a window keeps.
     for number in 0..70_000u32 {
-        let name = format!("host-{number:07}-of-a-name-that-is-not-short");
-        let mut question = vec![(number >> 8) as u8, number as u8, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0];
-        question.push(name.len() as u8);
-        question.extend(name.as_bytes());
-        question.extend(b"\x07example\0\0\x01\0\x01");
-        let length = (8 + question.len() as u16).to_be_bytes();
-        let datagram = [&[0x80, 0, 0, 53, length[0], length[1], 0, 0], &question[..]].concat();
-        made.packet(APPLIANCE, Ipv4Addr::new(10, 10, 1, 1), 17, &datagram);
+        made.dns(number, false);
         made.at += 1;
     }
     let out = directory.join("out");
-    let mut run = Run::begin(Some(&out), &directory.join("events.jsonl"), &["--memory-limit", "64MiB"]);
+    let mut run = Run::begin(Some(&out), &directory.join("events.jsonl"), &["--memory-limit", "128MiB"]);
     run.feed(&made.take());
     drop(run.child.stdin.take());
     let events = run.events.clone();
@@ -239,15 +255,24 @@ fn sigterm_ends_a_run_with_a_large_window_soon_and_the_next_run_audits_what_is_l
     let output = ended(run.child);
     let took = began.elapsed();
     assert_eq!(output.status.code(), Some(3), "{}", text(&output));
-    assert!(text(&output).contains("is not audited: there was no time"), "{}", text(&output));
-    // Built for speed and with the machine to itself it takes less than two; here rows are the most of it.
-    assert!(took < Duration::from_secs(30), "{took:?}");
+    assert!(text(&output).contains("there was no time"), "{}", text(&output));
+    // Less than two seconds by itself; here others want the machine, too.
+    assert!(took < Duration::from_secs(10), "{took:?}");
     eprintln!("SIGTERM with {MANY} conversations: {took:?}");
-    assert_eq!(chained(&out), made.frames, "every frame's rows are written");
     assert!(!out.join("audit.json").exists());
-    let left: Value = serde_json::from_slice(&fs::read(out.join("unjudged.json")).unwrap()).unwrap();
-    let segments: Vec<u64> = links(&out).iter().map(|link| link.segment).collect();
-    assert_eq!(left, json!([{ "segments": segments }]));
+    let all_written = chained(&out) == made.frames;
+    if all_written {
+        let left: Value = serde_json::from_slice(&fs::read(out.join("unjudged.json")).unwrap()).unwrap();
+        let segments: Vec<u64> = links(&out).iter().map(|link| link.segment).collect();
+        assert_eq!(left, json!([{ "segments": segments }]));
+    } else {
+        // The next run takes up the journals.
+        assert!(
+            text(&output).contains("are in no segment: there was no time to write them"),
+            "{}",
+            text(&output)
+        );
+    }
     let unfinished = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name());
     let unfinished: Vec<_> = unfinished.filter(|name| name.to_string_lossy().ends_with(".tmp")).collect();
     assert!(unfinished.is_empty(), "{unfinished:?}");
@@ -263,11 +288,142 @@ fn sigterm_ends_a_run_with_a_large_window_soon_and_the_next_run_audits_what_is_l
     assert_eq!(last["totals"]["frames"], 278);
     // Late, but no other.
     let offline = audited(&[capture.to_str().unwrap(), "--site", "captures/site.toml"]);
-    assert!(
-        without_inputs(&fs::read(late).unwrap()) == without_inputs(&offline.stdout),
-        "the late audit differs"
-    );
+    let late = fs::read(late).unwrap();
+    if all_written {
+        assert!(without_inputs(&late) == without_inputs(&offline.stdout), "the late audit differs");
+    }
+    let of = |bytes: &[u8], field: &str| serde_json::from_slice::<Value>(bytes).unwrap()[field].clone();
+    for field in ["conversations", "coverage", "timeline", "names_quality"] {
+        assert!(of(&late, field) == of(&offline.stdout, field), "{field}");
+    }
     fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn sigterm_without_a_directory_ends_soon_and_counts_what_is_not_audited() {
+    /// So many that they are not audited within the time, on this machine or a faster one.
+    const MANY: u32 = if cfg!(debug_assertions) { 150_000 } else { 3_000_000 };
+    for events in [true, false] {
+        let directory = scratch(if events { "sigterm-alone" } else { "sigterm-unfollowed" });
+        let told = directory.join("events.jsonl");
+        let mut made = Made::new();
+        (0..MANY).for_each(|number| made.syn(number));
+        let mut arguments = vec!["live", "-i", "-", "--site", "captures/site.toml", "--format", "json"];
+        if events {
+            arguments.extend(["--events", told.to_str().unwrap()]);
+        }
+        let mut child = portproof(&arguments).stdin(Stdio::piped()).spawn().expect("the program starts");
+        // The pipe stays open: the run does not end by itself. What was not read of it is in nobody's count.
+        let mut pipe = child.stdin.take().expect("a pipe");
+        let capture = made.take();
+        pipe.write_all(&capture).expect("the pipe takes it");
+        let began = Instant::now();
+        signal(&child, "-TERM");
+        let output = ended(child);
+        let took = began.elapsed();
+        drop(pipe);
+        assert_eq!(output.status.code(), Some(3), "{}", text(&output));
+        // Built for speed it takes less than two seconds; what is shown here is that it does not wait for the audit.
+        assert!(took < Duration::from_secs(15), "{took:?}");
+        eprintln!("SIGTERM without a directory, {MANY} conversations: {took:?}");
+        let audit: Value = serde_json::from_slice(&output.stdout).expect("an audit");
+        let frames = audit["unaudited"]["frames"].as_u64().expect("a count");
+        assert!(frames > u64::from(MANY) / 2 && frames <= made.frames, "{frames}");
+        assert_eq!(
+            audit["unaudited"]["stretches"].as_u64(),
+            Some(frames),
+            "each is a conversation of its own"
+        );
+        assert_eq!(audit["capture_quality"]["complete"], false);
+        assert!(audit["remarks"][0].as_str().unwrap().starts_with("Not audited"), "{}", audit["remarks"]);
+        let said = format!("{frames} frames ({frames} stretches of conversations) are not audited");
+        assert!(text(&output).contains(&said), "{}", text(&output));
+        if events {
+            let of = |line: &Value| line["event"] == "unaudited" && line["frames"] == frames;
+            assert!(lines(&told).iter().any(of));
+            assert!(
+                audit["findings"].as_array().is_some_and(|findings| !findings.is_empty()),
+                "what was told"
+            );
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+/// The most resident memory that a process took, MiB, as long as it is there.
+fn most_resident(child: &Child) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix(" kB")?.trim().parse::<u64>().ok().map(|kib| kib >> 10)
+}
+
+#[test]
+fn a_run_stays_within_its_memory_limit_in_a_flood_of_conversations_and_of_names() {
+    const MANY: u32 = if cfg!(debug_assertions) { 150_000 } else { 3_000_000 };
+    for (limit, what, written) in [
+        (128, "conversations", false),
+        (128, "names", false),
+        (128, "conversations", true),
+        (256, "conversations", true),
+        (256, "names", true),
+    ] {
+        let directory = scratch(&format!("within-{limit}-{what}-{written}"));
+        let (out, events) = (directory.join("out"), directory.join("events.jsonl"));
+        let told = format!("{limit}MiB");
+        let mut run = Run::begin(written.then_some(out.as_path()), &events, &["--memory-limit", &told]);
+        let mut pipe = run.child.stdin.take().expect("a pipe");
+        let feeding = std::thread::spawn({
+            let names = what == "names";
+            move || {
+                let mut made = Made::new();
+                for number in 0..MANY {
+                    if names {
+                        made.dns(number, false);
+                        made.dns(number, true);
+                    } else {
+                        made.syn(number);
+                    }
+                    made.at += i64::from(number % 100 == 0);
+                    if number % 10_000 == 0 {
+                        pipe.write_all(&made.take()).expect("the pipe takes it");
+                    }
+                }
+                pipe.write_all(&made.take()).expect("the pipe takes it");
+                made.frames
+            }
+        });
+        // What is printed at the end is read by a thread of its own.
+        let mut stdout = run.child.stdout.take().expect("its output");
+        let printed = std::thread::spawn(move || {
+            let mut text = Vec::new();
+            std::io::Read::read_to_end(&mut stdout, &mut text).map(|_| text)
+        });
+        let mut most = 0;
+        while run.child.try_wait().expect("a child").is_none() {
+            most = most.max(most_resident(&run.child).unwrap_or_default());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let frames = feeding.join().expect("all is fed");
+        let audit: Value = serde_json::from_slice(&printed.join().unwrap().unwrap()).unwrap_or_default();
+        eprintln!("{MANY} {what}, {limit} MiB, written: {written}: {most} MiB");
+        assert!(most > 0 && most <= limit, "{what}, written: {written}: {most} of {limit} MiB");
+        // Of a run that was audited window by window, the last stands there.
+        let counted = audit["totals"]["frames"].as_u64();
+        assert!(counted.is_none_or(|counted| counted <= frames), "{counted:?}");
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
+fn a_memory_limit_that_no_live_run_can_do_with_is_refused() {
+    let arguments = ["live", "-i", "-", "--site", "captures/site.toml", "--memory-limit", "127MiB"];
+    let refused = ended(portproof(&arguments).stdin(Stdio::null()).spawn().expect("the program starts"));
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(
+        text(&refused).contains("--memory-limit: a live run takes at least 128MiB"),
+        "{}",
+        text(&refused)
+    );
 }
 
 /// A small file system, gone when it is dropped.
@@ -315,9 +471,7 @@ fn a_disk_that_was_full_for_a_while_costs_only_what_came_meanwhile() {
         run.feed(&made.syns(0..500));
         let begun = || {
             let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
-            let journal = lines(&out.join("segments/.journal-000001.jsonl"));
-            part.is_ok_and(|file| file.len() > 30_000)
-                || journal.iter().any(|entry| entry["summary"]["frames"] == 500)
+            part.is_ok_and(|file| file.len() > 30_000) || journalled(&out, 1) == 500
         };
         wait_for("the first frames", begun);
         let filler = disk.fill();
@@ -364,6 +518,63 @@ fn a_disk_that_was_full_for_a_while_costs_only_what_came_meanwhile() {
 }
 
 #[test]
+fn a_run_is_unwell_while_its_disk_is_full_and_well_again_when_it_is_not() {
+    if !can_make_namespaces("a_run_is_unwell") {
+        return;
+    }
+    for save in [true, false] {
+        let directory = scratch(&format!("well-again-{save}"));
+        let disk = Small::mounted(directory.join("disk"), "12m");
+        let (out, events) = (disk.0.join("out"), directory.join("events.jsonl"));
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let more = ["--web", &free, "--rotate", "2s", "--save"];
+        let mut made = Made::new();
+        let mut run = Run::begin(Some(&out), &events, &more[..if save { 5 } else { 4 }]);
+        run.feed(&made.syns(0..500));
+        let asked = |path: &str| raw(&free, &format!("GET {path} HTTP/1.1"), &[&format!("Host: {free}")]);
+        let health = || {
+            let (head, body) = asked("/healthz");
+            (head.contains(" 200 "), serde_json::from_str::<Value>(&body).unwrap_or_default())
+        };
+        let measured = |name: &str| {
+            let (_, text) = asked("/metrics");
+            let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("{name}"));
+            line.rsplit(' ').next().unwrap().to_owned()
+        };
+        wait_for("the first frames", || {
+            let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
+            part.is_ok_and(|file| file.len() > 30_000) || journalled(&out, 1) == 500
+        });
+        wait_for("that it is well", || health().0);
+        let filler = disk.fill();
+        run.feed(&made.syns(500..1_000));
+        wait_for("that it is unwell", || !health().0);
+        let (_, told) = health();
+        assert_eq!(told["state"], "degraded");
+        let reason = told["reasons"][0].as_str().unwrap_or_default();
+        assert!(reason.contains("cannot be written: No space left on device"), "{told}");
+        assert_eq!((&*measured("portproof_healthy "), &*measured("portproof_refused_files ")), ("0", "1"));
+        fs::remove_file(filler).unwrap();
+        let mut number = 1_000;
+        wait_for("that it is well again", || {
+            run.feed(&made.syns(number..number + 1));
+            number += 1;
+            std::thread::sleep(Duration::from_millis(200));
+            health().0
+        });
+        let (_, told) = health();
+        assert_eq!((&told["state"], &told["reasons"]), (&json!("ok"), &json!([])));
+        assert_eq!(told["past"]["unsaved_frames"].as_u64() > Some(0), save, "{told}");
+        assert_eq!((&*measured("portproof_healthy "), &*measured("portproof_refused_files ")), ("1", "0"));
+        assert!(!run.told("written").is_empty());
+        drop(run.child.stdin.take());
+        assert_eq!(ended(run.child).status.code(), Some(3));
+        drop(disk);
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
 fn a_directory_that_is_gone_or_may_not_be_written_is_told_counted_and_the_audit_is_made() {
     let root =
         fs::metadata("/proc/self").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta)).ok() == Some(0);
@@ -385,9 +596,7 @@ fn a_directory_that_is_gone_or_may_not_be_written_is_told_counted_and_the_audit_
         run.feed(&made.syns(0..500));
         wait_for("the first frames", || {
             let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
-            let journal = lines(&out.join("segments/.journal-000001.jsonl"));
-            part.is_ok_and(|file| file.len() > 30_000)
-                || journal.iter().any(|entry| entry["summary"]["frames"] == 500)
+            part.is_ok_and(|file| file.len() > 30_000) || journalled(&out, 1) == 500
         });
         let (moved, inside) = (directory.join("moved"), ["packets", "segments", "."]);
         let permit = |mode: u32| {
@@ -421,6 +630,95 @@ fn a_directory_that_is_gone_or_may_not_be_written_is_told_counted_and_the_audit_
     }
 }
 
+/// A file system of its own that can fail, gone when it is dropped.
+struct Failing {
+    at: PathBuf,
+    image: PathBuf,
+}
+
+impl Failing {
+    /// None where there are no loop devices.
+    fn mounted(directory: &Path) -> Option<Failing> {
+        let (at, image) = (directory.join("disk"), directory.join("image"));
+        fs::create_dir_all(&at).unwrap();
+        File::create(&image).unwrap().set_len(24 << 20).unwrap();
+        let run = |program: &str, arguments: &[&str]| {
+            let ran = Command::new(program).args(arguments).stderr(Stdio::null()).status();
+            ran.is_ok_and(|status| status.success())
+        };
+        let (on, file) = (at.to_str().unwrap(), image.to_str().unwrap());
+        let made = run("mkfs.ext4", &["-q", "-O", "^has_journal", file])
+            && run("mount", &["-o", "loop,errors=remount-ro", file, on]);
+        made.then_some(Failing { at, image })
+    }
+
+    /// As after an error of the device: from now on nothing can be written, to open files neither.
+    fn becomes_read_only(&self) {
+        let mounts = fs::read_to_string("/proc/mounts").unwrap();
+        let line = mounts.lines().find(|line| line.split(' ').nth(1) == self.at.to_str()).expect("a mount");
+        let device =
+            line.split(' ').next().and_then(|device| device.strip_prefix("/dev/")).expect("a device");
+        fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "1").expect("an error");
+        assert!(File::create(self.at.join("probe")).is_err(), "it can be written still");
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(&self.at).status();
+        let _ = fs::remove_file(&self.image);
+    }
+}
+
+#[test]
+fn a_disk_that_becomes_read_only_is_told_counted_and_the_audit_is_made() {
+    for save in [true, false] {
+        let directory = scratch(&format!("read-only-{save}"));
+        let Some(disk) = Failing::mounted(&directory) else {
+            let required = std::env::var_os("PORTPROOF_REQUIRE_SHARED").is_some();
+            assert!(!required, "a file system cannot be mounted from a file");
+            eprintln!("a disk that becomes read-only is not tried: that takes root and loop devices");
+            fs::remove_dir_all(directory).unwrap();
+            return;
+        };
+        let (out, events) = (disk.at.join("out"), directory.join("events.jsonl"));
+        let more: &[&str] = if save { &["--save", "--rotate", "2s"] } else { &["--rotate", "2s"] };
+        let mut made = Made::new();
+        let mut run = Run::begin(Some(&out), &events, more);
+        run.feed(&made.syns(0..500));
+        wait_for("the first frames", || {
+            let part = fs::metadata(out.join("packets/.000001.pcapng.part"));
+            part.is_ok_and(|file| file.len() > 30_000) || journalled(&out, 1) == 500
+        });
+        disk.becomes_read_only();
+        run.feed(&made.syns(500..900));
+        wait_for("that it is told", || !run.told("unwritten").is_empty());
+        // It goes on: what comes now is judged, and told.
+        made.at += 3_000;
+        made.tcp(100_000, false, 0x02);
+        run.feed(&made.take());
+        let seen = |line: &Value| line["finding"]["to"]["ip"] == "198.18.0.6";
+        wait_for("that watching goes on", || run.told("appeared").iter().any(seen));
+        drop(run.child.stdin.take());
+        let output = ended(run.child);
+        assert_eq!(output.status.code(), Some(3), "save {save}: {}", text(&output));
+        assert!(text(&output).contains("Read-only file system"), "{}", text(&output));
+        assert!(text(&output).contains("could not be written; they were judged"), "{}", text(&output));
+        let audit: Value = serde_json::from_slice(&output.stdout).expect("an audit");
+        assert_eq!(audit["totals"]["frames"], made.frames, "save {save}: all were judged");
+        let unsaved = live_counts(&audit, "unsaved");
+        assert!((1..=made.frames).contains(&unsaved), "save {save}: {unsaved}");
+        let told: u64 = lines(&events)
+            .iter()
+            .filter(|line| line["event"] == "unsaved")
+            .map(|line| line["frames"].as_u64().unwrap())
+            .sum();
+        assert_eq!(told, unsaved, "save {save}");
+        drop(disk);
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
 #[test]
 fn a_run_that_is_killed_while_a_segment_is_written_leaves_that_one_and_the_next() {
     let directory = scratch("killed-between");
@@ -428,14 +726,12 @@ fn a_run_that_is_killed_while_a_segment_is_written_leaves_that_one_and_the_next(
     let lab = fs::read(project().join("captures/lab.pcap")).unwrap();
     let mut run = Run::begin(Some(&out), &events, &[]);
     run.feed(&lab);
-    let journal = |number: u64| out.join(format!("segments/.journal-{number:06}.jsonl"));
-    wait_for("what was seen", || lines(&journal(1)).iter().any(|entry| entry["summary"]["frames"] == 278));
+    let journal = |number: u64| out.join(format!("segments/.journal-{number:06}"));
+    wait_for("what was seen", || journalled(&out, 1) == 278);
     run.child.kill().unwrap();
     run.child.wait().unwrap();
     // As it stands while the first is being written and the second has begun: half of its rows under another name.
-    let text_of = fs::read_to_string(journal(1)).unwrap();
-    let second = text_of.replacen("\"number\":1", "\"number\":2", 1).replace("/000001", "/000002");
-    fs::write(journal(2), second).unwrap();
+    fs::copy(journal(1), journal(2)).unwrap();
     fs::create_dir_all(out.join("segments/.000001.part")).unwrap();
     let mut next = Run::begin(Some(&out), &events, &[]);
     next.feed(&lab);
@@ -458,7 +754,8 @@ fn watched(cable: &Cable, device: &str, traffic: impl Fn()) -> Value {
     wait_for("the beginning", || lines(&events).iter().any(|line| line["event"] == "began"));
     traffic();
     std::thread::sleep(Duration::from_millis(500));
-    signal(&child, "-TERM");
+    // No wish that leaves something undone.
+    signal(&child, "-INT");
     let output = ended(child);
     let unread = if device == "lo" { "nobody knows how many" } else { "0" };
     let said = format!(", {unread} not read any more");

@@ -18,6 +18,7 @@ mod layering;
 #[cfg(target_os = "linux")]
 mod live;
 #[cfg(target_os = "linux")]
+mod live_killed;
 mod live_run;
 #[cfg(target_os = "linux")]
 mod live_scarce;

@@ -3,24 +3,22 @@
 //!
 //! `DIR/segments/NNNNNN/` holds the rows of a segment as `extract --partial` writes them, `DIR/packets/NNNNNN.pcapng` its
 //! frames, `DIR/chain.jsonl` a line for each: what it holds, the digests of its files, the digest of the line before, its
-//! own. While a segment is being made its rows are in `DIR/segments/.journal-NNNNNN.jsonl`.
+//! own. While a segment is being made its rows are in `DIR/segments/.journal-NNNNNN`.
 
 use super::events::Notice;
 use super::files::{Digested, Problem, digest_of, hex, remove, sync_directory, temporary};
-use crate::audit::{CaptureSummary, End};
+use super::{journal, unjudged};
+use crate::audit::End;
 use crate::capture::{CaptureEnd, CaptureReader, Digest, Input};
-use crate::flow::{PartialFlow, Stretch};
 use crate::model::Timestamp;
-use crate::names::{DnsLog, DnsObservation};
 use crate::pipeline::{Extract, ExtractOptions, extract};
 use crate::store::{self, Format};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 /// A file of a segment.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,20 +81,14 @@ pub(super) struct Chain {
     next: u64,
     gap: bool,
     save: bool,
-}
-
-/// The journal of the segment at hand.
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Entry {
-    Segment { number: u64, name: Arc<str> },
-    Stretch { serial: u64, flow: Box<PartialFlow> },
-    Message(DnsObservation),
-    Summary(Box<CaptureSummary>),
+    /// Its segments when it was taken up.
+    segments: Vec<u64>,
+    /// What an earlier run left and cannot be read.
+    unread: Vec<Problem>,
 }
 
 fn journal_path(out: &Path, number: u64) -> PathBuf {
-    out.join("segments").join(format!(".journal-{number:06}.jsonl"))
+    out.join("segments").join(format!(".journal-{number:06}"))
 }
 
 impl Chain {
@@ -106,9 +98,10 @@ impl Chain {
         out: &Path,
         save: bool,
         options: &ExtractOptions,
-    ) -> Result<(Chain, Option<Notice>), Problem> {
+    ) -> Result<(Chain, Vec<Notice>), Problem> {
         let path = out.join("chain.jsonl");
-        let mut chain = Chain { out: out.to_owned(), last: String::new(), next: 1, gap: false, save };
+        let (last, segments, unread) = (String::new(), Vec::new(), Vec::new());
+        let mut chain = Chain { out: out.to_owned(), last, next: 1, gap: false, save, segments, unread };
         let told = |error: &io::Error| Problem::new(&path, "cannot be read", error);
         let mut latest = None;
         let mut whole = 0;
@@ -134,6 +127,7 @@ impl Chain {
                 }
                 chain.last = link.digest;
                 chain.next = link.segment + 1;
+                chain.segments.push(link.segment);
                 latest = link.last_ts.or(latest);
                 whole += length as u64;
             }
@@ -152,8 +146,17 @@ impl Chain {
         }
         chain.gap = earlier || recovered;
         let until = crate::capture::live::now();
-        let notice = chain.gap.then_some(Notice::Gap { since: latest, until, recovered });
-        Ok((chain, notice))
+        let gap = chain.gap.then_some(Notice::Gap { since: latest, until, recovered });
+        let unread = std::mem::take(&mut chain.unread).into_iter().map(Notice::from);
+        let notices = gap.into_iter().chain(unread).collect();
+        unjudged::take_over(out, &std::mem::take(&mut chain.segments))?;
+        chain.begin_window(1, chain.next)?;
+        Ok((chain, notices))
+    }
+
+    /// Notes that a window begins with a segment: if this run is killed, the next one audits it.
+    pub(super) fn begin_window(&self, number: u64, first: u64) -> Result<(), Problem> {
+        unjudged::begin(&self.out, number, first)
     }
 
     /// The number of the next segment.
@@ -224,8 +227,20 @@ impl Chain {
                 remove(file);
             }
         }
+        remove(&temporary(&journal));
         if extract.is_none() && journal.exists() {
-            extract = read_journal(&journal, number);
+            match journal::read(&journal) {
+                Ok(read) => extract = read,
+                Err(problem) => {
+                    // It is not ours to throw away, and watching is worth more than what stands in it.
+                    let kept = self.out.join("segments").join(format!("unread-{number:06}"));
+                    let told = |error: io::Error| Problem::new(&journal, "cannot be put aside", &error);
+                    fs::rename(&journal, &kept).map_err(told)?;
+                    let path = kept.display().to_string();
+                    self.unread
+                        .push(Problem { path, problem: format!("a journal that cannot be read: {problem}") });
+                }
+            }
         }
         let Some(mut extract) = extract else {
             remove(&journal);
@@ -239,6 +254,7 @@ impl Chain {
         // What came before it was another run, if there was any.
         self.gap = false;
         self.write(number, &extract, saved.as_ref(), true)?;
+        self.segments.push(number);
         remove(&journal);
         Ok(Some(last))
     }
@@ -340,15 +356,9 @@ pub(super) struct Journals {
 }
 
 impl Journals {
-    /// Begins the journal of a segment. None where its frames are saved: they are all that is needed.
-    pub(super) fn begin(&self, number: u64, name: &Arc<str>) -> Option<Journal> {
-        if self.save {
-            return None;
-        }
-        let path = journal_path(&self.out, number);
-        let mut journal = Journal { path, file: None, bytes: 0, buffer: Vec::new(), told: false };
-        journal.entry(&Entry::Segment { number, name: Arc::clone(name) });
-        Some(journal)
+    /// Where the journal of a segment stands. None where its frames are saved: they are all that is needed.
+    pub(super) fn of(&self, number: u64) -> Option<PathBuf> {
+        (!self.save).then(|| journal_path(&self.out, number))
     }
 }
 
@@ -368,111 +378,4 @@ fn whole_bytes(path: &Path) -> io::Result<u64> {
         Some(CaptureEnd::Damaged { offset, .. }) => *offset,
         _ => fs::metadata(path)?.len(),
     })
-}
-
-/// What a journal holds, up to where it was cut off.
-fn read_journal(path: &Path, number: u64) -> Option<Extract> {
-    let mut reader = BufReader::new(File::open(path).ok()?);
-    let (mut stretches, mut dns, mut summary) = (BTreeMap::new(), DnsLog::default(), None);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        if reader.read_until(b'\n', &mut line).ok()? == 0 {
-            break;
-        }
-        let Ok(entry) = serde_json::from_slice::<Entry>(&line) else { break };
-        match entry {
-            // Of a segment that was finished since.
-            Entry::Segment { number: of, .. } if of != number => return None,
-            Entry::Segment { .. } => {}
-            Entry::Stretch { serial, flow } => {
-                stretches.insert(serial, *flow);
-            }
-            Entry::Message(message) => dns.push(message),
-            Entry::Summary(told) => summary = Some(told),
-        }
-    }
-    let mut summary = *summary?;
-    let pieces: crate::flow::Pieces = stretches.into_values().collect();
-    (summary.flows, summary.names) = (pieces.len() as u64, dns.len() as u64);
-    Some(Extract { summary, pieces, dns, further: Vec::new() })
-}
-
-/// Bytes that wait for a disk that takes nothing: beyond, a crash costs more than a second.
-const MOST_WAITING: usize = 32 << 20;
-
-/// Rows of the segment at hand, as far as they are known: what is left of it if the machine stops.
-pub(super) struct Journal {
-    path: PathBuf,
-    /// None before it is written for the first time.
-    file: Option<File>,
-    /// What of it is written.
-    bytes: u64,
-    buffer: Vec<u8>,
-    /// Whether it is told that it cannot be written.
-    told: bool,
-}
-
-impl Journal {
-    fn entry(&mut self, entry: &Entry) {
-        // Memory takes everything.
-        let _ = serde_json::to_writer(&mut self.buffer, entry);
-        self.buffer.push(b'\n');
-    }
-
-    /// Writes what changed, and sees to it that it is on the disk. What cannot be written waits for the next time; that is
-    /// told once.
-    pub(super) fn write(
-        &mut self,
-        stretches: &[Stretch],
-        messages: &[DnsObservation],
-        summary: CaptureSummary,
-    ) -> Result<(), Problem> {
-        for stretch in stretches {
-            self.entry(&Entry::Stretch { serial: stretch.serial, flow: Box::new(stretch.flow.clone()) });
-        }
-        for message in messages {
-            self.entry(&Entry::Message(message.clone()));
-        }
-        self.entry(&Entry::Summary(Box::new(summary)));
-        match self.sync() {
-            Ok(()) => {
-                self.told = false;
-                Ok(())
-            }
-            Err(error) => {
-                if self.buffer.len() > MOST_WAITING {
-                    self.buffer = Vec::new();
-                }
-                let told = std::mem::replace(&mut self.told, true);
-                if told { Ok(()) } else { Err(Problem::new(&self.path, "cannot be written", &error)) }
-            }
-        }
-    }
-
-    fn sync(&mut self) -> io::Result<()> {
-        let file = match &mut self.file {
-            Some(file) => file,
-            None => {
-                fs::create_dir_all(self.path.parent().unwrap_or(Path::new(".")))?;
-                let file = File::create(&self.path)?;
-                sync_directory(&self.path)?;
-                self.file.insert(file)
-            }
-        };
-        if let Err(error) = file.write_all(&self.buffer) {
-            // Half an entry would end it for whoever reads it.
-            let _ = file.set_len(self.bytes).and_then(|()| file.seek(SeekFrom::Start(self.bytes)));
-            return Err(error);
-        }
-        self.bytes += self.buffer.len() as u64;
-        self.buffer.clear();
-        file.sync_data()?;
-        if self.path.exists() { Ok(()) } else { Err(io::Error::other("its directory is gone")) }
-    }
-
-    /// The segment is written: it is needed no more.
-    pub(super) fn end(self) {
-        remove(&self.path);
-    }
 }

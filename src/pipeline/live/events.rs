@@ -123,6 +123,13 @@ pub enum Notice {
         /// What is wrong.
         problem: String,
     },
+    /// What could not be written can be again.
+    Written {
+        /// When.
+        at: Timestamp,
+        /// Which file could not be.
+        path: String,
+    },
     /// Frames were seen and judged, and stand in no file: told when something can be written again, or at the end.
     Unsaved {
         /// When.
@@ -132,7 +139,7 @@ pub enum Notice {
         /// How many.
         frames: u64,
     },
-    /// What an earlier run had no time for is audited.
+    /// What an earlier run did not audit is audited.
     Late {
         /// When.
         at: Timestamp,
@@ -160,6 +167,17 @@ pub enum Notice {
         /// When.
         at: Timestamp,
     },
+    /// The run had to end before all that was seen was audited.
+    Unaudited {
+        /// When.
+        at: Timestamp,
+        /// Frames that were seen and not audited.
+        frames: u64,
+        /// Stretches of conversations that they gave.
+        stretches: u64,
+        /// Those of the frames whose rows are in no segment of the directory.
+        unwritten: u64,
+    },
 }
 
 impl From<Problem> for Notice {
@@ -180,6 +198,8 @@ pub struct EventOptions {
 enum Told {
     Finding(Arc<LiveFinding>),
     Notice(Notice),
+    /// Somebody waits until everything before is where it is told.
+    Flush(SyncSender<()>),
 }
 
 /// Where threads hand in what happens.
@@ -206,6 +226,16 @@ impl Outlet {
 
     pub(super) fn finding(&self, finding: &Arc<LiveFinding>) {
         self.tell(Told::Finding(Arc::clone(finding)));
+    }
+
+    /// Waits until everything that was told before is where it is told, for so long.
+    pub(super) fn flush(&self, patience: Duration) {
+        let Some(events) = &self.events else { return };
+        let (tell, told) = sync_channel(1);
+        if events.try_send(Told::Flush(tell)).is_ok() {
+            // Who does not read by then is not waited for.
+            let _ = told.recv_timeout(patience);
+        }
     }
 
     pub(super) fn recent(&self) -> Vec<Notice> {
@@ -301,13 +331,20 @@ impl Sinks {
                     self.line(&Line { r#type: "event", event: &**finding }, notices);
                 }
                 Told::Notice(notice) => self.line(&Line { r#type: "event", event: notice }, notices),
+                Told::Flush(_) => {}
             }
         }
         if let Some(syslog) = &mut self.syslog {
             match event {
                 Told::Finding(finding) => syslog.finding(finding),
                 Told::Notice(notice) => syslog.notice(notice),
+                Told::Flush(_) => {}
             }
+        }
+        if let Told::Flush(done) = event {
+            self.flush(notices);
+            // Who asked may have given up.
+            let _ = done.try_send(());
         }
     }
 
@@ -402,11 +439,12 @@ impl Syslog {
         let event = value["event"].as_str().unwrap_or_default().to_owned();
         let severity = match notice {
             Notice::Gone { .. } | Notice::Ended { .. } | Notice::Loss { .. } | Notice::Unwritten { .. } => 4,
-            Notice::Unsaved { .. } => 4,
+            Notice::Unsaved { .. } | Notice::Unaudited { .. } => 4,
             Notice::Gap { .. } | Notice::Emergency { .. } | Notice::WindowFull { .. } => 5,
             Notice::Began { .. }
             | Notice::Back { .. }
             | Notice::Segment { .. }
+            | Notice::Written { .. }
             | Notice::Reloaded { .. }
             | Notice::Window { .. }
             | Notice::EmergencyOver { .. }

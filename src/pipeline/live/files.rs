@@ -1,12 +1,13 @@
 //! What files of a live run have in common: names until they are whole, digests, problems.
 
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 /// Something that cannot be written. The run goes on; its exit code says that not all is there.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, thiserror::Error)]
 #[error("{path}: {problem}")]
 pub struct Problem {
     /// Which file.

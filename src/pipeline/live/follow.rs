@@ -2,7 +2,9 @@
 //! audit, and tells what findings come of it. Nothing of this enters the audit, which judges everything at its end.
 
 use super::Policy;
+use super::ending::Ending;
 use super::events::Outlet;
+use super::memory::Shares;
 use super::picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
 use super::save::Disk;
 use crate::audit::{
@@ -25,21 +27,22 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Conversations followed at the same time: 16,384, some 25 MiB. Those heard of longest ago are forgotten first: one of
+/// Conversations followed at the same time, as far as memory goes: 16,384. Those heard of longest ago are forgotten first: one of
 /// them that is heard of again then counts anew in what is shown live.
 const MOST_FOLLOWED: usize = 1 << 14;
 
-/// Conversations judged at one look. More wait for the next.
+/// Conversations taken from the table at once at the end of a segment.
 pub(super) const MOST_JUDGED: usize = 1 << 13;
 
-/// DNS messages that live verdicts rest on: beyond, the older half is left out. A whole day of an appliance has fewer.
-const MOST_MESSAGES: usize = 1 << 19;
+/// Conversations judged at one look, and as many that are looked at again: 2,048 of each, a tenth of a second. More wait for the
+/// next. What is found is told at the end of a look, so more at once would not be more in a second, and all would be told later.
+pub(super) const MOST_AT_ONCE: usize = 1 << 11;
 
-/// Findings told one by one.
-const MOST_TOLD: usize = Picture::MOST_FINDINGS;
+/// How often a new picture is made.
+const SHOWN_EVERY: Duration = Duration::from_millis(500);
 
-/// Hosts of which it is known that packets to them are seen: 1 million, some 32 MiB.
-const MOST_SEEN: usize = 1 << 20;
+/// The same where a run has to end at once.
+const MOST_JUDGED_IN_HURRY: usize = 1 << 10;
 
 /// When a conversation that nothing new is seen of is looked at again, after its latest frame: what depends on time alone
 /// has changed then. Late answers name it within 5 s; silence is one after 3 s (SEMANTICS sections 2 and 3).
@@ -59,7 +62,8 @@ pub(super) const WARM_UP: Duration = Duration::from_secs(300);
 pub(super) struct Tick {
     pub segment: Arc<str>,
     pub capture: CaptureId,
-    pub stretches: Vec<Stretch>,
+    /// What changed, and in which segment.
+    pub stretches: Vec<(CaptureId, Stretch)>,
     pub unfollowed: u64,
     pub dns: Vec<DnsObservation>,
     pub spans: Spans,
@@ -75,6 +79,8 @@ pub(super) struct Shared {
     pub picture: watch::Sender<Arc<Picture>>,
     /// What became of frames that are to be written.
     pub disk: Arc<Disk>,
+    /// When the run has to be over, and what it saw.
+    pub ending: Arc<Ending>,
     /// Whether the last tick is still being looked at.
     pub busy: AtomicBool,
     /// How long that took the last time, in milliseconds.
@@ -160,9 +166,10 @@ struct Standing {
 struct Followed {
     /// Its stretches before the one at hand, joined.
     before: Option<Box<PartialFlow>>,
-    serial: (CaptureId, u64),
-    current: PartialFlow,
-    over: bool,
+    capture: CaptureId,
+    current: Stretch,
+    /// Whether it closed as TCP does.
+    closed: bool,
     standing: Standing,
     /// Nothing more is expected to change.
     settled: bool,
@@ -183,14 +190,25 @@ struct Finished {
 
 impl Followed {
     fn whole(&self) -> PartialFlow {
-        match &self.before {
-            None => self.current.clone(),
-            Some(before) => {
+        let current = self.current.flow(self.capture);
+        match (&self.before, current) {
+            (None, current) => current.unwrap_or_else(PartialFlow::nothing),
+            (Some(before), current) => {
                 let mut whole = (**before).clone();
-                whole.join(self.current.clone());
+                current.into_iter().for_each(|current| whole.join(current));
                 whole
             }
         }
+    }
+
+    /// Bytes that it takes in memory, about.
+    fn bytes(&self) -> usize {
+        /// Its places in tables and queues, its messages.
+        const PLACES: usize = 256;
+        /// What a stretch keeps apart.
+        const APART: usize = 512;
+        let before = if self.before.is_some() { size_of::<PartialFlow>() + APART } else { 0 };
+        size_of::<Followed>() + PLACES + self.current.bytes() + before
     }
 }
 
@@ -218,10 +236,13 @@ struct Line {
 /// The thread that follows.
 pub(super) struct Follower {
     shared: Arc<Shared>,
+    shares: Shares,
     outlet: Outlet,
     policy: Arc<Policy>,
     captures: Vec<Arc<str>>,
     followed: HashMap<FlowKey, Followed, RandomState>,
+    /// Bytes that they take.
+    followed_bytes: usize,
     /// To be judged for the last time.
     finished: Vec<Finished>,
     order: VecDeque<FlowKey>,
@@ -251,6 +272,8 @@ pub(super) struct Follower {
     serial: u64,
     rate: Option<(Instant, u64, u64)>,
     rates: (f64, f64),
+    /// When a picture was made last.
+    shown: Option<Instant>,
 }
 
 fn add<K: Ord>(map: &mut BTreeMap<K, u64>, key: K) {
@@ -273,14 +296,16 @@ fn is_closed(flow: &PartialFlow) -> bool {
 }
 
 impl Follower {
-    pub(super) fn new(shared: Arc<Shared>, outlet: Outlet) -> Self {
+    pub(super) fn new(shared: Arc<Shared>, shares: Shares, outlet: Outlet) -> Self {
         let policy = shared.policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
         Follower {
             shared,
+            shares,
             outlet,
             policy,
             captures: Vec::new(),
             followed: HashMap::default(),
+            followed_bytes: 0,
             finished: Vec::new(),
             order: VecDeque::new(),
             due: BTreeSet::new(),
@@ -307,6 +332,7 @@ impl Follower {
             serial: 0,
             rate: None,
             rates: (0.0, 0.0),
+            shown: None,
         }
     }
 
@@ -339,16 +365,22 @@ impl Follower {
         self.unfollowed += tick.unfollowed;
         let latest = tick.latest.unwrap_or_default();
         let mut changed: BTreeSet<FlowKey> = BTreeSet::new();
-        for stretch in tick.stretches {
-            changed.insert(stretch.flow.key);
-            self.take_stretch(stretch, tick.capture, &policy.site);
+        for (capture, stretch) in tick.stretches {
+            changed.extend(self.take_stretch(stretch, capture, &policy.site));
         }
         if policy_changed {
             changed.extend(self.followed.keys().copied());
         }
+        let hurried = self.shared.ending.is_hurried();
+        let again = match (hurried, tick.last) {
+            (true, _) => MOST_JUDGED_IN_HURRY,
+            (false, true) => MOST_FOLLOWED,
+            (false, false) => MOST_AT_ONCE,
+        };
+        let most = changed.len() + again;
         while let Some(&(time, key)) = self.due.first()
             && (time <= latest || tick.last)
-            && changed.len() < 2 * MOST_JUDGED
+            && changed.len() < most
         {
             self.due.pop_first();
             if let Some(followed) = self.followed.get_mut(&key) {
@@ -365,37 +397,43 @@ impl Follower {
         self.judge(&policy, &tick.spans, &changed, latest);
         self.tell(tick.last);
         self.forget();
+        if self.shown.is_some_and(|shown| shown.elapsed() < SHOWN_EVERY) && !tick.last && !policy_changed {
+            return;
+        }
+        self.shown = Some(Instant::now());
         self.show(&policy, tick.stages, tick.interfaces, tick.latest, tick.segment, tick.last);
     }
 
-    fn take_stretch(&mut self, stretch: Stretch, capture: CaptureId, site: &Site) {
-        let Stretch { serial, mut flow, over } = stretch;
-        flow.renumber(|_| capture);
+    /// Takes what changed of a conversation: which.
+    fn take_stretch(&mut self, stretch: Stretch, capture: CaptureId, site: &Site) -> Option<FlowKey> {
+        let flow = stretch.flow(capture)?;
         for side in [Side::Low, Side::High] {
-            if flow.side(side).packets > 0 && self.sight.len() < MOST_SEEN {
+            if flow.side(side).packets > 0 && self.sight.len() < self.shares.hosts {
                 self.sight.add(site.host_of(flow.key.endpoint(side.other()).ip));
             }
         }
-        let (key, serial) = (flow.key, (capture, serial));
+        let (key, closed) = (flow.key, is_closed(&flow));
         let Some(followed) = self.followed.get_mut(&key) else {
             let followed = Followed {
                 before: None,
-                serial,
-                current: flow,
-                over,
+                capture,
+                current: stretch,
+                closed,
                 standing: Standing::default(),
                 settled: false,
                 due: None,
                 heard: false,
                 messages: BTreeSet::new(),
             };
+            self.followed_bytes += followed.bytes();
             self.followed.insert(key, followed);
             self.order.push_back(key);
-            return self.read_messages(&key);
+            self.read_messages(&key, &flow);
+            return Some(key);
         };
         followed.heard = true;
-        followed.over = over;
-        if followed.serial != serial {
+        let bytes_before = followed.bytes();
+        if (followed.capture, followed.current.serial) != (capture, stretch.serial) {
             let before = followed.whole();
             if before.is_continued_by(&flow) {
                 followed.before = Some(Box::new(before));
@@ -408,9 +446,9 @@ impl Follower {
                     settled: std::mem::take(&mut followed.settled),
                 });
             }
-            followed.serial = serial;
         }
-        followed.current = flow;
+        (followed.capture, followed.current, followed.closed) = (capture, stretch, closed);
+        self.followed_bytes = (self.followed_bytes + followed.bytes()).saturating_sub(bytes_before);
         if followed.settled {
             followed.settled = false;
             for &finding in &followed.standing.findings {
@@ -419,15 +457,16 @@ impl Follower {
                 }
             }
         }
-        self.read_messages(&key);
+        self.read_messages(&key, &flow);
+        Some(key)
     }
 
-    /// Reads the DNS messages of a conversation over TCP.
-    fn read_messages(&mut self, key: &FlowKey) {
-        let Some(followed) = self.followed.get_mut(key) else { return };
-        if !is_dns_over_tcp(&followed.current) {
+    /// Reads the DNS messages of a conversation over TCP of which this stretch came.
+    fn read_messages(&mut self, key: &FlowKey, flow: &PartialFlow) {
+        if !is_dns_over_tcp(flow) {
             return;
         }
+        let Some(followed) = self.followed.get_mut(key) else { return };
         for message in dns_of_tcp(&followed.whole()) {
             if followed.messages.insert(message.point) {
                 self.log.push(message);
@@ -444,11 +483,14 @@ impl Follower {
             return;
         }
         let began = Instant::now();
-        if self.log.len() > MOST_MESSAGES {
+        if self.log.kept_bytes() > self.shares.messages_bytes {
+            // The older half is left out.
             let mut rest = DnsLog::default();
-            self.log.since(MOST_MESSAGES / 2).for_each(|message| rest.push(message));
+            self.log.since(self.log.len() / 2).for_each(|message| rest.push(message));
             self.log = rest;
         }
+        // The one before is not needed while this is made.
+        self.ledger = Ledger::default();
         let site = &policy.site;
         let begin = spans.range().map(|(first, _)| first);
         let host_of = |ip: IpAddr| site.host_of(ip);
@@ -481,14 +523,15 @@ impl Follower {
         let finished = std::mem::take(&mut self.finished);
         let over: Vec<Option<VerdictRow>> =
             finished.iter().map(|finished| judge.row(&finisher.finish(&finished.flow))).collect();
-        let mut rows: Vec<(FlowKey, Option<VerdictRow>, Timestamp)> = Vec::with_capacity(changed.len());
+        let mut rows = Vec::with_capacity(changed.len());
         for key in changed {
             let Some(followed) = self.followed.get(key) else { continue };
             let whole = followed.whole();
             let flow = finisher.finish(&whole);
-            let last = flow.last_ts;
-            rows.push((*key, judge.row(&flow), last));
+            rows.push((*key, judge.row(&flow), flow.first_ts, flow.last_ts));
         }
+        // In the order of the audit: it decides which strangers have findings of their own.
+        rows.sort_by_key(|&(key, _, first, _)| (first, key));
         let audit = judge.finish(Vec::new());
         self.sight = sight;
         self.ledger = ledger;
@@ -501,7 +544,7 @@ impl Follower {
                 self.close(&standing);
             }
         }
-        for (key, row, last) in rows {
+        for (key, row, _, last) in rows {
             let Some(followed) = self.followed.get_mut(&key) else { continue };
             let (old, open) = (std::mem::take(&mut followed.standing), !followed.settled);
             let new = self.stand(old, open, row.as_ref(), matrix, site, &words);
@@ -709,7 +752,7 @@ impl Follower {
             }
             return Some(place);
         }
-        if self.findings.len() >= MOST_TOLD {
+        if self.findings.len() >= self.shares.findings {
             self.folded += 1;
             return None;
         }
@@ -767,7 +810,7 @@ impl Follower {
             let known = self.finding_of.get(&key).copied();
             let place = match known {
                 Some(place) => place,
-                None if self.findings.len() >= MOST_TOLD => {
+                None if self.findings.len() >= self.shares.findings => {
                     self.folded += 1;
                     continue;
                 }
@@ -822,7 +865,7 @@ impl Follower {
         let next = LOOKS_NANOS.iter().map(|&after| last.plus(after)).find(|&time| time > latest);
         let sure = matches!(followed.standing.outcome, Some(outcome) if outcome != Outcome::Undetermined)
             && followed.standing.verdict != Some(Verdict::Undetermined);
-        let over = followed.over && is_closed(&followed.current) && sure;
+        let over = followed.current.over && followed.closed && sure;
         match next {
             Some(next) if !over => {
                 followed.due = Some(next);
@@ -837,8 +880,8 @@ impl Follower {
                         followed.standing = standing;
                     }
                 }
-                if over {
-                    self.followed.remove(key);
+                if over && let Some(gone) = self.followed.remove(key) {
+                    self.followed_bytes = self.followed_bytes.saturating_sub(gone.bytes());
                 }
             }
         }
@@ -936,7 +979,10 @@ impl Follower {
     /// Forgets conversations where too many are followed: those heard of longest ago.
     fn forget(&mut self) {
         let mut looked = 0;
-        while self.followed.len() > MOST_FOLLOWED || self.order.len() > 4 * MOST_FOLLOWED {
+        while self.followed.len() > MOST_FOLLOWED
+            || self.followed_bytes > self.shares.followed_bytes
+            || self.order.len() > 4 * MOST_FOLLOWED
+        {
             looked += 1;
             let Some(key) = self.order.pop_front() else { break };
             let Some(followed) = self.followed.get_mut(&key) else { continue };
@@ -947,10 +993,11 @@ impl Follower {
             if let Some(due) = followed.due.take() {
                 self.due.remove(&(due, key));
             }
-            if let Some(gone) = self.followed.remove(&key)
-                && !gone.settled
-            {
-                self.close(&gone.standing);
+            if let Some(gone) = self.followed.remove(&key) {
+                self.followed_bytes = self.followed_bytes.saturating_sub(gone.bytes());
+                if !gone.settled {
+                    self.close(&gone.standing);
+                }
             }
             self.forgotten += 1;
         }

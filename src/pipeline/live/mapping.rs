@@ -4,10 +4,11 @@
 
 use super::emergency::{Blind, Emergency};
 use super::events::{Notice, Outlet};
-use super::follow::{MOST_JUDGED, Shared, Tick};
+use super::follow::{MOST_AT_ONCE, MOST_JUDGED, Shared, Tick};
+use super::journal::Change;
 use super::merge::Merge;
 use super::picture::{InterfacePicture, Stages};
-use super::rows::{Change, Rows, Work};
+use super::rows::{Rows, Work};
 use super::save::{CHUNK_BYTES, Order, Saver};
 use super::{LiveOptions, Rotation};
 use crate::audit::{CaptureSummary, End, LiveCounts};
@@ -17,17 +18,17 @@ use crate::capture::{CaptureEnd, CaptureFacts, Frame, FrameProblem, LinkType};
 use crate::flow::Stretch;
 use crate::model::{CaptureId, NANOS_PER_SECOND, Spans, Timestamp};
 use crate::pipeline::extract::{Mapper, Source};
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
-/// How often what changed is judged.
-const TICK: Duration = Duration::from_millis(500);
+/// How often what changed is judged, at the most: a finding waits for half of it, in the middle.
+const TICK: Duration = Duration::from_millis(200);
 
-/// How often files are made safe: what a crash may cost.
-const SYNC: Duration = Duration::from_millis(1000);
+/// How often files are made safe. With the time that this takes it is what a crash may cost: no more than a second.
+const SYNC: Duration = Duration::from_millis(500);
 
 /// How long to wait for a frame before looking at the clock.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -35,8 +36,9 @@ const PATIENCE: Duration = Duration::from_millis(50);
 /// How long a segment lasts at least before it ends for the number of its rows, unless there are twice as many: 5 s.
 const LEAST_AGE_NANOS: i64 = 5 * NANOS_PER_SECOND;
 
-/// Changed conversations kept for those who are slow, at the most: 8,192, some 10 MiB.
-const MOST_KEPT: usize = 1 << 13;
+/// Changed conversations that wait for whoever follows, at the most: 4,096, half a second of its work. More would wait longer, and
+/// be told late.
+const MOST_TO_FOLLOW: usize = 1 << 12;
 
 /// An interface of the segment at hand.
 struct Interface {
@@ -95,9 +97,10 @@ pub(super) struct Mapping {
     past_spans: Spans,
     /// Losses that were told.
     told: Vec<Lost>,
-    /// What changed and whoever follows was not told yet; and the journal.
-    to_follow: Vec<Stretch>,
-    to_write: Vec<Stretch>,
+    /// What changed and whoever follows was not told yet.
+    to_follow: VecDeque<(CaptureId, Stretch)>,
+    /// Whether the journal of the segment was begun, and DNS messages that stand in it.
+    journal_begun: bool,
     messages_written: usize,
     unfollowed: u64,
     /// When the first frame of the window was seen.
@@ -111,6 +114,8 @@ pub(super) struct Mapping {
     /// Bytes that the segments before take, in this window; and the one at hand, at the last look.
     kept_before: usize,
     kept: usize,
+    /// Stretches of the segments before.
+    stretches_before: u64,
 }
 
 /// A pcapng file's beginning, in memory.
@@ -120,11 +125,14 @@ fn file_begin() -> PcapngWriter<Vec<u8>> {
     PcapngWriter::new(Vec::with_capacity(CHUNK_BYTES * 2), application).unwrap_or_else(|_| unreachable!())
 }
 
-fn begun(options: &LiveOptions, followed: bool) -> Mapper {
+fn begun(options: &LiveOptions, followed: bool, journalled: bool) -> Mapper {
     let mut mapper = Mapper::new(&options.extract);
     mapper.look_for_gaps();
     if followed {
         mapper.follow();
+    }
+    if journalled {
+        mapper.keep_deltas();
     }
     mapper
 }
@@ -141,7 +149,7 @@ impl Mapping {
         shared: Arc<Shared>,
     ) -> Self {
         let merge = Merge::new(meters.len());
-        let mapper = begun(&options, follower.is_some() || (options.out.is_some() && saver.is_none()));
+        let mapper = begun(&options, follower.is_some(), options.out.is_some() && saver.is_none());
         let segment = Segment {
             number: options.first_segment,
             name: options.segment_name(options.first_segment),
@@ -174,8 +182,8 @@ impl Mapping {
             past: Stages::default(),
             past_spans: Spans::default(),
             told,
-            to_follow: Vec::new(),
-            to_write: Vec::new(),
+            to_follow: VecDeque::new(),
+            journal_begun: false,
             messages_written: 0,
             unfollowed: 0,
             writer,
@@ -188,6 +196,7 @@ impl Mapping {
             latest_told: None,
             kept_before: 0,
             kept: 0,
+            stretches_before: 0,
         }
     }
 
@@ -202,13 +211,15 @@ impl Mapping {
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.map();
+            self.account();
             self.look_at_memory();
             if ticked.elapsed() >= TICK {
                 // Whoever follows has at most half of the time for it.
                 let cost = Duration::from_millis(self.shared.cost_ms.load(Ordering::Relaxed));
                 if ticked.elapsed() >= cost * 2 && !self.shared.busy.swap(true, Ordering::Acquire) {
                     ticked = Instant::now();
-                    self.tick(MOST_JUDGED, false);
+                    let room = MOST_AT_ONCE.saturating_sub(self.to_follow.len());
+                    self.tick(room.max(MOST_AT_ONCE / 2), false, false);
                 }
             }
             if synced.elapsed() >= SYNC {
@@ -220,10 +231,11 @@ impl Mapping {
             }
         }
         self.map();
+        self.account();
         self.tell_losses();
         self.end_segment(true);
         self.emergency.end(&self.outlet);
-        self.rows.work(Work::EndWindow { number: self.window, last: true });
+        self.rows.work(Work::EndWindow { number: self.window, last: true, next: self.segment.number });
         self.follower = None;
         if let Some(saver) = self.saver.take() {
             saver.end();
@@ -269,6 +281,17 @@ impl Mapping {
             let end = places.end;
             // The batch is out of the way of `self` while its frames are mapped.
             let Some(taken) = self.merge.take_batch(lane) else { return };
+            if self.shared.ending.looks_no_more() {
+                // As if they were in the ring still.
+                if let Some(meter) = self.meters.get(lane) {
+                    meter.put_back((taken.len() - places.start.min(taken.len())) as u64);
+                }
+                let end = taken.len();
+                if let Some(empty) = self.merge.put_back(lane, taken, end) {
+                    self.queue.give_back(empty);
+                }
+                continue;
+            }
             for place in places {
                 if let Some(frame) = taken.frame(place) {
                     self.frame(taken.tap(), frame);
@@ -278,6 +301,13 @@ impl Mapping {
                 self.queue.give_back(empty);
             }
         }
+    }
+
+    /// Says what was seen so far.
+    fn account(&self) {
+        let frames = self.past.frames + self.segment.frames;
+        let stretches = self.stretches_before + self.mapper.rows() as u64;
+        self.shared.ending.saw(frames, stretches);
     }
 
     fn frame(&mut self, tap: u32, frame: Frame<'_>) {
@@ -306,7 +336,7 @@ impl Mapping {
         let begin = *self.window_begin.get_or_insert(time);
         let window_over = time.since(begin) >= self.options.window_ns;
         let Rotation { after_ns, bytes, rows } = self.options.rotation;
-        let window_full = self.kept_before + self.kept > self.options.most_kept_bytes;
+        let window_full = self.kept_before + self.kept > self.options.shares.window_bytes;
         let segment_over = self.segment.first.is_some_and(|first| time.since(first) >= after_ns)
             || self.segment.bytes >= bytes
             || (self.options.out.is_some() && self.has_rows(rows, time));
@@ -315,7 +345,7 @@ impl Mapping {
                 at: crate::capture::live::now(),
                 number: self.window,
                 bytes: (self.kept_before + self.kept) as u64,
-                most: self.options.most_kept_bytes as u64,
+                most: self.options.shares.window_bytes as u64,
             });
         }
         let window_over = window_over || window_full;
@@ -325,7 +355,8 @@ impl Mapping {
                 self.past_spans = Spans::default();
                 self.blind.clear();
                 self.kept_before = 0;
-                self.rows.work(Work::EndWindow { number: self.window, last: false });
+                let (number, next) = (self.window, self.segment.number);
+                self.rows.work(Work::EndWindow { number, last: false, next });
                 self.window += 1;
                 self.window_begin = Some(time);
             }
@@ -359,8 +390,7 @@ impl Mapping {
 
     fn begin_file(&mut self) {
         self.writer = file_begin();
-        let (number, name) = (self.segment.number, Arc::clone(&self.segment.name));
-        self.rows.work(Work::Begin { number, name });
+        self.rows.work(Work::Begin { number: self.segment.number });
         if let (Some(saver), Some(path)) = (&self.saver, self.options.packets_path(self.segment.number)) {
             saver.order(Order::Begin(path));
         }
@@ -390,10 +420,7 @@ impl Mapping {
             }
         }
         self.tell_losses();
-        if self.journals() {
-            self.take_changes(MOST_JUDGED);
-            self.write_journal();
-        }
+        self.write_journal(false);
     }
 
     /// Whether rows are written while the segment goes on: where its frames are, they are not needed.
@@ -402,27 +429,44 @@ impl Mapping {
     }
 
     /// Takes from the table what changed, up to `most` conversations that go on.
-    fn take_changes(&mut self, most: usize) {
+    fn take_changes(&mut self, most: usize, last: bool) {
         let (table, _) = self.mapper.look();
         let (stretches, unfollowed) = table.changes(most);
         self.unfollowed += unfollowed;
-        if self.journals() && self.to_write.len() < MOST_KEPT {
-            self.to_write.extend(stretches.iter().cloned());
-        }
-        if self.follower.is_none() {
-            return;
-        }
-        if self.to_follow.len() < MOST_KEPT {
-            self.to_follow.extend(stretches);
-        } else {
-            self.unfollowed += stretches.len() as u64;
-        }
+        let capture = self.capture();
+        let room = if last { usize::MAX } else { MOST_TO_FOLLOW.saturating_sub(self.to_follow.len()) };
+        self.unfollowed += stretches.len().saturating_sub(room) as u64;
+        self.to_follow.extend(stretches.into_iter().take(room).map(|stretch| (capture, stretch)));
     }
 
-    fn write_journal(&mut self) {
+    /// The segment at hand, as those who follow number it.
+    fn capture(&self) -> CaptureId {
+        CaptureId((self.segment.number - self.options.first_segment) as u32)
+    }
+
+    /// Hands what changed to the journal; the last of a segment even if that has to wait.
+    fn write_journal(&mut self, last: bool) {
+        if !self.journals() {
+            return;
+        }
+        let demand = self.rows.demand();
+        let Some(whole) = (if last { demand.last_wanted() } else { demand.wanted() }) else {
+            if demand.forgets() {
+                self.mapper.look().0.forget_deltas();
+            }
+            return;
+        };
+        let mut delta = Vec::new();
+        let (table, _) = self.mapper.look();
+        let whole = whole || !self.journal_begun;
+        if table.delta(whole, &mut delta).is_err() {
+            return self.rows.demand().cannot_be_told();
+        }
+        self.journal_begun = true;
         let (_, look) = self.mapper.look();
-        let messages = look.dns.since(self.messages_written).collect();
         let known = look.dns.len();
+        let messages = look.dns.since(if whole { 0 } else { self.messages_written }).collect();
+        self.messages_written = known;
         let drops = self.meters.iter().map(|meter| meter.read().lost()).sum();
         let source = Source {
             bytes: self.segment.bytes,
@@ -436,12 +480,7 @@ impl Mapping {
             end: End::Complete,
         };
         let summary = self.mapper.summary(&self.segment.name, source);
-        let change = Change { stretches: std::mem::take(&mut self.to_write), messages, summary };
-        match self.rows.change(Box::new(change)) {
-            Ok(()) => self.messages_written = known,
-            // The disk does not keep up: later, then.
-            Err(change) => self.to_write = change.stretches,
-        }
+        self.rows.work(Work::Change(Box::new(Change { whole, delta, messages, summary })));
     }
 
     /// Does what has to be done where memory gets scarce.
@@ -476,20 +515,28 @@ impl Mapping {
     }
 
     /// Tells whoever follows what changed, up to `most` conversations that go on.
-    fn tick(&mut self, most: usize, last: bool) {
+    fn tick(&mut self, most: usize, ends: bool, last: bool) {
         if self.follower.is_none() {
             return;
         }
-        self.take_changes(most);
+        self.take_changes(most, last);
         let Some(follower) = &self.follower else { return };
-        let stretches = std::mem::take(&mut self.to_follow);
+        let at_once = if last { usize::MAX } else { MOST_AT_ONCE };
+        let stretches = self.to_follow.drain(..self.to_follow.len().min(at_once)).collect();
         let unfollowed = std::mem::take(&mut self.unfollowed);
         let (table, _) = self.mapper.look();
         let (open, capacity) = (table.open() as u64, table.capacity() as u64);
         let (evicted, hurried) = (table.evicted(), table.hurried());
         let (_, look) = self.mapper.look();
-        let dns = look.dns.since(self.messages_told).collect();
-        self.messages_told = look.dns.len();
+        // What was not told by the end of a segment is not: in a flood of names, those that came last are worth more.
+        let most = self.options.shares.messages;
+        let first = if ends {
+            self.messages_told.max(look.dns.len().saturating_sub(most))
+        } else {
+            self.messages_told
+        };
+        let dns: Vec<_> = look.dns.since(first).take(most).collect();
+        self.messages_told = first + dns.len();
         let mut spans = self.past_spans.clone();
         spans.merge(look.spans);
         if unfollowed > 0 {
@@ -515,7 +562,8 @@ impl Mapping {
         (stages.emergency, stages.emergencies) = (self.emergency.is_on(), self.emergency.times());
         stages.kept_bytes = (self.kept_before + self.kept) as u64;
         stages.unsaved = self.shared.disk.unsaved.load(Ordering::Relaxed);
-        stages.most_kept_bytes = self.options.most_kept_bytes as u64;
+        stages.refused = self.shared.disk.refused();
+        stages.most_kept_bytes = self.options.shares.window_bytes as u64;
         let interface =
             |meter: &Arc<Meter>| InterfacePicture { name: meter.name.clone(), counts: meter.read() };
         let interfaces: Vec<InterfacePicture> = self.meters.iter().map(interface).collect();
@@ -529,7 +577,7 @@ impl Mapping {
         let seen = self.segment.first.is_some() || self.past.frames > 0;
         let tick = Tick {
             segment: Arc::clone(&self.segment.name),
-            capture: CaptureId((self.segment.number - self.options.first_segment) as u32),
+            capture: self.capture(),
             stretches,
             unfollowed,
             dns,
@@ -552,11 +600,8 @@ impl Mapping {
     /// Ends the segment at hand; the next one begins.
     fn end_segment(&mut self, last: bool) {
         // What changed belongs to this segment.
-        self.tick(MOST_JUDGED, last);
-        if self.journals() {
-            self.take_changes(MOST_JUDGED);
-            self.write_journal();
-        }
+        self.tick(MOST_JUDGED, true, last);
+        self.write_journal(true);
         {
             let (table, _) = self.mapper.look();
             self.past.evicted += table.evicted();
@@ -577,7 +622,7 @@ impl Mapping {
             self.past_spans.merge(look.spans);
             self.messages_told = 0;
             self.messages_written = 0;
-            self.to_write.clear();
+            self.journal_begun = false;
         }
         let now: Vec<Lost> = (0..self.meters.len()).map(|tap| self.lost(tap)).collect();
         let mut live = LiveCounts { offered: self.segment.frames, ..LiveCounts::default() };
@@ -639,7 +684,7 @@ impl Mapping {
         };
         let link_types = self.link_types();
         let ended = std::mem::replace(&mut self.segment, next);
-        let next = begun(&self.options, self.follower.is_some() || self.journals());
+        let next = begun(&self.options, self.follower.is_some(), self.journals());
         let mapper = std::mem::replace(&mut self.mapper, next);
         let end = match ended.stream_end {
             Some(CaptureEnd::Damaged { frame: _, offset, problem })
@@ -664,6 +709,7 @@ impl Mapping {
         let mut extract = mapper.finish(&ended.name, source);
         extract.summary.live = Some(live);
         extract.dns.settle();
+        self.stretches_before += extract.pieces.len() as u64;
         self.kept_before += extract.pieces.kept_bytes() + extract.dns.kept_bytes();
         self.kept = 0;
         self.rows.work(Work::Segment { number: ended.number, extract: Box::new(extract), saved });

@@ -5,10 +5,13 @@
 
 mod chain;
 mod emergency;
+mod ending;
 mod events;
 mod files;
 mod follow;
+mod journal;
 mod mapping;
+mod memory;
 mod merge;
 mod picture;
 mod rows;
@@ -16,8 +19,10 @@ mod save;
 mod unjudged;
 
 pub use chain::{Link, SegmentFile};
+pub use ending::Seen;
 pub use events::{EventOptions, Notice};
 pub use files::Problem;
+pub use memory::Shares;
 pub use picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
 pub use rows::Window;
 pub use unjudged::Unjudged;
@@ -27,6 +32,7 @@ use crate::capture::live::{LiveError, Meter, STDIN, Tap, TapOptions, now, start}
 use crate::matrix::{Matrix, Site};
 use crate::model::NANOS_PER_SECOND;
 use chain::Chain;
+use ending::Ending;
 use events::{Outlet, Sinks};
 use follow::{Follower, Shared};
 use mapping::Mapping;
@@ -83,8 +89,8 @@ pub struct LiveOptions {
     pub rotation: Rotation,
     /// After what time a window ends and is audited, nanoseconds.
     pub window_ns: i64,
-    /// A window ends earlier where flows and names of it take more memory than this.
-    pub most_kept_bytes: usize,
+    /// What its parts may take in memory.
+    pub shares: Shares,
     /// The number of the first segment; that after the last of the directory, where there are some.
     pub first_segment: u64,
     /// Whether conversations are followed while they go on: for events and pictures, which cost a part of a processor.
@@ -127,7 +133,7 @@ pub struct Opened {
     taps: Vec<Tap>,
     sinks: Sinks,
     chain: Option<Chain>,
-    gap: Option<Notice>,
+    notices: Vec<Notice>,
     options: Arc<LiveOptions>,
     stop: Arc<AtomicBool>,
 }
@@ -158,15 +164,15 @@ impl Opened {
         let open = |name: &String| Tap::open(name, &options.tap, &stop);
         let taps = options.interfaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;
         let sinks = Sinks::open(&options.events)?;
-        let (mut chain, mut gap) = (None, None);
+        let (mut chain, mut notices) = (None, Vec::new());
         if let Some(out) = &options.out {
-            let (taken_up, notice) = Chain::open(out, options.save, &options.extract)?;
+            let (taken_up, told) = Chain::open(out, options.save, &options.extract)?;
             options.first_segment = taken_up.next();
             // Rows that are written carry first bytes, as `judge` needs them.
             options.extract.keep_bytes = true;
-            (chain, gap) = (Some(taken_up), notice);
+            (chain, notices) = (Some(taken_up), told);
         }
-        Ok(Opened { taps, sinks, chain, gap, options: Arc::new(options), stop })
+        Ok(Opened { taps, sinks, chain, notices, options: Arc::new(options), stop })
     }
 
     /// How the run is done.
@@ -189,7 +195,7 @@ impl Opened {
     /// # Errors
     /// A thread is not to be had.
     pub fn start(self, policy: Arc<Policy>) -> io::Result<Running> {
-        let Opened { taps, sinks, chain, gap, options, stop } = self;
+        let Opened { taps, sinks, chain, notices: left, options, stop } = self;
         let meters: Vec<Arc<Meter>> = taps.iter().map(|tap| Arc::clone(tap.meter())).collect();
         let (tell_windows, windows) = unbounded_channel();
         let (tell_notices, notices) = unbounded_channel();
@@ -197,9 +203,11 @@ impl Opened {
         let mut threads = Vec::new();
         let (outlet, telling) = sinks.start(tell_notices)?;
         let (picture, pictures) = watch::channel(Arc::default());
-        let disk = Arc::new(Disk::default());
+        let disk = Arc::new(Disk::new(outlet.clone()));
+        let ending = Arc::new(Ending::default());
         let shared = Arc::new(Shared {
             disk: Arc::clone(&disk),
+            ending: Arc::clone(&ending),
             policy: Mutex::new(policy),
             picture,
             busy: AtomicBool::new(false),
@@ -208,25 +216,25 @@ impl Opened {
             began_at: now(),
         });
         outlet.notice(Notice::Began { at: shared.began_at, interfaces: options.interfaces.clone() });
-        if let Some(gap) = gap {
-            outlet.notice(gap);
-        }
+        left.into_iter().for_each(|notice| outlet.notice(notice));
         let saver = if options.save {
-            Some(Saver::start(tell_saved, Arc::clone(&disk), outlet.clone())?)
+            Some(Saver::start(tell_saved, options.shares.chunks, Arc::clone(&disk), outlet.clone())?)
         } else {
             None
         };
-        let (rows, keepers) = Rows::start(chain, saved, tell_windows, Arc::clone(&disk), outlet.clone())?;
+        let (rows, keepers) =
+            Rows::start(chain, saved, tell_windows, Arc::clone(&disk), ending, outlet.clone())?;
         threads.extend(keepers);
+        let saves = options.save;
         let mut follow = None;
         if options.follow {
             let (ticks, told) = sync_channel(1);
-            let follower = Follower::new(Arc::clone(&shared), outlet.clone());
+            let follower = Follower::new(Arc::clone(&shared), options.shares, outlet.clone());
             let thread = thread::Builder::new().name("follow".to_owned());
             threads.push(thread.spawn(move || follower.run(&told))?);
             follow = Some(ticks);
         }
-        let (queue, taps) = start(taps, &stop)?;
+        let (queue, taps) = start(taps, options.shares.batches, &stop)?;
         threads.extend(taps);
         let mapping = Mapping::new(
             options,
@@ -246,6 +254,7 @@ impl Opened {
             pictures,
             stop,
             shared,
+            saves,
             outlet: Some(outlet),
             threads,
             telling,
@@ -265,6 +274,7 @@ pub struct Running {
     pub pictures: watch::Receiver<Arc<Picture>>,
     stop: Arc<AtomicBool>,
     shared: Arc<Shared>,
+    saves: bool,
     outlet: Option<Outlet>,
     threads: Vec<JoinHandle<()>>,
     telling: Option<JoinHandle<()>>,
@@ -279,6 +289,22 @@ impl Running {
     /// Asks it to end.
     pub fn end(&self) {
         self.stop.store(true, Ordering::Relaxed);
+    }
+
+    /// Asks it to end, and not to take longer than that: what cannot be done by then is left undone.
+    pub fn end_by(&self, by: Instant) {
+        self.shared.ending.set(by);
+        self.end();
+    }
+
+    /// Whether frames are written.
+    pub fn saves(&self) -> bool {
+        self.saves
+    }
+
+    /// What it saw so far.
+    pub fn seen(&self) -> Seen {
+        self.shared.ending.seen()
     }
 
     /// Rules and site that hold from now on.
@@ -298,17 +324,33 @@ impl Running {
         }
     }
 
-    /// Waits, after the last window, for what is still to be told; not for a reader that does not read.
-    pub fn join(&mut self) {
+    /// Waits, after the last window, for what is still to be told; not for a reader that does not read, and not beyond the time
+    /// by which the run has to be over, if there is one.
+    pub fn join(&mut self, by: Option<Instant>) {
         for thread in self.threads.drain(..) {
+            let late = || by.is_some_and(|by| Instant::now() >= by);
+            while by.is_some() && !thread.is_finished() && !late() {
+                thread::sleep(Duration::from_millis(2));
+            }
+            if late() {
+                return;
+            }
             // What a thread that failed had to tell, it told.
             let _ = thread.join();
         }
         self.outlet = None;
         let Some(telling) = self.telling.take() else { return };
         let until = Instant::now() + TOLD_WITHIN;
+        let until = by.map_or(until, |by| by.min(until));
         while !telling.is_finished() && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Waits for everything that was told so far to be where it is told; not for a reader that does not read.
+    pub fn flush(&self, patience: Duration) {
+        if let Some(outlet) = &self.outlet {
+            outlet.flush(patience);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What a live run looks like from outside at one moment: plain values, replaced as a whole about once a second.
 
-use super::Notice;
+use super::{Notice, Problem};
 use crate::audit::{Conversation, Coverage, EvidenceFrame, Finding, NamesQuality, Severity, Verdict};
 use crate::capture::live::Metered;
 use crate::flow::Outcome;
@@ -114,6 +114,8 @@ pub struct Stages {
     pub unseen_acknowledged: u64,
     /// Frames seen and not written to files that should hold them.
     pub unsaved: u64,
+    /// What cannot be written at present, and why.
+    pub refused: Vec<Problem>,
 }
 
 /// Flows as they stand.

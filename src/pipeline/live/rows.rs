@@ -3,34 +3,26 @@
 //! One thread keeps the journal of the segment at hand, another writes those that are over: whatever the machine dies of
 //! while a segment is written, the journal of the next is not behind.
 
-use super::chain::{Chain, Journal, Journals};
+use super::chain::{Chain, Journals};
+use super::ending::Ending;
 use super::events::{Notice, Outlet};
-use super::files::{Digested, Problem};
+use super::files::Digested;
+use super::journal::{Change, Demand, Journal};
 use super::mapping::saved_as;
-use super::save::{Disk, Saved};
-use crate::audit::CaptureSummary;
-use crate::flow::Stretch;
-use crate::names::DnsObservation;
+use super::save::{Disk, Part, Saved};
 use crate::pipeline::Extract;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
 use tokio::sync::mpsc::UnboundedSender;
 
-/// Changes that wait for the journal, at the most: some 20 MiB each.
+/// What waits for the journal, at the most: while something does, nothing more is packed, but for the last of a segment.
 const WAITING: usize = 2;
 
 /// Segments that wait to be written, at the most.
 const WAITING_SEGMENTS: usize = 4;
-
-/// What changed in the segment at hand.
-pub(super) struct Change {
-    pub stretches: Vec<Stretch>,
-    pub messages: Vec<DnsObservation>,
-    pub summary: CaptureSummary,
-}
 
 /// What the thread is told.
 pub(super) enum Work {
@@ -38,8 +30,6 @@ pub(super) enum Work {
     Begin {
         /// Its number.
         number: u64,
-        /// Its name as a capture.
-        name: Arc<str>,
     },
     /// Something changed in it.
     Change(Box<Change>),
@@ -58,6 +48,8 @@ pub(super) enum Work {
         number: u64,
         /// Whether it is the last.
         last: bool,
+        /// The segment after it.
+        next: u64,
     },
 }
 
@@ -76,6 +68,8 @@ pub struct Window {
 /// The threads that keep segments.
 pub(super) struct Rows {
     work: SyncSender<Work>,
+    /// Of the journal.
+    demand: Arc<Demand>,
     /// Segments that are over and not written yet.
     behind: Arc<AtomicUsize>,
 }
@@ -86,29 +80,36 @@ impl Rows {
         saved: Receiver<Saved>,
         windows: UnboundedSender<Window>,
         disk: Arc<Disk>,
+        ending: Arc<Ending>,
         outlet: Outlet,
     ) -> io::Result<(Rows, [JoinHandle<()>; 2])> {
         let (work, told) = sync_channel(WAITING);
         let (over, ended) = sync_channel(WAITING_SEGMENTS);
         let behind = Arc::new(AtomicUsize::new(0));
-        let journals = chain.as_ref().map(Chain::journals);
-        let keeper = JournalKeeper { journals, journal: None, over, outlet: outlet.clone() };
+        let demand = Arc::<Demand>::default();
+        let keeper = JournalKeeper {
+            journals: chain.as_ref().map(Chain::journals),
+            journal: None,
+            over,
+            demand: Arc::clone(&demand),
+            disk: Arc::clone(&disk),
+        };
         let writer = Keeper {
             chain,
             saved,
             windows,
             disk,
+            ending,
             outlet,
             captures: Vec::new(),
             unwritten: Vec::new(),
             written: Vec::new(),
-            told: false,
             behind: Arc::clone(&behind),
         };
         let of = |name: &str| thread::Builder::new().name(name.to_owned());
         let keeper = of("journal").spawn(move || keeper.run(&told))?;
         let writer = of("rows").spawn(move || writer.run(&ended))?;
-        Ok((Rows { work, behind }, [keeper, writer]))
+        Ok((Rows { work, demand, behind }, [keeper, writer]))
     }
 
     /// Whether the disk keeps up: else a segment had better go on than wait to be written, and frames with it.
@@ -116,18 +117,18 @@ impl Rows {
         self.behind.load(Ordering::Relaxed) < 2
     }
 
-    /// Hands on what changed, unless too much waits already: then it is to be kept.
-    pub(super) fn change(&self, change: Box<Change>) -> Result<(), Box<Change>> {
-        match self.work.try_send(Work::Change(change)) {
-            Err(TrySendError::Full(Work::Change(change))) => Err(change),
-            // A thread that failed told so.
-            _ => Ok(()),
-        }
+    /// What the journal asks for.
+    pub(super) fn demand(&self) -> &Demand {
+        &self.demand
     }
 
     pub(super) fn work(&self, work: Work) {
-        if matches!(work, Work::Segment { .. }) {
-            self.behind.fetch_add(1, Ordering::Relaxed);
+        match work {
+            Work::Segment { .. } => {
+                self.behind.fetch_add(1, Ordering::Relaxed);
+            }
+            Work::Change(_) => self.demand.begin(),
+            Work::Begin { .. } | Work::EndWindow { .. } => {}
         }
         // A thread that failed told so.
         let _ = self.work.send(work);
@@ -137,7 +138,7 @@ impl Rows {
 /// What the thread that writes segments is told.
 enum Over {
     Segment { number: u64, extract: Box<Extract>, saved: bool, journal: Option<Journal> },
-    EndWindow { number: u64, last: bool },
+    EndWindow { number: u64, last: bool, next: u64 },
 }
 
 /// The thread that keeps the journal.
@@ -145,36 +146,35 @@ struct JournalKeeper {
     journals: Option<Journals>,
     journal: Option<Journal>,
     over: SyncSender<Over>,
-    outlet: Outlet,
+    demand: Arc<Demand>,
+    disk: Arc<Disk>,
 }
 
 impl JournalKeeper {
     fn run(mut self, told: &Receiver<Work>) {
         for work in told {
             let over = match work {
-                Work::Begin { number, name } => {
-                    self.journal = self.journals.as_ref().and_then(|journals| journals.begin(number, &name));
+                Work::Begin { number } => {
+                    let path = self.journals.as_ref().and_then(|journals| journals.of(number));
+                    let new = |path| Journal::new(path, Arc::clone(&self.demand), Arc::clone(&self.disk));
+                    self.journal = path.map(new);
                     continue;
                 }
                 Work::Change(change) => {
-                    self.change(*change);
+                    if let Some(journal) = &mut self.journal {
+                        journal.write(&change);
+                    }
+                    self.demand.end();
                     continue;
                 }
                 Work::Segment { number, extract, saved } => {
                     Over::Segment { number, extract, saved, journal: self.journal.take() }
                 }
-                Work::EndWindow { number, last } => Over::EndWindow { number, last },
+                Work::EndWindow { number, last, next } => Over::EndWindow { number, last, next },
             };
             if self.over.send(over).is_err() {
                 return;
             }
-        }
-    }
-
-    fn change(&mut self, change: Change) {
-        let Some(journal) = &mut self.journal else { return };
-        if let Err(problem) = journal.write(&change.stretches, &change.messages, change.summary) {
-            self.outlet.notice(problem.into());
         }
     }
 }
@@ -194,13 +194,12 @@ struct Keeper {
     saved: Receiver<Saved>,
     windows: UnboundedSender<Window>,
     disk: Arc<Disk>,
+    ending: Arc<Ending>,
     outlet: Outlet,
     captures: Vec<Extract>,
     /// In order: the chain takes no other.
     unwritten: Vec<Unwritten>,
     written: Vec<u64>,
-    /// Whether it is told that they cannot be written.
-    told: bool,
     behind: Arc<AtomicUsize>,
 }
 
@@ -212,9 +211,14 @@ impl Keeper {
                     self.segment(number, *extract, saved, journal);
                     self.behind.fetch_sub(1, Ordering::Relaxed);
                 }
-                Over::EndWindow { number, last } => {
+                Over::EndWindow { number, last, next } => {
                     self.write();
                     self.give_up();
+                    if let Some(chain) = self.chain.as_ref().filter(|_| !last)
+                        && let Err(problem) = chain.begin_window(number + 1, next)
+                    {
+                        self.disk.refuses(Part::Segments, problem);
+                    }
                     let captures = std::mem::take(&mut self.captures);
                     let written = std::mem::take(&mut self.written);
                     if self.windows.send(Window { number, last, captures, written }).is_err() {
@@ -252,17 +256,15 @@ impl Keeper {
                 Ok(link) => {
                     let (number, frames, digest) = (first.number, link.frames, link.digest);
                     self.outlet.notice(Notice::Segment { number, frames, digest });
+                    self.ending.wrote(frames);
                     self.written.push(number);
-                    self.told = false;
+                    self.disk.takes(Part::Segments);
                     if let Some(journal) = self.unwritten.remove(0).journal {
                         journal.end();
                     }
                 }
                 Err(problem) => {
-                    if !std::mem::replace(&mut self.told, true) {
-                        self.problem(problem);
-                    }
-                    return;
+                    return self.disk.refuses(Part::Segments, problem);
                 }
             }
         }
@@ -287,9 +289,5 @@ impl Keeper {
         let path = self.chain.as_ref().map(|chain| chain.rows(first).display().to_string());
         let at = crate::capture::live::now();
         self.outlet.notice(Notice::Unsaved { at, path: path.unwrap_or_default(), frames });
-    }
-
-    fn problem(&self, problem: Problem) {
-        self.outlet.notice(problem.into());
     }
 }

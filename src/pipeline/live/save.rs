@@ -7,18 +7,15 @@
 use super::events::{Notice, Outlet};
 use super::files::{Digested, Problem};
 use crate::capture::live::now;
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
-
-/// Chunks on their way to the disk: with [`CHUNK_BYTES`] 64 MiB. What does not fit waits before it, and in the end in the
-/// ring.
-const CHUNKS: usize = 64;
 
 /// Bytes written at a time.
 pub(super) const CHUNK_BYTES: usize = 1 << 20;
@@ -47,13 +44,59 @@ pub(super) struct Saved {
     pub unsaved: u64,
 }
 
-/// What others see of the thread that writes.
-#[derive(Default)]
+/// What is written while a run goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Part {
+    /// Frames.
+    Packets,
+    /// Rows of segments, and the chain.
+    Segments,
+    /// The journal of the segment at hand.
+    Journal,
+}
+
+/// What others see of the threads that write.
 pub(super) struct Disk {
     /// Frames that no file holds, over the whole run.
     pub unsaved: AtomicU64,
     /// The file at hand takes nothing any more, but another one would.
     pub wants_another: AtomicBool,
+    /// What cannot be written at present, and why.
+    refused: Mutex<BTreeMap<Part, Problem>>,
+    outlet: Outlet,
+}
+
+impl Disk {
+    pub(super) fn new(outlet: Outlet) -> Disk {
+        Disk {
+            unsaved: AtomicU64::new(0),
+            wants_another: AtomicBool::new(false),
+            refused: Mutex::default(),
+            outlet,
+        }
+    }
+
+    /// A part cannot be written. Told once, until it can be again.
+    pub(super) fn refuses(&self, part: Part, problem: Problem) {
+        let before =
+            self.refused.lock().unwrap_or_else(PoisonError::into_inner).insert(part, problem.clone());
+        if before.is_none() {
+            self.outlet.notice(problem.into());
+        }
+    }
+
+    /// A part is written.
+    pub(super) fn takes(&self, part: Part) {
+        let before = self.refused.lock().unwrap_or_else(PoisonError::into_inner).remove(&part);
+        if let Some(Problem { path, .. }) = before {
+            self.outlet.notice(Notice::Written { at: now(), path });
+        }
+    }
+
+    /// What cannot be written at present.
+    pub(super) fn refused(&self) -> Vec<Problem> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
 }
 
 /// The thread that writes packets.
@@ -64,13 +107,15 @@ pub(super) struct Saver {
 }
 
 impl Saver {
-    /// Starts it. `saved` is told of each file once it is finished, in order.
+    /// Starts it: of so many chunks on their way to the disk; what does not fit waits before it, and in the end in the ring. `saved`
+    /// is told of each file once it is finished, in order.
     pub(super) fn start(
         saved: std::sync::mpsc::Sender<Saved>,
+        chunks: usize,
         disk: Arc<Disk>,
         outlet: Outlet,
     ) -> io::Result<Saver> {
-        let (orders, told) = sync_channel(CHUNKS);
+        let (orders, told) = sync_channel(chunks);
         let work = Work { saved, disk: Arc::clone(&disk), outlet, writing: None, unsaved: 0, refused: None };
         let thread = thread::Builder::new().name("save".to_owned()).spawn(move || work.run(&told))?;
         Ok(Saver { orders, disk, thread })
@@ -135,6 +180,7 @@ impl Work {
             Ok(writing) => {
                 self.writing = Some(writing);
                 self.written_again();
+                self.disk.takes(Part::Packets);
             }
             Err(problem) => {
                 self.writing = None;
@@ -197,8 +243,8 @@ impl Work {
             let again_at = Instant::now() + TRIED_AFTER;
             let path = path.to_owned();
             self.refused = Some(Refused { path, again_at, patience: TRIED_AFTER, frames: 0 });
-            self.outlet.notice(problem.into());
         }
+        self.disk.refuses(Part::Packets, problem);
         self.lose(frames);
     }
 

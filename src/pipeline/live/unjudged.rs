@@ -1,5 +1,6 @@
-//! Windows that a run had no time to audit before it had to end: their rows are in the directory, and a list says which
-//! segments they are, so that the next run (or whoever reads it) can.
+//! Windows that a run did not audit before it ended: their rows are in the directory, and a list says which segments they are,
+//! so that the next run (or whoever reads it) can. A run that ends in time writes that list (`unjudged.json`); for one that is
+//! killed, another says which windows it had begun (`watching.json`).
 
 use super::files::{Problem, sync_directory, temporary};
 use serde::{Deserialize, Serialize};
@@ -15,6 +16,75 @@ pub struct Unjudged {
     pub segments: Vec<u64>,
 }
 
+/// A window that a run began and has not audited.
+#[derive(Serialize, Deserialize)]
+struct Begun {
+    window: u64,
+    /// Its first segment.
+    first: u64,
+}
+
+/// Several threads change the lists.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+
+fn watching(out: &Path) -> PathBuf {
+    out.join("watching.json")
+}
+
+/// Notes that a window begins.
+///
+/// # Errors
+/// The list cannot be read, or not be written.
+pub(super) fn begin(out: &Path, window: u64, first: u64) -> Result<(), Problem> {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut begun: Vec<Begun> = read(&watching(out))?;
+    begun.push(Begun { window, first });
+    write(&watching(out), &begun)
+}
+
+/// Makes windows that an earlier run began, and neither audited nor listed, windows that are not audited. `segments` are those
+/// of the chain.
+///
+/// # Errors
+/// A list cannot be read, or not be written.
+pub(super) fn take_over(out: &Path, segments: &[u64]) -> Result<(), Problem> {
+    let begun: Vec<Begun> = read(&watching(out))?;
+    let ends = begun.iter().skip(1).map(|next| next.first).chain([u64::MAX]);
+    let left = begun.iter().zip(ends).map(|(window, end)| window.first..end);
+    Unjudged::change(out, |list| {
+        for range in left {
+            let listed = |segment: &u64| list.iter().any(|window| window.segments.contains(segment));
+            let segments = segments.iter().filter(|segment| range.contains(segment) && !listed(segment));
+            let segments = segments.copied().collect();
+            list.push(Unjudged { segments });
+        }
+    })?;
+    write::<Begun>(&watching(out), &[])
+}
+
+fn read<T: for<'d> Deserialize<'d>>(path: &Path) -> Result<Vec<T>, Problem> {
+    match fs::read(path) {
+        Ok(list) => serde_json::from_slice(&list)
+            .map_err(|error| Problem { path: path.display().to_string(), problem: error.to_string() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(Problem::new(path, "cannot be read", &error)),
+    }
+}
+
+/// An empty list is no file.
+fn write<T: Serialize>(path: &Path, list: &[T]) -> Result<(), Problem> {
+    let told = |error: io::Error| Problem::new(path, "cannot be written", &error);
+    if list.is_empty() {
+        super::files::remove(path);
+        return Ok(());
+    }
+    let part = temporary(path);
+    let text = serde_json::to_vec(list).unwrap_or_default();
+    let mut file = File::create(&part).map_err(told)?;
+    file.write_all(&text).and_then(|()| file.sync_all()).map_err(told)?;
+    fs::rename(&part, path).and_then(|()| sync_directory(path)).map_err(told)
+}
+
 impl Unjudged {
     fn path(out: &Path) -> PathBuf {
         out.join("unjudged.json")
@@ -25,13 +95,7 @@ impl Unjudged {
     /// # Errors
     /// The list cannot be read.
     pub fn of(out: &Path) -> Result<Vec<Unjudged>, Problem> {
-        let path = Self::path(out);
-        match fs::read(&path) {
-            Ok(list) => serde_json::from_slice(&list)
-                .map_err(|error| Problem { path: path.display().to_string(), problem: error.to_string() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(Problem::new(&path, "cannot be read", &error)),
-        }
+        read(&Self::path(out))
     }
 
     /// Changes the list of a directory; an empty one is no file.
@@ -39,27 +103,22 @@ impl Unjudged {
     /// # Errors
     /// It cannot be read, or not be written.
     pub fn change(out: &Path, change: impl FnOnce(&mut Vec<Unjudged>)) -> Result<(), Problem> {
-        /// Several threads change it.
-        static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
         let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
         let mut windows = Self::of(out)?;
         change(&mut windows);
         windows.retain(|window| !window.segments.is_empty());
-        Self::list(out, &windows)
+        write(&Self::path(out), &windows)
     }
 
-    fn list(out: &Path, windows: &[Unjudged]) -> Result<(), Problem> {
-        let path = Self::path(out);
-        let told = |error: io::Error| Problem::new(&path, "cannot be written", &error);
-        if windows.is_empty() {
-            super::files::remove(&path);
-            return Ok(());
-        }
-        let part = temporary(&path);
-        let text = serde_json::to_vec(windows).unwrap_or_default();
-        let mut file = File::create(&part).map_err(told)?;
-        file.write_all(&text).and_then(|()| file.sync_all()).map_err(told)?;
-        fs::rename(&part, &path).and_then(|()| sync_directory(&path)).map_err(told)
+    /// Notes that a window of the run at hand is audited, or listed here: if this run is killed, the next need not.
+    ///
+    /// # Errors
+    /// The list cannot be read, or not be written: then the next run audits it again.
+    pub fn over(out: &Path, window: u64) -> Result<(), Problem> {
+        let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut begun: Vec<Begun> = read(&watching(out))?;
+        begun.retain(|other| other.window != window);
+        write(&watching(out), &begun)
     }
 
     /// The directory for its audit.

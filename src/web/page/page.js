@@ -592,7 +592,8 @@ function drawLosses() {
   if (gaps) told.push("Devices went away " + plural(gaps, "time") + ": nobody knows what was lost then.");
   if (share > 0.0005) told.push("Of " + number(s.acknowledgements) + " acknowledgements " + number(s.unseen_acknowledged) + " are for data that was not seen: frames are missing that nobody counted.");
   if (s.emergency) told.push("So many conversations are open that they stay open for a shorter time.");
-  if (s.unsaved) told.push(plural(s.unsaved, "frame") + " could not be saved.");
+  for (const one of s.refused) told.push(one.path + ": " + one.problem + "; watching goes on.");
+  if (s.unsaved) told.push(plural(s.unsaved, "frame") + " could not be saved" + (s.refused.length ? " so far." : "; writing works again."));
   const says = $("loss-says");
   dress(says, "callout" + (told.length ? "" : s.frames ? " good" : " plain"));
   say(says, told.length ? told.join(" ") : s.frames ? "No frame is known to be lost." : "No frame was seen so far.");
@@ -631,8 +632,9 @@ const NOTICES = {
   "emergency-over": (n) => "Conversations stay open as long as usual again; " + number(n.hurried) + " were cut early meanwhile, " + number(n.evicted) + " since all places were taken.",
   "window-full": (n) => "Window " + n.number + " ends early: its flows and names take " + scaled(n.bytes, "B") + " of " + scaled(n.most, "B") + ".",
   "unsaved": (n) => n.path + ": " + plural(n.frames, "frame") + " could not be written.",
-  "late": (n) => n.directory + ": what an earlier run had no time for is audited.",
+  "late": (n) => n.directory + ": what an earlier run did not audit is audited.",
   "unwritten": (n) => n.path + ": " + n.problem,
+  "written": (n) => n.path + ": what could not be written can be again.",
   "reloaded": (n) => n.refused.length ? "Rules and site could not be read again: " + n.refused.join("; ") : "Rules and site were read again.",
   "window": (n) => "Window " + n.number + " was audited: exit code " + n.exit_code + ".",
   "ending": () => "The run ends.",

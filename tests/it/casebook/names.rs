@@ -449,6 +449,17 @@ scenes! {
         s.findings(&[]);
     }
 
+    fn a_rule_tells_every_name_by_which_its_destination_was_known(s) {
+        s.site("site.storage_accounts", r#"["one", "three", "two"]"#);
+        for (time, account) in [(0.0, "two"), (5.0, "one"), (10.0, "three")] {
+            let name = format!("{account}.blob.core.windows.net");
+            s.at(time).resolve(APPLIANCE, &name, STORAGE);
+            s.at(time + 1.0).tcp(APPLIANCE, STORAGE, 443).handshake().tls_without_name().fin();
+        }
+        let names = ["one", "three", "two"].map(|account| format!("{account}.blob.core.windows.net"));
+        s.coverage_names("vbaz-12", &names.each_ref().map(String::as_str));
+    }
+
     fn a_private_endpoint_elsewhere_is_a_conflict(s) {
         s.at(0.0).resolve_chain(
             APPLIANCE,

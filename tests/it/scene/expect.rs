@@ -363,6 +363,7 @@ pub struct Expectations {
     details: Vec<FindingExpect>,
     coverage: Vec<(String, String)>,
     coverage_why: Vec<(String, String)>,
+    coverage_names: Vec<(String, Value)>,
     captures: Vec<(String, String, Check)>,
     exit: Option<Vec<i32>>,
     said: Vec<String>,
@@ -405,6 +406,12 @@ impl Scene {
     /// Expects the `why` of the rule's coverage to contain `text`.
     pub fn coverage_why(&mut self, rule: &str, text: &str) -> &mut Self {
         self.expect.coverage_why.push((rule.to_string(), text.to_string()));
+        self
+    }
+
+    /// Expects these names among the destinations of a rule.
+    pub fn coverage_names(&mut self, rule: &str, names: &[&str]) -> &mut Self {
+        self.expect.coverage_names.push((rule.to_string(), names.into()));
         self
     }
 
@@ -488,6 +495,13 @@ impl Scene {
             let why = line.and_then(|item| item["why"].as_str()).unwrap_or("nothing");
             if !why.contains(text.as_str()) {
                 problems.push(format!("coverage of {rule}: why: expected {text:?} in it, came {why:?}"));
+            }
+        }
+        for (rule, names) in &expect.coverage_names {
+            let line = coverage.iter().find(|item| item["rule"] == rule.as_str());
+            let came = line.map(|item| &item["names"]);
+            if came != Some(names) {
+                problems.push(format!("coverage of {rule}: names: expected {names}, came {came:?}"));
             }
         }
         for (file, field, check) in &expect.captures {

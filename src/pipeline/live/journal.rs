@@ -1,0 +1,261 @@
+//! The journal of the segment at hand: what is left of it if the run is killed or the machine stops.
+//!
+//! Once every half second an entry is added: what the table of conversations gained, DNS messages, the tally, all of the same
+//! moment. So whatever is cut off its end, the rest is what an audit up to some frame would have seen. What is written of a
+//! conversation that goes on is in place of what stands there of it; where that makes the journal much longer than what it
+//! tells, it begins anew.
+//!
+//! An entry is its length, the first eight bytes of its SHA-256, and its bytes: the length of the tally and the tally (JSON),
+//! how many messages there are and each with its length, and the rest is for [`Replica`].
+
+use super::files::{Problem, remove, sync_directory, temporary};
+use super::save::{Disk, Part};
+use crate::audit::CaptureSummary;
+use crate::flow::Replica;
+use crate::model::varint;
+use crate::names::{DnsLog, DnsObservation};
+use crate::pipeline::Extract;
+use sha2::{Digest, Sha256};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// With what a journal begins: another version's is none of this.
+const MAGIC: &[u8; 20] = b"portproof journal 1\n";
+
+/// Bytes of an entry before its own: its length and its check.
+const HEAD: usize = 16;
+
+/// A journal begins anew when it is four times as long as when it last did, and so much: 64 MiB.
+const LONG_BYTES: u64 = 64 << 20;
+
+/// How long after a refusal it is tried again; twice as long each time, up to half a minute. Each time everything is packed
+/// anew.
+const TRIED_AFTER: Duration = Duration::from_secs(1);
+const TRIED_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+
+/// What changed in the segment at hand.
+pub(super) struct Change {
+    /// Whether this is everything, and nothing written before counts.
+    pub whole: bool,
+    /// Of the table of conversations.
+    pub delta: Vec<u8>,
+    pub messages: Vec<DnsObservation>,
+    pub summary: CaptureSummary,
+}
+
+impl Change {
+    fn entry(&self) -> Vec<u8> {
+        let mut entry = vec![0; HEAD];
+        let summary = serde_json::to_vec(&self.summary).unwrap_or_default();
+        put(&summary, &mut entry);
+        varint::put(self.messages.len() as u64, &mut entry);
+        for message in &self.messages {
+            put(&message.to_row(), &mut entry);
+        }
+        entry.extend_from_slice(&self.delta);
+        let (head, bytes) = entry.split_at_mut(HEAD);
+        let (length, check) = (bytes.len() as u64, check(bytes));
+        head.copy_from_slice(&[&length.to_le_bytes()[..], &check].concat());
+        entry
+    }
+}
+
+fn check(bytes: &[u8]) -> [u8; 8] {
+    let digest: [u8; 32] = Sha256::digest(bytes).into();
+    digest.first_chunk().copied().unwrap_or_default()
+}
+
+fn put(bytes: &[u8], out: &mut Vec<u8>) {
+    varint::put(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+fn take<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let length = usize::try_from(varint::take(bytes)?).ok()?;
+    let (taken, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(taken)
+}
+
+/// What the mapper asks before it packs what changed.
+#[derive(Default)]
+pub(super) struct Demand {
+    /// Changes on their way to the disk.
+    waiting: AtomicUsize,
+    /// Whether the next is to be everything.
+    again: AtomicBool,
+    refused_until: Mutex<Option<Instant>>,
+}
+
+impl Demand {
+    /// Whether a change would be written now, and if so, whether it is to be everything. While one is being written another
+    /// would only wait, and lack what comes meanwhile.
+    pub(super) fn wanted(&self) -> Option<bool> {
+        (self.waiting.load(Ordering::Acquire) == 0).then(|| self.last_wanted()).flatten()
+    }
+
+    /// The same for the last of a segment, which waits.
+    pub(super) fn last_wanted(&self) -> Option<bool> {
+        let refused = *self.refused_until.lock().unwrap_or_else(PoisonError::into_inner);
+        if refused.is_some_and(|until| Instant::now() < until) {
+            return None;
+        }
+        Some(self.again.swap(false, Ordering::Relaxed))
+    }
+
+    pub(super) fn begin(&self) {
+        self.waiting.fetch_add(1, Ordering::Release);
+    }
+
+    pub(super) fn end(&self) {
+        self.waiting.fetch_sub(1, Ordering::Release);
+    }
+
+    /// Whether everything is to be told next, so that nobody need keep what changes until then.
+    pub(super) fn forgets(&self) -> bool {
+        self.again.load(Ordering::Relaxed)
+    }
+
+    /// What changed cannot be read: everything is to be told again.
+    pub(super) fn cannot_be_told(&self) {
+        self.refuse(TRIED_AT_LEAST_EVERY);
+    }
+
+    fn refuse(&self, patience: Duration) {
+        self.again.store(true, Ordering::Relaxed);
+        *self.refused_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now() + patience);
+    }
+}
+
+/// The journal of one segment.
+pub(super) struct Journal {
+    path: PathBuf,
+    /// None before everything was written, and since something was not.
+    file: Option<File>,
+    /// What of it is written, now and when it began.
+    bytes: u64,
+    begun_bytes: u64,
+    patience: Duration,
+    demand: Arc<Demand>,
+    disk: Arc<Disk>,
+}
+
+impl Journal {
+    pub(super) fn new(path: PathBuf, demand: Arc<Demand>, disk: Arc<Disk>) -> Journal {
+        Journal { path, file: None, bytes: 0, begun_bytes: 0, patience: TRIED_AFTER, demand, disk }
+    }
+
+    /// Writes what changed, and sees to it that it is on the disk. Where it cannot be written everything is asked for again
+    /// after a while.
+    pub(super) fn write(&mut self, change: &Change) {
+        if !change.whole && self.file.is_none() {
+            // It hangs on something that was not written.
+            return;
+        }
+        let entry = change.entry();
+        let written = if change.whole { self.begin(&entry) } else { self.add(&entry) };
+        match written {
+            Ok(()) => {
+                self.patience = TRIED_AFTER;
+                self.disk.takes(Part::Journal);
+                if self.bytes > LONG_BYTES + 4 * self.begun_bytes {
+                    self.demand.again.store(true, Ordering::Relaxed);
+                }
+            }
+            Err(error) => {
+                self.file = None;
+                self.demand.refuse(self.patience);
+                self.patience = (self.patience * 2).min(TRIED_AT_LEAST_EVERY);
+                self.disk.refuses(Part::Journal, Problem::new(&self.path, "cannot be written", &error));
+            }
+        }
+    }
+
+    /// Begins it, beside the one that stands there as long as this is not whole.
+    fn begin(&mut self, entry: &[u8]) -> io::Result<()> {
+        fs::create_dir_all(self.path.parent().unwrap_or(Path::new(".")))?;
+        let part = temporary(&self.path);
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).open(&part)?;
+        let written = file
+            .write_all(MAGIC)
+            .and_then(|()| file.write_all(entry))
+            .and_then(|()| file.sync_all())
+            .and_then(|()| fs::rename(&part, &self.path))
+            .and_then(|()| sync_directory(&self.path));
+        if written.is_err() {
+            remove(&part);
+        }
+        written?;
+        self.bytes = (MAGIC.len() + entry.len()) as u64;
+        self.begun_bytes = self.bytes;
+        self.file = Some(file);
+        Ok(())
+    }
+
+    fn add(&mut self, entry: &[u8]) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Ok(()) };
+        if let Err(error) = file.write_all(entry) {
+            // Half an entry takes room, and nobody reads it.
+            let _ = file.set_len(self.bytes).and_then(|()| file.seek(SeekFrom::Start(self.bytes)));
+            return Err(error);
+        }
+        self.bytes += entry.len() as u64;
+        file.sync_data()?;
+        // A directory that was moved or removed takes the file along, and writing goes on into nothing.
+        if self.path.exists() { Ok(()) } else { Err(io::Error::other("its directory is gone")) }
+    }
+
+    /// The segment is written: it is needed no more.
+    pub(super) fn end(self) {
+        remove(&self.path);
+    }
+}
+
+/// What a journal holds, up to where it was cut off; none where it holds no whole entry.
+///
+/// # Errors
+/// What is wrong with it, where that is not only that it was cut off.
+pub(super) fn read(path: &Path) -> Result<Option<Extract>, String> {
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|mut file| file.read_to_end(&mut bytes)).map_err(|error| error.to_string())?;
+    let Some(mut rest) = bytes.strip_prefix(MAGIC) else {
+        let begun = MAGIC.starts_with(&bytes);
+        return if begun { Ok(None) } else { Err("another version wrote it".to_owned()) };
+    };
+    let (mut replica, mut dns, mut summary) = (Replica::default(), DnsLog::default(), None);
+    while let Some(entry) = take_entry(&mut rest) {
+        summary = Some(apply(entry, &mut replica, &mut dns)?);
+    }
+    let Some(mut summary) = summary else { return Ok(None) };
+    let pieces = replica.finish()?;
+    (summary.flows, summary.names) = (pieces.len() as u64, dns.len() as u64);
+    Ok(Some(Extract { summary, pieces, dns, further: Vec::new() }))
+}
+
+/// The next entry, if it is whole.
+fn take_entry<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let (head, rest) = bytes.split_first_chunk::<HEAD>()?;
+    let (length, own) = head.split_first_chunk::<8>()?;
+    let (entry, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+    if check(entry) != own {
+        return None;
+    }
+    *bytes = rest;
+    Some(entry)
+}
+
+fn apply(mut entry: &[u8], replica: &mut Replica, dns: &mut DnsLog) -> Result<CaptureSummary, String> {
+    let ends = || "an entry ends too early".to_owned();
+    let bytes = &mut entry;
+    let summary = serde_json::from_slice(take(bytes).ok_or_else(ends)?).map_err(|error| error.to_string())?;
+    for _ in 0..varint::take(bytes).ok_or_else(ends)? {
+        let row = take(bytes).ok_or_else(ends)?;
+        dns.push(DnsObservation::of_row(row).map_err(|problem| problem.to_string())?);
+    }
+    replica.apply(bytes)?;
+    Ok(summary)
+}
