@@ -422,18 +422,6 @@ impl Reader<'_> {
         varint::take(&mut self.bytes)
     }
 
-    /// A number that is mostly below 128.
-    #[inline]
-    fn little(&mut self) -> Option<u64> {
-        match self.bytes.split_first() {
-            Some((&byte, rest)) if byte < 0x80 => {
-                self.bytes = rest;
-                Some(byte.into())
-            }
-            _ => self.number(),
-        }
-    }
-
     fn small(&mut self) -> Option<u32> {
         u32::try_from(self.number()?).ok()
     }
@@ -522,6 +510,16 @@ fn unpacked<'b>(
         lone.put_into(flow);
         return Some(rest);
     }
+    unpacked_by_field(bytes, hellos, origin, flow)
+}
+
+/// The same, whatever the stretch is.
+fn unpacked_by_field<'b>(
+    bytes: &'b [u8],
+    hellos: &'b Hellos,
+    origin: Origin,
+    flow: &mut PartialFlow,
+) -> Option<&'b [u8]> {
     let capture = origin.capture;
     let mut r = Reader { bytes, base: FramePoint { capture, ..FramePoint::default() }, hellos };
     let (flags, key) = r.key()?;
@@ -591,9 +589,17 @@ fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
     if mask & FIRST == 0 || mask & !(FIRST | SYN | TTL) != 0 {
         return None;
     }
-    let (packets, bytes, payload) = (r.little()?, r.little()?, r.little()?);
+    let numbers = match r.bytes.split_first_chunk() {
+        // Nearly always each is of one byte.
+        Some((bytes, rest)) if bytes.iter().fold(0, |all, byte| all | byte) < 0x80 => {
+            r.bytes = rest;
+            bytes.map(u64::from)
+        }
+        _ => [r.number()?, r.number()?, r.number()?, r.number()?, r.number()?, r.number()?],
+    };
+    let [packets, bytes, payload, time, frame, last] = numbers;
     // Times and frames count from the first frame, which is mostly this one.
-    let [time, frame, last] = [r.little()?, r.little()?, r.little()?].map(unfolded);
+    let [time, frame, last] = [time, frame, last].map(unfolded);
     let at = |nanos: i64| Timestamp(r.base.time.0.wrapping_add(nanos));
     let (first, last) = (at(time), at(last));
     let frame = (r.base.frame as i64).wrapping_add(frame) as u64;
@@ -673,10 +679,10 @@ pub(super) struct Row<'b> {
     pub key: FlowKey,
     /// Whether the lesser and the greater endpoint sent packets.
     pub sent: [bool; 2],
-    /// Whether any first bytes of it are kept.
-    pub says: bool,
     /// Its [`PartialFlow::order_time`]; none if it is fragments.
     pub time: Option<Timestamp>,
+    /// Whether any first bytes of its payload are in it.
+    pub carries_bytes: bool,
 }
 
 fn in_order(key: &FlowKey) -> bool {
@@ -696,7 +702,8 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b
         && lone.packets.max(lone.bytes).max(lone.payload) <= MOST_COUNTED
     {
         let sent = [Side::Low, Side::High].map(|side| side == lone.side && lone.packets > 0);
-        return Ok(Row { packed: bytes, key: lone.key, sent, says: false, time: Some(lone.first.time) });
+        let time = Some(lone.first.time);
+        return Ok(Row { packed: bytes, key: lone.key, sent, time, carries_bytes: false });
     }
     let rest = unpacked(bytes, &NO_HELLOS, Origin::default(), flow);
     let broken = |why| Err(RowProblem::Broken(why));
@@ -727,8 +734,9 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b
         None if !fragments => broken("no frame is in it"),
         Some(_) | None => {
             let sent = [flow.low.packets > 0, flow.high.packets > 0];
-            let says = sides.iter().any(|side| !side.head.segments().is_empty());
-            Ok(Row { packed: bytes, key: flow.key, sent, says, time })
+            let carries_bytes =
+                [&flow.low, &flow.high].into_iter().any(|side| !side.head.segments().is_empty());
+            Ok(Row { packed: bytes, key: flow.key, sent, time, carries_bytes })
         }
     }
 }
@@ -844,5 +852,69 @@ impl Reader<'_> {
             alert: if flags & 2 != 0 { Some((self.point()?, self.byte()?)) } else { None },
             data: if flags & 4 != 0 { Some(self.point()?) } else { None },
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Stretches of one side with more and less in them.
+    fn of_one_side() -> Vec<PartialFlow> {
+        let ends = [("10.0.0.4", "192.0.2.9"), ("fd00::4", "2001:db8::9")];
+        let mut flows = Vec::new();
+        for case in 0..64u64 {
+            let has = |bit: u64| case & bit != 0;
+            let (low, high) = ends[usize::from(has(1))];
+            let [low, high] = [low, high].map(|ip| Endpoint::new(ip.parse().unwrap(), 443));
+            let first = FramePoint { time: Timestamp(-7), capture: CaptureId(0), frame: 1 << (case % 40) };
+            let side = SideFacts {
+                packets: if has(2) { 300 } else { 1 },
+                bytes: 60 << (case % 7),
+                first: Some(first),
+                last: Some(Timestamp(if has(2) { 1 << 40 } else { -7 })),
+                syn: has(4).then_some(Syn {
+                    isn: 9,
+                    first,
+                    last: first,
+                    count: 1 + u32::from(has(8) && has(16)),
+                }),
+                ttl: has(8).then_some((63, 64)),
+                data: (has(16) && has(32)).then_some(first),
+                ..SideFacts::default()
+            };
+            let mut flow = PartialFlow::new(FlowKey { transport: Transport::Tcp, low, high });
+            (flow.vlan, flow.vni) = (has(16).then_some(5), has(32).then_some(7));
+            *(if has(2) { &mut flow.low } else { &mut flow.high }) = side;
+            flows.push(flow);
+        }
+        flows
+    }
+
+    #[test]
+    fn what_is_read_at_one_go_is_what_is_read_field_by_field() {
+        let origin = Origin { capture: CaptureId(3), frames_before: 1000 };
+        let (mut at_one_go, mut by_field) = (PartialFlow::nothing(), PartialFlow::nothing());
+        let mut lone_ones = 0;
+        for flow in of_one_side() {
+            let mut packed = Vec::new();
+            pack(&View::of(&flow), &mut Hellos::default(), &mut packed);
+            lone_ones += usize::from(lone(&packed, origin).is_some());
+            let places = (0..packed.len()).flat_map(|place| (0..8).map(move |bit| (place, 1u8 << bit)));
+            let changed = places.map(|(place, bit)| {
+                let mut changed = packed.clone();
+                changed[place] ^= bit;
+                changed
+            });
+            let cut = (0..=packed.len()).map(|length| packed[..length].to_vec());
+            let longer = [packed.as_slice(), &[0]].concat();
+            for bytes in changed.chain(cut).chain([longer]) {
+                let Some((lone, rest)) = lone(&bytes, origin) else { continue };
+                lone.put_into(&mut at_one_go);
+                let slowly = unpacked_by_field(&bytes, &NO_HELLOS, origin, &mut by_field);
+                assert_eq!((Some(rest), &at_one_go), (slowly, &by_field));
+            }
+        }
+        assert!((16..48).contains(&lone_ones), "{lone_ones}");
     }
 }

@@ -240,10 +240,10 @@ impl Pieces {
     /// # Errors
     /// If the bytes are no stretch as this version writes them.
     pub fn push_row(&mut self, row: &[u8], scratch: &mut PartialFlow) -> Result<(), RowProblem> {
-        let Row { packed, key, sent, says, time } = of_row(row, scratch)?;
+        let Row { packed, key, sent, time, carries_bytes } = of_row(row, scratch)?;
         match time {
             Some(time) => {
-                if says && is_dns_over_tcp(&key) {
+                if carries_bytes && is_dns_over_tcp(&key) {
                     self.dns_over_tcp.push(self.places.len() as u32);
                 }
                 self.append(packed, &key, sent, time, hash_of(&key));

@@ -186,6 +186,7 @@ mod tests {
 
     /// Rows of a file that polars wrote of two columns, and how many of them are read page by page.
     fn read(
+        what: &str,
         texts: &[Option<&str>],
         bytes: &[Option<&[u8]>],
         packed: ParquetCompression,
@@ -201,7 +202,7 @@ mod tests {
         let writer = ParquetWriter::new(&file).with_compression(packed).with_row_group_size(Some(300));
         writer.with_data_page_size(Some(512)).finish(&mut frame).unwrap();
         let file = File::open(&path).unwrap();
-        let facts = ParquetReader::new(&file).get_metadata().unwrap().clone();
+        let facts = ParquetReader::new(File::open(&path).unwrap()).get_metadata().unwrap().clone();
         let (mut taken, mut memory) = (0, Vec::new());
         for group in &facts.row_groups {
             let names = ["capture", "partial"];
