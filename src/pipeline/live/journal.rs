@@ -38,30 +38,39 @@ const LONG_BYTES: u64 = 64 << 20;
 const TRIED_AFTER: Duration = Duration::from_secs(1);
 const TRIED_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
-/// What changed in the segment at hand.
+/// What changed in the segment at hand, packed: it may be all that a flood said.
 pub(super) struct Change {
     /// Whether this is everything, and nothing written before counts.
     pub whole: bool,
-    /// Of the table of conversations.
-    pub delta: Vec<u8>,
-    pub messages: Vec<DnsObservation>,
-    pub summary: CaptureSummary,
+    /// As it will stand in the journal, but for its head.
+    entry: Vec<u8>,
 }
 
 impl Change {
-    fn entry(&self) -> Vec<u8> {
+    /// Of what the tally is now and `count` messages; `delta` appends what the table of conversations gained.
+    pub(super) fn new<E>(
+        whole: bool,
+        summary: &CaptureSummary,
+        count: usize,
+        messages: impl Iterator<Item = DnsObservation>,
+        delta: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
+    ) -> Result<Change, E> {
         let mut entry = vec![0; HEAD];
-        let summary = serde_json::to_vec(&self.summary).unwrap_or_default();
-        put(&summary, &mut entry);
-        varint::put(self.messages.len() as u64, &mut entry);
-        for message in &self.messages {
-            put(&message.to_row(), &mut entry);
+        put(&serde_json::to_vec(summary).unwrap_or_default(), &mut entry);
+        varint::put(count as u64, &mut entry);
+        messages.take(count).for_each(|message| put(&message.to_row(), &mut entry));
+        delta(&mut entry)?;
+        Ok(Change { whole, entry })
+    }
+
+    /// The entry, its head as well.
+    fn sealed(&mut self) -> &[u8] {
+        if let Some((head, bytes)) = self.entry.split_first_chunk_mut::<HEAD>() {
+            let (length, check) = ((bytes.len() as u64).to_le_bytes(), check(bytes));
+            head[..8].copy_from_slice(&length);
+            head[8..].copy_from_slice(&check);
         }
-        entry.extend_from_slice(&self.delta);
-        let (head, bytes) = entry.split_at_mut(HEAD);
-        let (length, check) = (bytes.len() as u64, check(bytes));
-        head.copy_from_slice(&[&length.to_le_bytes()[..], &check].concat());
-        entry
+        &self.entry
     }
 }
 
@@ -152,13 +161,14 @@ impl Journal {
 
     /// Writes what changed, and sees to it that it is on the disk. Where it cannot be written everything is asked for again
     /// after a while.
-    pub(super) fn write(&mut self, change: &Change) {
+    pub(super) fn write(&mut self, mut change: Change) {
         if !change.whole && self.file.is_none() {
             // It hangs on something that was not written.
             return;
         }
-        let entry = change.entry();
-        let written = if change.whole { self.begin(&entry) } else { self.add(&entry) };
+        let whole = change.whole;
+        let entry = change.sealed();
+        let written = if whole { self.begin(entry) } else { self.add(entry) };
         match written {
             Ok(()) => {
                 self.patience = TRIED_AFTER;

@@ -474,17 +474,7 @@ impl Mapping {
         if self.journalled == now && !whole {
             return;
         }
-        let mut delta = Vec::new();
-        let (table, _) = self.mapper.look();
         let whole = whole || self.journalled.is_none();
-        if table.delta(whole, &mut delta).is_err() {
-            return self.rows.demand().cannot_be_told();
-        }
-        self.journalled = now;
-        let (_, look) = self.mapper.look();
-        let known = look.dns.len();
-        let messages = look.dns.since(if whole { 0 } else { self.messages_written }).collect();
-        self.messages_written = known;
         let source = Source {
             bytes: self.segment.bytes,
             sha256: None,
@@ -497,7 +487,14 @@ impl Mapping {
             end: End::Complete,
         };
         let summary = self.mapper.summary(&self.segment.name, source);
-        self.rows.work(Work::Change(Box::new(Change { whole, delta, messages, summary })));
+        let (table, look) = self.mapper.look();
+        let written = if whole { 0 } else { self.messages_written };
+        let count = look.dns.len() - written;
+        let change =
+            Change::new(whole, &summary, count, look.dns.since(written), |out| table.delta(whole, out));
+        let Ok(change) = change else { return self.rows.demand().cannot_be_told() };
+        (self.journalled, self.messages_written) = (now, written + count);
+        self.rows.work(Work::Change(Box::new(change)));
     }
 
     /// Does what has to be done where memory gets scarce.

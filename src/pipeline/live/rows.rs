@@ -167,7 +167,7 @@ impl JournalKeeper {
                 }
                 Work::Change(change) => {
                     if let Some(journal) = &mut self.journal {
-                        journal.write(&change);
+                        journal.write(*change);
                     }
                     self.demand.end();
                     continue;
