@@ -135,15 +135,25 @@ def portproof_told(folder):
     return sum(i["frames"] for i in inputs), sum(i["drops"] or 0 for i in inputs)
 
 
+# What is true only once nothing came for some seconds (SEMANTICS sections 2 and 3): its event cannot come sooner.
+SILENT = {"filtered", "unanswered"}
+
+
 def latencies(folder):
-    """Seconds from the last frame of a finding to the event by which it appeared, of findings of one flow."""
+    """Seconds from the last frame of a finding to the event by which it appeared, of findings of one flow: of those that frames
+    show, and of those that silence shows."""
     def seconds(text):
         day, _, fraction = text.rstrip("Z").partition(".")
         return calendar.timegm(time.strptime(day, "%Y-%m-%dT%H:%M:%S")) + float("0." + (fraction or "0"))
 
-    events = map(json.loads, (folder / "events.jsonl").read_text().splitlines())
-    appeared = (event for event in events if event["event"] == "appeared" and event["finding"]["count"] == 1)
-    return sorted(seconds(event["at"]) - seconds(event["finding"]["last_ts"]) for event in appeared if event["finding"]["last_ts"])
+    shown, silent = [], []
+    for event in map(json.loads, (folder / "events.jsonl").read_text().splitlines()):
+        if event["event"] != "appeared" or event["finding"]["count"] != 1 or not event["finding"]["last_ts"]:
+            continue
+        finding = event["finding"]
+        by_silence = finding["code"] == "name-blocked" or SILENT.intersection(finding["outcomes"])
+        (silent if by_silence else shown).append(seconds(event["at"]) - seconds(finding["last_ts"]))
+    return sorted(shown), sorted(silent)
 
 
 def replay(capture, rate, seconds):
@@ -195,10 +205,10 @@ def main():
                     (offered, took), cpu, memory = watcher.during(lambda: replay(place / "replayed.pcap", rate, options.seconds), folder)
                     got, dropped = told[watcher.name](folder)
                     if options.latency and watcher.name == "portproof":
-                        took_each = latencies(folder)
-                        at = lambda share: took_each[min(int(share * len(took_each)), len(took_each) - 1)]
-                        if took_each:
-                            print(f"{word}: {len(took_each)} findings appeared within {at(0.5):.2f} s (median), {at(0.99):.2f} (99 %), {at(1):.2f} (all)", file=sys.stderr)
+                        for what, took_each in zip(("frames", "silence"), latencies(folder)):
+                            at = lambda share: took_each[min(int(share * len(took_each)), len(took_each) - 1)]
+                            if took_each:
+                                print(f"{word}: {len(took_each)} findings that {what} show appeared within {at(0.5):.2f} s (median), {at(0.99):.2f} (99 %), {at(1):.2f} (all)", file=sys.stderr)
                     rows[watcher.name].append((offered, offered / took, 1e6 * (offered - got) / max(offered, 1), dropped - (offered - got), dropped, cpu, memory))
                     shutil.rmtree(folder)
             medians = {}

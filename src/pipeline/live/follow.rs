@@ -487,8 +487,8 @@ impl Follower {
 
     /// Reads what DNS told so far, if there is anything new, and not more often than it is cheap.
     fn know_names(&mut self, policy: &Policy, spans: &Spans, last: bool) {
-        // It takes a third of the time at the most.
-        let wait = self.ledger_cost * 2;
+        // It takes half of the time at the most.
+        let wait = self.ledger_cost;
         let soon = self.ledger_built.is_some_and(|built| built.elapsed() < wait);
         if !self.new_messages || (soon && !last) {
             return;

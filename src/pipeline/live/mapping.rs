@@ -209,22 +209,22 @@ impl Mapping {
         self.begin_file();
         let (mut ticked, mut synced) = (Instant::now(), Instant::now());
         loop {
+            let mut idle = false;
             match self.queue.messages.recv_timeout(PATIENCE) {
                 Ok(message) => self.take(message),
-                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Timeout) => idle = true,
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.map();
             self.account();
             self.look_at_memory();
-            if ticked.elapsed() >= TICK {
-                // Whoever follows has at most half of the time for it.
-                let cost = Duration::from_millis(self.shared.cost_ms.load(Ordering::Relaxed));
-                if ticked.elapsed() >= cost * 2 && !self.shared.busy.swap(true, Ordering::Acquire) {
-                    ticked = Instant::now();
-                    let room = MOST_AT_ONCE.saturating_sub(self.to_follow.len());
-                    self.tick(room.max(MOST_AT_ONCE / 2), false, false);
-                }
+            // Whoever follows has at most half of the time for it, unless no frames come: then what waits is judged at once.
+            let cost = Duration::from_millis(self.shared.cost_ms.load(Ordering::Relaxed));
+            let due = ticked.elapsed() >= TICK.max(cost * 2) || (idle && self.is_behind());
+            if due && !self.shared.busy.swap(true, Ordering::Acquire) {
+                ticked = Instant::now();
+                let room = MOST_AT_ONCE.saturating_sub(self.to_follow.len());
+                self.tick(room.max(MOST_AT_ONCE / 2), false, false);
             }
             if synced.elapsed() >= SYNC {
                 synced = Instant::now();
@@ -450,6 +450,11 @@ impl Mapping {
         let room = if last { usize::MAX } else { MOST_TO_FOLLOW.saturating_sub(self.to_follow.len()) };
         self.unfollowed += stretches.len().saturating_sub(room) as u64;
         self.to_follow.extend(stretches.into_iter().take(room).map(|stretch| (capture, stretch)));
+    }
+
+    /// Whether something changed that nobody judged yet.
+    fn is_behind(&mut self) -> bool {
+        !self.to_follow.is_empty() || self.mapper.look().0.untold() > 0
     }
 
     /// The segment at hand, as those who follow number it.
