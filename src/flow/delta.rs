@@ -68,7 +68,7 @@ impl Deltas {
         for number in self.told..cut {
             row.clear();
             row_of_packed(&mut row, |row| reader.packed(number, row))?;
-            put_row(&row, out);
+            varint::put_bytes(&row, out);
         }
         self.told = cut;
         let mut tell = |slot: u32, flow: &mut Open| {
@@ -76,7 +76,7 @@ impl Deltas {
             row.clear();
             append_row(&flow.view(base, capture), &mut row);
             varint::put(slot.into(), out);
-            put_row(&row, out);
+            varint::put_bytes(&row, out);
         };
         if std::mem::take(&mut self.all) {
             for (slot, flow) in open.iter_mut().enumerate() {
@@ -96,19 +96,6 @@ impl Deltas {
         }
         Ok(())
     }
-}
-
-fn put_row(row: &[u8], out: &mut Vec<u8>) {
-    varint::put(row.len() as u64, out);
-    out.extend_from_slice(row);
-}
-
-/// Takes bytes that stand behind their length.
-fn take_row<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
-    let length = usize::try_from(varint::take(bytes)?).ok()?;
-    let (row, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    Some(row)
 }
 
 /// What a journal says that a table knew.
@@ -138,12 +125,12 @@ impl Replica {
             self.open.remove(&u32::try_from(slot).map_err(|_| ends())?);
         }
         for _ in 0..varint::take(bytes).ok_or_else(ends)? {
-            let row = take_row(bytes).ok_or_else(ends)?;
+            let row = varint::take_bytes(bytes).ok_or_else(ends)?;
             self.cut.push_row(row, &mut self.scratch).map_err(|problem| problem.to_string())?;
         }
         while !bytes.is_empty() {
             let slot = varint::take(bytes).ok_or_else(ends)?;
-            let row = take_row(bytes).ok_or_else(ends)?;
+            let row = varint::take_bytes(bytes).ok_or_else(ends)?;
             self.open.insert(u32::try_from(slot).map_err(|_| ends())?, row.to_vec());
         }
         Ok(())

@@ -104,8 +104,7 @@ impl Writer<'_> {
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        self.number(bytes.len() as u64);
-        self.out.extend_from_slice(bytes);
+        varint::put_bytes(bytes, self.out);
     }
 
     fn address(&mut self, ip: IpAddr) {
@@ -442,10 +441,7 @@ impl Reader<'_> {
     }
 
     fn bytes(&mut self) -> Option<Box<[u8]>> {
-        let length = usize::try_from(self.number()?).ok()?;
-        let (head, rest) = self.bytes.split_at_checked(length)?;
-        self.bytes = rest;
-        Some(head.into())
+        varint::take_bytes(&mut self.bytes).map(Box::from)
     }
 
     fn address(&mut self, v6: bool) -> Option<IpAddr> {

@@ -57,6 +57,20 @@ pub fn take(bytes: &mut &[u8]) -> Option<u64> {
     take_by_bytes(bytes)
 }
 
+/// Writes bytes behind their length.
+pub fn put_bytes(bytes: &[u8], out: &mut Vec<u8>) {
+    put(bytes.len() as u64, out);
+    out.extend_from_slice(bytes);
+}
+
+/// Takes bytes that stand behind their length off the front; none where not all of them are there.
+pub fn take_bytes<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let length = usize::try_from(take(bytes)?).ok()?;
+    let (taken, rest) = bytes.split_at_checked(length)?;
+    *bytes = rest;
+    Some(taken)
+}
+
 /// Near the end of the bytes, or longer than eight of them.
 fn take_by_bytes(bytes: &mut &[u8]) -> Option<u64> {
     let (mut value, mut shift) = (0, 0);
@@ -74,6 +88,17 @@ fn take_by_bytes(bytes: &mut &[u8]) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_come_back_if_all_of_them_are_there() {
+        let mut out = Vec::new();
+        put_bytes(&[5; 300], &mut out);
+        put_bytes(&[], &mut out);
+        let mut rest = &out[..];
+        assert_eq!(take_bytes(&mut rest), Some(&[5; 300][..]));
+        assert_eq!(take_bytes(&mut rest), Some(&[][..]));
+        assert_eq!((take_bytes(&mut rest), take_bytes(&mut &out[..301])), (None, None));
+    }
 
     #[test]
     fn a_number_comes_back_whatever_its_length() {

@@ -56,9 +56,9 @@ impl Change {
         delta: impl FnOnce(&mut Vec<u8>) -> Result<(), E>,
     ) -> Result<Change, E> {
         let mut entry = vec![0; HEAD];
-        put(&serde_json::to_vec(summary).unwrap_or_default(), &mut entry);
+        varint::put_bytes(&serde_json::to_vec(summary).unwrap_or_default(), &mut entry);
         varint::put(count as u64, &mut entry);
-        messages.take(count).for_each(|message| put(&message.to_row(), &mut entry));
+        messages.take(count).for_each(|message| varint::put_bytes(&message.to_row(), &mut entry));
         delta(&mut entry)?;
         Ok(Change { whole, entry })
     }
@@ -77,18 +77,6 @@ impl Change {
 fn check(bytes: &[u8]) -> [u8; 8] {
     let digest: [u8; 32] = Sha256::digest(bytes).into();
     digest.first_chunk().copied().unwrap_or_default()
-}
-
-fn put(bytes: &[u8], out: &mut Vec<u8>) {
-    varint::put(bytes.len() as u64, out);
-    out.extend_from_slice(bytes);
-}
-
-fn take<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
-    let length = usize::try_from(varint::take(bytes)?).ok()?;
-    let (taken, rest) = bytes.split_at_checked(length)?;
-    *bytes = rest;
-    Some(taken)
 }
 
 /// What the mapper asks before it packs what changed.
@@ -262,9 +250,10 @@ fn take_entry<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
 fn apply(mut entry: &[u8], replica: &mut Replica, dns: &mut DnsLog) -> Result<CaptureSummary, String> {
     let ends = || "an entry ends too early".to_owned();
     let bytes = &mut entry;
-    let summary = serde_json::from_slice(take(bytes).ok_or_else(ends)?).map_err(|error| error.to_string())?;
+    let summary = serde_json::from_slice(varint::take_bytes(bytes).ok_or_else(ends)?)
+        .map_err(|error| error.to_string())?;
     for _ in 0..varint::take(bytes).ok_or_else(ends)? {
-        let row = take(bytes).ok_or_else(ends)?;
+        let row = varint::take_bytes(bytes).ok_or_else(ends)?;
         dns.push(DnsObservation::of_row(row).map_err(|problem| problem.to_string())?);
     }
     replica.apply(bytes)?;
