@@ -31,8 +31,11 @@ use tokio::sync::oneshot;
 /// second to be given back.
 const JUDGED_WITHIN: Duration = Duration::from_millis(1300);
 
-/// How long a report that is being printed, or whoever reads events, is waited for after that.
+/// How long a report that is being printed is waited for after that.
 const PRINTED_WITHIN: Duration = Duration::from_millis(150);
+
+/// And whoever writes events.
+const TOLD_WITHIN: Duration = Duration::from_millis(250);
 
 /// Lists the network devices.
 pub(super) fn interfaces() -> Result<(), Refusal> {
@@ -523,7 +526,7 @@ impl Watching<'_> {
                 "{frames} frames ({stretches} stretches of conversations) are not audited: there was no time, and no directory to \
                  leave them in (--out)"
             ));
-            self.running.flush(PRINTED_WITHIN);
+            self.running.flush(TOLD_WITHIN);
             let inputs = self.judging.drain(..).flat_map(|waiting| waiting.summaries).collect();
             let audit = unaudited(
                 &about(&self.policy),
@@ -532,10 +535,13 @@ impl Watching<'_> {
                 Unaudited { frames, stretches },
             );
             // Rows may be standing there already.
-            return match self.output.format {
+            let printed = match self.output.format {
                 ReportFormat::Jsonl | ReportFormat::Csv => Ok(()),
                 _ => print(&audit, &self.output),
             };
+            // Whoever writes events may have had no turn before.
+            self.running.flush(TOLD_WITHIN);
+            return printed;
         };
         let out = Path::new(&out);
         // What the thread was writing is nothing by itself, and nobody else takes it away.
@@ -565,7 +571,7 @@ impl Watching<'_> {
                 if self.running.saves() { "packets" } else { "the journals" }
             ));
         }
-        self.running.flush(PRINTED_WITHIN);
+        self.running.flush(TOLD_WITHIN);
         Unjudged::change(out, |list| list.extend(left))
             .map_err(|problem| Refusal::new(problem.to_string()))?;
         numbers.into_iter().for_each(|number| self.over(number));
