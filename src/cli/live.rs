@@ -35,7 +35,7 @@ const JUDGED_WITHIN: Duration = Duration::from_millis(1300);
 const PRINTED_WITHIN: Duration = Duration::from_millis(150);
 
 /// And whoever writes events.
-const TOLD_WITHIN: Duration = Duration::from_millis(250);
+const TOLD_WITHIN: Duration = Duration::from_millis(150);
 
 /// Lists the network devices.
 pub(super) fn interfaces() -> Result<(), Refusal> {
@@ -220,7 +220,9 @@ impl Watching<'_> {
                             self.window(window);
                             self.running.join(self.deadline);
                             self.say_what_happened();
-                            return self.wait_for_the_last(&mut interrupt, &mut terminate).await;
+                            let ended = self.wait_for_the_last(&mut interrupt, &mut terminate).await;
+                            self.running.flush(TOLD_WITHIN);
+                            return ended;
                         }
                         // What happened is told before what it comes to.
                         self.running.join(None);
@@ -520,7 +522,7 @@ impl Watching<'_> {
         }
         self.incomplete = true;
         let unwritten = self.output.out.as_ref().map_or(frames, |_| seen.frames.saturating_sub(seen.written));
-        self.running.notice(Notice::Unaudited { at: now(), frames, stretches, unwritten });
+        self.running.last_notice(Notice::Unaudited { at: now(), frames, stretches, unwritten }, TOLD_WITHIN);
         let Some(out) = self.output.out.clone() else {
             say(&format!(
                 "{frames} frames ({stretches} stretches of conversations) are not audited: there was no time, and no directory to \

@@ -14,7 +14,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -245,11 +245,31 @@ impl Outlet {
 
     /// Waits until everything that was told before is where it is told, for so long.
     pub(super) fn flush(&self, patience: Duration) {
-        let Some(events) = &self.events else { return };
+        let until = Instant::now() + patience;
         let (tell, told) = sync_channel(1);
-        if events.try_send(Told::Flush(tell)).is_ok() {
+        if self.tell_by(Told::Flush(tell), until) {
             // Who does not read by then is not waited for.
-            let _ = told.recv_timeout(patience);
+            let _ = told.recv_timeout(until.saturating_duration_since(Instant::now()));
+        }
+    }
+
+    /// As [`Outlet::notice`] for what must not be lost behind a flood of findings: waits for room, for so long.
+    pub(super) fn notice_within(&self, notice: Notice, patience: Duration) {
+        if !self.tell_by(Told::Notice(notice), Instant::now() + patience) {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether there was room by then.
+    fn tell_by(&self, mut told: Told, until: Instant) -> bool {
+        let Some(events) = &self.events else { return true };
+        loop {
+            match events.try_send(told) {
+                Ok(()) => return true,
+                Err(TrySendError::Full(back)) if Instant::now() < until => told = back,
+                Err(_) => return false,
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
     }
 

@@ -324,8 +324,8 @@ impl Running {
         }
     }
 
-    /// Waits, after the last window, for what is still to be told; not for a reader that does not read, and not beyond the time
-    /// by which the run has to be over, if there is one.
+    /// Waits, after the last window, for what is still to be told; not for a reader that does not read. If there is a time by which
+    /// the run has to be over, not beyond it, and [`Running::flush`] is what waits for the telling.
     pub fn join(&mut self, by: Option<Instant>) {
         for thread in self.threads.drain(..) {
             let late = || by.is_some_and(|by| Instant::now() >= by);
@@ -338,12 +338,22 @@ impl Running {
             // What a thread that failed had to tell, it told.
             let _ = thread.join();
         }
+        if by.is_some() {
+            // What is left undone is told yet.
+            return;
+        }
         self.outlet = None;
         let Some(telling) = self.telling.take() else { return };
         let until = Instant::now() + TOLD_WITHIN;
-        let until = by.map_or(until, |by| by.min(until));
         while !telling.is_finished() && Instant::now() < until {
             thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Tells what must not be lost behind a flood of findings: waits for room, for so long.
+    pub fn last_notice(&self, notice: Notice, patience: Duration) {
+        if let Some(outlet) = &self.outlet {
+            outlet.notice_within(notice, patience);
         }
     }
 
