@@ -9,6 +9,7 @@ pub use summary::{CaptureSummary, Chosen, End, LiveCounts, UnfitLink};
 use crate::flow::Outcome;
 use crate::matrix::Requirement;
 use crate::model::{DomainName, Timestamp};
+use crate::names::Standings;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -304,20 +305,9 @@ pub struct Totals {
 /// What the name evidence is worth.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NamesQuality {
-    /// DNS queries.
-    pub queries: u64,
-    /// Queries without answer.
-    pub unanswered: u64,
-    /// DNS responses.
-    pub responses: u64,
-    /// Responses without a matching query.
-    pub unmatched: u64,
-    /// Responses from resolvers that the site does not list.
-    pub untrusted: u64,
-    /// Responses whose query got more answers than it had transmissions, with different addresses.
-    pub contested: u64,
-    /// Responses of which only part could be read.
-    pub salvaged: u64,
+    /// How many DNS messages there are.
+    #[serde(flatten)]
+    pub messages: Standings,
     /// Whether the site lists resolvers; if not, every resolver counts.
     pub resolvers_listed: bool,
     /// Judged flows by grade of their destination; `none` where it is not identified.

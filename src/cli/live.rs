@@ -7,7 +7,7 @@ use super::args::ReportFormat;
 use super::manager::Manager;
 use super::plan::{LivePlan, Output, PartialRows, Policy, WebPlan, jobs, policy};
 use super::progress::Progress;
-use super::run::{INCOMPLETE, audit_at_any_rate, files, partial, print};
+use super::run::{INCOMPLETE, audit_at_any_rate, files, partial, render};
 use super::voice::{results, say};
 use super::{Refusal, sandbox, stop};
 use crate::audit::{CaptureSummary, SiteUsed, Unaudited};
@@ -539,7 +539,7 @@ impl Watching<'_> {
             // Rows may be standing there already.
             let printed = match self.output.format {
                 ReportFormat::Jsonl | ReportFormat::Csv => Ok(()),
-                _ => print(&audit, &self.output),
+                _ => render(&audit, &self.output),
             };
             // Whoever writes events may have had no turn before.
             self.running.flush(TOLD_WITHIN);

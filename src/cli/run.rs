@@ -318,12 +318,8 @@ fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal
     Ok(read?)
 }
 
-/// Prints a report that no capture or directory stands behind.
-pub(super) fn print(audit: &Audit, output: &Output) -> Result<(), Refusal> {
-    render(audit, output)
-}
-
-fn render(audit: &Audit, output: &Output) -> Result<(), Refusal> {
+/// Prints the report of an audit without rows.
+pub(super) fn render(audit: &Audit, output: &Output) -> Result<(), Refusal> {
     let colour = coloured(output.color);
     results(|out| match output.format {
         ReportFormat::Human => write!(out, "{}", Human { audit, colour }),

@@ -3,7 +3,7 @@
 use super::key::FlowKey;
 use super::packed::{Hellos, Origin, Row, RowProblem, SideView, View, of_row, pack, unpack};
 use super::partial::PartialFlow;
-use crate::model::{CaptureId, Timestamp, Transport};
+use crate::model::{CaptureId, Timestamp, Transport, address_bits};
 use crate::names::dns;
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
@@ -36,12 +36,8 @@ pub(super) fn hash_of(key: &FlowKey) -> u64 {
             hasher.write_u64(u64::from(u32::from(low)) << 32 | u64::from(u32::from(high)));
         }
         (low, high) => {
-            let number = |ip: IpAddr| match ip {
-                IpAddr::V4(ip) => u32::from(ip).into(),
-                IpAddr::V6(ip) => u128::from(ip),
-            };
-            hasher.write_u128(number(low));
-            hasher.write_u128(number(high));
+            hasher.write_u128(address_bits(low));
+            hasher.write_u128(address_bits(high));
         }
     }
     hasher.write_u64(

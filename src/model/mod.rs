@@ -17,4 +17,4 @@ pub use domain::{DomainName, DomainNameError, DomainPattern, DomainPatternError,
 pub use frame::{CaptureId, FramePoint};
 pub use ports::{PortSet, PortSetError};
 pub use time::{NANOS_PER_SECOND, Spans, Timestamp, TypedTimeError};
-pub use transport::{Endpoint, Transport};
+pub use transport::{Endpoint, Transport, address_bits};

@@ -95,6 +95,15 @@ impl<'de> Deserialize<'de> for Transport {
     }
 }
 
+/// An address as a number, in the order of addresses of its version; of version 4 it is below 2^32.
+#[inline]
+pub fn address_bits(ip: IpAddr) -> u128 {
+    match ip {
+        IpAddr::V4(ip) => ip.to_bits().into(),
+        IpAddr::V6(ip) => ip.to_bits(),
+    }
+}
+
 /// One side of a flow. For ICMP the port is the message type or code, as in the Community ID (v1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Endpoint {

@@ -4,7 +4,9 @@
 use super::dns::{self, AddressRecord, AliasRecord, DnsMessage, SectionCounts};
 use super::observation::DnsObservation;
 use super::plain::{self, Plain, Taker};
-use crate::model::{ByHash, CaptureId, Distinct, DomainName, Endpoint, FramePoint, Timestamp, Transport};
+use crate::model::{
+    ByHash, CaptureId, Distinct, DomainName, Endpoint, FramePoint, Timestamp, Transport, address_bits,
+};
 use foldhash::fast::RandomState;
 use std::fmt;
 use std::hash::BuildHasher;
@@ -54,15 +56,6 @@ impl Names {
 #[derive(Clone, Default)]
 pub(super) struct Addresses(Distinct<IpAddr>);
 
-/// What is hashed of an address: one number.
-#[inline]
-fn bits(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => u128::from(ip.to_bits()),
-        IpAddr::V6(ip) => ip.to_bits(),
-    }
-}
-
 impl Addresses {
     #[inline]
     pub(super) fn get(&self, number: u32) -> Option<IpAddr> {
@@ -75,12 +68,12 @@ impl Addresses {
 
     #[inline]
     pub(super) fn find(&self, ip: IpAddr) -> Option<u32> {
-        self.0.find(self.0.hash(&bits(ip)), |other| *other == ip)
+        self.0.find(self.0.hash(&address_bits(ip)), |other| *other == ip)
     }
 
     #[inline]
     pub(super) fn intern(&mut self, ip: IpAddr) -> u32 {
-        let hash = self.0.hash(&bits(ip));
+        let hash = self.0.hash(&address_bits(ip));
         let found = self.0.find(hash, |other| *other == ip);
         found.unwrap_or_else(|| self.0.insert(hash, ip))
     }

@@ -257,15 +257,15 @@ pub(super) fn names_quality(audit: &Audit) -> Vec<String> {
     let q = &audit.names_quality;
     let mut lines = vec![format!(
         "DNS: {} ({} unanswered), {}",
-        count(q.queries, "query"),
-        thousands(q.unanswered),
-        count(q.responses, "response")
+        count(q.messages.queries, "query"),
+        thousands(q.messages.unanswered),
+        count(q.messages.responses, "response")
     )];
     let odd = [
-        (q.unmatched, "without a matching query"),
-        (q.untrusted, "from resolvers that the site does not list"),
-        (q.contested, "contested by another answer"),
-        (q.salvaged, "readable only in part"),
+        (q.messages.unmatched, "without a matching query"),
+        (q.messages.untrusted, "from resolvers that the site does not list"),
+        (q.messages.contested, "contested by another answer"),
+        (q.messages.salvaged, "readable only in part"),
     ];
     lines.extend(
         odd.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{} {what}", count(*n, "response"))),

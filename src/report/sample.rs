@@ -4,6 +4,7 @@ use crate::audit::*;
 use crate::flow::{ConnState, FlowRecord, InitiatorBy, Outcome, Proof, ProofKind};
 use crate::matrix::Requirement;
 use crate::model::{Spans, Timestamp, Transport};
+use crate::names::Standings;
 use crate::verdict::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -186,9 +187,7 @@ pub(super) fn audit() -> Audit {
             buckets: vec![TimeBucket { ts: BEGIN, verdicts: BTreeMap::new(), blocked: 1 }],
         },
         names_quality: NamesQuality {
-            queries: 40,
-            responses: 38,
-            unanswered: 2,
+            messages: Standings { queries: 40, responses: 38, unanswered: 2, ..Standings::default() },
             grades: BTreeMap::from([("dns".into(), 60), ("none".into(), 20)]),
             ..NamesQuality::default()
         },

@@ -6,7 +6,7 @@ use super::index::RuleIndex;
 use super::row::{NameEvidence, NameEvidenceSource};
 use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{BaselineLine, BaselinePeer, Direction, Matrix, RoleIdx, RoleSet, Site};
-use crate::model::{AppProtocol, DomainName, FramePoint, Timestamp, Transport};
+use crate::model::{AppProtocol, DomainName, FramePoint, Timestamp, Transport, address_bits};
 use crate::names::{Bookmark, ChainNumber, Ledger, Reading};
 use ipnet::{IpNet, Ipv4Net};
 use std::cell::RefCell;
@@ -182,7 +182,8 @@ struct Zones {
 impl Zones {
     /// Those that the ends of prefixes make.
     fn of(prefixes: impl Iterator<Item = IpNet>) -> Zones {
-        let ends = |net: IpNet| [Some(bits(net.network())), bits(net.broadcast()).checked_add(1)];
+        let ends =
+            |net: IpNet| [Some(address_bits(net.network())), address_bits(net.broadcast()).checked_add(1)];
         let mut begins: Vec<u128> = prefixes.flat_map(ends).flatten().chain([0]).collect();
         begins.sort_unstable();
         begins.dedup();
@@ -192,16 +193,9 @@ impl Zones {
 
     /// The place for what the addresses of a zone are.
     fn of_address(&mut self, ip: IpAddr) -> Option<&mut Option<Met>> {
-        let bits = bits(ip);
+        let bits = address_bits(ip);
         let zone = self.begins.partition_point(|&begin| begin <= bits).checked_sub(1)?;
         self.met.get_mut(zone)
-    }
-}
-
-fn bits(ip: IpAddr) -> u128 {
-    match ip {
-        IpAddr::V4(ip) => ip.to_bits().into(),
-        IpAddr::V6(ip) => ip.to_bits(),
     }
 }
 

@@ -11,7 +11,7 @@ use super::wording::{
 use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Missing, Severity, Verdict};
 use crate::flow::{Flow, Outcome, capture_name};
 use crate::matrix::RoleSet;
-use crate::model::{CaptureId, Distinct, DomainName, FramePoint, Timestamp, Transport};
+use crate::model::{CaptureId, Distinct, DomainName, FramePoint, Timestamp, Transport, address_bits};
 use foldhash::fast::RandomState;
 use hashbrown::{HashSet, HashTable};
 use std::collections::{BTreeMap, BTreeSet};
@@ -73,12 +73,8 @@ enum About {
 
 /// What a draft is found by, as two numbers: this is asked for every flow that a finding is about.
 fn draft_hash(hasher: &RandomState, stem: StemId, host: Option<IpAddr>) -> u64 {
-    let (version, bits) = match host {
-        None => (0, 0),
-        Some(IpAddr::V4(ip)) => (1, ip.to_bits().into()),
-        Some(IpAddr::V6(ip)) => (2, ip.to_bits()),
-    };
-    hasher.hash_one((u64::from(stem) << 2 | version, bits))
+    let version = host.map_or(0, |ip| 1 + u64::from(ip.is_ipv6()));
+    hasher.hash_one((u64::from(stem) << 2 | version, host.map_or(0, address_bits)))
 }
 
 /// The number of a line of details: a thousand hosts are told the same of one name.

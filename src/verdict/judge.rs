@@ -17,7 +17,7 @@ use crate::audit::{
 use crate::flow::{Flow, FlowRecord};
 use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site};
 use crate::model::{DomainName, Spans, Timestamp, Transport};
-use crate::names::{Ledger, Standings};
+use crate::names::Ledger;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -409,16 +409,8 @@ impl<'a> Judge<'a> {
 
     fn names_quality(&self, encrypted: &Encrypted) -> NamesQuality {
         let case = self.case;
-        let Standings { queries, unanswered, responses, unmatched, untrusted, contested, salvaged } =
-            case.ledger.standings();
         let mut quality = NamesQuality {
-            queries,
-            unanswered,
-            responses,
-            unmatched,
-            untrusted,
-            contested,
-            salvaged,
+            messages: case.ledger.standings(),
             resolvers_listed: case.site.resolvers_listed(),
             encrypted_dns: encrypted.list(),
             ..NamesQuality::default()

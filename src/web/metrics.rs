@@ -230,7 +230,7 @@ pub(super) fn metrics(board: &Board, health: &Health, own: Own) -> String {
     let blocked = row(|row| row.blocked);
     text.family(Gauge, "rule_blocked_flows", "Of these, those that were blocked.", &blocked);
 
-    let names = &picture.names;
+    let names = &picture.names.messages;
     let dns: Vec<_> = [
         ("queries", names.queries),
         ("unanswered", names.unanswered),

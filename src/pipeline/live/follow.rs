@@ -38,6 +38,9 @@ pub(super) const MOST_JUDGED: usize = 1 << 13;
 /// next. What is found is told at the end of a look, so more at once would not be more in a second, and all would be told later.
 pub(super) const MOST_AT_ONCE: usize = 1 << 11;
 
+/// Conversations that are looked at again where a run has to end at once.
+const MOST_JUDGED_IN_HURRY: usize = 1 << 10;
+
 /// How often findings about names themselves are looked for (names that are refused, resolvers): all messages are looked at.
 const NAMES_EVERY: Duration = Duration::from_millis(500);
 
@@ -47,9 +50,6 @@ const MOST_MESSAGES: usize = 1 << 18;
 
 /// How often a new picture is made.
 const SHOWN_EVERY: Duration = Duration::from_millis(500);
-
-/// The same where a run has to end at once.
-const MOST_JUDGED_IN_HURRY: usize = 1 << 10;
 
 /// When a conversation that nothing new is seen of is looked at again, after its latest frame: what depends on time alone
 /// has changed then. Late answers name it within 5 s; silence is one after 3 s (SEMANTICS sections 2 and 3).
