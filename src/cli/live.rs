@@ -321,11 +321,11 @@ impl Watching<'_> {
                 let lost = kernel_dropped + interface_dropped;
                 say(&format!("{interface}: {lost} frames were lost: the machine does not keep up (see -B)"));
             }
-            Notice::Gap { since, until, recovered } => {
+            Notice::Gap { since, until, unexpected, recovered } => {
                 let since = since.map(|since| format!(" since {since}")).unwrap_or_default();
-                let how =
-                    if *recovered { "ended unexpectedly, and what it left was recovered" } else { "ended" };
-                say(&format!("an earlier run {how}: nothing was seen{since} until {until}"));
+                let how = if *unexpected { "ended unexpectedly" } else { "ended" };
+                let left = if *recovered { ", and what it left was recovered" } else { "" };
+                say(&format!("an earlier run {how}{left}: nothing was seen{since} until {until}"));
             }
             Notice::Emergency { open, capacity, .. } => say(&format!(
                 "{open} of {capacity} conversations are open: they stay open for a shorter time now (see --memory-limit); \

@@ -419,17 +419,21 @@ fn tiles(audit: &Audit, [high, medium, notes]: [u64; 3]) -> Vec<Tile> {
     let blocked = of(&[CoverageState::Blocked, CoverageState::Intermittent]) as u64;
     let applicable = audit.coverage.len() - of(&[CoverageState::NotApplicable]);
     let tile = |value: String, label: &str, tone, link| Tile { value, label: label.into(), tone, link };
+    let many = |n: u64, noun: &str, rest: &str, tone, link| {
+        let noun = if n == 1 { noun.to_owned() } else { format!("{noun}s") };
+        tile(thousands(n), &format!("{noun}{rest}"), tone, link)
+    };
     vec![
-        tile(thousands(high), "findings of high severity", alarm(high, "high"), "findings"),
-        tile(thousands(medium), "findings of medium severity", alarm(medium, "medium"), "findings"),
-        tile(thousands(notes), "notes", "", "findings"),
+        many(high, "finding", " of high severity", alarm(high, "high"), "findings"),
+        many(medium, "finding", " of medium severity", alarm(medium, "medium"), "findings"),
+        many(notes, "note", "", "", "findings"),
         tile(
             format!("{} / {applicable}", of(&[CoverageState::Observed])),
             "applicable rules observed working",
             "",
             "coverage",
         ),
-        tile(thousands(blocked), "rules blocked, always or at times", alarm(blocked, "high"), "coverage"),
+        many(blocked, "rule", " blocked, always or at times", alarm(blocked, "high"), "coverage"),
         tile(
             if audit.incomplete() { "No" } else { "Yes" }.into(),
             "evidence complete",

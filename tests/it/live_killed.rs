@@ -208,3 +208,22 @@ fn a_run_killed_at_any_moment_loses_no_conversation_older_than_a_second() {
 fn a_run_killed_in_a_flood_loses_no_conversation_older_than_a_second() {
     survives("killed-flood", &FLOOD, &[]);
 }
+
+#[test]
+fn a_run_killed_before_it_saw_anything_is_said_to_have_ended_unexpectedly() {
+    let directory = scratch("killed-at-once");
+    let (out, events) = (directory.join("out"), directory.join("events.jsonl"));
+    let mut child = begun(&out, &events, &[]);
+    child.kill().expect("a child");
+    child.wait().expect("a child");
+    let output = ended(begun(&out, &events, &[]));
+    assert!(
+        text(&output).contains("an earlier run ended unexpectedly: nothing was seen"),
+        "{}",
+        text(&output)
+    );
+    // That one ended as it should.
+    let output = ended(begun(&out, &events, &[]));
+    assert!(!text(&output).contains("unexpectedly"), "{}", text(&output));
+    fs::remove_dir_all(directory).unwrap();
+}

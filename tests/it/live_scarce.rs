@@ -371,7 +371,7 @@ fn a_run_stays_within_its_memory_limit_in_a_flood_of_conversations_and_of_names(
         (192, "conversations", false),
         (192, "names", false),
         (192, "conversations", true),
-        (256, "names", true),
+        (192, "names", true),
     ] {
         let directory = scratch(&format!("within-{limit}-{what}-{written}"));
         let (out, events) = (directory.join("out"), directory.join("events.jsonl"));
@@ -412,7 +412,12 @@ fn a_run_stays_within_its_memory_limit_in_a_flood_of_conversations_and_of_names(
         let frames = feeding.join().expect("all is fed");
         let audit: Value = serde_json::from_slice(&printed.join().unwrap().unwrap()).unwrap_or_default();
         eprintln!("{MANY} {what}, {limit} MiB, written: {written}: {most} MiB");
-        assert!(most > 0 && most <= limit, "{what}, written: {written}: {most} of {limit} MiB");
+        // What Parquet takes while it is written comes on top (README).
+        let parquet = if written && cfg!(feature = "columnar") { 200 } else { 0 };
+        assert!(
+            most > 0 && most <= limit + parquet,
+            "{what}, written: {written}: {most} of {limit} MiB, and {parquet} for Parquet"
+        );
         // Of a run that was audited window by window, the last stands there.
         let counted = audit["totals"]["frames"].as_u64();
         assert!(counted.is_none_or(|counted| counted <= frames), "{counted:?}");

@@ -144,13 +144,17 @@ impl Chain {
                 recovered = true;
             }
         }
-        chain.gap = earlier || recovered;
         let until = crate::capture::live::now();
-        let gap = chain.gap.then_some(Notice::Gap { since: latest, until, recovered });
         let segments = std::mem::take(&mut chain.segments);
         // Watching is worth more than what was not audited.
-        let listed = unjudged::take_over(out, &segments).and_then(|()| chain.begin_window(1, chain.next));
-        chain.unread.extend(listed.err());
+        let (left, refused) = match unjudged::take_over(out, &segments) {
+            Ok(left) => (left, chain.begin_window(1, chain.next).err()),
+            Err(problem) => (false, Some(problem)),
+        };
+        chain.unread.extend(refused);
+        let unexpected = left || recovered;
+        chain.gap = earlier || unexpected;
+        let gap = chain.gap.then_some(Notice::Gap { since: latest, until, unexpected, recovered });
         let unread = std::mem::take(&mut chain.unread).into_iter().map(Notice::from);
         let notices = gap.into_iter().chain(unread).collect();
         Ok((chain, notices))

@@ -83,7 +83,9 @@ pub enum Notice {
         since: Option<Timestamp>,
         /// When this run began.
         until: Timestamp,
-        /// Whether the earlier run ended unexpectedly, and what it had not finished was recovered.
+        /// Whether the earlier run ended unexpectedly.
+        unexpected: bool,
+        /// Whether what it had not finished was recovered.
         recovered: bool,
     },
     /// The table of open conversations is so full that they stay open for a shorter time from now on. No frame is lost by

@@ -51,11 +51,11 @@ pub(super) fn begin(out: &Path, window: u64, first: u64) -> Result<(), Problem> 
 }
 
 /// Makes windows that an earlier run began, and neither audited nor listed, windows that are not audited. `segments` are those
-/// of the chain.
+/// of the chain. Tells whether there are any: then that run ended unexpectedly, even if it left no segment of them.
 ///
 /// # Errors
 /// A list cannot be read, or not be written.
-pub(super) fn take_over(out: &Path, segments: &[u64]) -> Result<(), Problem> {
+pub(super) fn take_over(out: &Path, segments: &[u64]) -> Result<bool, Problem> {
     let begun: Vec<Begun> = read(&watching(out))?;
     let ends = begun.iter().skip(1).map(|next| next.first).chain([u64::MAX]);
     let left = begun.iter().zip(ends).map(|(window, end)| window.first..end);
@@ -67,7 +67,8 @@ pub(super) fn take_over(out: &Path, segments: &[u64]) -> Result<(), Problem> {
             list.push(Unjudged { segments });
         }
     })?;
-    write::<Begun>(&watching(out), &[])
+    write::<Begun>(&watching(out), &[])?;
+    Ok(!begun.is_empty())
 }
 
 fn read<T: for<'d> Deserialize<'d>>(path: &Path) -> Result<Vec<T>, Problem> {
