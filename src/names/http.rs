@@ -159,6 +159,11 @@ pub(super) fn looks_like_client(stream: &[u8]) -> bool {
     ];
     let start = skip_empty_lines(stream, 0);
     let Some(stream) = stream.get(start..) else { return false };
+    // What begins with no method is not searched for the end of its line.
+    let method = stream.iter().take(MOST_OF_METHOD + 1).take_while(|&&b| is_of_method(b)).count();
+    if !(1..=MOST_OF_METHOD).contains(&method) || stream.get(method) != Some(&b' ') {
+        return false;
+    }
     if let Some(line) = line_at(stream, 0) {
         return request_line(line.text).is_some() || line.text == b"PRI * HTTP/2.0";
     }
@@ -204,6 +209,13 @@ fn skip_empty_lines(stream: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// Bytes of the longest word that is taken for a method: those in use have up to 17 (UPDATEREDIRECTREF).
+const MOST_OF_METHOD: usize = 24;
+
+fn is_of_method(byte: u8) -> bool {
+    byte.is_ascii_uppercase() || matches!(byte, b'-' | b'_')
+}
+
 /// Method and target of `METHOD target HTTP/1.x`.
 fn request_line(line: &[u8]) -> Option<(&str, &[u8])> {
     let first = line.iter().position(|&b| b == b' ')?;
@@ -211,8 +223,7 @@ fn request_line(line: &[u8]) -> Option<(&str, &[u8])> {
     let method = std::str::from_utf8(line.get(..first)?).ok()?;
     let target = line.get(first + 1..last)?;
     let version = line.get(last + 1..)?;
-    let is_token = (1..=24).contains(&method.len())
-        && method.bytes().all(|b| b.is_ascii_uppercase() || matches!(b, b'-' | b'_'));
+    let is_token = (1..=MOST_OF_METHOD).contains(&method.len()) && method.bytes().all(is_of_method);
     (is_token
         && !target.is_empty()
         && matches!(version, [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9']))
