@@ -2,9 +2,10 @@
 //! removed).
 
 use crate::decode::{Packet, Payload};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, address_bits};
 use foldhash::fast::FixedState;
 use std::hash::{BuildHasher, Hash, Hasher};
+use std::net::IpAddr;
 
 /// Longest time between two copies of one packet on two interfaces: 5 ms (SEMANTICS section 1). A forwarding host needs
 /// microseconds; a retransmission comes after 200 ms at the least.
@@ -75,24 +76,43 @@ impl Copies {
 
     /// Everything that stays the same from one interface to the next: not the time to live, nor what depends on it.
     fn fingerprint(&self, packet: &Packet<'_>) -> u64 {
+        // By words of eight bytes: this is asked of every packet.
         let mut hasher = self.state.build_hasher();
-        (packet.src, packet.dst, packet.transport, packet.fragment).hash(&mut hasher);
         // Identification of IPv4 (RFC 791): a retransmission has another.
-        if packet.src.is_ipv4()
-            && let Some(id) = packet.ip_bytes.get(4..6)
-        {
-            hasher.write(id);
+        let mut id = [0; 2];
+        match (packet.src, packet.dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                hasher.write_u64(u64::from(u32::from(src)) << 32 | u64::from(u32::from(dst)));
+                if let Some(bytes) = packet.ip_bytes.get(4..).and_then(|rest| rest.first_chunk()) {
+                    id = *bytes;
+                }
+            }
+            (src, dst) => {
+                hasher.write_u128(address_bits(src));
+                hasher.write_u128(address_bits(dst));
+            }
         }
+        if let Some(fragment) = packet.fragment {
+            fragment.hash(&mut hasher);
+        }
+        let protocol = u64::from(packet.transport.number()) << 16 | u64::from(u16::from_be_bytes(id));
+        let mut ports = |src: u16, dst: u16| {
+            hasher.write_u64(u64::from(src) << 48 | u64::from(dst) << 32 | protocol);
+        };
         let payload = match packet.payload {
             Payload::Tcp(tcp) => {
-                (tcp.src_port, tcp.dst_port, tcp.seq, tcp.ack, tcp.flags, tcp.payload_len).hash(&mut hasher);
+                ports(tcp.src_port, tcp.dst_port);
+                hasher.write_u64(u64::from(tcp.seq) << 32 | u64::from(tcp.ack));
+                hasher.write_u64(u64::from(tcp.payload_len) << 16 | u64::from(tcp.flags.0));
                 tcp.payload
             }
             Payload::Udp(udp) => {
-                (udp.src_port, udp.dst_port, udp.payload_len).hash(&mut hasher);
+                ports(udp.src_port, udp.dst_port);
+                hasher.write_u32(udp.payload_len);
                 udp.payload
             }
             Payload::Icmp(icmp) => {
+                ports(0, 0);
                 (icmp.kind, icmp.code).hash(&mut hasher);
                 // Echo identifier and sequence number stand in the message's header, before the body.
                 let message = packet.ip_bytes.len().saturating_sub(icmp.body.len() + 8);
@@ -100,12 +120,17 @@ impl Copies {
                 icmp.body
             }
             Payload::Ports(src, dst) => {
-                (src, dst).hash(&mut hasher);
+                ports(src, dst);
                 packet.ip_bytes
             }
-            Payload::None => packet.ip_bytes.get(20..).unwrap_or_default(),
+            Payload::None => {
+                ports(0, 0);
+                packet.ip_bytes.get(20..).unwrap_or_default()
+            }
         };
-        hasher.write(&payload[..payload.len().min(TELLING_BYTES)]);
+        if !payload.is_empty() {
+            hasher.write(&payload[..payload.len().min(TELLING_BYTES)]);
+        }
         hasher.finish()
     }
 }
