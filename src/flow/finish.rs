@@ -324,9 +324,9 @@ fn handshake_rtt(flow: &PartialFlow, initiator: Side) -> Option<i64> {
 }
 
 /// The contiguous first bytes that a side sent; of a TLS stream that was read as it arrived, those that were not.
-pub fn tcp_stream(flow: &PartialFlow, side: Side) -> Stream {
+pub fn tcp_stream(flow: &PartialFlow, side: Side) -> Stream<'_> {
     // Most connections that are only tried carry nothing.
-    if flow.side(side).head.segments().is_empty() {
+    if !flow.side(side).head.has_segments() {
         return Stream::default();
     }
     let dns = flow.key.low.port == 53 || flow.key.high.port == 53;
@@ -350,7 +350,7 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
                 && let Some(hello) = quic::client_hello(&client)
             {
                 let talk = found.talk();
-                talk.named_at = own.head.segments().iter().map(|segment| segment.point).min();
+                talk.named_at = own.head.segments().map(|segment| segment.point).min();
                 talk.version = Some(tls::TLS_1_3);
                 talk.hello = Some(Arc::new(hello));
             }
@@ -360,7 +360,7 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
                 && let Some(host) = request.destination()
             {
                 let talk = found.talk();
-                talk.named_at = own.head.segments().iter().map(|segment| segment.point).min();
+                talk.named_at = own.head.segments().map(|segment| segment.point).min();
                 talk.host = Some(host.name.in_uri());
             }
         }
@@ -426,7 +426,7 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
 }
 
 /// What a client asked a proxy, and whether the proxy refused.
-fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream, server: &Stream) {
+fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream<'_>, server: &Stream<'_>) {
     let mut targets: Vec<ConnectTarget> = Vec::new();
     for request in requests.iter().filter(|request| request.is_for_proxy()) {
         let Some(target) = request.destination() else { continue };
@@ -475,8 +475,8 @@ fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream, ser
 fn tls_alert(
     own: &super::partial::SideFacts,
     peer: &super::partial::SideFacts,
-    client: &Stream,
-    server: &Stream,
+    client: &Stream<'_>,
+    server: &Stream<'_>,
 ) -> Option<(FramePoint, u8)> {
     let mut alert: Option<(FramePoint, u8)> = None;
     let mut data: Option<FramePoint> = None;

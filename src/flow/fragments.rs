@@ -1,9 +1,7 @@
 //! Fragments put together again: bounded, and timed by the capture's clock.
 
-use super::head::{hex, unhex};
 use crate::decode::{DatagramHead, Packet};
 use crate::model::{FramePoint, NANOS_PER_SECOND};
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -20,7 +18,7 @@ pub const FRAGMENT_MEMORY_BYTES: usize = 64 << 20;
 const DATAGRAM_BYTES: usize = 65_535;
 
 /// One fragment, as it waits for the others.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FragmentPiece {
     /// Source address.
     pub src: IpAddr,
@@ -44,8 +42,7 @@ pub struct FragmentPiece {
     pub point: FramePoint,
     /// Length of the frame on the wire, bytes.
     pub wire_len: u32,
-    /// Its part of the datagram; hexadecimal in JSON.
-    #[serde(serialize_with = "hex", deserialize_with = "unhex")]
+    /// Its part of the datagram.
     pub bytes: Box<[u8]>,
 }
 

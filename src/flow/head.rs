@@ -2,7 +2,7 @@
 
 use crate::model::FramePoint;
 use crate::names::tls;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// How many bytes from the start of a TCP direction are kept: enough for a ClientHello with post-quantum key shares
@@ -27,45 +27,33 @@ const MOST_PIECES_OF_A_HELLO: usize = 8;
 const REORDERING_BYTES: u32 = 1 << 20;
 
 /// Payload of one TCP segment (or UDP datagram).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Segment {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Segment<'h> {
     /// Sequence number of the first byte; for UDP always 0.
     pub seq: u32,
     /// Which frame carried it.
     pub point: FramePoint,
-    /// The bytes; hexadecimal in JSON.
-    #[serde(serialize_with = "hex", deserialize_with = "unhex")]
-    pub bytes: Box<[u8]>,
+    /// The bytes.
+    pub bytes: &'h [u8],
 }
 
-pub(super) fn hex<S: Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
-    let digits = b"0123456789abcdef";
-    let text: Vec<u8> =
-        bytes.iter().flat_map(|b| [digits[usize::from(b >> 4)], digits[usize::from(b & 15)]]).collect();
-    serializer.serialize_str(&String::from_utf8_lossy(&text))
-}
-
-pub(super) fn unhex<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Box<[u8]>, D::Error> {
-    let text = String::deserialize(deserializer)?;
-    let digit = |b: u8| char::from(b).to_digit(16).map(|d| d as u8);
-    let pairs = text.as_bytes().chunks(2);
-    pairs
-        .map(|pair| match pair {
-            [high, low] => Some(digit(*high)? << 4 | digit(*low)?),
-            _ => None,
-        })
-        .collect::<Option<Box<[u8]>>>()
-        .ok_or_else(|| serde::de::Error::custom("payload bytes are not pairs of hexadecimal digits"))
+/// Where a kept piece ends in the bytes kept; it begins where the one before ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Piece {
+    point: FramePoint,
+    end: usize,
+    seq: u32,
 }
 
 /// The kept pieces of one direction, in the order in which they came; of a TLS stream what its records said, in their
 /// place.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
+///
+/// All bytes stand one behind another: of a direction that came in order, as nearly all do, they are its stream as they are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Head {
-    segments: Vec<Segment>,
+    pieces: Vec<Piece>,
+    bytes: Vec<u8>,
     /// What the bytes before the pieces said. Rows for `judge` never have it: they carry the bytes.
-    #[serde(skip)]
     told: Option<Told>,
 }
 
@@ -170,14 +158,37 @@ impl Head {
         self.told.as_ref()
     }
 
-    /// A head of its parts.
-    pub(super) fn of_parts(told: Option<Told>, segments: Vec<Segment>) -> Self {
-        Head { segments, told }
+    /// Sets what the first bytes said.
+    pub(super) fn tell(&mut self, told: Told) {
+        self.told = Some(told);
+    }
+
+    /// Where what was read begins; if nothing was, the first piece kept.
+    pub(super) fn begin(&self) -> Option<FramePoint> {
+        self.told.as_ref().map(|told| told.begin).or(self.pieces.first().map(|piece| piece.point))
+    }
+
+    /// Adds a piece, whatever is there already.
+    pub(super) fn push(&mut self, Segment { seq, point, bytes }: Segment<'_>) {
+        self.bytes.extend_from_slice(bytes);
+        self.pieces.push(Piece { seq, point, end: self.bytes.len() });
+    }
+
+    /// Becomes one of which nothing was kept; its memory stays.
+    pub(super) fn clear(&mut self) {
+        self.pieces.clear();
+        self.bytes.clear();
+        self.told = None;
+    }
+
+    /// Bytes for which it has memory.
+    pub(super) fn room(&self) -> usize {
+        self.bytes.capacity() + self.pieces.capacity() * size_of::<Piece>()
     }
 
     /// Whether nothing was kept.
     pub fn is_empty(&self) -> bool {
-        self.segments.is_empty() && self.told.is_none()
+        self.pieces.is_empty() && self.told.is_none()
     }
 
     /// As [`Head::add`] for a direction whose start a SYN told, but a TLS hello is read as soon as it is there, and its
@@ -188,7 +199,7 @@ impl Head {
                 return;
             }
             let at = seq.wrapping_sub(start);
-            if self.segments.is_empty() && at <= told.read_to {
+            if self.pieces.is_empty() && at <= told.read_to {
                 let over = told.read(at, bytes, |_| Some(point));
                 if over == 0 {
                     return;
@@ -201,7 +212,7 @@ impl Head {
             }
             return;
         }
-        if self.segments.is_empty() && seq == start {
+        if self.pieces.is_empty() && seq == start {
             self.told = Told::of(bytes, point);
             if let Some(told) = &mut self.told {
                 if told.read(0, bytes, |_| Some(point)) > 0 {
@@ -213,11 +224,11 @@ impl Head {
         }
         self.add(Some(start), seq, point, bytes, HEAD_BYTES);
         // A hello in several pieces is read when its last one came; streams that are no TLS are not looked at again.
-        let tls = self
-            .segments
-            .iter()
-            .any(|segment| segment.seq == start && segment.bytes.first() == Some(&tls::HANDSHAKE));
-        if tls && self.segments.len() <= MOST_PIECES_OF_A_HELLO {
+        let tls = self.pieces.len() <= MOST_PIECES_OF_A_HELLO
+            && self
+                .segments()
+                .any(|segment| segment.seq == start && segment.bytes.first() == Some(&tls::HANDSHAKE));
+        if tls {
             let stream = self.assemble(Some(start), HEAD_BYTES);
             let begin = stream.point_at(0);
             if let Some(mut told) = begin.and_then(|begin| Told::of(&stream.bytes, begin)) {
@@ -236,14 +247,14 @@ impl Head {
 
     /// Reads on in what was kept since it came out of order or broke a record header in two.
     fn read_kept(&mut self, start: u32) {
-        let Some(read_to) = self.told.as_ref().map(|told| told.read_to) else { return };
+        let Some(mut told) = self.told.take() else { return };
+        let read_to = told.read_to;
         if read_to < HEAD_BYTES {
             let from = start.wrapping_add(read_to);
             let stream = self.assemble_from(from, HEAD_BYTES - read_to);
-            if let Some(told) = &mut self.told {
-                told.read(read_to, &stream.bytes, |offset| stream.point_at((offset - read_to) as usize));
-            }
+            told.read(read_to, &stream.bytes, |offset| stream.point_at((offset - read_to) as usize));
         }
+        self.told = Some(told);
         self.forget(start);
     }
 
@@ -252,16 +263,26 @@ impl Head {
         let Some(told) = &self.told else { return };
         let read_to = told.read_to;
         if read_to == Told::CLOSED {
-            self.segments = Vec::new();
+            (self.pieces, self.bytes) = (Vec::new(), Vec::new());
         } else {
-            self.segments.retain(|piece| {
+            self.retain(|piece| {
                 piece.seq.wrapping_sub(start).wrapping_add(piece.bytes.len() as u32) > read_to
             });
         }
     }
 
+    /// Drops the pieces that are not to be kept.
+    fn retain(&mut self, keep: impl Fn(&Segment<'_>) -> bool) {
+        if self.segments().all(|piece| keep(&piece)) {
+            return;
+        }
+        let mut kept = Head::default();
+        self.segments().filter(keep).for_each(|piece| kept.push(piece));
+        (self.pieces, self.bytes) = (kept.pieces, kept.bytes);
+    }
+
     /// The contiguous bytes after those that [`Head::told`] stands for: none where nothing further matters.
-    pub fn rest(&self, start: Option<u32>, limit: u32) -> Stream {
+    pub fn rest(&self, start: Option<u32>, limit: u32) -> Stream<'_> {
         match (&self.told, start) {
             (None, _) => self.assemble(start, limit),
             (Some(told), Some(start)) if told.read_to < limit => {
@@ -277,7 +298,7 @@ impl Head {
         if bytes.is_empty() {
             return;
         }
-        let base = match start.or_else(|| lowest(self.segments.iter())) {
+        let base = match start.or_else(|| lowest(self.pieces.iter().map(|piece| piece.seq))) {
             None => seq,
             Some(base) if start.is_none() && base.wrapping_sub(seq) <= REORDERING_BYTES => seq,
             Some(base) => base,
@@ -289,69 +310,80 @@ impl Head {
             offset if offset < limit => limit - offset,
             _ => return,
         };
-        if self.segments.len() >= MOST_SEGMENTS {
+        if self.pieces.len() >= MOST_SEGMENTS {
             return;
         }
         if self.covers(seq, bytes.len()) || self.stored() > 2 * limit as usize {
             return;
         }
         let take = bytes.len().min(room as usize);
-        self.segments.push(Segment { seq, point, bytes: bytes[..take].into() });
+        self.push(Segment { seq, point, bytes: &bytes[..take] });
         if start.is_none() && base == seq {
             // The start moved down: what is now too far from it goes.
-            self.segments.retain(|segment| segment.seq.wrapping_sub(base) < limit);
+            self.retain(|segment| segment.seq.wrapping_sub(base) < limit);
         }
     }
 
     /// Keeps a UDP datagram's bytes, up to `limit` in all.
     pub fn add_datagram(&mut self, point: FramePoint, bytes: &[u8], limit: u32) {
         if self.stored() + bytes.len() <= limit as usize {
-            self.segments.push(Segment { seq: 0, point, bytes: bytes.into() });
+            self.push(Segment { seq: 0, point, bytes });
         }
     }
 
     /// Whether a piece already kept holds these bytes (the usual retransmission).
     fn covers(&self, seq: u32, len: usize) -> bool {
-        self.segments.iter().any(|have| {
+        self.segments().any(|have| {
             let offset = seq.wrapping_sub(have.seq) as usize;
             offset < have.bytes.len() && offset + len <= have.bytes.len()
         })
     }
 
     fn stored(&self) -> usize {
-        self.segments.iter().map(|segment| segment.bytes.len()).sum()
+        self.bytes.len()
     }
 
     /// Adds the pieces of another part of the same direction, which begins at `start` where a SYN told it. Where parts say the
     /// same, as copies do, the one that was taken first counts, whether it was read or kept.
-    pub fn append(&mut self, other: Head, start: Option<u32>) {
-        let Head { segments, told } = other;
-        self.segments.extend(segments);
+    pub fn append(&mut self, other: &Head, start: Option<u32>) {
+        other.segments().for_each(|piece| self.push(piece));
+        let told = other.told.clone();
         self.told = match (self.told.take(), told) {
             (Some(own), Some(others)) => Some(own.or_earlier(others)),
             (own, others) => own.or(others),
         };
-        if let (Some(start), Some(_), false) = (start, &self.told, self.segments.is_empty()) {
+        if let (Some(start), Some(_), false) = (start, &self.told, self.pieces.is_empty()) {
             self.retell(start);
         }
     }
 
     /// What was read may have been kept before, by a part that did not know where the stream begins.
     fn retell(&mut self, start: u32) {
+        let Some(mut told) = self.told.take() else { return };
         let stream = self.assemble_from(start, HEAD_BYTES);
-        let Some(begin) = stream.point_at(0) else { return };
-        if let Some(told) = &mut self.told {
+        if let Some(begin) = stream.point_at(0) {
             told.begin = told.begin.min(begin);
+            if let Some(mut kept) = Told::of(&stream.bytes, begin) {
+                kept.read(0, &stream.bytes, |offset| stream.point_at(offset as usize));
+                told = told.or_earlier(kept);
+            }
         }
-        if let Some(mut kept) = Told::of(&stream.bytes, begin) {
-            kept.read(0, &stream.bytes, |offset| stream.point_at(offset as usize));
-            self.told = self.told.take().map(|told| told.or_earlier(kept));
-        }
+        self.told = Some(told);
     }
 
     /// The pieces.
-    pub fn segments(&self) -> &[Segment] {
-        &self.segments
+    pub fn segments(&self) -> impl ExactSizeIterator<Item = Segment<'_>> + Clone {
+        let mut from = 0;
+        self.pieces.iter().map(move |&Piece { seq, point, end }| {
+            let bytes = self.bytes.get(from..end).unwrap_or_default();
+            from = end;
+            Segment { seq, point, bytes }
+        })
+    }
+
+    /// Whether any pieces were kept.
+    pub fn has_segments(&self) -> bool {
+        !self.pieces.is_empty()
     }
 
     /// Where its points stand, for translation of capture numbers.
@@ -359,18 +391,17 @@ impl Head {
         let told = self.told.iter_mut().flat_map(|told| {
             [Some(&mut told.begin), told.alert.as_mut().map(|alert| &mut alert.0), told.data.as_mut()]
         });
-        self.segments.iter_mut().map(|segment| &mut segment.point).chain(told.flatten())
+        self.pieces.iter_mut().map(|piece| &mut piece.point).chain(told.flatten())
     }
 
     /// The contiguous bytes from the start of the stream, at most `limit`. Where two pieces overlap, the one that
     /// came first counts.
-    pub fn assemble(&self, start: Option<u32>, limit: u32) -> Stream {
+    pub fn assemble(&self, start: Option<u32>, limit: u32) -> Stream<'_> {
         if let Some(base) = start {
             return self.assemble_from(base, limit);
         }
-        let mut ordered: Vec<&Segment> = self.segments.iter().collect();
-        ordered.sort_by_key(|segment| segment.point);
-        match lowest(ordered.iter().copied()) {
+        let ordered = self.ordered();
+        match lowest(ordered.iter().map(|piece| piece.seq)) {
             None => Stream::default(),
             Some(base) if begins_with_probe(&ordered, base) => {
                 self.assemble_from(base.wrapping_add(1), limit)
@@ -379,46 +410,69 @@ impl Head {
         }
     }
 
-    fn assemble_from(&self, base: u32, limit: u32) -> Stream {
-        let mut ordered: Vec<&Segment> = self.segments.iter().collect();
+    /// The pieces, earliest first.
+    fn ordered(&self) -> Vec<Segment<'_>> {
+        let mut ordered: Vec<Segment<'_>> = self.segments().collect();
         ordered.sort_by_key(|segment| segment.point);
+        ordered
+    }
+
+    fn assemble_from(&self, base: u32, limit: u32) -> Stream<'_> {
+        self.in_order_from(base, limit).unwrap_or_else(|| self.put_together_from(base, limit))
+    }
+
+    /// All that is kept, if it is a stream from there as it stands: each piece begins where the one before ends, and came
+    /// after it.
+    fn in_order_from(&self, base: u32, limit: u32) -> Option<Stream<'_>> {
+        let whole = self.bytes.len() <= limit as usize;
+        let mut next = base;
+        let mut last: Option<FramePoint> = None;
+        let in_order = self.segments().all(|Segment { seq, point, bytes }| {
+            let follows = seq == next && !bytes.is_empty() && last.is_none_or(|last| last <= point);
+            (next, last) = (next.wrapping_add(bytes.len() as u32), Some(point));
+            follows
+        });
+        (whole && in_order)
+            .then(|| Stream { bytes: Cow::Borrowed(&self.bytes), ends: Cow::Borrowed(&self.pieces) })
+    }
+
+    fn put_together_from(&self, base: u32, limit: u32) -> Stream<'_> {
+        let ordered = self.ordered();
         let mut by_offset: Vec<(u32, usize, &[u8])> = ordered
             .iter()
             .enumerate()
             .filter_map(|(order, segment)| {
-                let (seq, bytes) = from_base(base, segment.seq, &segment.bytes)?;
+                let (seq, bytes) = from_base(base, segment.seq, segment.bytes)?;
                 Some((seq.wrapping_sub(base), order, bytes))
             })
             .filter(|&(offset, ..)| offset < limit)
             .collect();
         by_offset.sort_unstable_by_key(|&(offset, order, _)| (offset, order));
-        let mut stream = Stream::default();
+        let (mut stream, mut ends) = (Vec::new(), Vec::new());
         for (offset, order, bytes) in by_offset {
-            let (offset, segment) = (offset as usize, ordered[order]);
-            let have = stream.bytes.len();
+            let (offset, &Segment { seq, point, .. }) = (offset as usize, &ordered[order]);
+            let have = stream.len();
             if offset > have {
                 break;
             }
             let end = (offset + bytes.len()).min(limit as usize);
             if end > have {
-                stream.bytes.extend_from_slice(&bytes[have - offset..end - offset]);
-                stream.ends.push((end, segment.point));
+                stream.extend_from_slice(&bytes[have - offset..end - offset]);
+                ends.push(Piece { seq, point, end });
             }
         }
-        stream
+        Stream { bytes: Cow::Owned(stream), ends: Cow::Owned(ends) }
     }
 
     /// The datagrams, earliest first.
     pub fn datagrams(&self) -> Vec<&[u8]> {
-        let mut ordered: Vec<&Segment> = self.segments.iter().collect();
-        ordered.sort_by_key(|segment| segment.point);
-        ordered.into_iter().map(|segment| &*segment.bytes).collect()
+        self.ordered().into_iter().map(|segment| segment.bytes).collect()
     }
 }
 
 /// Whether the first byte of a stream is a keep-alive's: a byte of zero, alone in its segment, just before what is said
 /// next (RFC 9293 section 3.8.4). Where no SYN was seen, nothing else tells that it is none of the stream's.
-fn begins_with_probe(pieces: &[&Segment], base: u32) -> bool {
+fn begins_with_probe(pieces: &[Segment<'_>], base: u32) -> bool {
     let mut at_base = pieces.iter().filter(|piece| piece.seq == base);
     at_base.all(|piece| *piece.bytes == [0]) && pieces.iter().any(|piece| piece.seq == base.wrapping_add(1))
 }
@@ -434,33 +488,31 @@ fn from_base(base: u32, seq: u32, bytes: &[u8]) -> Option<(u32, &[u8])> {
 
 /// Where a stream begins that no SYN told: at the first piece taken, or below it by no more than reordering explains. What
 /// a long transfer carries after two gigabytes lies below it, too, and is not its beginning.
-fn lowest<'s>(mut segments: impl Iterator<Item = &'s Segment>) -> Option<u32> {
-    let first = segments.next()?.seq;
-    Some(segments.fold(first, |base, segment| {
-        if base.wrapping_sub(segment.seq) <= REORDERING_BYTES { segment.seq } else { base }
-    }))
+fn lowest(mut seqs: impl Iterator<Item = u32>) -> Option<u32> {
+    let first = seqs.next()?;
+    Some(seqs.fold(first, |base, seq| if base.wrapping_sub(seq) <= REORDERING_BYTES { seq } else { base }))
 }
 
 /// Contiguous bytes from the start of one direction, and which frames they came in.
 #[derive(Clone, Debug, Default)]
-pub struct Stream {
+pub struct Stream<'h> {
     /// The bytes.
-    pub bytes: Vec<u8>,
-    /// (end offset, frame) of each piece, ascending.
-    ends: Vec<(usize, FramePoint)>,
+    pub bytes: Cow<'h, [u8]>,
+    /// Where each piece of them ends, ascending.
+    ends: Cow<'h, [Piece]>,
 }
 
-impl Stream {
+impl Stream<'_> {
     /// The frame that carried the byte at `offset`.
     pub fn point_at(&self, offset: usize) -> Option<FramePoint> {
-        let index = self.ends.partition_point(|&(end, _)| end <= offset);
-        self.ends.get(index).map(|&(_, point)| point)
+        let index = self.ends.partition_point(|piece| piece.end <= offset);
+        self.ends.get(index).map(|piece| piece.point)
     }
 
     /// The latest of the frames that carried the first `end` bytes: when they were all there.
     pub fn complete_at(&self, end: usize) -> Option<FramePoint> {
-        let last = self.ends.partition_point(|&(piece_end, _)| piece_end < end);
-        self.ends.get(..=last)?.iter().map(|&(_, point)| point).max()
+        let last = self.ends.partition_point(|piece| piece.end < end);
+        self.ends.get(..=last)?.iter().map(|piece| piece.point).max()
     }
 }
 
@@ -483,14 +535,14 @@ mod tests {
                 let seq = start.wrapping_add(from as u32);
                 head.add(Some(start), seq, point(index as u64 + 1), &stream[from..to], HEAD_BYTES);
             }
-            assert_eq!(head.assemble(Some(start), HEAD_BYTES).bytes, stream);
+            assert_eq!(*head.assemble(Some(start), HEAD_BYTES).bytes, stream);
             let mut unknown = Head::default();
             for (index, &(from, to)) in pieces.iter().enumerate() {
                 let seq = start.wrapping_add(from as u32);
                 unknown.add(None, seq, point(index as u64 + 1), &stream[from..to], HEAD_BYTES);
             }
             let whole = unknown.assemble(None, HEAD_BYTES);
-            assert_eq!(whole.bytes, stream);
+            assert_eq!(*whole.bytes, stream);
             assert_eq!(whole.point_at(10).map(|p| p.frame), Some(2));
             assert_eq!(whole.complete_at(130).map(|p| p.frame), Some(3));
         }
@@ -507,10 +559,10 @@ mod tests {
             early.add(Some(5001), seq, point, bytes, HEAD_BYTES);
             let mut alone = Head::default();
             alone.add(None, seq, point, bytes, HEAD_BYTES);
-            cut.append(alone, None);
+            cut.append(&alone, None);
         }
         for head in [late, early, cut] {
-            assert_eq!(head.assemble(Some(5001), HEAD_BYTES).bytes, [1; 49]);
+            assert_eq!(head.assemble(Some(5001), HEAD_BYTES).bytes[..], [1; 49]);
         }
     }
 
@@ -522,9 +574,9 @@ mod tests {
         for head in [&mut whole, &mut rest] {
             head.add(None, 3_000_001_000, point(2), &[2; 10], HEAD_BYTES);
         }
-        cut.append(rest, None);
-        assert_eq!(whole.assemble(None, HEAD_BYTES).bytes, [1; 10]);
-        assert_eq!(cut.assemble(None, HEAD_BYTES).bytes, [1; 10]);
+        cut.append(&rest, None);
+        assert_eq!(whole.assemble(None, HEAD_BYTES).bytes[..], [1; 10]);
+        assert_eq!(cut.assemble(None, HEAD_BYTES).bytes[..], [1; 10]);
     }
 
     #[test]
@@ -542,7 +594,7 @@ mod tests {
             for (index, (seq, bytes)) in pieces.iter().enumerate() {
                 head.add(start, *seq, point(index as u64 + 1), bytes, HEAD_BYTES);
             }
-            assert_eq!(head.assemble(start, HEAD_BYTES).bytes, expected, "{what}");
+            assert_eq!(*head.assemble(start, HEAD_BYTES).bytes, *expected, "{what}");
         }
     }
 
@@ -551,7 +603,7 @@ mod tests {
         let mut head = Head::default();
         head.add(Some(0), 0, point(1), &[1; 10], HEAD_BYTES);
         head.add(Some(0), 20, point(2), &[2; 10], HEAD_BYTES);
-        assert_eq!(head.assemble(Some(0), HEAD_BYTES).bytes, [1; 10]);
+        assert_eq!(head.assemble(Some(0), HEAD_BYTES).bytes[..], [1; 10]);
         head.add(Some(0), 10, point(3), &[3; 5000], HEAD_BYTES);
         head.add(Some(0), 9000, point(4), &[4; 10], HEAD_BYTES);
         let bytes = head.assemble(Some(0), HEAD_BYTES).bytes;

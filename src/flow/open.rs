@@ -2,7 +2,7 @@
 
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head};
 use super::key::{FlowKey, Side};
-use super::packed::{SideView, View};
+use super::packed::{SideOf, SideView, View};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact, Reset, Syn, SynAck};
 use crate::decode::{Packet, Tcp};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
@@ -101,6 +101,43 @@ impl OpenSide {
     };
 }
 
+/// How first bytes are kept, and the memory for them of stretches that are over: most conversations say something, and none
+/// for long.
+#[derive(Debug)]
+pub(super) struct Keep {
+    /// Whether TLS is read as it arrives.
+    pub read_tls: bool,
+    #[expect(clippy::vec_box, reason = "a stretch holds its head in a box, and that is what is kept")]
+    spare: Vec<Box<Head>>,
+}
+
+/// Heads that wait to be used again, at the most: as many as conversations end in a moment of a busy link.
+const SPARE_HEADS: usize = 1024;
+
+/// Bytes for which a head has memory that waits to be used again, at the most: what short requests and answers take. All
+/// spare heads together are a megabyte then.
+const SPARE_ROOM: usize = 1024;
+
+impl Keep {
+    pub fn new(read_tls: bool) -> Self {
+        Keep { read_tls, spare: Vec::new() }
+    }
+
+    fn head(&mut self) -> Box<Head> {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    fn give_back(&mut self, head: Option<Box<Head>>) {
+        if let Some(mut head) = head
+            && self.spare.len() < SPARE_HEADS
+            && head.room() <= SPARE_ROOM
+        {
+            head.clear();
+            self.spare.push(head);
+        }
+    }
+}
+
 /// What few conversations have.
 #[derive(Clone, Debug, Default)]
 struct Rare {
@@ -173,8 +210,10 @@ impl Open {
     }
 
     /// Becomes an empty place.
-    pub fn end(&mut self) {
-        (self.live, self.rare, self.low.head, self.high.head) = (false, None, None, None);
+    pub fn end(&mut self, keep: &mut Keep) {
+        (self.live, self.rare) = (false, None);
+        keep.give_back(self.low.head.take());
+        keep.give_back(self.high.head.take());
     }
 
     #[inline]
@@ -278,15 +317,15 @@ impl Open {
     }
 
     /// Keeps a UDP datagram.
-    pub fn keep_datagram(&mut self, side: Side, point: FramePoint, bytes: &[u8]) {
-        let head = self.side_mut(side).head.get_or_insert_default();
+    pub fn keep_datagram(&mut self, side: Side, point: FramePoint, bytes: &[u8], keep: &mut Keep) {
+        let head = self.side_mut(side).head.get_or_insert_with(|| keep.head());
         head.add_datagram(point, bytes, HEAD_BYTES);
     }
 
     /// Keeps a UDP datagram if it is the first.
-    pub fn keep_first_datagram(&mut self, side: Side, point: FramePoint, bytes: &[u8]) {
+    pub fn keep_first_datagram(&mut self, side: Side, point: FramePoint, bytes: &[u8], keep: &mut Keep) {
         if self.side(side).head.is_none() {
-            self.keep_datagram(side, point, bytes);
+            self.keep_datagram(side, point, bytes, keep);
         }
     }
 
@@ -301,7 +340,7 @@ impl Open {
         (rare.quotes, rare.quoted_last) = (flow.quotes, flow.quoted_last);
     }
 
-    /// Counts what a TCP segment says. `point` is `at` in full; `read_tls` lets TLS be read where it arrives.
+    /// Counts what a TCP segment says. `point` is `at` in full.
     pub fn count_tcp(
         &mut self,
         side: Side,
@@ -309,7 +348,7 @@ impl Open {
         ttl: u8,
         at: At,
         point: FramePoint,
-        read_tls: bool,
+        keep: &mut Keep,
     ) {
         let flags = tcp.flags;
         let own = self.side_mut(side);
@@ -367,10 +406,10 @@ impl Open {
                 _ => {}
             }
         }
-        self.keep_segment(side, tcp, point, read_tls);
+        self.keep_segment(side, tcp, point, keep);
     }
 
-    fn keep_segment(&mut self, side: Side, tcp: &Tcp<'_>, point: FramePoint, read_tls: bool) {
+    fn keep_segment(&mut self, side: Side, tcp: &Tcp<'_>, point: FramePoint, keep: &mut Keep) {
         if let Some(head) = &self.side(side).head
             && head.told().is_some_and(|told| told.read_to == super::head::Told::CLOSED)
         {
@@ -381,7 +420,7 @@ impl Open {
         let seq = tcp.seq.wrapping_add(u32::from(tcp.flags.syn()));
         let start = self.stream_start(side);
         // Who began must be certain, and whose start: the SYN's sender and its answerer told their own.
-        let read_here = read_tls
+        let read_here = keep.read_tls
             && !is_dns
             && match self.syn {
                 Some((by, _)) if by == side => true,
@@ -390,7 +429,10 @@ impl Open {
             };
         let own = self.side_mut(side);
         match (start, read_here) {
-            (Some(start), true) => own.head.get_or_insert_default().read(start, seq, point, tcp.payload),
+            (Some(start), true) => {
+                let head = own.head.get_or_insert_with(|| keep.head());
+                head.read(start, seq, point, tcp.payload);
+            }
             (start, _) => {
                 let limit = if is_dns { DNS_HEAD_BYTES } else { HEAD_BYTES };
                 // Far behind its told start nothing is kept: most packets of a bulk transfer end here.
@@ -402,7 +444,8 @@ impl Open {
                 {
                     return;
                 }
-                own.head.get_or_insert_default().add(start, seq, point, tcp.payload, limit);
+                let head = own.head.get_or_insert_with(|| keep.head());
+                head.add(start, seq, point, tcp.payload, limit);
             }
         }
     }
@@ -427,19 +470,17 @@ impl Open {
     /// The stretch as it is packed; frame numbers are above `base`.
     pub fn view(&self, base: u64, capture: CaptureId) -> View<'_> {
         let rare = self.rare.as_deref();
-        let side = |side: Side| {
+        let [low_alert, high_alert] = rare.map(|rare| rare.alerts).unwrap_or_default();
+        let side = |side: Side, alert: (At, u8)| {
             let facts = self.side(side);
-            let syn = self.syn.filter(|(by, _)| *by == side).and_then(|(_, isn)| {
-                let first = self.syn_at.point(base, capture)?;
-                Some(Syn { isn, first, last: first, count: 1 })
-            });
-            let [low, high] = rare.map(|rare| rare.alerts).unwrap_or_default();
-            let alert = if side == Side::Low { low } else { high };
+            let isn = self.syn.filter(|(by, _)| *by == side).map(|(_, isn)| isn);
             let udp = self.key.transport == Transport::Udp;
-            (facts.packets > 0).then(|| facts.view(syn, alert, udp, base, capture))
+            let syn = (isn, self.syn_at);
+            (facts.packets > 0).then_some(OpenSideAt { facts, syn, alert, udp, base, capture })
         };
-        let (low, high) = (side(Side::Low), side(Side::High));
-        let first = |side: &Option<SideView<'_>>| side.as_ref().and_then(|side| side.first);
+        let (low, high) = (side(Side::Low, low_alert), side(Side::High, high_alert));
+        let first =
+            |side: &Option<OpenSideAt<'_>>| side.as_ref().and_then(|side| side.point(side.facts.first));
         let quoted = self.quotes().iter().map(|quote| quote.point).min();
         let begin = [first(&low), first(&high), quoted].into_iter().flatten().min();
         View {
@@ -450,50 +491,76 @@ impl Open {
             quotes: self.quotes(),
             quoted_last: rare.and_then(|rare| rare.quoted_last),
             fragments: &[],
-            low,
-            high,
+            low: low.map(SideOf::Open),
+            high: high.map(SideOf::Open),
         }
     }
 }
 
-impl OpenSide {
-    fn view(
-        &self,
-        syn: Option<Syn>,
-        alert: (At, u8),
-        udp: bool,
-        base: u64,
-        capture: CaptureId,
-    ) -> SideView<'_> {
-        let (first_number, second_number) = self.numbers;
-        let point = |at: At| at.point(base, capture);
+/// One side of an open stretch, and what is needed to tell it in full.
+#[derive(Clone, Copy)]
+pub(super) struct OpenSideAt<'a> {
+    facts: &'a OpenSide,
+    /// The initial sequence number of its SYN, and where a SYN is.
+    syn: (Option<u32>, At),
+    alert: (At, u8),
+    udp: bool,
+    base: u64,
+    capture: CaptureId,
+}
+
+impl<'a> OpenSideAt<'a> {
+    #[inline]
+    fn point(&self, at: At) -> Option<FramePoint> {
+        at.point(self.base, self.capture)
+    }
+
+    pub fn sent(&self) -> bool {
+        self.facts.packets > 0
+    }
+
+    pub fn head(&self) -> Option<&'a Head> {
+        self.facts.head.as_deref()
+    }
+
+    #[inline]
+    pub fn view(&self) -> SideView<'a> {
+        let facts = self.facts;
+        let (first_number, second_number) = facts.numbers;
+        let point = |at: At| self.point(at);
+        let (isn, syn_at) = self.syn;
+        let syn = isn.zip(point(syn_at)).map(|(isn, first)| Syn { isn, first, last: first, count: 1 });
         SideView {
-            packets: self.packets.into(),
-            bytes: self.bytes.into(),
-            payload: self.payload.into(),
-            first: point(self.first),
-            last: (self.packets > 0).then_some(Timestamp(self.last)),
+            packets: facts.packets.into(),
+            bytes: facts.bytes.into(),
+            payload: facts.payload.into(),
+            first: point(facts.first),
+            last: (facts.packets > 0).then_some(Timestamp(facts.last)),
             syn,
-            syn_ack: point(self.syn_ack).map(|first| SynAck { isn: first_number, ack: second_number, first }),
-            fin: point(self.fin),
-            reset: point(self.reset).map(|first| Reset { first, ttl: self.reset_ttl }),
-            beyond_syn: point(self.beyond_syn),
-            beyond_syn_last: point(self.beyond_syn_last),
-            data: point(self.data),
-            acks: match self.acks_seen {
+            syn_ack: point(facts.syn_ack).map(|first| SynAck {
+                isn: first_number,
+                ack: second_number,
+                first,
+            }),
+            fin: point(facts.fin),
+            reset: point(facts.reset).map(|first| Reset { first, ttl: facts.reset_ttl }),
+            beyond_syn: point(facts.beyond_syn),
+            beyond_syn_last: point(facts.beyond_syn_last),
+            data: point(facts.data),
+            acks: match facts.acks_seen {
                 0 => Acks::None,
-                1 => Acks::One(self.acks),
+                1 => Acks::One(facts.acks),
                 _ => Acks::Many,
             },
-            ttl: (self.ttl.0 <= self.ttl.1).then_some(self.ttl),
-            alert: point(alert.0).map(|point| (point, alert.1)),
-            tls_data: point(self.tls_data),
-            dns: if udp {
+            ttl: (facts.ttl.0 <= facts.ttl.1).then_some(facts.ttl),
+            alert: point(self.alert.0).map(|point| (point, self.alert.1)),
+            tls_data: point(facts.tls_data),
+            dns: if self.udp {
                 DnsSeen { queries: first_number, responses: second_number }
             } else {
                 DnsSeen::default()
             },
-            head: self.head.as_deref(),
+            head: facts.head.as_deref(),
         }
     }
 }

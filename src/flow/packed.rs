@@ -7,6 +7,7 @@
 use super::fragments::FragmentPiece;
 use super::head::{Head, Hello, Segment, Told};
 use super::key::{FlowKey, Side};
+use super::open::OpenSideAt;
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport, varint};
 use crate::names::tls::ClientHello;
@@ -48,42 +49,94 @@ const QUOTED: u8 = 16;
 const FRAGMENTS: u8 = 32;
 const LOW: u8 = 64;
 const HIGH: u8 = 128;
-// and of one side.
-const SYN: u16 = 1;
-const SYN_AGAIN: u16 = 1 << 1;
-const SYN_ACK: u16 = 1 << 2;
-const FIN: u16 = 1 << 3;
-const RESET: u16 = 1 << 4;
-const BEYOND: u16 = 1 << 5;
-const DATA: u16 = 1 << 6;
-const ACK_ONE: u16 = 1 << 7;
-const ACK_MANY: u16 = 1 << 8;
-const TTL: u16 = 1 << 9;
-const ALERT: u16 = 1 << 10;
-const TLS_DATA: u16 = 1 << 11;
-const DNS: u16 = 1 << 12;
-const TOLD: u16 = 1 << 13;
-const SEGMENTS: u16 = 1 << 14;
-const FIRST: u16 = 1 << 15;
+// of one side,
+const SYN: u32 = 1;
+const SYN_AGAIN: u32 = 1 << 1;
+const SYN_ACK: u32 = 1 << 2;
+const FIN: u32 = 1 << 3;
+const RESET: u32 = 1 << 4;
+const BEYOND: u32 = 1 << 5;
+const DATA: u32 = 1 << 6;
+const ACK_ONE: u32 = 1 << 7;
+const ACK_MANY: u32 = 1 << 8;
+const TTL: u32 = 1 << 9;
+const ALERT: u32 = 1 << 10;
+const TLS_DATA: u32 = 1 << 11;
+const DNS: u32 = 1 << 12;
+const TOLD: u32 = 1 << 13;
+const SEGMENTS: u32 = 1 << 14;
+const FIRST: u32 = 1 << 15;
+// and where it is not told since it is told already: of most connections, half of all frames. The SYN-ACK is the first frame;
+const ANSWER_IS_FIRST: u32 = 1 << 16;
+// so is the first that is no SYN;
+const BEYOND_IS_FIRST: u32 = 1 << 17;
+// there is one such frame only;
+const BEYOND_ONCE: u32 = 1 << 18;
+// the last one was taken at the latest time;
+const LAST_IS_BEYOND: u32 = 1 << 19;
+// it is the FIN,
+const FIN_IS_LAST: u32 = 1 << 20;
+// or the reset;
+const RESET_IS_LAST: u32 = 1 << 21;
+// the first payload is where the first bytes kept begin,
+const DATA_IS_HEAD: u32 = 1 << 22;
+// or in the first frame.
+const DATA_IS_FIRST: u32 = 1 << 23;
+
+/// Numbers are put together here before they are written: a whole side without first bytes is shorter.
+const ROOM: usize = 256;
 
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
+    room: [u8; ROOM],
+    used: usize,
     /// Times and frames are told as distances from this.
     base: FramePoint,
 }
 
-impl Writer<'_> {
-    fn byte(&mut self, byte: u8) {
-        self.out.push(byte);
+impl<'a> Writer<'a> {
+    fn new(out: &'a mut Vec<u8>, base: FramePoint) -> Self {
+        Writer { out, room: [0; ROOM], used: 0, base }
     }
 
+    #[inline(never)]
+    fn flush(&mut self) {
+        self.out.extend_from_slice(self.room.get(..self.used).unwrap_or_default());
+        self.used = 0;
+    }
+
+    /// Writes the first `used` bytes.
+    #[inline]
+    fn some_of<const N: usize>(&mut self, bytes: [u8; N], used: usize) {
+        const { assert!(N <= ROOM) }
+        if self.used > ROOM - N {
+            self.flush();
+        }
+        if let Some(place) = self.room.get_mut(self.used..).and_then(|rest| rest.first_chunk_mut()) {
+            *place = bytes;
+        }
+        self.used += used;
+    }
+
+    #[inline]
+    fn byte(&mut self, byte: u8) {
+        self.some_of([byte], 1);
+    }
+
+    #[inline]
     fn fixed<const N: usize>(&mut self, bytes: [u8; N]) {
-        self.out.extend_from_slice(&bytes);
+        self.some_of(bytes, N);
     }
 
     #[inline]
     fn number(&mut self, value: u64) {
-        varint::put(value, self.out);
+        match varint::word(value) {
+            Some((word, bytes)) => self.some_of(word.to_le_bytes(), bytes),
+            None => {
+                self.flush();
+                varint::put(value, self.out);
+            }
+        }
     }
 
     #[inline]
@@ -91,6 +144,7 @@ impl Writer<'_> {
         self.number(((value << 1) ^ (value >> 63)) as u64);
     }
 
+    #[inline]
     fn time(&mut self, time: Timestamp) {
         self.signed(time.0.wrapping_sub(self.base.time.0));
     }
@@ -104,7 +158,9 @@ impl Writer<'_> {
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
-        varint::put_bytes(bytes, self.out);
+        self.number(bytes.len() as u64);
+        self.flush();
+        self.out.extend_from_slice(bytes);
     }
 
     fn address(&mut self, ip: IpAddr) {
@@ -129,9 +185,41 @@ pub(super) struct View<'a> {
     pub quoted_last: Option<Timestamp>,
     pub fragments: &'a [FragmentPiece],
     /// None where nothing was seen of the side.
-    pub low: Option<SideView<'a>>,
+    pub low: Option<SideOf<'a>>,
     /// None where nothing was seen of the side.
-    pub high: Option<SideView<'a>>,
+    pub high: Option<SideOf<'a>>,
+}
+
+/// Where one side of it stands.
+pub(super) enum SideOf<'a> {
+    Facts(&'a SideFacts),
+    Open(OpenSideAt<'a>),
+}
+
+impl<'a> SideOf<'a> {
+    /// Whether it sent packets.
+    pub fn sent(&self) -> bool {
+        match self {
+            SideOf::Facts(side) => side.packets > 0,
+            SideOf::Open(side) => side.sent(),
+        }
+    }
+
+    /// Its first bytes.
+    pub fn head(&self) -> Option<&'a Head> {
+        match self {
+            SideOf::Facts(side) => Some(&side.head),
+            SideOf::Open(side) => side.head(),
+        }
+    }
+
+    #[inline]
+    fn view(&self) -> SideView<'a> {
+        match self {
+            SideOf::Facts(side) => SideView::of(side),
+            SideOf::Open(side) => side.view(),
+        }
+    }
 }
 
 /// One side of it: the fields of [`SideFacts`].
@@ -156,31 +244,35 @@ pub(super) struct SideView<'a> {
     pub head: Option<&'a Head>,
 }
 
+impl<'a> SideView<'a> {
+    fn of(side: &'a SideFacts) -> Self {
+        SideView {
+            packets: side.packets,
+            bytes: side.bytes,
+            payload: side.payload,
+            first: side.first,
+            last: side.last,
+            syn: side.syn,
+            syn_ack: side.syn_ack,
+            fin: side.fin,
+            reset: side.reset,
+            beyond_syn: side.beyond_syn,
+            beyond_syn_last: side.beyond_syn_last,
+            data: side.data,
+            acks: side.acks,
+            ttl: side.ttl,
+            alert: side.alert,
+            tls_data: side.tls_data,
+            dns: side.dns,
+            head: Some(&side.head),
+        }
+    }
+}
+
 impl<'a> View<'a> {
     /// Of a stretch as a value.
     pub fn of(flow: &'a PartialFlow) -> Self {
-        let side = |side: &'a SideFacts| {
-            (!side.is_nothing()).then_some(SideView {
-                packets: side.packets,
-                bytes: side.bytes,
-                payload: side.payload,
-                first: side.first,
-                last: side.last,
-                syn: side.syn,
-                syn_ack: side.syn_ack,
-                fin: side.fin,
-                reset: side.reset,
-                beyond_syn: side.beyond_syn,
-                beyond_syn_last: side.beyond_syn_last,
-                data: side.data,
-                acks: side.acks,
-                ttl: side.ttl,
-                alert: side.alert,
-                tls_data: side.tls_data,
-                dns: side.dns,
-                head: Some(&side.head),
-            })
-        };
+        let side = |side: &'a SideFacts| (!side.is_nothing()).then_some(SideOf::Facts(side));
         View {
             key: &flow.key,
             begin: flow.begin().unwrap_or_default(),
@@ -198,7 +290,7 @@ impl<'a> View<'a> {
 /// Appends a stretch of one capture. All its points must be of the same capture: which one is told when it is read.
 pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
     let base = flow.begin;
-    let mut w = Writer { out, base };
+    let mut w = Writer::new(out, base);
     let key = flow.key;
     let some = |there: bool, bit: u8| if there { bit } else { 0 };
     // Both ends of one packet have addresses of one family.
@@ -237,12 +329,10 @@ pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
         w.number(flow.fragments.len() as u64);
         flow.fragments.iter().for_each(|piece| w.fragment(piece));
     }
-    if let Some(side) = &flow.low {
-        w.side(side, hellos);
+    for side in [&flow.low, &flow.high].into_iter().flatten() {
+        w.side(&side.view(), hellos);
     }
-    if let Some(side) = &flow.high {
-        w.side(side, hellos);
-    }
+    w.flush();
 }
 
 impl Writer<'_> {
@@ -288,36 +378,58 @@ impl Writer<'_> {
 
     fn side(&mut self, side: &SideView<'_>, hellos: &mut Hellos) {
         let told = side.head.and_then(Head::told);
-        let segments = side.head.map(Head::segments).unwrap_or_default();
+        let segments = side.head.filter(|head| head.has_segments()).map(Head::segments);
         let mut mask = 0;
-        let mut mark = |there: bool, bit: u16| mask |= if there { bit } else { 0 };
-        mark(side.first.is_some(), FIRST);
+        let mut mark = |there: bool, bit: u32| {
+            mask |= if there { bit } else { 0 };
+            there
+        };
+        let SideView { first, last, beyond_syn, beyond_syn_last, .. } = *side;
+        let beyond_syn_last = beyond_syn_last.or(beyond_syn);
+        mark(first.is_some(), FIRST);
         mark(side.syn.is_some(), SYN);
         // The usual SYN is the side's first frame and was sent once.
-        let again = side
-            .syn
-            .is_some_and(|syn| syn.count != 1 || syn.last != syn.first || Some(syn.first) != side.first);
+        let again =
+            side.syn.is_some_and(|syn| syn.count != 1 || syn.last != syn.first || Some(syn.first) != first);
         mark(again, SYN_AGAIN);
-        mark(side.syn_ack.is_some(), SYN_ACK);
         mark(side.fin.is_some(), FIN);
         mark(side.reset.is_some(), RESET);
-        mark(side.beyond_syn.is_some(), BEYOND);
         mark(side.data.is_some(), DATA);
         mark(matches!(side.acks, Acks::One(_)), ACK_ONE);
         mark(side.acks == Acks::Many, ACK_MANY);
         mark(side.ttl.is_some(), TTL);
         mark(side.alert.is_some(), ALERT);
         mark(side.tls_data.is_some(), TLS_DATA);
-        mark(side.dns != DnsSeen::default(), DNS);
+        let dns = mark(side.dns != DnsSeen::default(), DNS);
         mark(told.is_some(), TOLD);
-        mark(!segments.is_empty(), SEGMENTS);
-        self.fixed(mask.to_le_bytes());
+        mark(segments.is_some(), SEGMENTS);
+        let answer_is_first = side.syn_ack.is_some_and(|answer| {
+            mark(true, SYN_ACK);
+            mark(Some(answer.first) == first, ANSWER_IS_FIRST)
+        });
+        let (mut beyond_is_first, mut beyond_once, mut last_is_beyond) = (false, false, false);
+        if let (Some(begin), Some(end)) = (beyond_syn, beyond_syn_last) {
+            mark(true, BEYOND);
+            beyond_is_first = mark(Some(begin) == first, BEYOND_IS_FIRST);
+            beyond_once = mark(end == begin, BEYOND_ONCE);
+            last_is_beyond = mark(first.is_some() && last == Some(end.time), LAST_IS_BEYOND);
+        }
+        let is_last = |point: FramePoint| beyond_syn_last == Some(point);
+        let fin_is_last = mark(side.fin.is_some_and(is_last), FIN_IS_LAST);
+        let reset_is_last = mark(side.reset.is_some_and(|reset| is_last(reset.first)), RESET_IS_LAST);
+        let begin_of_head = side.head.and_then(Head::begin);
+        let data_is_head = mark(side.data.is_some() && side.data == begin_of_head, DATA_IS_HEAD);
+        let data_is_first = mark(!data_is_head && side.data.is_some() && side.data == first, DATA_IS_FIRST);
+        let [low, middle, high, _] = u32::to_le_bytes(mask);
+        self.fixed([low, middle, high]);
         self.number(side.packets);
         self.number(side.bytes);
         self.number(side.payload);
-        if let Some(first) = side.first {
+        if let Some(first) = first {
             self.point(first);
-            self.time(side.last.unwrap_or(first.time));
+            if !last_is_beyond {
+                self.time(last.unwrap_or(first.time));
+            }
         }
         if let Some(syn) = side.syn {
             self.fixed(syn.isn.to_le_bytes());
@@ -330,18 +442,29 @@ impl Writer<'_> {
         if let Some(answer) = side.syn_ack {
             self.fixed(answer.isn.to_le_bytes());
             self.fixed(answer.ack.to_le_bytes());
-            self.point(answer.first);
+            if !answer_is_first {
+                self.point(answer.first);
+            }
         }
-        side.fin.into_iter().for_each(|point| self.point(point));
+        if let (Some(begin), Some(end)) = (beyond_syn, beyond_syn_last) {
+            if !beyond_is_first {
+                self.point(begin);
+            }
+            if !beyond_once {
+                self.point(end);
+            }
+        }
+        if let Some(fin) = side.fin
+            && !fin_is_last
+        {
+            self.point(fin);
+        }
         if let Some(reset) = side.reset {
-            self.point(reset.first);
+            if !reset_is_last {
+                self.point(reset.first);
+            }
             self.byte(reset.ttl);
         }
-        if let Some(first) = side.beyond_syn {
-            self.point(first);
-            self.point(side.beyond_syn_last.unwrap_or(first));
-        }
-        side.data.into_iter().for_each(|point| self.point(point));
         if let Acks::One(ack) = side.acks {
             self.fixed(ack.to_le_bytes());
         }
@@ -353,20 +476,28 @@ impl Writer<'_> {
             self.byte(description);
         }
         side.tls_data.into_iter().for_each(|point| self.point(point));
-        if side.dns != DnsSeen::default() {
+        if dns {
             self.number(side.dns.queries.into());
             self.number(side.dns.responses.into());
         }
         if let Some(told) = told {
             self.told(told, hellos);
         }
-        if !segments.is_empty() {
+        if let Some(segments) = segments {
             self.number(segments.len() as u64);
-            for segment in segments {
-                self.fixed(segment.seq.to_le_bytes());
-                self.point(segment.point);
-                self.bytes(&segment.bytes);
+            let mut next = beginning(side.syn, side.syn_ack);
+            for Segment { seq, point, bytes } in segments {
+                self.signed(seq.wrapping_sub(next).cast_signed().into());
+                self.point(point);
+                self.bytes(bytes);
+                next = seq.wrapping_add(bytes.len() as u32);
             }
+        }
+        if let Some(data) = side.data
+            && !data_is_head
+            && !data_is_first
+        {
+            self.point(data);
         }
     }
 
@@ -390,6 +521,12 @@ impl Writer<'_> {
         }
         told.data.into_iter().for_each(|point| self.point(point));
     }
+}
+
+/// The sequence number that a side's first piece mostly has; 0 where nothing tells.
+fn beginning(syn: Option<Syn>, syn_ack: Option<SynAck>) -> u32 {
+    let isn = syn.map(|syn| syn.isn).or(syn_ack.map(|answer| answer.isn));
+    isn.map_or(0, |isn| isn.wrapping_add(1))
 }
 
 /// A number with a sign of one without: as [`Writer::signed`] folds it.
@@ -581,7 +718,7 @@ fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
     r.base.frame = r.number()?.checked_add(origin.frames_before)?;
     let vlan = if flags & VLAN != 0 { Some(r.u16()?) } else { None };
     let vni = if flags & VNI != 0 { Some(r.u32()?) } else { None };
-    let mask = r.u16()?;
+    let mask = r.mask()?;
     if mask & FIRST == 0 || mask & !(FIRST | SYN | TTL) != 0 {
         return None;
     }
@@ -620,7 +757,7 @@ impl Lone {
 }
 
 /// Version of what a row carries: its first byte.
-const ROW_VERSION: u8 = 1;
+const ROW_VERSION: u8 = 2;
 
 /// Bytes, packets or transmissions that one stretch cannot have: 2^48 bytes fill a link of 100 Gbit/s for six hours, and
 /// sums of as many stretches as one run takes stay far from the end of 64 bits.
@@ -653,7 +790,7 @@ pub(super) fn to_row(flow: &PartialFlow) -> Vec<u8> {
 /// Appends what [`to_row`] gives.
 pub(super) fn append_row(flow: &View<'_>, row: &mut Vec<u8>) {
     let sides = [&flow.low, &flow.high].into_iter().flatten();
-    let told = sides.filter_map(|side| side.head).any(|head| head.told().is_some());
+    let told = sides.filter_map(SideOf::head).any(|head| head.told().is_some());
     debug_assert!(!told, "a row of a stretch whose bytes were not kept");
     row.push(ROW_VERSION);
     pack(flow, &mut Hellos::default(), row);
@@ -730,8 +867,7 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b
         None if !fragments => broken("no frame is in it"),
         Some(_) | None => {
             let sent = [flow.low.packets > 0, flow.high.packets > 0];
-            let carries_bytes =
-                [&flow.low, &flow.high].into_iter().any(|side| !side.head.segments().is_empty());
+            let carries_bytes = [&flow.low, &flow.high].into_iter().any(|side| side.head.has_segments());
             Ok(Row { packed: bytes, key: flow.key, sent, time, carries_bytes })
         }
     }
@@ -772,13 +908,21 @@ impl Reader<'_> {
         })
     }
 
+    /// What of one side is there.
+    fn mask(&mut self) -> Option<u32> {
+        let [low, middle, high] = self.fixed()?;
+        Some(u32::from_le_bytes([low, middle, high, 0]))
+    }
+
     fn side(&mut self, side: &mut SideFacts) -> Option<()> {
-        let mask = self.u16()?;
-        let has = |bit: u16| mask & bit != 0;
+        let mask = self.mask()?;
+        let has = |bit: u32| mask & bit != 0;
         (side.packets, side.bytes, side.payload) = (self.number()?, self.number()?, self.number()?);
         if has(FIRST) {
             side.first = Some(self.point()?);
-            side.last = Some(self.time()?);
+            if !has(LAST_IS_BEYOND) {
+                side.last = Some(self.time()?);
+            }
         }
         if has(SYN) {
             let isn = self.u32()?;
@@ -790,20 +934,24 @@ impl Reader<'_> {
             side.syn = Some(Syn { isn, first, last, count });
         }
         if has(SYN_ACK) {
-            side.syn_ack = Some(SynAck { isn: self.u32()?, ack: self.u32()?, first: self.point()? });
-        }
-        if has(FIN) {
-            side.fin = Some(self.point()?);
-        }
-        if has(RESET) {
-            side.reset = Some(Reset { first: self.point()?, ttl: self.byte()? });
+            let (isn, ack) = (self.u32()?, self.u32()?);
+            let first = if has(ANSWER_IS_FIRST) { side.first? } else { self.point()? };
+            side.syn_ack = Some(SynAck { isn, ack, first });
         }
         if has(BEYOND) {
-            side.beyond_syn = Some(self.point()?);
-            side.beyond_syn_last = Some(self.point()?);
+            let first = if has(BEYOND_IS_FIRST) { side.first? } else { self.point()? };
+            let last = if has(BEYOND_ONCE) { first } else { self.point()? };
+            (side.beyond_syn, side.beyond_syn_last) = (Some(first), Some(last));
         }
-        if has(DATA) {
-            side.data = Some(self.point()?);
+        if has(FIRST) && has(LAST_IS_BEYOND) {
+            side.last = Some(side.beyond_syn_last?.time);
+        }
+        if has(FIN) {
+            side.fin = Some(if has(FIN_IS_LAST) { side.beyond_syn_last? } else { self.point()? });
+        }
+        if has(RESET) {
+            let first = if has(RESET_IS_LAST) { side.beyond_syn_last? } else { self.point()? };
+            side.reset = Some(Reset { first, ttl: self.byte()? });
         }
         if has(ACK_ONE) {
             side.acks = Acks::One(self.u32()?);
@@ -822,14 +970,27 @@ impl Reader<'_> {
         if has(DNS) {
             side.dns = DnsSeen { queries: self.small()?, responses: self.small()? };
         }
-        let told = if has(TOLD) { Some(self.told()?) } else { None };
-        let mut segments = Vec::new();
+        if has(TOLD) {
+            side.head.tell(self.told()?);
+        }
         if has(SEGMENTS) {
+            let mut next = beginning(side.syn, side.syn_ack);
             for _ in 0..self.number()? {
-                segments.push(Segment { seq: self.u32()?, point: self.point()?, bytes: self.bytes()? });
+                let seq = next.wrapping_add(self.signed()? as u32);
+                let (point, bytes) = (self.point()?, varint::take_bytes(&mut self.bytes)?);
+                side.head.push(Segment { seq, point, bytes });
+                next = seq.wrapping_add(bytes.len() as u32);
             }
         }
-        side.head = Head::of_parts(told, segments);
+        if has(DATA) {
+            side.data = Some(if has(DATA_IS_HEAD) {
+                side.head.begin()?
+            } else if has(DATA_IS_FIRST) {
+                side.first?
+            } else {
+                self.point()?
+            });
+        }
         Some(())
     }
 

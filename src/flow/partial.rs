@@ -7,11 +7,10 @@ use super::fragments::FragmentPiece;
 use super::head::Head;
 use super::key::{FlowKey, Side};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
-use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
 /// A SYN without ACK, and its repeats.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Syn {
     /// Initial sequence number.
     pub isn: u32,
@@ -24,7 +23,7 @@ pub struct Syn {
 }
 
 /// A SYN with ACK.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SynAck {
     /// Initial sequence number of its sender.
     pub isn: u32,
@@ -35,7 +34,7 @@ pub struct SynAck {
 }
 
 /// A reset.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Reset {
     /// The first of them.
     pub first: FramePoint,
@@ -44,8 +43,7 @@ pub struct Reset {
 }
 
 /// Acknowledgement numbers that one side sent (resets left out): only whether there were none, one value or several.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Acks {
     /// No packet with ACK.
     #[default]
@@ -67,7 +65,7 @@ impl Acks {
 }
 
 /// Which DNS messages one side sent.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DnsSeen {
     /// Queries.
     pub queries: u32,
@@ -76,7 +74,7 @@ pub struct DnsSeen {
 }
 
 /// What one side of a conversation sent.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SideFacts {
     /// Frames.
     pub packets: u64,
@@ -113,17 +111,11 @@ pub struct SideFacts {
     /// DNS messages over UDP.
     pub dns: DnsSeen,
     /// First payload bytes.
-    #[serde(default, skip_serializing_if = "head_is_empty")]
     pub head: Head,
 }
 
-fn head_is_empty(head: &Head) -> bool {
-    head.is_empty()
-}
-
 /// What an ICMP error says about the packet that it quotes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum QuoteClass {
     /// Port unreachable for UDP, from the target itself.
     Refused,
@@ -136,7 +128,7 @@ pub enum QuoteClass {
 }
 
 /// The first ICMP error of a class about packets of one side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QuoteFact {
     /// Who sent the quoted packet.
     pub quoted: Side,
@@ -155,7 +147,7 @@ pub struct QuoteFact {
 }
 
 /// What one stretch of a capture shows of one conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartialFlow {
     /// Between whom.
     pub key: FlowKey,
@@ -168,12 +160,10 @@ pub struct PartialFlow {
     /// What the greater endpoint sent.
     pub high: SideFacts,
     /// ICMP errors about it, at most one a side and class.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub quotes: Vec<QuoteFact>,
     /// The latest ICMP error about it.
     pub quoted_last: Option<Timestamp>,
     /// Fragments whose rest is in no frame of this stretch. Such a stretch has nothing else: its ports are not known.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fragments: Vec<FragmentPiece>,
 }
 
@@ -234,15 +224,39 @@ impl SideFacts {
     }
 
     fn clear(&mut self) {
-        if !self.is_nothing() {
-            *self = SideFacts::default();
-        }
+        // Each by itself: as a whole some hundreds of bytes would be copied.
+        let SideFacts {
+            packets,
+            bytes,
+            payload,
+            first,
+            last,
+            syn,
+            syn_ack,
+            fin,
+            reset,
+            beyond_syn,
+            beyond_syn_last,
+            data,
+            acks,
+            ttl,
+            alert,
+            tls_data,
+            dns,
+            head,
+        } = self;
+        (*packets, *bytes, *payload) = (0, 0, 0);
+        (*first, *last, *syn, *syn_ack, *fin, *reset) = (None, None, None, None, None, None);
+        (*beyond_syn, *beyond_syn_last, *data) = (None, None, None);
+        (*ttl, *alert, *tls_data) = (None, None, None);
+        (*acks, *dns) = (Acks::None, DnsSeen::default());
+        head.clear();
     }
 
     /// Adds what the same side sent in another stretch. SYN repeats are counted by `stitch`, which sees them in order:
     /// here the count is the sum less duplicates of `other`'s first after this one's last. Hands back its first bytes, which
     /// are joined once both sides say where their streams begin.
-    fn merge(&mut self, other: SideFacts, duplicate_nanos: i64) -> Head {
+    fn merge<'o>(&mut self, other: &'o SideFacts, duplicate_nanos: i64) -> &'o Head {
         // Rows for `judge` may say anything: sums end at their end.
         self.packets = self.packets.saturating_add(other.packets);
         self.bytes = self.bytes.saturating_add(other.bytes);
@@ -279,7 +293,7 @@ impl SideFacts {
         self.tls_data = earlier(self.tls_data, other.tls_data);
         self.dns.queries = self.dns.queries.saturating_add(other.dns.queries);
         self.dns.responses = self.dns.responses.saturating_add(other.dns.responses);
-        other.head
+        &other.head
     }
 
     fn points_mut(&mut self) -> impl Iterator<Item = &mut FramePoint> {
@@ -379,9 +393,7 @@ impl PartialFlow {
 
     /// Whether any first bytes of its payload are known; where none are, nobody can have said a name in it.
     pub fn has_first_bytes(&self) -> bool {
-        [&self.low, &self.high]
-            .into_iter()
-            .any(|side| !side.head.segments().is_empty() || side.head.told().is_some())
+        [&self.low, &self.high].into_iter().any(|side| side.head.has_segments() || side.head.told().is_some())
     }
 
     /// The latest time at which anything was seen of it.
@@ -423,7 +435,7 @@ impl PartialFlow {
     }
 
     /// Joins another stretch of the same conversation.
-    pub fn merge(&mut self, other: PartialFlow, duplicate_nanos: i64) {
+    pub fn merge(&mut self, other: &PartialFlow, duplicate_nanos: i64) {
         debug_assert_eq!(self.key, other.key);
         let tags_of_other = match (self.first(), other.first()) {
             (Some(own), Some(others)) => others < own,
@@ -434,16 +446,16 @@ impl PartialFlow {
             (self.vlan, self.vni) = (other.vlan, other.vni);
         }
         let quoted_last = self.quoted_last.max(other.quoted_last);
-        for quote in other.quotes {
+        for &quote in &other.quotes {
             self.add_quote(quote);
         }
         self.quoted_last = quoted_last;
-        let low = self.low.merge(other.low, duplicate_nanos);
-        let high = self.high.merge(other.high, duplicate_nanos);
+        let low = self.low.merge(&other.low, duplicate_nanos);
+        let high = self.high.merge(&other.high, duplicate_nanos);
         let [low_start, high_start] = [Side::Low, Side::High].map(|side| self.stream_start(side));
         self.low.head.append(low, low_start);
         self.high.head.append(high, high_start);
-        self.fragments.extend(other.fragments);
+        self.fragments.extend_from_slice(&other.fragments);
     }
 
     /// Translates the capture numbers of all points.

@@ -1,7 +1,8 @@
 //! The stretches that one capture gave, packed: in memory as far as the budget goes, beyond it in a temporary file.
 
+use super::head::Head;
 use super::key::FlowKey;
-use super::packed::{Hellos, Origin, Row, RowProblem, SideView, View, of_row, pack, unpack};
+use super::packed::{Hellos, Origin, Row, RowProblem, SideOf, View, of_row, pack, unpack};
 use super::partial::PartialFlow;
 use crate::model::{CaptureId, Timestamp, Transport, address_bits};
 use crate::names::dns;
@@ -19,6 +20,10 @@ use std::sync::{Arc, LazyLock};
 /// read for a single stretch wastes little, and that 16 bits tell where in it a stretch begins: of tens of millions of
 /// stretches the index is what fills memory. A stretch that is larger has a block of its own.
 const BLOCK_BYTES: usize = 1 << 16;
+
+/// Addresses of which it is known without a look into the set of all that packets were seen to them: as many as a first-level
+/// cache has room for.
+const REACHED_LATELY: usize = 256;
 
 /// Blocks of a file that a reader keeps: it goes through them in their order, mostly.
 const CACHED_BLOCKS: usize = 16;
@@ -106,8 +111,8 @@ pub struct Pieces {
     dns_over_tcp: Vec<u32>,
     /// Addresses to which packets were seen.
     reached: HashSet<IpAddr, RandomState>,
-    /// The one that was put there last, of each side: mostly the next is the same.
-    reached_last: [Option<IpAddr>; 2],
+    /// Some of those that were put there last, by their last bits: mostly the next is one of them.
+    reached_lately: Box<[Option<IpAddr>; REACHED_LATELY]>,
     fragments: Vec<PartialFlow>,
     budget: Arc<Budget>,
     file: Option<File>,
@@ -160,7 +165,7 @@ impl Pieces {
             scratch: Vec::new(),
             dns_over_tcp: Vec::new(),
             reached: HashSet::default(),
-            reached_last: [None; 2],
+            reached_lately: Box::new([None; REACHED_LATELY]),
             fragments: Vec::new(),
             budget,
             file: None,
@@ -219,10 +224,9 @@ impl Pieces {
         let mut packed = std::mem::take(&mut self.scratch);
         packed.clear();
         pack(flow, &mut self.hellos, &mut packed);
-        let sent = |side: &Option<SideView<'_>>| side.as_ref().is_some_and(|side| side.packets > 0);
-        let says = |side: &Option<SideView<'_>>| {
-            side.as_ref().and_then(|side| side.head).is_some_and(|head| !head.segments().is_empty())
-        };
+        let sent = |side: &Option<SideOf<'_>>| side.as_ref().is_some_and(SideOf::sent);
+        let says =
+            |side: &Option<SideOf<'_>>| side.as_ref().and_then(SideOf::head).is_some_and(Head::has_segments);
         if is_dns_over_tcp(flow.key) && (says(&flow.low) || says(&flow.high)) {
             self.dns_over_tcp.push(self.places.len() as u32);
         }
@@ -262,12 +266,15 @@ impl Pieces {
             self.close_block();
         }
         if self.open.is_empty() {
-            self.open.reserve(BLOCK_BYTES.min(packed.len().max(1 << 12)));
+            // The first block may stay small; those behind it are filled.
+            let usual = if self.blocks.is_empty() { 1 << 12 } else { BLOCK_BYTES };
+            self.open.reserve(packed.len().max(usual));
         }
-        for ((sent, to), last) in sent.into_iter().zip([key.high, key.low]).zip(&mut self.reached_last) {
-            if sent && *last != Some(to.ip) {
+        for (sent, to) in sent.into_iter().zip([key.high, key.low]) {
+            let lately = &mut self.reached_lately[address_bits(to.ip) as usize % REACHED_LATELY];
+            if sent && *lately != Some(to.ip) {
                 self.reached.insert(to.ip);
-                *last = Some(to.ip);
+                *lately = Some(to.ip);
             }
         }
         // An open block with something in it has no more than its measure, this stretch included.
@@ -663,7 +670,7 @@ mod tests {
                 assert!(read(&row[..length]).is_err(), "{length} of {} bytes", row.len());
             }
             assert!(read(&[&row[..], &[0]].concat()).is_err());
-            assert_eq!(read(&[&[2], &row[1..]].concat()), Err(RowProblem::Version(2)));
+            assert_eq!(read(&[&[1], &row[1..]].concat()), Err(RowProblem::Version(1)));
             // Whatever is taken is a stretch: it can be written again, and is then the same.
             for (place, bit) in (0..row.len()).flat_map(|place| (0..8).map(move |bit| (place, bit))) {
                 let mut other = row.clone();

@@ -25,7 +25,7 @@ pub fn stitch(mut pieces: Vec<PartialFlow>) -> Vec<PartialFlow> {
     let mut flows: Vec<PartialFlow> = Vec::new();
     for piece in pieces {
         match flows.last_mut() {
-            Some(flow) if flow.key == piece.key && flow.is_continued_by(&piece) => flow.join(piece),
+            Some(flow) if flow.key == piece.key && flow.is_continued_by(&piece) => flow.join(&piece),
             _ => flows.push(piece),
         }
     }
@@ -39,7 +39,7 @@ impl PartialFlow {
     }
 
     /// Joins a further stretch, as [`PartialFlow::is_continued_by`] tells.
-    pub fn join(&mut self, piece: PartialFlow) {
+    pub fn join(&mut self, piece: &PartialFlow) {
         self.merge(piece, SYN_DUPLICATE_NANOS);
     }
 }

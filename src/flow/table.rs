@@ -4,7 +4,7 @@
 use super::changes::{Changes, Stretch};
 use super::delta::Deltas;
 use super::key::{FlowKey, Side};
-use super::open::{At, Open};
+use super::open::{At, Keep, Open};
 use super::partial::{QuoteClass, QuoteFact};
 use super::pieces::{Budget, Pieces, hash_of};
 use super::stitch::UDP_IDLE_NANOS;
@@ -98,6 +98,7 @@ pub struct FlowTable {
     /// Where the next look goes.
     hand: usize,
     done: Pieces,
+    keep: Keep,
     options: TableOptions,
     capture: CaptureId,
     /// Frame numbers in `open` are above this.
@@ -124,6 +125,7 @@ impl FlowTable {
             begun: VecDeque::new(),
             hand: 0,
             done: Pieces::new(options.budget.clone()),
+            keep: Keep::new(!options.keep_bytes),
             options: TableOptions { capacity: options.capacity.clamp(1, u32::MAX as usize), ..options },
             capture,
             base: 0,
@@ -225,22 +227,21 @@ impl FlowTable {
             Payload::Tcp(tcp) => {
                 let (key, side) = key_of(packet, tcp.src_port, tcp.dst_port);
                 let starts = tcp.flags.syn() && !tcp.flags.ack();
-                let read_tls = !self.options.keep_bytes;
-                let (slot, at) = self.flow(key, side, point, starts, (wire_len, tcp.payload_len));
+                let (slot, at, hash) = self.flow(key, side, point, starts, (wire_len, tcp.payload_len));
                 let Some(flow) = self.open.get_mut(slot as usize) else {
                     return Observed::NoTransport;
                 };
                 flow.count(side, packet, at, wire_len);
                 let was_closing = flow.closing;
-                flow.count_tcp(side, &tcp, packet.ttl, at, point, read_tls);
+                flow.count_tcp(side, &tcp, packet.ttl, at, point, &mut self.keep);
                 if flow.closing && !was_closing {
-                    self.closed.push_back((at.time, slot, hash_of(&flow.key)));
+                    self.closed.push_back((at.time, slot, hash));
                 }
                 Observed::Flow
             }
             Payload::Udp(udp) => {
                 let (key, side) = key_of(packet, udp.src_port, udp.dst_port);
-                let (slot, at) = self.flow(key, side, point, false, (wire_len, udp.payload_len));
+                let (slot, at, hash) = self.flow(key, side, point, false, (wire_len, udp.payload_len));
                 let Some(flow) = self.open.get_mut(slot as usize) else {
                     return Observed::NoTransport;
                 };
@@ -253,18 +254,18 @@ impl FlowTable {
                         // Most resolvers ask each question from a port of its own, once.
                         flow.closing = response && flow.is_one_exchange();
                         if flow.closing && !was_closing {
-                            self.closed.push_back((at.time, slot, hash_of(&flow.key)));
+                            self.closed.push_back((at.time, slot, hash));
                         }
                     }
                     // QUIC long headers (RFC 9000 section 17.2) carry the ClientHello.
                     None if udp.payload.first().is_some_and(|first| first & 0xc0 == 0xc0) => {
-                        flow.keep_datagram(side, point, udp.payload);
+                        flow.keep_datagram(side, point, udp.payload, &mut self.keep);
                     }
                     // One of service discovery tells all that the next ones would.
                     None if [udp.src_port, udp.dst_port].contains(&http::SSDP_PORT)
                         && http::looks_like_ssdp(udp.payload) =>
                     {
-                        flow.keep_first_datagram(side, point, udp.payload);
+                        flow.keep_first_datagram(side, point, udp.payload, &mut self.keep);
                     }
                     None => {}
                 }
@@ -290,7 +291,7 @@ impl FlowTable {
 
     /// Counts a packet of a conversation, and nothing that it says.
     fn count(&mut self, key: FlowKey, side: Side, packet: &Packet<'_>, point: FramePoint, wire_len: u32) {
-        let (slot, at) = self.flow(key, side, point, false, (wire_len, 0));
+        let (slot, at, _) = self.flow(key, side, point, false, (wire_len, 0));
         if let Some(flow) = self.open.get_mut(slot as usize) {
             flow.count(side, packet, at, wire_len);
         }
@@ -348,7 +349,7 @@ impl FlowTable {
                 sender: packet.src,
                 tcp_seq: quote.tcp_seq,
             };
-            let (slot, _) = self.flow(key, quoted, point, false, (0, 0));
+            let (slot, ..) = self.flow(key, quoted, point, false, (0, 0));
             let Some(flow) = self.open.get_mut(slot as usize) else {
                 return Observed::NoTransport;
             };
@@ -364,8 +365,8 @@ impl FlowTable {
         Observed::Flow
     }
 
-    /// Where the open stretch of a conversation stands, cut first where the mapper has to; and the frame as it is told
-    /// there. `more` is what will be counted: bytes on the wire and of payload.
+    /// Where the open stretch of a conversation stands, cut first where the mapper has to; the frame as it is told there; and
+    /// the hash of the key. `more` is what will be counted: bytes on the wire and of payload.
     #[inline]
     fn flow(
         &mut self,
@@ -374,7 +375,7 @@ impl FlowTable {
         point: FramePoint,
         starts: bool,
         more: (u32, u32),
-    ) -> (u32, At) {
+    ) -> (u32, At, u64) {
         self.close_until(point.time.0);
         if point.frame.wrapping_sub(self.base).wrapping_sub(1) >= u64::from(u32::MAX) {
             // The distance does not fit: everything is cut here, and told from here.
@@ -393,18 +394,19 @@ impl FlowTable {
                     || flow.is_full(side, more.0, more.1)
                     || (key.transport != Transport::Tcp && is_idle(flow, at.time)))
             {
-                put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
+                put_aside(&mut self.done, flow, hash, self.base, self.capture, &mut self.changes);
                 if let Some(deltas) = &mut self.deltas {
                     deltas.end(slot, flow);
                 }
+                flow.end(&mut self.keep);
                 flow.begin(key);
             }
             self.touch(slot, at);
-            return (slot, at);
+            return (slot, at, hash);
         }
         let slot = self.open_slot(key, hash, at.time);
         self.touch(slot, at);
-        (slot, at)
+        (slot, at, hash)
     }
 
     #[inline]
@@ -456,7 +458,7 @@ impl FlowTable {
             let flow = self.open.get(slot as usize);
             if flow.is_some_and(|flow| flow.live && flow.is_lone_packet() && hash_of(&flow.key) == hash) {
                 self.evicted += u64::from(full);
-                return self.remove(slot);
+                return self.remove(slot, hash);
             }
         }
         if full {
@@ -475,7 +477,7 @@ impl FlowTable {
             // The place may have been taken by another conversation since.
             if flow.is_some_and(|flow| flow.live && flow.closing && hash_of(&flow.key) == hash) {
                 self.hurried += u64::from(now.saturating_sub(time) <= LINGER_NANOS);
-                self.remove(slot);
+                self.remove(slot, hash);
             }
         }
     }
@@ -498,7 +500,7 @@ impl FlowTable {
         let silence = flow.latest().map_or(0, |latest| now.saturating_sub(latest));
         if silence > quiet {
             self.hurried += u64::from(silence <= usual);
-            self.remove(slot);
+            self.remove(slot, hash_at(&self.open, slot));
         }
     }
 
@@ -512,24 +514,23 @@ impl FlowTable {
             self.hand += 1;
             if self.open.get(slot as usize).is_some_and(|flow| flow.live) {
                 self.evicted += 1;
-                self.remove(slot);
+                self.remove(slot, hash_at(&self.open, slot));
                 return;
             }
         }
     }
 
-    /// Ends an open stretch; its place is free again.
-    fn remove(&mut self, slot: u32) {
+    /// Ends an open stretch, whose key has this hash; its place is free again.
+    fn remove(&mut self, slot: u32, hash: u64) {
         let Some(flow) = self.open.get_mut(slot as usize).filter(|flow| flow.live) else { return };
-        let hash = hash_of(&flow.key);
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == slot) {
             entry.remove();
         }
-        put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
+        put_aside(&mut self.done, flow, hash, self.base, self.capture, &mut self.changes);
         if let Some(deltas) = &mut self.deltas {
             deltas.end(slot, flow);
         }
-        flow.end();
+        flow.end(&mut self.keep);
         self.free.push(slot);
     }
 
@@ -541,7 +542,8 @@ impl FlowTable {
         self.begun.clear();
         self.hand = 0;
         for (slot, flow) in std::mem::take(&mut self.open).iter().enumerate().filter(|(_, flow)| flow.live) {
-            put_aside(&mut self.done, flow, self.base, self.capture, &mut self.changes);
+            let hash = hash_of(&flow.key);
+            put_aside(&mut self.done, flow, hash, self.base, self.capture, &mut self.changes);
             if let Some(deltas) = &mut self.deltas {
                 deltas.end(slot as u32, flow);
             }
@@ -558,6 +560,7 @@ impl FlowTable {
 fn put_aside(
     done: &mut Pieces,
     flow: &Open,
+    hash: u64,
     base: u64,
     capture: CaptureId,
     changes: &mut Option<Box<Changes>>,
@@ -566,7 +569,7 @@ fn put_aside(
         changes.end(flow, base, capture);
     }
     if let Some(time) = flow.order_time() {
-        done.push_view(&flow.view(base, capture), time, hash_of(&flow.key));
+        done.push_view(&flow.view(base, capture), time, hash);
     }
 }
 

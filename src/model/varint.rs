@@ -23,14 +23,21 @@ fn gather(bytes: u64) -> u64 {
 /// Writes a number. Without a branch on the value: lengths follow no pattern, and some forty numbers make a connection.
 #[inline]
 pub fn put(value: u64, out: &mut Vec<u8>) {
+    let Some((word, bytes)) = word(value) else { return put_long(value, out) };
+    out.extend_from_slice(&word.to_le_bytes());
+    out.truncate(out.len() - 8 + bytes);
+}
+
+/// A number as [`put`] writes it, in the first bytes of a word whose lowest byte comes first, and how many these are; none if
+/// it needs more than eight.
+#[inline]
+pub fn word(value: u64) -> Option<(u64, usize)> {
     if value >= 1 << 56 {
-        return put_long(value, out);
+        return None;
     }
     let bytes = (70 - (value | 1).leading_zeros()) as usize / 7;
     let not_last = !(u64::MAX << (8 * (bytes - 1)));
-    let word = spread(value) | (CONTINUED & not_last);
-    out.extend_from_slice(&word.to_le_bytes());
-    out.truncate(out.len() - 8 + bytes);
+    Some((spread(value) | (CONTINUED & not_last), bytes))
 }
 
 #[cold]

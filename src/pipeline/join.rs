@@ -4,8 +4,8 @@ use super::extract::{Extracted, Further, read_dns};
 use crate::audit::CaptureSummary;
 use crate::decode::{Decoded, Packet, decode_datagram};
 use crate::flow::{
-    Budget, Datagram, FlowKey, FlowTable, FragmentPiece, Observed, Origin, PartialFlow, Pieces, PiecesReader,
-    Reassembly, Side, TableOptions, by_datagram, datagram, initiator, stitch, tcp_stream,
+    Budget, Datagram, FlowTable, FragmentPiece, Observed, Origin, PartialFlow, Pieces, PiecesReader,
+    Reassembly, Side, TableOptions, by_datagram, datagram, initiator, tcp_stream,
 };
 use crate::model::{CaptureId, FramePoint, Spans, Timestamp, Transport};
 use crate::names::{DnsLog, DnsObservation, dns};
@@ -458,31 +458,33 @@ impl<'a> FlowReader<'a> {
         FlowReader { joined, readers }
     }
 
-    fn piece(&self, number: u32) -> io::Result<PartialFlow> {
+    fn piece_into(&self, number: u32, place: &mut PartialFlow) -> io::Result<()> {
         if let Some(loose) = self.joined.loose(number) {
-            return Ok(loose.clone());
+            place.clone_from(loose);
+            return Ok(());
         }
         let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
-        self.readers.get(index).ok_or_else(missing)?.get(number - set.first)
+        self.readers.get(index).ok_or_else(missing)?.get_into(number - set.first, place)
     }
 
-    /// Reads stretches, in the order in which they stand.
-    fn gather(&self, numbers: impl ExactSizeIterator<Item = u32>) -> io::Result<Gathered> {
-        let (mut spans, mut bytes) = (vec![(0, 0); numbers.len()], Vec::new());
-        // By number, with the place in which it is asked for.
-        let mut wanted: Vec<(u32, u32)> = numbers.zip(0..).collect();
-        wanted.sort_unstable();
-        for (number, place) in wanted {
+    /// Reads stretches, in the order in which they stand, in place of others that are no longer needed.
+    fn gather(&self, numbers: impl ExactSizeIterator<Item = u32>, gathered: &mut Gathered) -> io::Result<()> {
+        let Gathered { spans, bytes, wanted, order } = gathered;
+        (spans.clear(), bytes.clear(), wanted.clear());
+        spans.resize(numbers.len(), (0, 0));
+        wanted.extend(numbers.zip(0..));
+        put_in_order(wanted, order);
+        for &(number, place) in &*order {
             let from = bytes.len();
             if self.joined.loose(number).is_none() {
                 let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
-                self.readers.get(index).ok_or_else(missing)?.packed(number - set.first, &mut bytes)?;
+                self.readers.get(index).ok_or_else(missing)?.packed(number - set.first, bytes)?;
             }
             if let Some(span) = spans.get_mut(place as usize) {
                 *span = (from, bytes.len());
             }
         }
-        Ok(Gathered { spans, bytes })
+        Ok(())
     }
 
     /// Hands over flows, in the order given. Where some wait in temporary files, those are read in their own order, for many
@@ -496,7 +498,7 @@ impl<'a> FlowReader<'a> {
         flows: &[FlowNumber],
         take: &mut dyn FnMut(&PartialFlow) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut stretch = PartialFlow::nothing();
+        let (mut stretch, mut further) = (PartialFlow::nothing(), PartialFlow::nothing());
         if self.joined.sets.iter().all(|set| set.pieces.spilled_bytes() == 0) {
             for &flow in flows {
                 self.get_into(flow, &mut stretch)?;
@@ -504,6 +506,7 @@ impl<'a> FlowReader<'a> {
             }
             return Ok(());
         }
+        let (mut gathered, mut numbers) = (Gathered::default(), Vec::new());
         for flows in flows.chunks(WINDOW_FLOWS) {
             if self.are_near(flows) {
                 for &flow in flows {
@@ -512,27 +515,29 @@ impl<'a> FlowReader<'a> {
                 }
                 continue;
             }
-            let mut numbers: Vec<u32> = Vec::with_capacity(flows.len());
+            numbers.clear();
             for flow in flows {
                 match self.joined.group(*flow) {
                     Some(members) => numbers.extend_from_slice(members),
                     None => numbers.push(flow.0),
                 }
             }
-            let gathered = self.gather(numbers.iter().copied())?;
+            self.gather(numbers.iter().copied(), &mut gathered)?;
             let mut places = 0..;
             let mut next = |number| places.next().map(|place| (place, number)).ok_or_else(missing);
             for flow in flows {
                 match self.joined.group(*flow) {
                     Some(members) => {
-                        let pieces = members.iter().map(|&member| gathered.get(self, next(member)?));
-                        take(&whole(pieces.collect::<io::Result<_>>()?)?)?;
+                        let (&first, others) = members.split_first().ok_or_else(missing)?;
+                        gathered.get_into(self, next(first)?, &mut stretch)?;
+                        for &other in others {
+                            gathered.get_into(self, next(other)?, &mut further)?;
+                            stretch.join(&further);
+                        }
                     }
-                    None => {
-                        gathered.get_into(self, next(flow.0)?, &mut stretch)?;
-                        take(&stretch)?;
-                    }
+                    None => gathered.get_into(self, next(flow.0)?, &mut stretch)?,
                 }
+                take(&stretch)?;
             }
         }
         Ok(())
@@ -561,12 +566,16 @@ impl<'a> FlowReader<'a> {
     /// # Errors
     /// As for [`Joined::stitch`].
     pub fn get_into(&self, flow: FlowNumber, place: &mut PartialFlow) -> io::Result<()> {
-        if flow.0 & GROUP != 0 || self.joined.loose(flow.0).is_some() {
-            *place = self.get(flow)?;
-            return Ok(());
+        let Some(members) = self.joined.group(flow) else { return self.piece_into(flow.0, place) };
+        // They stand in the order in which they were found to be one flow.
+        let (&first, others) = members.split_first().ok_or_else(missing)?;
+        self.piece_into(first, place)?;
+        let mut further = PartialFlow::nothing();
+        for &other in others {
+            self.piece_into(other, &mut further)?;
+            place.join(&further);
         }
-        let (index, set) = self.joined.set_of(flow.0).ok_or_else(missing)?;
-        self.readers.get(index).ok_or_else(missing)?.get_into(flow.0 - set.first, place)
+        Ok(())
     }
 
     /// A flow, its stretches joined.
@@ -574,16 +583,10 @@ impl<'a> FlowReader<'a> {
     /// # Errors
     /// As for [`Joined::stitch`].
     pub fn get(&self, flow: FlowNumber) -> io::Result<PartialFlow> {
-        let Some(members) = self.joined.group(flow) else { return self.piece(flow.0) };
-        let pieces: Vec<PartialFlow> =
-            members.iter().map(|&member| self.piece(member)).collect::<io::Result<_>>()?;
-        whole(pieces)
+        let mut place = PartialFlow::nothing();
+        self.get_into(flow, &mut place)?;
+        Ok(place)
     }
-}
-
-/// Stretches that are one flow.
-fn whole(pieces: Vec<PartialFlow>) -> io::Result<PartialFlow> {
-    stitch(pieces).into_iter().next().ok_or_else(|| io::Error::other("a flow of no stretches"))
 }
 
 /// Flows of which one is asked for among so many are read each by itself: of a block of a temporary file, which holds a
@@ -615,41 +618,105 @@ impl Shard {
     /// Stretches whose keys have one hash, for each of several hashes: those of one key are held against each other.
     fn stitch(&mut self, reader: &FlowReader<'_>, runs: &[&[u64]]) -> io::Result<()> {
         let numbers: Vec<u32> = runs.iter().flat_map(|run| run.iter().map(|&entry| entry as u32)).collect();
-        let gathered = reader.gather(numbers.iter().copied())?;
+        let mut gathered = Gathered::default();
+        reader.gather(numbers.iter().copied(), &mut gathered)?;
         let mut entries = numbers.iter().copied().zip(0..).map(|(number, place)| (place, number));
+        // The same memory takes the stretches of one hash after those of another.
+        let (mut pieces, mut order): (Vec<(PartialFlow, u32)>, Vec<_>) = (Vec::new(), Vec::new());
         for run in runs {
-            let mut by_key: BTreeMap<FlowKey, Vec<(PartialFlow, u32)>> = BTreeMap::new();
-            for (place, number) in entries.by_ref().take(run.len()) {
-                let piece = gathered.get(reader, (place, number))?;
-                by_key.entry(piece.key).or_default().push((piece, number));
+            pieces.resize_with(pieces.len().max(run.len()), || (PartialFlow::nothing(), 0));
+            for ((piece, number), asked) in pieces.iter_mut().zip(entries.by_ref().take(run.len())) {
+                gathered.get_into(reader, asked, piece)?;
+                *number = asked.1;
             }
-            for mut pieces in by_key.into_values().filter(|pieces| pieces.len() > 1) {
-                pieces.sort_by_cached_key(|(piece, _)| piece.begin());
-                for flow in stitched(pieces).into_iter().filter(|flow| flow.numbers.len() > 1) {
-                    let from = self.members.len() as u32;
-                    self.members.extend(flow.numbers);
-                    self.groups.push(Group { from, to: self.members.len() as u32, time: flow.time });
-                }
+            order.clear();
+            let of = |((piece, _), at): (&(PartialFlow, u32), usize)| (piece.key, piece.begin(), at);
+            order.extend(pieces.iter().zip(0..).take(run.len()).map(of));
+            order.sort_unstable();
+            for alike in order.chunk_by(|a, b| a.0 == b.0).filter(|alike| alike.len() > 1) {
+                self.join(&mut pieces, alike.iter().map(|&(.., at)| at));
             }
         }
         Ok(())
     }
+
+    /// Stretches of one conversation, in the order of their beginning: those that are one flow are joined to the first.
+    fn join(&mut self, pieces: &mut [(PartialFlow, u32)], order: impl Iterator<Item = usize>) {
+        let mut open: Option<usize> = None;
+        let mut from = self.members.len();
+        for at in order {
+            if let Some(begun) = open
+                && let Ok([(flow, _), (piece, number)]) = pieces.get_disjoint_mut([begun, at])
+                && flow.is_continued_by(piece)
+            {
+                flow.join(piece);
+                self.members.push(*number);
+                continue;
+            }
+            self.end(from, open.and_then(|open| pieces.get(open)));
+            from = self.members.len();
+            self.members.extend(pieces.get(at).map(|&(_, number)| number));
+            open = Some(at);
+        }
+        self.end(from, open.and_then(|open| pieces.get(open)));
+    }
+
+    /// The members from there on are a flow, unless it is a stretch alone.
+    fn end(&mut self, from: usize, flow: Option<&(PartialFlow, u32)>) {
+        let to = self.members.len();
+        match flow {
+            Some((flow, _)) if to - from > 1 => {
+                let time = flow.order_time().unwrap_or_default();
+                self.groups.push(Group { from: from as u32, to: to as u32, time });
+            }
+            _ => self.members.truncate(from),
+        }
+    }
 }
 
 /// Packed stretches, in the order in which they were asked for.
+#[derive(Default)]
 struct Gathered {
     /// Where each begins and ends in `bytes`.
     spans: Vec<(usize, usize)>,
     bytes: Vec<u8>,
+    /// By number, with the place in which it was asked for.
+    wanted: Vec<(u32, u32)>,
+    order: Vec<(u32, u32)>,
+}
+
+/// How many stretches, neighbours by number, are read in any order: 256 stand in one block of a temporary file or two.
+const NEIGHBOURS: u32 = 256;
+
+/// The same by ascending numbers, but for those of [`NEIGHBOURS`]. Many of a short range, as they mostly are, are counted out
+/// instead of sorted.
+fn put_in_order(wanted: &[(u32, u32)], order: &mut Vec<(u32, u32)>) {
+    order.clear();
+    order.extend_from_slice(wanted);
+    let Some(least) = wanted.iter().map(|&(number, _)| number).min() else { return };
+    let of = |number: u32| ((number - least) / NEIGHBOURS) as usize;
+    let most = wanted.iter().map(|&(number, _)| of(number)).max().unwrap_or_default();
+    if most > wanted.len() {
+        order.sort_unstable();
+        return;
+    }
+    // Where the next of each neighbourhood goes.
+    let mut ends = vec![0usize; most + 2];
+    wanted.iter().for_each(|&(number, _)| ends[of(number) + 1] += 1);
+    ends.iter_mut().fold(0, |before, end| {
+        *end += before;
+        *end
+    });
+    for &entry in wanted {
+        let end = &mut ends[of(entry.0)];
+        if let Some(place) = order.get_mut(*end) {
+            *place = entry;
+        }
+        *end += 1;
+    }
 }
 
 impl Gathered {
-    fn get(&self, reader: &FlowReader<'_>, asked: (usize, u32)) -> io::Result<PartialFlow> {
-        let mut flow = PartialFlow::nothing();
-        self.get_into(reader, asked, &mut flow)?;
-        Ok(flow)
-    }
-
     /// `asked`: its place among those asked for, and its number.
     fn get_into(
         &self,
@@ -658,7 +725,7 @@ impl Gathered {
         flow: &mut PartialFlow,
     ) -> io::Result<()> {
         if let Some(loose) = reader.joined.loose(number) {
-            *flow = loose.clone();
+            flow.clone_from(loose);
             return Ok(());
         }
         let bytes = self.spans.get(place).and_then(|&(from, to)| self.bytes.get(from..to));
@@ -669,30 +736,6 @@ impl Gathered {
 
 fn missing() -> io::Error {
     io::Error::other("no stretch has this number")
-}
-
-struct Stitched {
-    numbers: Vec<u32>,
-    time: Timestamp,
-}
-
-/// Which stretches of one conversation, in order of their beginning, are one flow.
-fn stitched(pieces: Vec<(PartialFlow, u32)>) -> Vec<Stitched> {
-    let mut found: Vec<Stitched> = Vec::new();
-    let mut open: Option<PartialFlow> = None;
-    for (piece, number) in pieces {
-        if let (Some(flow), Some(stitched)) = (&mut open, found.last_mut())
-            && flow.is_continued_by(&piece)
-        {
-            flow.join(piece);
-            stitched.numbers.push(number);
-            stitched.time = flow.order_time().unwrap_or_default();
-            continue;
-        }
-        found.push(Stitched { numbers: vec![number], time: piece.order_time().unwrap_or_default() });
-        open = Some(piece);
-    }
-    found
 }
 
 /// The one stretch that a datagram is, whatever captures its frames are of.
@@ -716,7 +759,7 @@ fn stretch_of(packet: &Packet<'_>, frames: &[(FramePoint, u32)], dns: Option<boo
         for part in table.finish().reader(capture).all().flatten() {
             match &mut whole {
                 None => whole = Some(part),
-                Some(whole) => whole.join(part),
+                Some(whole) => whole.join(&part),
             }
         }
     }
@@ -745,4 +788,28 @@ pub(super) fn dns_of_tcp(flow: &PartialFlow) -> Vec<DnsObservation> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_read_in_order_is_all_that_was_asked_for() {
+        let scattered = |count: u32, of: u32| (0..count).map(move |n| n.wrapping_mul(2_654_435_761) % of);
+        let mut order = Vec::new();
+        for numbers in [
+            Vec::new(),
+            vec![7],
+            scattered(5_000, 100_000).collect(),
+            scattered(50, 1 << 30).collect::<Vec<_>>(),
+        ] {
+            let wanted: Vec<(u32, u32)> = numbers.into_iter().zip(0..).collect();
+            put_in_order(&wanted, &mut order);
+            let least = wanted.iter().min().map_or(0, |&(number, _)| number);
+            assert!(order.is_sorted_by_key(|&(number, _)| (number - least) / NEIGHBOURS));
+            order.sort_by_key(|&(_, place)| place);
+            assert_eq!(order, wanted);
+        }
+    }
 }

@@ -29,7 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 /// Version of the columns. Raised when a column changes its meaning or goes; new columns do not raise it.
-pub const ROWS_SCHEMA: u32 = 3;
+pub const ROWS_SCHEMA: u32 = 4;
 
 /// How many rows are turned into columns at a time: a row group of Parquet, a record batch of Arrow.
 ///

@@ -202,7 +202,7 @@ impl Followed {
             (None, current) => current.unwrap_or_else(PartialFlow::nothing),
             (Some(before), current) => {
                 let mut whole = (**before).clone();
-                current.into_iter().for_each(|current| whole.join(current));
+                current.into_iter().for_each(|current| whole.join(&current));
                 whole
             }
         }
