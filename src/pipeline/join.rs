@@ -470,7 +470,9 @@ impl<'a> FlowReader<'a> {
     /// Reads stretches, in the order in which they stand, in place of others that are no longer needed.
     fn gather(&self, numbers: impl ExactSizeIterator<Item = u32>, gathered: &mut Gathered) -> io::Result<()> {
         let Gathered { spans, bytes, wanted, order } = gathered;
-        (spans.clear(), bytes.clear(), wanted.clear());
+        spans.clear();
+        bytes.clear();
+        wanted.clear();
         spans.resize(numbers.len(), (0, 0));
         wanted.extend(numbers.zip(0..));
         put_in_order(wanted, order);
