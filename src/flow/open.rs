@@ -288,6 +288,18 @@ impl Open {
 
     /// Counts a packet.
     pub fn count(&mut self, side: Side, packet: &Packet<'_>, at: At, wire_len: u32) {
+        // Nearly every packet comes after all others of its conversation.
+        if self.low.packets | self.high.packets > 0 && at.time > self.latest {
+            self.latest = at.time;
+            let own = self.side_mut(side);
+            own.last = at.time;
+            own.packets += 1;
+            own.bytes += wire_len;
+            if !own.first.is_some() {
+                own.first = at;
+            }
+            return;
+        }
         let earlier = |have: At| have.is_some() && !at.is_before(have);
         if !earlier(self.side(side).first) && !earlier(self.side(side.other()).first) {
             self.tag(packet);
