@@ -34,17 +34,17 @@ pub(super) struct Circumstances {
     pub telling: Telling,
 }
 
-impl Circumstances {
-    fn compared(&self) -> impl Eq + Hash {
-        let Circumstances { port: _, alike, to, proto, from, reversed_by, app, telling } = *self;
-        // What differs most often is compared first.
-        (alike, to, proto, from, reversed_by, app, telling)
-    }
-}
-
 impl PartialEq for Circumstances {
+    #[inline]
     fn eq(&self, other: &Circumstances) -> bool {
-        self.compared() == other.compared()
+        // Every field is taken apart here, so that a new one cannot be forgotten.
+        let Circumstances { port: _, alike, to, proto, from, reversed_by, app, telling } = self;
+        // What differs most often is compared first.
+        *alike == other.alike
+            && *to == other.to
+            && (*proto, *app, *telling) == (other.proto, other.app, other.telling)
+            && *from == other.from
+            && *reversed_by == other.reversed_by
     }
 }
 
@@ -52,7 +52,8 @@ impl Eq for Circumstances {}
 
 impl Hash for Circumstances {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        self.compared().hash(state);
+        let Circumstances { port: _, alike, to, proto, from, reversed_by, app, telling } = *self;
+        (alike, to, proto, from, reversed_by, app, telling).hash(state);
     }
 }
 
@@ -420,7 +421,7 @@ impl<'a> Surveyor<'a> {
             .cloned()
             .or_else(|| flow.http_host().and_then(|host| host.parse::<DomainName>().ok()))
             .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
-        let about = self.ledger.about(host, ip);
+        let about = self.ledger.about_near(host, ip, &self.bookmark);
         let (mut readings, mut corroborated) = (Vec::new(), false);
         let (mut untrusted, mut unsolicited) = (None, false);
         if let Some(about) = about {

@@ -15,6 +15,7 @@ use crate::matrix::RoleSet;
 use crate::model::{CaptureId, Distinct, DomainName, FramePoint, Timestamp, Transport, address_bits};
 use foldhash::fast::RandomState;
 use hashbrown::{HashSet, HashTable};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -471,6 +472,7 @@ impl Findings {
             let equal = || key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)));
             first_a.cmp(first_b).then_with(ranks).then_with(equal)
         });
+        let drafts: Vec<Box<Draft>> = drafts.into_iter().map(|(_, draft)| draft).collect();
         let rank_of: Vec<usize> =
             self.captures.iter().filter_map(|name| rank.get(&**name).copied()).collect();
         let words = Words {
@@ -480,9 +482,10 @@ impl Findings {
             phrases: &phrases,
             lines: &lines,
             role_words,
+            texts: RefCell::default(),
         };
         let mut findings = Vec::with_capacity(drafts.len());
-        for (_, draft) in drafts {
+        for draft in drafts {
             let stem = stem(&draft);
             findings.push(draft.finish(stem, &words));
         }

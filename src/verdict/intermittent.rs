@@ -8,7 +8,7 @@ use crate::flow::Flow;
 use crate::matrix::RoleSet;
 use crate::model::{FramePoint, Timestamp, Transport};
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -138,7 +138,10 @@ impl Intermittence {
         }
         let kinds: Vec<Vec<usize>> = kinds.into_values().collect();
         let mut sets_of: BTreeMap<(IpAddr, usize), Vec<usize>> = BTreeMap::new();
-        for &(host, set) in self.attempts.keys() {
+        // Of most hosts nothing was blocked: there is nothing to say of them.
+        let blocked = self.attempts.iter().filter(|(_, attempts)| attempts.blocked > 0);
+        let blocked: HashSet<IpAddr, RandomState> = blocked.map(|(&(host, _), _)| host).collect();
+        for &(host, set) in self.attempts.keys().filter(|(host, _)| blocked.contains(host)) {
             for &kind in kinds_in.get(set).into_iter().flatten() {
                 sets_of.entry((host, kind)).or_default().push(set);
             }

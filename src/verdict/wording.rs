@@ -8,6 +8,7 @@ use crate::flow::Outcome;
 use crate::matrix::RoleSet;
 use crate::model::{Distinct, DomainName, Transport};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
@@ -116,6 +117,8 @@ pub(super) struct Words<'w> {
     pub phrases: &'w Distinct<Phrase>,
     pub lines: &'w Distinct<Box<str>>,
     pub role_words: &'w dyn Fn(RoleSet) -> Vec<String>,
+    /// Room for a title and a filter.
+    pub texts: RefCell<(String, String)>,
 }
 
 /// Adds text to a string, which never fails.
@@ -151,35 +154,36 @@ pub(super) fn worded(first: FirstFlow, stem: Option<&Stem>, words: &Words<'_>) -
     let [from_roles, to_roles] = [phrase.from_roles, phrase.to_roles].map(words.role_words);
     let (ip, port_number) = first.destination();
     let ports = first.proto.has_ports();
-    // There may be a hundred thousand findings: each text is written once, in its place.
-    let mut title = String::with_capacity(112);
-    let mut filter = String::new();
+    // There may be a hundred thousand findings: each text is put together in one place, and takes no more than it needs.
+    let mut texts = words.texts.borrow_mut();
+    let (title, filter) = &mut *texts;
+    title.clear();
+    filter.clear();
     if first.share == Share::Own {
-        push_who(&mut title, &from_roles, first.from);
+        push_who(title, &from_roles, first.from);
     }
     title.push_str(" -> ");
     if first.share == Share::Code {
         title.push_str("further destinations and ports");
     } else {
         match (&first.name, first.target.is_some()) {
-            (Some(name), true) => push(&mut title, format_args!("{name} (through {})", first.to)),
-            (None, true) => push(&mut title, format_args!("{ip} (through {})", first.to)),
-            (Some(name), false) => push(&mut title, format_args!("{name} ({})", first.to)),
-            (None, false) => push_who(&mut title, &to_roles, first.to),
+            (Some(name), true) => push(title, format_args!("{name} (through {})", first.to)),
+            (None, true) => push(title, format_args!("{ip} (through {})", first.to)),
+            (Some(name), false) => push(title, format_args!("{name} ({})", first.to)),
+            (None, false) => push_who(title, &to_roles, first.to),
         }
         title.push(' ');
         title.push_str(&upper_case(first.proto));
         if ports {
-            push(&mut title, format_args!(" {port_number}"));
+            push(title, format_args!(" {port_number}"));
         }
-        filter.reserve(88);
         if first.share == Share::Own {
-            push_address_filter(&mut filter, first.from);
+            push_address_filter(filter, first.from);
             filter.push_str(" && ");
         }
-        push_filter_to(&mut filter, &first);
+        push_filter_to(filter, &first);
     }
-    let display_filter = (first.share != Share::Code).then_some(filter);
+    let display_filter = (first.share != Share::Code).then(|| filter.clone());
     Finding {
         severity: stem.severity,
         from: match first.share {
@@ -199,7 +203,7 @@ pub(super) fn worded(first: FirstFlow, stem: Option<&Stem>, words: &Words<'_>) -
         rules: phrase.rules.clone(),
         display_filter,
         remedy: remedy(phrase),
-        ..Finding::of(stem.code, title)
+        ..Finding::of(stem.code, title.clone())
     }
 }
 
