@@ -182,7 +182,7 @@ struct Share {
     /// Those of one [`Known`] stand together.
     told: Vec<Told>,
     /// How many the shares before have: where these begin in a [`Bookmark`].
-    told_before: usize,
+    known_before: usize,
     /// Answers, ascending; those of one [`Told`] stand together.
     told_answers: Vec<u32>,
     /// By host and alias: the names before it in chains that reach it, ascending by names.
@@ -243,7 +243,10 @@ impl Shared {
 pub struct Bookmark {
     /// How many messages came before.
     messages: Cell<u32>,
-    /// By [`Told`].
+    /// By [`Known`]: where those of `near` begin; [`NONE`] where nobody asked yet. A flood of names makes millions of them, of
+    /// which flows ask for few.
+    near_of: RefCell<Vec<u32>>,
+    /// By [`Told`], of what was asked for.
     near: RefCell<Vec<Near>>,
     /// Hosts and addresses asked about, each in the slot of its hash.
     asked: RefCell<Vec<Option<Asked>>>,
@@ -329,6 +332,8 @@ pub struct About<'a> {
     ledger: &'a Ledger,
     share: &'a Share,
     known: &'a Known,
+    /// Where it stands in its share.
+    place: u32,
     /// The address.
     ip: u32,
 }
@@ -941,10 +946,10 @@ impl Ledger {
     /// Puts every answer where it will be asked for.
     fn tell(&mut self, shared: &Shared, jobs: usize) {
         let mut shares = shared.each(jobs, |messages| Share::of(self, messages));
-        let mut told = 0;
+        let mut known = 0;
         for share in &mut shares {
-            share.told_before = told;
-            told += share.told.len();
+            share.known_before = known;
+            known += share.known.len();
         }
         self.shares = shares;
     }
@@ -1160,23 +1165,22 @@ impl Ledger {
 
     fn at(&self, Place { share, known, ip }: Place) -> Option<About<'_>> {
         let share = self.shares.get(share as usize)?;
-        Some(About { ledger: self, share, known: share.known.get(known as usize)?, ip })
+        let place = known;
+        Some(About { ledger: self, share, known: share.known.get(known as usize)?, place, ip })
     }
 
     fn readings(
         &self,
-        About { share, known, ip, .. }: &About<'_>,
+        about: &About<'_>,
         time: Timestamp,
         written: Option<&DomainName>,
         last: &Bookmark,
     ) -> (Vec<Reading>, bool) {
+        let About { share, known, ip, .. } = about;
         let told = known.told.0 as usize..known.told.1 as usize;
         let chains = told.start..told.end.min(told.start + MOST_CHAINS);
-        let mut nears = last.near.borrow_mut();
-        if nears.is_empty() {
-            nears.resize(self.shares.iter().map(|share| share.told.len()).sum(), Near::UNASKED);
-        }
-        let nears = nears.get_mut(share.told_before..).unwrap_or_default();
+        let mut list = last.near.borrow_mut();
+        let nears = &mut self.nears(about, &mut list, last);
         let until = self.until(time, last);
         let late = !chains.clone().any(|place| self.near(share, place, *ip, until, nears).count > 0);
         let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
@@ -1213,9 +1217,37 @@ impl Ledger {
         (readings, false)
     }
 
+    /// What is remembered of all that a host was told of an address.
+    fn nears<'n>(&self, about: &About<'_>, list: &'n mut Vec<Near>, last: &Bookmark) -> Nears<'n> {
+        let (from, to) = about.known.told;
+        let mut places = last.near_of.borrow_mut();
+        if places.is_empty() {
+            places.resize(self.shares.iter().map(|share| share.known.len()).sum(), NONE);
+        }
+        let count = ((to - from) as usize).min(MOST_SEARCHED);
+        let begin = match places.get_mut(about.share.known_before + about.place as usize) {
+            Some(begin) if *begin == NONE => {
+                *begin = number(list.len());
+                list.resize(list.len() + count, Near::UNASKED);
+                *begin
+            }
+            Some(begin) => *begin,
+            None => NONE,
+        };
+        let begin = begin as usize;
+        Nears { of: list.get_mut(begin..begin + count).unwrap_or_default(), from: from as usize }
+    }
+
     /// How a [`Told`] stands at a time. A host asks for a name thousands of times: the search begins where the last one ended.
     #[inline]
-    fn near<'n>(&self, share: &Share, place: usize, ip: u32, end: Until, nears: &'n mut [Near]) -> &'n Near {
+    fn near<'n>(
+        &self,
+        share: &Share,
+        place: usize,
+        ip: u32,
+        end: Until,
+        nears: &'n mut Nears<'_>,
+    ) -> &'n Near {
         match nears.get_mut(place) {
             Some(near) => {
                 if !(near.since..=near.until).contains(&end.0) {
@@ -1251,7 +1283,7 @@ impl Ledger {
     }
 
     /// The answers of a [`Told`] up to a time.
-    fn told_until<'s>(&self, share: &'s Share, place: usize, end: Until, nears: &[Near]) -> &'s [u32] {
+    fn told_until<'s>(&self, share: &'s Share, place: usize, end: Until, nears: &Nears<'_>) -> &'s [u32] {
         let answers = share.told.get(place).map_or(&[][..], |told| span(&share.told_answers, told.answers));
         let hint = nears.get(place).map_or(0, |near| near.count);
         let count = count_near(answers, hint as usize, |&at| at < end.0);
@@ -1272,7 +1304,7 @@ impl Ledger {
         share: &Share,
         chains: impl Iterator<Item = usize> + Clone,
         moment: &Moment,
-        nears: &mut [Near],
+        nears: &mut Nears<'_>,
         last: &Bookmark,
     ) -> Vec<Reading> {
         let mut newest = last.newest.borrow_mut();
@@ -1309,7 +1341,7 @@ impl Ledger {
         share: &Share,
         chains: impl Iterator<Item = usize>,
         moment: &Moment,
-        nears: &[Near],
+        nears: &Nears<'_>,
     ) -> Vec<Reading> {
         // Of each chain the newest answer counts, and the oldest: an alias told in between gives it further names.
         let mut answers: Vec<(u32, &Told)> = Vec::with_capacity(chains.size_hint().1.unwrap_or_default());
@@ -1480,6 +1512,23 @@ fn count_near<T>(list: &[T], hint: usize, before: impl Fn(&T) -> bool) -> usize 
 /// How many messages came up to a time.
 #[derive(Clone, Copy)]
 struct Until(u32);
+
+/// What is remembered of all that a host was told of an address.
+struct Nears<'n> {
+    of: &'n mut [Near],
+    /// The place of the first [`Told`].
+    from: usize,
+}
+
+impl Nears<'_> {
+    fn get(&self, place: usize) -> Option<&Near> {
+        self.of.get(place.checked_sub(self.from)?)
+    }
+
+    fn get_mut(&mut self, place: usize) -> Option<&mut Near> {
+        self.of.get_mut(place.checked_sub(self.from)?)
+    }
+}
 
 /// When a flow to an address began, and until when answers count for it.
 struct Moment {
