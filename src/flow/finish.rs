@@ -232,7 +232,8 @@ impl Flow<'_> {
     /// The frames that prove something about it, in the order in which they were taken.
     pub fn proofs(&self) -> Vec<(ProofKind, FramePoint)> {
         let (own, peer) = (self.stretch.side(self.side), self.stretch.side(self.side.other()));
-        let mut proofs: Vec<(ProofKind, FramePoint)> = Vec::new();
+        // As many as there may be.
+        let mut proofs: Vec<(ProofKind, FramePoint)> = Vec::with_capacity(10);
         let mut prove = |what, point: Option<FramePoint>| proofs.extend(point.map(|point| (what, point)));
         let signs = self.talk.as_ref().map(|talk| talk.signs).unwrap_or_default();
         prove(ProofKind::Syn, own.syn.map(|syn| syn.first));

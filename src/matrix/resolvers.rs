@@ -11,7 +11,8 @@ use std::sync::OnceLock;
 pub struct PublicResolvers {
     /// Every flow of an audited host is held against them.
     exact: BTreeSet<String>,
-    wildcards: Vec<DomainPattern>,
+    /// Each with the plain labels at its end.
+    wildcards: Vec<(String, DomainPattern)>,
     operators: BTreeMap<IpAddr, String>,
 }
 
@@ -52,7 +53,7 @@ impl PublicResolvers {
                 if pattern.is_exact() {
                     resolvers.exact.insert(pattern.to_string());
                 } else {
-                    resolvers.wildcards.push(pattern);
+                    resolvers.wildcards.push((pattern.plain_ending(), pattern));
                 }
             }
             let operator = entry.operator;
@@ -63,7 +64,9 @@ impl PublicResolvers {
 
     /// Whether a name is one of theirs.
     pub fn named(&self, name: &DomainName) -> bool {
-        self.exact.contains(name.as_str()) || self.wildcards.iter().any(|pattern| pattern.matches(name))
+        let name_ends = |ending: &str| name.as_str().ends_with(ending);
+        self.exact.contains(name.as_str())
+            || self.wildcards.iter().any(|(ending, pattern)| name_ends(ending) && pattern.matches(name))
     }
 
     /// Whose an address is.

@@ -5,7 +5,9 @@ mod for_names;
 
 use super::log::{Body, DnsLog, Entry, NONE, number};
 use super::observation::DnsObservation;
-use crate::model::{ByHash, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp};
+use crate::model::{
+    ByHash, CaptureId, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp, address_bits,
+};
 use foldhash::fast::RandomState;
 use for_names::ForNames;
 use hashbrown::{HashMap, HashSet};
@@ -180,7 +182,7 @@ struct Share {
     /// Those of one [`Known`] stand together.
     told: Vec<Told>,
     /// How many the shares before have: where these begin in a [`Bookmark`].
-    told_before: usize,
+    known_before: usize,
     /// Answers, ascending; those of one [`Told`] stand together.
     told_answers: Vec<u32>,
     /// By host and alias: the names before it in chains that reach it, ascending by names.
@@ -241,8 +243,87 @@ impl Shared {
 pub struct Bookmark {
     /// How many messages came before.
     messages: Cell<u32>,
-    /// By [`Told`]: how many of its answers did.
-    answers: RefCell<Vec<u32>>,
+    /// By [`Known`]: where those of `near` begin; [`NONE`] where nobody asked yet. A flood of names makes millions of them, of
+    /// which flows ask for few.
+    near_of: RefCell<Vec<u32>>,
+    /// By [`Told`], of what was asked for.
+    near: RefCell<Vec<Near>>,
+    /// Hosts and addresses asked about, each in the slot of its hash.
+    asked: RefCell<Vec<Option<Asked>>>,
+    /// The answers at hand: the newest first.
+    newest: RefCell<Vec<(u32, u32)>>,
+    /// Room for readings, of somebody who needs them no more.
+    room: RefCell<Vec<Reading>>,
+}
+
+impl Bookmark {
+    /// Takes readings back that nobody needs any more: the next ones are put in their place.
+    pub fn take_back(&self, mut readings: Vec<Reading>) {
+        readings.clear();
+        self.room.replace(readings);
+    }
+}
+
+/// What was found of an address that a host was perhaps told.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    host: IpAddr,
+    ip: IpAddr,
+    found: Option<Place>,
+}
+
+/// Where it is known what a host was told of an address.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    share: u32,
+    known: u32,
+    /// The number of the address.
+    ip: u32,
+}
+
+/// Hosts and addresses of which it is remembered where it is known: 4,096, a quarter of a megabyte, of which a processor's
+/// cache holds what a site's busy hosts ask for.
+const MOST_ASKED: usize = 1 << 12;
+
+/// How a [`Told`] stood when last asked for a time, all of it side by side: of an address with many names few have a new answer
+/// from one flow to the next, and to look at all that is behind each would take longer than to judge the flow.
+#[derive(Clone, Copy, Debug)]
+struct Near {
+    /// From which number of messages on, and up to which, the same answers came before.
+    since: u32,
+    until: u32,
+    /// How many.
+    count: u32,
+    chain: u32,
+    /// Of the newest answer: its time to live, seconds.
+    ttl: u32,
+    salvaged: bool,
+    /// Whether aliases lead to its chain.
+    joined: bool,
+    /// Where the newest answer stands.
+    point: FramePoint,
+    /// The first answer whose query is not contested.
+    uncontested: Option<Timestamp>,
+}
+
+impl Near {
+    /// Before anybody asked.
+    const UNASKED: Near = Near {
+        since: 1,
+        until: 0,
+        count: 0,
+        chain: NONE,
+        ttl: 0,
+        salvaged: false,
+        joined: false,
+        point: FramePoint { time: Timestamp(0), capture: CaptureId(0), frame: 0 },
+        uncontested: None,
+    };
+
+    /// The number of its newest answer.
+    fn newest(&self) -> Option<u32> {
+        (self.count > 0).then(|| self.since - 1)
+    }
 }
 
 /// What one host was told of one address.
@@ -251,6 +332,8 @@ pub struct About<'a> {
     ledger: &'a Ledger,
     share: &'a Share,
     known: &'a Known,
+    /// Where it stands in its share.
+    place: u32,
     /// The address.
     ip: u32,
 }
@@ -348,6 +431,8 @@ struct Party {
     told: u64,
     /// Of a resolver.
     trusted: Option<bool>,
+    /// Whether a response gives it to somebody.
+    given: bool,
 }
 
 /// What a host was told of an address, by answers of any standing.
@@ -656,9 +741,9 @@ impl Ledger {
         Shared { parts, messages }
     }
 
-    /// The share that knows what a host was told.
-    fn share_of(&self, host: u32) -> Option<&Share> {
-        self.shares.get((host as usize).checked_rem(self.shares.len())?)
+    /// The number of the share that knows what a host was told.
+    fn share_of(&self, host: u32) -> Option<usize> {
+        (host as usize).checked_rem(self.shares.len())
     }
 
     fn read_bodies(&mut self) {
@@ -687,7 +772,7 @@ impl Ledger {
 
     /// Asks once per address which host it is, and whether it counts as a resolver.
     fn meet_parties(&mut self, host_of: &dyn Fn(IpAddr) -> IpAddr, trusted: &dyn Fn(IpAddr) -> bool) {
-        let stranger = Party { host: NONE, asking: false, told: 0, trusted: None };
+        let stranger = Party { host: NONE, asking: false, told: 0, trusted: None, given: false };
         self.parties = vec![stranger; self.log.addresses().len()];
         for at in 0..self.log.len() {
             let entry = self.log.entries()[at];
@@ -708,6 +793,7 @@ impl Ledger {
             let said = &self.said[entry.body as usize];
             self.parties[host as usize].asking |= !said.response && said.qname != NONE;
         }
+        self.reached.iter().for_each(|&(ip, _)| self.parties[ip as usize].given = true);
     }
 
     fn said(&self, entry: &Entry) -> &Said {
@@ -860,10 +946,10 @@ impl Ledger {
     /// Puts every answer where it will be asked for.
     fn tell(&mut self, shared: &Shared, jobs: usize) {
         let mut shares = shared.each(jobs, |messages| Share::of(self, messages));
-        let mut told = 0;
+        let mut known = 0;
         for share in &mut shares {
-            share.told_before = told;
-            told += share.told.len();
+            share.known_before = known;
+            known += share.known.len();
         }
         self.shares = shares;
     }
@@ -1045,23 +1131,58 @@ impl Ledger {
 
     /// What `host` was told of `ip`, by answers of any standing; none where it was told nothing.
     pub fn about(&self, host: IpAddr, ip: IpAddr) -> Option<About<'_>> {
-        let (host, ip) = (self.log.addresses().find(host)?, self.log.addresses().find(ip)?);
+        self.at(self.place(host, ip)?)
+    }
+
+    /// The same, for one who asks again and again.
+    pub fn about_near(&self, host: IpAddr, ip: IpAddr, last: &Bookmark) -> Option<About<'_>> {
+        let mut asked = last.asked.borrow_mut();
+        if asked.is_empty() {
+            asked.resize(MOST_ASKED, None);
+        }
+        let bits = address_bits(host).rotate_left(5) ^ address_bits(ip);
+        // Fibonacci hashing: who makes all of them meet in one slot makes them be looked up as if there were none.
+        let hash = ((bits >> 64) as u64 ^ bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let Some(slot) = asked.get_mut((hash >> 40) as usize % MOST_ASKED) else {
+            return self.about(host, ip);
+        };
+        let found = match slot {
+            Some(known) if (known.host, known.ip) == (host, ip) => known.found,
+            _ => slot.insert(Asked { host, ip, found: self.place(host, ip) }).found,
+        };
+        self.at(found?)
+    }
+
+    fn place(&self, host: IpAddr, ip: IpAddr) -> Option<Place> {
+        let ip = self.log.addresses().find(ip)?;
+        // Every other flow is a query to a resolver, which no response gives.
+        self.parties.get(ip as usize).filter(|party| party.given)?;
+        let host = self.log.addresses().find(host)?;
         let share = self.share_of(host)?;
-        let known = share.known.get(*share.known_at.get(&(host, ip))? as usize)?;
-        Some(About { ledger: self, share, known, ip })
+        let known = *self.shares.get(share)?.known_at.get(&(host, ip))?;
+        Some(Place { share: number(share), known, ip })
+    }
+
+    fn at(&self, Place { share, known, ip }: Place) -> Option<About<'_>> {
+        let share = self.shares.get(share as usize)?;
+        let place = known;
+        Some(About { ledger: self, share, known: share.known.get(known as usize)?, place, ip })
     }
 
     fn readings(
         &self,
-        About { share, known, ip, .. }: &About<'_>,
+        about: &About<'_>,
         time: Timestamp,
         written: Option<&DomainName>,
         last: &Bookmark,
     ) -> (Vec<Reading>, bool) {
+        let About { share, known, ip, .. } = about;
         let told = known.told.0 as usize..known.told.1 as usize;
         let chains = told.start..told.end.min(told.start + MOST_CHAINS);
+        let mut list = last.near.borrow_mut();
+        let nears = &mut self.nears(about, &mut list, last);
         let until = self.until(time, last);
-        let late = !chains.clone().any(|place| !self.told_until(share, place, until, last).is_empty());
+        let late = !chains.clone().any(|place| self.near(share, place, *ip, until, nears).count > 0);
         let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
         let until = if late { self.until(end, last) } else { until };
         let moment = Moment { ip: *ip, time, end, until, late };
@@ -1076,14 +1197,15 @@ impl Ledger {
                 })
             };
             let searched = told.clone().take(MOST_SEARCHED).filter(may_hold);
-            let mut readings = self.read(share, searched, &moment, last);
+            let mut readings = self.read(share, searched, &moment, nears, last);
             readings.retain(|reading| reading.names.contains(written));
             if !readings.is_empty() {
                 return (readings, true);
             }
+            last.take_back(readings);
         }
-        let mut readings = self.read(share, chains.clone(), &moment, last);
-        let more = (chains.end < told.end).then(|| self.told_until(share, chains.end, until, last));
+        let mut readings = self.read(share, chains.clone(), &moment, nears, last);
+        let more = (chains.end < told.end).then(|| self.told_until(share, chains.end, until, nears));
         let beyond = more.and_then(<[u32]>::first).map(|&at| self.entry(at).point());
         if let Some(point) = beyond.or_else(|| readings.get(MOST_CHAINS).map(|reading| reading.point)) {
             readings.truncate(MOST_CHAINS);
@@ -1095,17 +1217,76 @@ impl Ledger {
         (readings, false)
     }
 
-    /// The answers of a [`Told`] up to a time. A host asks for a name thousands of times: the search begins where the last one
-    /// ended.
-    fn told_until<'s>(&self, share: &'s Share, place: usize, end: Until, last: &Bookmark) -> &'s [u32] {
-        let answers = share.told.get(place).map_or(&[][..], |told| span(&share.told_answers, told.answers));
-        let mut hints = last.answers.borrow_mut();
-        if hints.is_empty() {
-            hints.resize(self.shares.iter().map(|share| share.told.len()).sum(), 0);
+    /// What is remembered of all that a host was told of an address.
+    fn nears<'n>(&self, about: &About<'_>, list: &'n mut Vec<Near>, last: &Bookmark) -> Nears<'n> {
+        let (from, to) = about.known.told;
+        let mut places = last.near_of.borrow_mut();
+        if places.is_empty() {
+            places.resize(self.shares.iter().map(|share| share.known.len()).sum(), NONE);
         }
-        let Some(hint) = hints.get_mut(share.told_before + place) else { return &[] };
-        let count = count_near(answers, *hint as usize, |&at| at < end.0);
-        *hint = number(count);
+        let count = ((to - from) as usize).min(MOST_SEARCHED);
+        let begin = match places.get_mut(about.share.known_before + about.place as usize) {
+            Some(begin) if *begin == NONE => {
+                *begin = number(list.len());
+                list.resize(list.len() + count, Near::UNASKED);
+                *begin
+            }
+            Some(begin) => *begin,
+            None => NONE,
+        };
+        let begin = begin as usize;
+        Nears { of: list.get_mut(begin..begin + count).unwrap_or_default(), from: from as usize }
+    }
+
+    /// How a [`Told`] stands at a time. A host asks for a name thousands of times: the search begins where the last one ended.
+    #[inline]
+    fn near<'n>(
+        &self,
+        share: &Share,
+        place: usize,
+        ip: u32,
+        end: Until,
+        nears: &'n mut Nears<'_>,
+    ) -> &'n Near {
+        match nears.get_mut(place) {
+            Some(near) => {
+                if !(near.since..=near.until).contains(&end.0) {
+                    *near = self.looked_up(share, place, ip, end, near.count);
+                }
+                near
+            }
+            None => &Near::UNASKED,
+        }
+    }
+
+    fn looked_up(&self, share: &Share, place: usize, ip: u32, end: Until, hint: u32) -> Near {
+        let Some(told) = share.told.get(place) else { return Near::UNASKED };
+        let answers = span(&share.told_answers, told.answers);
+        let count = count_near(answers, hint as usize, |&at| at < end.0);
+        let near = Near {
+            since: 0,
+            until: answers.get(count).copied().unwrap_or(u32::MAX),
+            count: number(count),
+            chain: told.chain,
+            joined: told.before != NONE,
+            uncontested: told.uncontested,
+            ..Near::UNASKED
+        };
+        match count.checked_sub(1).and_then(|newest| answers.get(newest)) {
+            None => near,
+            Some(&at) => {
+                let entry = self.entry(at);
+                let (ttl, salvaged) = (self.ttl(entry, ip), self.said(entry).salvaged);
+                Near { since: at + 1, ttl, salvaged, point: entry.point(), ..near }
+            }
+        }
+    }
+
+    /// The answers of a [`Told`] up to a time.
+    fn told_until<'s>(&self, share: &'s Share, place: usize, end: Until, nears: &Nears<'_>) -> &'s [u32] {
+        let answers = share.told.get(place).map_or(&[][..], |told| span(&share.told_answers, told.answers));
+        let hint = nears.get(place).map_or(0, |near| near.count);
+        let count = count_near(answers, hint as usize, |&at| at < end.0);
         answers.get(..count).unwrap_or_default()
     }
 
@@ -1121,19 +1302,54 @@ impl Ledger {
     fn read(
         &self,
         share: &Share,
+        chains: impl Iterator<Item = usize> + Clone,
+        moment: &Moment,
+        nears: &mut Nears<'_>,
+        last: &Bookmark,
+    ) -> Vec<Reading> {
+        let mut newest = last.newest.borrow_mut();
+        newest.clear();
+        for place in chains.clone() {
+            let near = self.near(share, place, moment.ip, moment.until, nears);
+            if near.joined {
+                return self.read_joined(share, chains, moment, nears);
+            }
+            newest.extend(near.newest().map(|at| (at, number(place))));
+        }
+        newest.sort_unstable_by_key(|&(at, _)| std::cmp::Reverse(at));
+        let mut readings = last.room.take();
+        readings.reserve(newest.len());
+        for near in newest.iter().filter_map(|&(_, place)| nears.get(place as usize)) {
+            let kept_nanos = i64::from(near.ttl) * NANOS_PER_SECOND;
+            readings.push(Reading {
+                names: self.chains.shared(near.chain),
+                chain: Some(ChainNumber(near.chain)),
+                point: near.point,
+                expired: moment.time.since(near.point.time) > kept_nanos,
+                late: moment.late,
+                // An uncontested answer of before is not touched by a newer contest.
+                contested: near.uncontested.is_none_or(|first| first > moment.end),
+                salvaged: near.salvaged,
+            });
+        }
+        readings
+    }
+
+    /// The same, where aliases lead to some of the chains.
+    fn read_joined(
+        &self,
+        share: &Share,
         chains: impl Iterator<Item = usize>,
         moment: &Moment,
-        last: &Bookmark,
+        nears: &Nears<'_>,
     ) -> Vec<Reading> {
         // Of each chain the newest answer counts, and the oldest: an alias told in between gives it further names.
         let mut answers: Vec<(u32, &Told)> = Vec::with_capacity(chains.size_hint().1.unwrap_or_default());
-        let mut joins = false;
         for place in chains {
             let Some(told) = share.told.get(place) else { continue };
-            let known = self.told_until(share, place, moment.until, last);
+            let known = self.told_until(share, place, moment.until, nears);
             answers.extend(known.last().map(|&at| (at, told)));
             if told.before != NONE {
-                joins = true;
                 answers.extend(known.split_last().and_then(|(_, rest)| rest.first()).map(|&at| (at, told)));
             }
         }
@@ -1145,16 +1361,13 @@ impl Ledger {
             let (point, late, salvaged) = (entry.point(), moment.late, self.said(entry).salvaged);
             let kept_nanos = i64::from(self.ttl(entry, moment.ip)) * NANOS_PER_SECOND;
             let expired = moment.time.since(point.time) > kept_nanos;
-            // An uncontested answer of before is not touched by a newer contest.
             let contested = told.uncontested.is_none_or(|first| first > moment.end);
             let mut add = |names: Arc<[DomainName]>, chain: Option<ChainNumber>| {
-                if joins {
-                    if let Some(reading) = seen.get(&names).and_then(|&place| readings.get_mut(place)) {
-                        reading.contested &= contested;
-                        return;
-                    }
-                    seen.insert(names.clone(), readings.len());
+                if let Some(reading) = seen.get(&names).and_then(|&place| readings.get_mut(place)) {
+                    reading.contested &= contested;
+                    return;
                 }
+                seen.insert(names.clone(), readings.len());
                 readings.push(Reading { names, chain, point, expired, late, contested, salvaged });
             };
             if told.before == NONE {
@@ -1299,6 +1512,23 @@ fn count_near<T>(list: &[T], hint: usize, before: impl Fn(&T) -> bool) -> usize 
 /// How many messages came up to a time.
 #[derive(Clone, Copy)]
 struct Until(u32);
+
+/// What is remembered of all that a host was told of an address.
+struct Nears<'n> {
+    of: &'n mut [Near],
+    /// The place of the first [`Told`].
+    from: usize,
+}
+
+impl Nears<'_> {
+    fn get(&self, place: usize) -> Option<&Near> {
+        self.of.get(place.checked_sub(self.from)?)
+    }
+
+    fn get_mut(&mut self, place: usize) -> Option<&mut Near> {
+        self.of.get_mut(place.checked_sub(self.from)?)
+    }
+}
 
 /// When a flow to an address began, and until when answers count for it.
 struct Moment {
@@ -1550,7 +1780,8 @@ mod tests {
                 let client = Endpoint::new(host, port);
                 prop_assert_eq!(fast.only_forged(client, other), slow.only_forged(client, other));
             }
-            let about = fast.about(host, other);
+            let about = fast.about_near(host, other, &bookmark);
+            prop_assert_eq!(about.is_some(), fast.about(host, other).is_some());
             let unsolicited = about.and_then(|about| about.only_unsolicited()).map(|answer| flat(&answer));
             prop_assert_eq!(unsolicited, slow.only_unsolicited(host, other).map(plain));
             for name in (0..5).map(name) {

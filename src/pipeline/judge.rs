@@ -330,8 +330,9 @@ impl<'a> Judging<'a> {
                 self.reduction.watch.pass(self.reduction.order.len());
                 let mut sums: Option<Sums> = None;
                 let mut named = Vec::new();
+                let mut judge = Judge::new(&case);
                 for rows in self.stretches() {
-                    let mut judge = Judge::new(&case).beginning_at(rows.start as u64);
+                    judge.begin_stretch(rows.start as u64);
                     let flows = self.reduction.stretch(rows);
                     let mut numbers = flows.iter();
                     self.reduction.flows_of(flows, &mut |flow| {
@@ -395,8 +396,8 @@ impl<'a> Judging<'a> {
     fn judged(&self) -> io::Result<(Option<Sums>, Counts)> {
         let (reduction, case, stretches) = (&self.reduction, &self.case(), self.stretches());
         reduction.watch.pass(reduction.order.len());
-        let one = |rows: Range<usize>| -> io::Result<(Sums, Counts)> {
-            let mut judge = Judge::new(case).beginning_at(rows.start as u64);
+        let one = |judge: &mut Judge<'_>, rows: Range<usize>| -> io::Result<(Sums, Counts)> {
+            judge.begin_stretch(rows.start as u64);
             let mut counts = Counts(vec![(0, 0); reduction.joined.captures.len()]);
             reduction.flows_of(reduction.stretch(rows), &mut |flow| {
                 counts.flow(flow);
@@ -413,10 +414,12 @@ impl<'a> Judging<'a> {
             waiting: BTreeMap::new(),
         });
         let work = || {
+            // Whoever judges several stretches finds a verdict once for all of them.
+            let mut judge = Judge::new(case);
             loop {
                 let place = next.fetch_add(1, Ordering::Relaxed);
                 let Some(rows) = stretches.get(place) else { return };
-                let result = one(rows.clone());
+                let result = one(&mut judge, rows.clone());
                 done.lock().unwrap_or_else(PoisonError::into_inner).add(place, result);
             }
         };
@@ -466,7 +469,7 @@ fn added(sums: Option<Sums>, later: Sums) -> Sums {
     }
 }
 
-/// Flows that are judged in one go: 32,768. Each stretch finds its verdicts anew, so more stretches cost more.
+/// Flows that are judged in one go: 32,768. What stretches come to is added up, so more of them cost more.
 const STRETCH_FLOWS: usize = 1 << 15;
 
 /// Stretches at the most. How rows are parted depends on their number alone: so what they come to is the same, whatever the

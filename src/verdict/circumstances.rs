@@ -3,6 +3,7 @@
 
 use super::fit::Ready;
 use super::index::RuleIndex;
+use super::ports::PortsAlike;
 use super::row::{NameEvidence, NameEvidenceSource};
 use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{BaselineLine, BaselinePeer, Direction, Matrix, RoleIdx, RoleSet, Site};
@@ -11,6 +12,7 @@ use crate::names::{Bookmark, ChainNumber, Ledger, Reading};
 use ipnet::{IpNet, Ipv4Net};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
+use std::hash::{Hash, Hasher};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Where a flow comes from and goes to, what it speaks, and what is known of its destination.
@@ -18,10 +20,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// [`Classifier::rule_on`](super::classify::Classifier::rule_on) sees nothing else of a flow: that is what makes it safe to
 /// remember verdicts. The initiator's address is not among it, only what it is to the site: a flood comes from a million
 /// addresses that are all the same nobody.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Circumstances {
-    // What differs most often is compared first.
+    /// One of the ports that are alike; no part of what is compared.
     pub port: u16,
+    pub alike: PortsAlike,
     pub to: IpAddr,
     pub proto: Transport,
     pub from: Initiator,
@@ -31,15 +34,57 @@ pub(super) struct Circumstances {
     pub telling: Telling,
 }
 
+impl PartialEq for Circumstances {
+    #[inline]
+    fn eq(&self, other: &Circumstances) -> bool {
+        // Every field is taken apart here, so that a new one cannot be forgotten.
+        let Circumstances { port: _, alike, to, proto, from, reversed_by, app, telling } = self;
+        // What differs most often is compared first.
+        *alike == other.alike
+            && *to == other.to
+            && (*proto, *app, *telling) == (other.proto, other.app, other.telling)
+            && *from == other.from
+            && *reversed_by == other.reversed_by
+    }
+}
+
+impl Eq for Circumstances {}
+
+impl Hash for Circumstances {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Circumstances { port: _, alike, to, proto, from, reversed_by, app, telling } = *self;
+        (alike, to, proto, from, reversed_by, app, telling).hash(state);
+    }
+}
+
 /// What the initiator's address is to the site.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Initiator {
+    /// The number of all that follows but the address.
+    kind: u32,
     pub roles: RoleSet,
     pub loopback: bool,
     /// Which of the baseline's peers it is, a bit each.
     peers: u128,
     /// The address, where the baseline has more peers than bits.
     address: Option<IpAddr>,
+}
+
+impl PartialEq for Initiator {
+    fn eq(&self, other: &Initiator) -> bool {
+        (self.kind, self.address) == (other.kind, other.address)
+    }
+}
+
+impl Eq for Initiator {}
+
+impl Hash for Initiator {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        let Initiator { kind, roles: _, loopback: _, peers: _, address } = self;
+        kind.hash(state);
+        // Nearly always there is none.
+        address.iter().for_each(|ip| ip.hash(state));
+    }
 }
 
 /// How many first payload bytes there are to tell an application from.
@@ -82,8 +127,8 @@ impl Evidence {
     }
 
     /// The frames in which the names were learnt.
-    pub(super) fn points(&self) -> Vec<FramePoint> {
-        self.readings.iter().map(|reading| reading.point).collect()
+    pub(super) fn points(&self) -> impl Iterator<Item = FramePoint> {
+        self.readings.iter().map(|reading| reading.point)
     }
 
     /// The chains that give a name, newest first.
@@ -159,6 +204,8 @@ pub(super) struct Surveyor<'a> {
     named_ports: Vec<(Transport, PortBits)>,
     /// What addresses of IPv4 are, and of IPv6.
     zones: [RefCell<Zones>; 2],
+    /// What initiators are, by number: equal ones have the same, since they are compared for every flow.
+    kinds: RefCell<Vec<(RoleSet, bool, u128)>>,
 }
 
 /// An address that began flows.
@@ -246,12 +293,17 @@ impl<'a> Surveyor<'a> {
             let of_version = prefixes().filter(|net| matches!(net, IpNet::V4(_)) == v4);
             RefCell::new(Zones::of(of_version))
         });
-        Surveyor { site, ledger, bookmark, proxy, peers, named_ports, zones }
+        Surveyor { site, ledger, bookmark, proxy, peers, named_ports, zones, kinds: RefCell::default() }
     }
 
     fn rules_name(&self, transport: Transport, port: u16) -> bool {
         let bits = self.named_ports.iter().find(|(named, _)| *named == transport);
         bits.is_some_and(|(_, bits)| bits[usize::from(port) / 64] & (1 << (port % 64)) != 0)
+    }
+
+    /// Takes evidence back that nobody needs any more.
+    pub(super) fn take_back(&self, evidence: Evidence) {
+        self.bookmark.take_back(evidence.readings);
     }
 
     /// What an address is to the site, as an initiator.
@@ -260,9 +312,17 @@ impl<'a> Surveyor<'a> {
         for (bit, peer) in self.peers.iter().take(PEER_BITS).enumerate() {
             peers |= u128::from(peer.fits(self.site, ip, &[])) << bit;
         }
+        let (roles, loopback) = (self.site.roles_of(ip), ip.is_loopback());
+        let mut kinds = self.kinds.borrow_mut();
+        let known = kinds.iter().position(|&kind| kind == (roles, loopback, peers));
+        let kind = known.unwrap_or_else(|| {
+            kinds.push((roles, loopback, peers));
+            kinds.len() - 1
+        });
         Initiator {
-            roles: self.site.roles_of(ip),
-            loopback: ip.is_loopback(),
+            kind: u32::try_from(kind).unwrap_or(u32::MAX),
+            roles,
+            loopback,
             peers,
             address: (self.peers.len() > PEER_BITS).then_some(ip),
         }
@@ -300,11 +360,12 @@ impl<'a> Surveyor<'a> {
         self.proxy.is_some_and(|proxy| roles.contains(proxy))
     }
 
-    /// Where a flow comes from and goes to; `from` is what its initiator is to the site.
+    /// Where a flow comes from and goes to; `from` is what its initiator is to the site, `alike` what its port is to the rules.
     pub(super) fn circumstances(
         &self,
         flow: &Flow<'_>,
         from: Initiator,
+        alike: PortsAlike,
         index: &RuleIndex<'_>,
     ) -> Circumstances {
         let reversed_by = if !from.roles.is_empty() && self.rules_name(flow.proto, flow.from.port) {
@@ -318,6 +379,7 @@ impl<'a> Surveyor<'a> {
             from,
             to: flow.to.ip,
             port: flow.to.port,
+            alike,
             proto: flow.proto,
             reversed_by,
             app: flow.app,
@@ -359,7 +421,7 @@ impl<'a> Surveyor<'a> {
             .cloned()
             .or_else(|| flow.http_host().and_then(|host| host.parse::<DomainName>().ok()))
             .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
-        let about = self.ledger.about(host, ip);
+        let about = self.ledger.about_near(host, ip, &self.bookmark);
         let (mut readings, mut corroborated) = (Vec::new(), false);
         let (mut untrusted, mut unsolicited) = (None, false);
         if let Some(about) = about {

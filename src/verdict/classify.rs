@@ -4,6 +4,7 @@ use super::circumstances::{Circumstances, Evidence, Surveyor, Telling};
 use super::fit::{Destination, Fits, Ready, naming};
 use super::index::RuleIndex;
 use super::matches::{Class, Matches, NamedAccount};
+use super::ports::{Carriers, Ports, PortsAlike};
 use super::row::{Differs, Nearest};
 use crate::audit::{Grade, Missing, Verdict};
 use crate::flow::{ConnectTarget, Flow};
@@ -85,6 +86,7 @@ pub(super) struct Classifier<'a> {
     pub(super) index: RuleIndex<'a>,
     pub(super) matches: Matches<'a>,
     lines: BaselineIndex,
+    ports: RefCell<Ports>,
 }
 
 impl<'a> Classifier<'a> {
@@ -93,7 +95,19 @@ impl<'a> Classifier<'a> {
         let surveyor = Surveyor::new(matrix, site, ledger, matrix.role(HTTP_PROXY_ROLE));
         let index = RuleIndex::new(matrix, site);
         let matches = Matches::new(&index, matrix, site);
-        Classifier { matrix, site, surveyor, index, matches, lines: BaselineIndex::default() }
+        let (lines, ports) = (BaselineIndex::default(), RefCell::default());
+        Classifier { matrix, site, surveyor, index, matches, lines, ports }
+    }
+
+    /// What a port is to the rules and to the baseline: a verdict knows no more of it.
+    pub(super) fn alike(&self, transport: Transport, port: u16) -> PortsAlike {
+        self.ports.borrow_mut().alike(transport, port, || {
+            let rules = self.rules().iter().filter(|ready| ready.rule.carries(transport, port));
+            Carriers {
+                rules: rules.map(|ready| ready.order).collect(),
+                lines: BaselineIndex::carrying(self.matrix, self.site, transport, port).collect(),
+            }
+        })
     }
 
     /// The rules, with what they mean at this site, in the order of the packs.
@@ -535,8 +549,8 @@ struct BaselineIndex(RefCell<ByPort>);
 type ByPort = HashMap<(Transport, u16), Rc<[Carried]>, RandomState>;
 
 /// Where a line stands, and whether it speaks of what comes in, and of what goes out.
-#[derive(Clone, Copy)]
-struct Carried {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Carried {
     place: usize,
     comes_in: bool,
     goes_out: bool,
@@ -548,14 +562,23 @@ impl BaselineIndex {
         if known.len() >= MOST_PORTS {
             known.clear();
         }
-        let carried = known.entry((transport, port)).or_insert_with(|| {
-            let carried = matrix.baseline().iter().enumerate().map(|(place, line)| {
-                let carries = |direction| line.carries(site, direction, transport, port);
-                Carried { place, comes_in: carries(Direction::In), goes_out: carries(Direction::Out) }
-            });
-            carried.filter(|carried| carried.comes_in || carried.goes_out).collect()
-        });
+        let find = || BaselineIndex::carrying(matrix, site, transport, port).collect();
+        let carried = known.entry((transport, port)).or_insert_with(find);
         Rc::clone(carried)
+    }
+
+    /// The lines that carry a port, found anew.
+    fn carrying(
+        matrix: &Matrix,
+        site: &Site,
+        transport: Transport,
+        port: u16,
+    ) -> impl Iterator<Item = Carried> {
+        let carried = matrix.baseline().iter().enumerate().map(move |(place, line)| {
+            let carries = |direction| line.carries(site, direction, transport, port);
+            Carried { place, comes_in: carries(Direction::In), goes_out: carries(Direction::Out) }
+        });
+        carried.filter(|carried| carried.comes_in || carried.goes_out)
     }
 }
 

@@ -142,16 +142,20 @@ impl<'a> Seen<'a> {
             None => (flow.proto, flow.to.port),
         };
         let in_tunnel = proxied && flow.server_name().is_some();
+        let tls = flow.app == Some(AppProtocol::Tls) || in_tunnel;
+        let quic = flow.app == Some(AppProtocol::Quic);
+        let untold = flow.app.is_none() || (proxied && !in_tunnel);
         Seen {
             transport,
             port,
             ip: flow.to.ip,
-            tls: flow.app == Some(AppProtocol::Tls) || in_tunnel,
-            quic: flow.app == Some(AppProtocol::Quic),
-            untold: flow.app.is_none() || (proxied && !in_tunnel),
+            tls,
+            quic,
+            untold,
             proxied,
             alpn: flow.alpn(),
-            name: known_name(flow, evidence),
+            // Of what speaks something else nobody asks it.
+            name: if tls || quic || untold { known_name(flow, evidence) } else { None },
         }
     }
 

@@ -6,7 +6,8 @@ use super::coverage::OutcomeSet;
 use super::row::Differs;
 use super::strangers::{MOST_DISTINCT, Strangers};
 use super::wording::{
-    FirstFlow, HIDDEN_REMEDY, Phrase, Share, Words, details, phrase_key, phrase_number, worded,
+    FirstFlow, HIDDEN_REMEDY, Phrase, Share, Words, details, phrase_key, phrase_number, tells_addresses,
+    worded,
 };
 use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Missing, Severity, Verdict};
 use crate::flow::{Flow, Outcome, capture_name};
@@ -14,6 +15,7 @@ use crate::matrix::RoleSet;
 use crate::model::{CaptureId, Distinct, DomainName, FramePoint, Timestamp, Transport, address_bits};
 use foldhash::fast::RandomState;
 use hashbrown::{HashSet, HashTable};
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -103,21 +105,27 @@ impl Cited {
     }
 }
 
-/// All that the details of a flow depend on. Of those whose details are in, a draft keeps a hash: with a seed that nobody
-/// knows, one in 10^19 flows would be taken for another, and one line of details be missing.
-#[derive(Clone, Copy, PartialEq, Hash)]
-struct Detailed {
-    ruling: u64,
+/// All that the details of a flow depend on beside its ruling and its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
+struct Wording {
     named: Named,
-    from: IpAddr,
-    to: IpAddr,
     accepted: Option<(usize, bool)>,
     reset_ttl_differs: bool,
     icmp: Option<(u8, u8)>,
 }
 
-/// What is said of how a destination is named depends on this, beside the ruling.
+/// All that they depend on. Of those flows whose details are in, a draft keeps a hash: with a seed that nobody knows, one in
+/// 10^19 flows would be taken for another, and one line of details be missing.
 #[derive(Clone, Copy, PartialEq, Hash)]
+struct Detailed {
+    ruling: u64,
+    from: IpAddr,
+    to: IpAddr,
+    wording: Wording,
+}
+
+/// What is said of how a destination is named depends on this, beside the ruling.
+#[derive(Clone, Copy, Debug, PartialEq, Hash)]
 struct Named {
     first: FirstChain,
     chains: usize,
@@ -136,6 +144,21 @@ impl Named {
         }
     }
 }
+
+/// What is known of the findings of one code that flows of one ruling and first name belong to, all but the initiator.
+#[derive(Debug)]
+pub(super) struct Kind {
+    code: Code,
+    severity: Severity,
+    stem: StemId,
+    /// Where the finding of the flow before is, and of which host it is.
+    last: Option<(Option<IpAddr>, usize)>,
+    /// The details of flows by which no address is told: a thousand hosts are told the same of one name.
+    details: Vec<(Wording, Box<[u32]>)>,
+}
+
+/// Wordings of details remembered of one kind: beyond, all are forgotten.
+const MOST_WORDINGS: usize = 8;
 
 /// Flows remembered of which the details are in: those of a draft are few, else they are put together again.
 const MOST_DETAILED: usize = 9;
@@ -175,6 +198,8 @@ pub(super) struct Findings {
     crowds: Vec<((Code, Severity), usize, Option<usize>)>,
     distinct: usize,
     captures: Arc<[Arc<str>]>,
+    /// The frames of the flow at hand.
+    points: Vec<FramePoint>,
 }
 
 impl Findings {
@@ -190,6 +215,7 @@ impl Findings {
             crowds: Vec::new(),
             distinct: 0,
             captures: captures.into(),
+            points: Vec::new(),
         }
     }
 
@@ -213,7 +239,7 @@ impl Findings {
     ) -> &mut Draft {
         let place = match self.place_of(stem, host) {
             Some(place) => place,
-            None => self.insert(Draft::new(stem, host, About::Told(Box::new(make())))),
+            None => self.insert(Box::new(Draft::new(stem, host, About::Told(Box::new(make()))))),
         };
         &mut self.drafts[place]
     }
@@ -226,11 +252,11 @@ impl Findings {
     }
 
     /// Adds a draft that is the only one of its stem and host.
-    fn insert(&mut self, draft: Draft) -> usize {
+    fn insert(&mut self, draft: Box<Draft>) -> usize {
         let Findings { drafts, draft_of, hasher, .. } = self;
         let place = drafts.len();
         let hash = draft_hash(hasher, draft.stem, draft.host);
-        drafts.push(Box::new(draft));
+        drafts.push(draft);
         draft_of.insert_unique(hash, place as u32, |&place| {
             drafts.get(place as usize).map_or(0, |draft| draft_hash(hasher, draft.stem, draft.host))
         });
@@ -251,7 +277,7 @@ impl Findings {
                 Share::Own,
                 judged,
             );
-            self.insert(Draft::new(stem, host, About::Flows(first)))
+            self.insert(Box::new(Draft::new(stem, host, About::Flows(first))))
         })
     }
 
@@ -330,8 +356,7 @@ impl Findings {
         let of_stem: HashSet<usize, RandomState> =
             strangers.iter().filter_map(|&(_, common)| common).collect();
         let of_code: HashSet<usize, RandomState> = crowds.iter().filter_map(|&(.., common)| common).collect();
-        for (place, draft) in drafts.into_iter().enumerate() {
-            let mut draft = *draft;
+        for (place, mut draft) in drafts.into_iter().enumerate() {
             let Some(&stem) = stem_of.get(draft.stem as usize) else { continue };
             draft.stem = stem;
             if let About::Flows(first) = &mut draft.about {
@@ -339,11 +364,11 @@ impl Findings {
             }
             draft.details.iter_mut().for_each(|line| *line = here(&line_of, *line));
             if of_stem.contains(&place) {
-                self.add_common(draft, Share::Destination);
+                self.add_common(*draft, Share::Destination);
             } else if of_code.contains(&place) {
-                self.add_common(draft, Share::Code);
+                self.add_common(*draft, Share::Code);
             } else if let Some(known) = self.place_of(stem, draft.host) {
-                self.drafts[known].add(draft, 0);
+                self.drafts[known].add(*draft, 0);
             } else if !draft.of_stranger {
                 self.insert(draft);
             } else {
@@ -431,15 +456,34 @@ impl Findings {
         }
         let (phrases, lines) = (self.phrases, self.lines);
         let stem = |draft: &Draft| stems.get(draft.stem);
-        // What is equal in all that orders findings stands by its stem and host.
-        drafts.sort_by(|a, b| {
+        // What tells most of them apart stands beside them: to look into each would cost more than to compare.
+        let mut drafts: Vec<_> = drafts
+            .into_iter()
+            .map(|draft| {
+                let (first, ..) = draft.rank(stem(&draft), &phrases);
+                (first, draft)
+            })
+            .collect();
+        drafts.sort_by(|(first_a, a), (first_b, b)| {
+            // What is equal in all that orders findings stands by its stem and host.
             let key = |draft: &Draft| (stem(draft).map(|stem| (stem.code, stem.severity)), draft.host);
             let rest = |draft: &Draft| stem(draft).map(|stem| (&stem.to, stem.port, stem.proto, &stem.rules));
-            let ranks = a.rank(stem(a), &phrases).cmp(&b.rank(stem(b), &phrases));
-            ranks.then_with(|| key(a).cmp(&key(b))).then_with(|| rest(a).cmp(&rest(b)))
+            let ranks = || a.rank(stem(a), &phrases).cmp(&b.rank(stem(b), &phrases));
+            let equal = || key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)));
+            first_a.cmp(first_b).then_with(ranks).then_with(equal)
         });
-        let words =
-            Words { captures: &self.captures, rank: &rank, phrases: &phrases, lines: &lines, role_words };
+        let drafts: Vec<Box<Draft>> = drafts.into_iter().map(|(_, draft)| draft).collect();
+        let rank_of: Vec<usize> =
+            self.captures.iter().filter_map(|name| rank.get(&**name).copied()).collect();
+        let words = Words {
+            captures: &self.captures,
+            rank: &rank,
+            rank_of: &rank_of,
+            phrases: &phrases,
+            lines: &lines,
+            role_words,
+            texts: RefCell::default(),
+        };
         let mut findings = Vec::with_capacity(drafts.len());
         for draft in drafts {
             let stem = stem(&draft);
@@ -449,13 +493,12 @@ impl Findings {
     }
 }
 
+/// What tells apart most of them.
+type RankFirst = (Option<(Severity, Code)>, bool, Option<IpAddr>, Option<IpAddr>);
+
 /// What orders findings: severity, code, whether it stands for many strangers, initiator, destination, its name, port and
 /// transport, rules.
-type Rank<'r> = (
-    (Option<(Severity, Code)>, bool, Option<IpAddr>, Option<IpAddr>),
-    Option<&'r DomainName>,
-    (Option<u16>, Option<Transport>, &'r [String]),
-);
+type Rank<'r> = (RankFirst, Option<&'r DomainName>, (Option<u16>, Option<Transport>, &'r [String]));
 
 fn frame(captures: &[Arc<str>], point: FramePoint) -> EvidenceFrame {
     EvidenceFrame { capture: capture_name(captures, point.capture), frame: point.frame }
@@ -623,13 +666,17 @@ impl Draft {
         finding.count = self.count;
         (finding.first_ts, finding.last_ts) = self.range.unzip();
         finding.outcomes = self.outcomes.iter().collect();
-        let cited = self
-            .evidence
+        let by_itself = !finding.evidence.is_empty();
+        let mut cited = self.evidence;
+        cited.sort_by_key(|at| (words.rank_of.get(at.capture.0 as usize).copied(), at.frame()));
+        let frames = cited
             .into_iter()
             .map(|at| EvidenceFrame { capture: capture_name(words.captures, at.capture), frame: at.frame() });
-        // Some name their frames themselves.
-        finding.evidence.extend(cited);
-        finding.evidence.sort_by_key(|at| (words.rank.get(&*at.capture).copied(), at.frame));
+        finding.evidence.extend(frames);
+        if by_itself {
+            // Some name their frames themselves.
+            finding.evidence.sort_by_key(|at| (words.rank.get(&*at.capture).copied(), at.frame));
+        }
         let hosts = self.hosts.filter(|hosts| hosts.len() > 1);
         let further = usize::from(hosts.is_some()) + usize::from(self.strangers.is_some());
         finding.details.reserve_exact(self.details.len() + further);
@@ -681,12 +728,12 @@ const MOST_NAME_FRAMES: usize = 5;
 
 /// Frames that prove something about a flow: where its names were learnt, then its own, each in the order in which they
 /// were taken.
-fn points_of(judged: &Judged<'_>) -> Vec<FramePoint> {
-    let mut points = judged.evidence.points();
+fn collect_points(judged: &Judged<'_>, points: &mut Vec<FramePoint>) {
+    points.clear();
+    points.extend(judged.evidence.points());
     points.sort_unstable();
     points.truncate(MOST_NAME_FRAMES);
     points.extend(judged.flow.proofs().into_iter().map(|(_, point)| point));
-    points
 }
 
 /// Codes, each once, in the order of their list: every flow has some or none.
@@ -740,11 +787,7 @@ fn codes_of(judged: &Judged<'_>) -> Codes {
 }
 
 /// The findings of one flow; tells the codes that its row carries.
-pub(super) fn of_flow(
-    findings: &mut Findings,
-    judged: &Judged<'_>,
-    stems: &mut Vec<(Code, Severity, StemId)>,
-) -> Codes {
+pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut Vec<Kind>) -> Codes {
     let (flow, ruling) = (judged.flow, judged.ruling);
     let codes = codes_of(judged);
     let alias = ruling.nearest.as_ref().is_some_and(|nearest| nearest.differs == Differs::Alias);
@@ -755,27 +798,31 @@ pub(super) fn of_flow(
         };
         // Undetermined flows fold into one finding per (role, server name or address, rule).
         let folded = code == Code::Undetermined;
-        let known = stems.iter().find(|(of, grade, _)| (*of, *grade) == (code, severity));
-        let stem = match known {
-            Some(&(.., stem)) => stem,
-            None => {
-                let stem = findings.stem(stem_of(judged, code, severity, folded));
-                stems.push((code, severity, stem));
-                stem
-            }
-        };
+        let known = kinds.iter().position(|kind| (kind.code, kind.severity) == (code, severity));
+        let known = known.unwrap_or_else(|| {
+            let stem = findings.stem(stem_of(judged, code, severity, folded));
+            kinds.push(Kind { code, severity, stem, last: None, details: Vec::new() });
+            kinds.len() - 1
+        });
+        let Some(kind) = kinds.get_mut(known) else { continue };
         let stranger = ruling.from_roles.is_empty();
         let (place, share) = if stranger {
-            findings.draft_of_stranger(stem, code, judged)
+            findings.draft_of_stranger(kind.stem, code, judged)
         } else {
             let host = (!folded).then_some(judged.host);
-            (findings.draft_of_flow(stem, host, code, judged), Share::Own)
+            let place = match kind.last {
+                Some((last, place)) if last == host => place,
+                _ => findings.draft_of_flow(kind.stem, host, code, judged),
+            };
+            kind.last = Some((host, place));
+            (place, Share::Own)
         };
-        let Findings { drafts, lines, hasher, .. } = &mut *findings;
+        let Findings { drafts, lines, hasher, points, .. } = &mut *findings;
         let draft = &mut drafts[place];
         draft.count(flow.first_ts, flow.last_ts);
         if !draft.is_cited() {
-            draft.cite(points_of(judged));
+            collect_points(judged, points);
+            draft.cite(points.iter().copied());
         }
         draft.reach(flow.to.ip);
         draft.outcomes.insert(flow.outcome);
@@ -785,7 +832,7 @@ pub(super) fn of_flow(
                 nameless.insert(judged.host);
             }
         }
-        add_details(draft, code, judged, share, lines, hasher);
+        add_details(draft, kind, judged, share, lines, hasher);
     }
     codes
 }
@@ -806,6 +853,22 @@ fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) ->
     }
 }
 
+impl Kind {
+    /// The numbers of the details of a flow that tell no address.
+    fn details(&mut self, wording: Wording, judged: &Judged<'_>, known: &mut Distinct<Box<str>>) -> &[u32] {
+        let Kind { code, details: all, .. } = self;
+        let place = all.iter().position(|(of, _)| *of == wording).unwrap_or_else(|| {
+            if all.len() >= MOST_WORDINGS {
+                all.clear();
+            }
+            let lines = details(*code, judged).into_iter().map(|line| line_number(known, line));
+            all.push((wording, lines.collect()));
+            all.len() - 1
+        });
+        all.get(place).map_or(&[], |(_, lines)| lines)
+    }
+}
+
 pub(super) fn rules_of(ruling: &Ruling) -> &[String] {
     if ruling.rules.is_empty() { &ruling.possible } else { &ruling.rules }
 }
@@ -813,29 +876,31 @@ pub(super) fn rules_of(ruling: &Ruling) -> &[String] {
 /// Adds the details of a flow, unless a flow with the same ones was there before.
 fn add_details(
     draft: &mut Draft,
-    code: Code,
+    kind: &mut Kind,
     judged: &Judged<'_>,
     share: Share,
     known: &mut Distinct<Box<str>>,
     hasher: &RandomState,
 ) {
-    let common = share != Share::Own;
+    let (code, common) = (kind.code, share != Share::Own);
     let full = draft.details.len() >= MOST_DETAILS;
     let told = draft.count > if common { 1 } else { MOST_TOLD };
     if full || told || share == Share::Code {
         return;
     }
     let flow = judged.flow;
-    let detailed = judged.named_by.map(|named_by| Detailed {
-        ruling: judged.serial,
+    let wording = judged.named_by.map(|named_by| Wording {
         named: Named::of(named_by, judged.evidence),
-        from: flow.from.ip,
-        to: flow.to.ip,
         accepted: judged.accepted.map(|accepted| (accepted.entry, accepted.expired)),
         reset_ttl_differs: code == Code::DocumentedBlocked && flow.reset_ttl_differs(),
         icmp: flow.icmp,
     });
-    if let Some(detailed) = detailed {
+    if let Some(wording) = wording {
+        if !common && !tells_addresses(code, judged) {
+            kind.details(wording, judged, known).iter().for_each(|&line| draft.detail(line));
+            return;
+        }
+        let detailed = Detailed { ruling: judged.serial, from: flow.from.ip, to: flow.to.ip, wording };
         let detailed = hasher.hash_one(detailed);
         if draft.detailed.contains(&detailed) {
             return;

@@ -8,7 +8,7 @@ use crate::flow::Flow;
 use crate::matrix::RoleSet;
 use crate::model::{FramePoint, Timestamp, Transport};
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
@@ -19,8 +19,8 @@ struct Attempts {
     blocked: u64,
     outcomes: OutcomeSet,
     range: Option<(Timestamp, Timestamp)>,
-    first_worked: Option<First>,
-    first_blocked: Option<First>,
+    first_worked: Option<Box<First>>,
+    first_blocked: Option<Box<First>>,
 }
 
 impl Attempts {
@@ -30,8 +30,8 @@ impl Attempts {
         self.outcomes.merge(other.outcomes);
         let ranges = self.range.into_iter().chain(other.range);
         self.range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-        self.first_worked = First::earlier(self.first_worked.take(), other.first_worked.as_ref());
-        self.first_blocked = First::earlier(self.first_blocked.take(), other.first_blocked.as_ref());
+        self.first_worked = First::earlier(self.first_worked.take(), other.first_worked.as_deref());
+        self.first_blocked = First::earlier(self.first_blocked.take(), other.first_blocked.as_deref());
     }
 }
 
@@ -47,19 +47,19 @@ struct First {
 }
 
 impl First {
-    fn of(place: u64, flow: &Flow<'_>, ruling: &Ruling) -> First {
-        First {
+    fn of(place: u64, flow: &Flow<'_>, ruling: &Ruling) -> Box<First> {
+        Box::new(First {
             place,
             from_roles: ruling.from_roles,
             to_roles: ruling.to_roles,
             port: flow.to.port,
             proto: flow.proto,
             points: flow.proofs().into_iter().map(|(_, point)| point).collect(),
-        }
+        })
     }
 
-    fn earlier(have: Option<First>, other: Option<&First>) -> Option<First> {
-        have.into_iter().chain(other.cloned()).min_by_key(|first| first.place)
+    fn earlier(have: Option<Box<First>>, other: Option<&First>) -> Option<Box<First>> {
+        have.into_iter().chain(other.cloned().map(Box::new)).min_by_key(|first| first.place)
     }
 }
 
@@ -138,7 +138,10 @@ impl Intermittence {
         }
         let kinds: Vec<Vec<usize>> = kinds.into_values().collect();
         let mut sets_of: BTreeMap<(IpAddr, usize), Vec<usize>> = BTreeMap::new();
-        for &(host, set) in self.attempts.keys() {
+        // Of most hosts nothing was blocked: there is nothing to say of them.
+        let blocked = self.attempts.iter().filter(|(_, attempts)| attempts.blocked > 0);
+        let blocked: HashSet<IpAddr, RandomState> = blocked.map(|(&(host, _), _)| host).collect();
+        for &(host, set) in self.attempts.keys().filter(|(host, _)| blocked.contains(host)) {
             for &kind in kinds_in.get(set).into_iter().flatten() {
                 sets_of.entry((host, kind)).or_default().push(set);
             }

@@ -6,7 +6,7 @@ use super::coverage::CoverageTally;
 use super::encrypted::Encrypted;
 use super::findings::{self, Accepted, Codes, Findings, Judged};
 use super::intermittent::Intermittence;
-use super::memo::{Line, Memo, RowWords, Settled};
+use super::memo::{Memo, RowWords, Settled};
 use super::resolving::Resolving;
 use super::row::{NameEvidenceSource, VerdictRow};
 use super::tally::Tally;
@@ -79,6 +79,8 @@ pub struct Judge<'a> {
     /// The place of the next flow in the order of rows.
     place: u64,
     sums: Sums,
+    /// The number of its stretch of the rows.
+    stretch: u32,
 }
 
 /// What judged flows came to. Sums over two stretches of the rows add up to those of both, so that stretches can be judged
@@ -95,6 +97,19 @@ pub struct Sums {
 }
 
 impl Sums {
+    fn new(case: &Case<'_>) -> Self {
+        Sums {
+            dhcp_packets: None,
+            unsolicited_flows: 0,
+            tally: Tally::default(),
+            findings: Findings::new(case.captures),
+            coverage: CoverageTally::default(),
+            intermittence: Intermittence::default(),
+            accepts: BTreeSet::new(),
+            encrypted: Encrypted::default(),
+        }
+    }
+
     /// Adds those of the rows that follow.
     pub fn add(&mut self, later: Self) {
         // Every field is taken apart here, so that a new one cannot be forgotten.
@@ -128,23 +143,17 @@ impl<'a> Judge<'a> {
             memo: Memo::default(),
             rulings: 0,
             place: 0,
-            sums: Sums {
-                dhcp_packets: None,
-                unsolicited_flows: 0,
-                tally: Tally::default(),
-                findings: Findings::new(case.captures),
-                coverage: CoverageTally::default(),
-                intermittence: Intermittence::default(),
-                accepts: BTreeSet::new(),
-                encrypted: Encrypted::default(),
-            },
+            sums: Sums::new(case),
+            stretch: 0,
         }
     }
 
-    /// For rows from the one at `place` on, counted from 0.
-    #[must_use]
-    pub fn beginning_at(self, place: u64) -> Self {
-        Judge { place, ..self }
+    /// Begins a stretch of the rows, from the one at `place` on, counted from 0. What flows came to is summed up anew;
+    /// rulings stay known, since they depend on no other flow.
+    pub fn begin_stretch(&mut self, place: u64) {
+        self.place = place;
+        self.stretch += 1;
+        self.sums = Sums::new(self.case);
     }
 
     /// Goes on from what earlier rows came to.
@@ -153,9 +162,9 @@ impl<'a> Judge<'a> {
         Judge { sums, ..self }
     }
 
-    /// What the flows came to.
-    pub fn sums(self) -> Sums {
-        self.sums
+    /// What the flows of this stretch came to.
+    pub fn sums(&mut self) -> Sums {
+        std::mem::replace(&mut self.sums, Sums::new(self.case))
     }
 
     /// Judges the next flow in the order of rows.
@@ -205,15 +214,15 @@ impl<'a> Judge<'a> {
                 return None;
             }
         }
-        let Judge { classifier, memo, rulings, .. } = self;
+        let Judge { classifier, memo, rulings, stretch, .. } = self;
         let Sums { tally, coverage, intermittence, findings, encrypted, accepts, .. } = &mut self.sums;
         let mut settle = |ruling: Ruling| {
             *rulings += 1;
-            let rule_set = intermittence.set(&ruling);
-            Settled::new(ruling, *rulings, rule_set)
+            Settled::new(ruling, *rulings)
         };
         let Met { initiator, host, .. } = classifier.surveyor.met(flow.from.ip);
-        let around = classifier.surveyor.circumstances(flow, initiator, &classifier.index);
+        let alike = classifier.alike(flow.proto, flow.to.port);
+        let around = classifier.surveyor.circumstances(flow, initiator, alike, &classifier.index);
         let (mut several, evidence);
         let settled = match classifier.rule_on_several(flow, host, &around) {
             Some((ruling, of_worst)) => {
@@ -225,10 +234,10 @@ impl<'a> Judge<'a> {
                 memo.ruling(classifier, &around, &evidence, settle)
             }
         };
+        settled.enter(*stretch, |ruling| intermittence.set(ruling));
         let named_by = evidence.first_chain();
-        let line = settled.place(named_by, |ruling| {
-            let name = evidence.first_name();
-            Line { conversation: tally.conversation(classifier, ruling, name, flow.to.ip), stems: Vec::new() }
+        let line = settled.place(named_by.map(|named_by| (named_by, flow.to.port)), |ruling| {
+            tally.conversation(classifier, ruling, evidence.first_name(), flow.to.ip)
         });
         coverage.note_names(&settled.ruling, &evidence, &mut settled.noted);
         let (serial, rule_set) = (settled.serial, settled.rule_set);
@@ -254,8 +263,10 @@ impl<'a> Judge<'a> {
             accepted: accepted.as_ref(),
         };
         encrypted.count(&judged, self.case);
-        let codes = findings::of_flow(findings, &judged, &mut line.stems);
-        Some(tell(classifier, ruling, words, &evidence, codes))
+        let codes = findings::of_flow(findings, &judged, &mut line.findings);
+        let told = tell(classifier, ruling, words, &evidence, codes);
+        classifier.surveyor.take_back(evidence);
+        Some(told)
     }
 
     /// What all flows came to; `inputs` are the captures, in the order in which their frames were taken.

@@ -2,10 +2,9 @@
 
 use super::circumstances::{Circumstances, Evidence, FirstChain};
 use super::classify::{Classifier, Ruling};
-use super::findings::StemId;
+use super::findings::Kind;
 use super::matches::{ClassNumber, SameNames};
 use super::row::Nearest;
-use crate::audit::{Code, Severity};
 use crate::flow::ConnectTarget;
 use crate::model::DomainName;
 use crate::names::{ChainNumber, Ledger, Reading};
@@ -19,7 +18,7 @@ use std::sync::Arc;
 /// hundreds of (role, destination, port); the rest comes from captures and is not ours to bound otherwise. About 1 KiB each.
 const MOST_RULINGS: usize = 1 << 15;
 
-/// First names of one ruling of which it is remembered where their flows are counted: beyond, all are forgotten.
+/// First names and ports of one ruling of which it is remembered where their flows are counted: beyond, all are forgotten.
 const MOST_LINES: usize = 1 << 12;
 
 /// Chains of which no two alike are written into a key: beyond, the same may stand there again.
@@ -34,16 +33,18 @@ pub(super) struct Settled {
     pub ruling: Ruling,
     /// Differs from one ruling to the next, also of those forgotten.
     pub serial: u64,
-    /// The set of rules that document its flows.
-    pub rule_set: Option<usize>,
     /// What the rows of its flows say of it, once there was one.
     words: Option<RowWords>,
+    /// The stretch of the rows in whose sums the flows of what follows are counted; none where no flow was yet.
+    stretch: Option<u32>,
+    /// The set of rules that document its flows.
+    pub rule_set: Option<usize>,
     /// Chains by which it is noted that the rules were exercised.
     pub noted: HashSet<ChainNumber, RandomState>,
     lines: Vec<Line>,
-    line_of: HashMap<FirstChain, usize, RandomState>,
-    /// Most flows have the first name of the one before.
-    last: Option<(FirstChain, usize)>,
+    line_of: HashMap<(FirstChain, u16), usize, RandomState>,
+    /// Most flows have the first name and port of the one before.
+    last: Option<((FirstChain, u16), usize)>,
 }
 
 /// What a row says of a ruling: made once, and shared among the rows of its flows.
@@ -66,22 +67,23 @@ impl RowWords {
     }
 }
 
-/// Where the flows of one ruling and first name are counted.
+/// Where the flows of one ruling, first name and port are counted.
 #[derive(Debug)]
 pub(super) struct Line {
     /// The line of the From x To table.
     pub conversation: usize,
-    /// The findings that they belong to, all but the initiator, as far as there were any.
-    pub stems: Vec<(Code, Severity, StemId)>,
+    /// The findings that they belong to, as far as there were any.
+    pub findings: Vec<Kind>,
 }
 
 impl Settled {
-    pub(super) fn new(ruling: Ruling, serial: u64, rule_set: Option<usize>) -> Settled {
+    pub(super) fn new(ruling: Ruling, serial: u64) -> Settled {
         Settled {
             ruling,
             serial,
-            rule_set,
             words: None,
+            stretch: None,
+            rule_set: None,
             noted: HashSet::default(),
             lines: Vec::new(),
             line_of: HashMap::default(),
@@ -89,19 +91,44 @@ impl Settled {
         }
     }
 
-    /// The place of a first name's line; `begin` is called where it is not known. Without a name that tells it, always.
-    pub(super) fn place(&mut self, name: Option<FirstChain>, begin: impl FnOnce(&Ruling) -> Line) -> usize {
+    /// Goes on to a stretch of the rows, of which each has sums of its own; `rule_set` is called where it is another one.
+    pub(super) fn enter(&mut self, stretch: u32, rule_set: impl FnOnce(&Ruling) -> Option<usize>) {
+        if self.stretch == Some(stretch) {
+            return;
+        }
+        // Every field is taken apart here, so that a new one cannot be forgotten.
+        let Settled { ruling, serial: _, words: _, stretch: of, rule_set: set, noted, lines, line_of, last } =
+            self;
+        *of = Some(stretch);
+        *set = rule_set(ruling);
+        noted.clear();
+        lines.clear();
+        line_of.clear();
+        *last = None;
+    }
+
+    /// The place of the line of a first name and port; `conversation` is asked for where it is not known. Without a name that
+    /// tells it, always.
+    pub(super) fn place(
+        &mut self,
+        name: Option<(FirstChain, u16)>,
+        conversation: impl FnOnce(&Ruling) -> usize,
+    ) -> usize {
         let known = match (name, self.last) {
             (Some(name), Some((last, place))) if name == last => return place,
             (Some(name), _) => self.line_of.get(&name).copied(),
             (None, _) => None,
         };
         let place = known.unwrap_or_else(|| {
+            // Of the same name only the findings tell one port from another.
+            let last = self.last.filter(|((last, _), _)| name.is_some_and(|(name, _)| name == *last));
+            let before = last.and_then(|(_, place)| self.lines.get(place)).map(|line| line.conversation);
             if self.lines.len() >= MOST_LINES {
                 self.lines.clear();
                 self.line_of.clear();
             }
-            self.lines.push(begin(&self.ruling));
+            let conversation = before.unwrap_or_else(|| conversation(&self.ruling));
+            self.lines.push(Line { conversation, findings: Vec::new() });
             let place = self.lines.len() - 1;
             name.map(|name| self.line_of.insert(name, place));
             place
@@ -329,7 +356,7 @@ mod tests {
     "#;
 
     fn settle(ruling: Ruling) -> Settled {
-        Settled::new(ruling, 0, None)
+        Settled::new(ruling, 0)
     }
 
     fn reading(names: &[&str], (late, expired, contested): (bool, bool, bool)) -> Reading {
@@ -396,6 +423,7 @@ mod tests {
                         from: classifier.surveyor.initiator(from.parse().unwrap()),
                         to: to.parse().unwrap(),
                         port,
+                        alike: classifier.alike(Transport::Tcp, port),
                         proto: Transport::Tcp,
                         reversed_by: None,
                         app: None,
@@ -413,6 +441,51 @@ mod tests {
         let [whole, small] = memos;
         // Two strangers, and two workers, are the same as initiators.
         assert_eq!((whole.entries.len(), small.entries.len() <= 3), (5 * hosts.len() * 3, true));
+    }
+
+    #[test]
+    fn ports_that_no_rule_tells_apart_share_a_ruling_which_is_that_of_each() {
+        let matrix = Matrix::builtin();
+        let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+        let ledger = Ledger::default();
+        let classifier = Classifier::new(&matrix, &site, &ledger);
+        let names: &[&[&str]] = &[&[], &["server.database.windows.net"], &["www.example"]];
+        let ports = [0, 22, 53, 67, 80, 123, 443, 1432, 1433, 10_999, 11_000, 11_001, 11_999, 12_000, 65_535];
+        let mut memo = Memo::default();
+        let mut asked = 0;
+        for (from, to) in ["10.1.0.4", "10.1.1.7", "198.51.100.9"]
+            .into_iter()
+            .flat_map(|from| ["198.51.100.1", "10.1.1.8", "168.63.129.16"].map(|to| (from, to)))
+        {
+            for (names, proto) in
+                names.iter().flat_map(|names| [Transport::Tcp, Transport::Udp].map(|proto| (names, proto)))
+            {
+                let readings =
+                    if names.is_empty() { Vec::new() } else { vec![reading(names, (false, false, false))] };
+                let evidence = Evidence { readings, ..Evidence::default() };
+                for port in ports {
+                    let around = Circumstances {
+                        from: classifier.surveyor.initiator(from.parse().unwrap()),
+                        to: to.parse().unwrap(),
+                        port,
+                        alike: classifier.alike(proto, port),
+                        proto,
+                        reversed_by: None,
+                        app: None,
+                        telling: Telling::Enough,
+                    };
+                    let anew = format!("{:?}", classifier.rule_on(&around, &evidence));
+                    let known = memo.ruling(&classifier, &around, &evidence, settle);
+                    assert_eq!(
+                        format!("{:?}", known.ruling),
+                        anew,
+                        "{from} -> {to} {proto} {port} {names:?}"
+                    );
+                    asked += 1;
+                }
+            }
+        }
+        assert!(memo.entries.len() * 3 < asked * 2, "{} of {asked}", memo.entries.len());
     }
 
     #[test]
@@ -434,6 +507,7 @@ mod tests {
                         from: classifier.surveyor.initiator(from.parse().unwrap()),
                         to: to.parse().unwrap(),
                         port,
+                        alike: classifier.alike(proto, port),
                         proto,
                         reversed_by: None,
                         app: None,

@@ -14,6 +14,7 @@ mod intermittent;
 mod judge;
 mod matches;
 mod memo;
+mod ports;
 mod resolving;
 mod row;
 mod strangers;

@@ -8,7 +8,9 @@ use crate::flow::Outcome;
 use crate::matrix::RoleSet;
 use crate::model::{Distinct, DomainName, Transport};
 use std::borrow::Cow;
+use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -110,13 +112,37 @@ pub(super) struct Words<'w> {
     pub captures: &'w [Arc<str>],
     /// By name of capture.
     pub rank: &'w BTreeMap<&'w str, usize>,
+    /// By number of capture.
+    pub rank_of: &'w [usize],
     pub phrases: &'w Distinct<Phrase>,
     pub lines: &'w Distinct<Box<str>>,
     pub role_words: &'w dyn Fn(RoleSet) -> Vec<String>,
+    /// Room for a title and a filter.
+    pub texts: RefCell<(String, String)>,
 }
 
-fn who(roles: &[String], ip: IpAddr) -> String {
-    if roles.is_empty() { ip.to_string() } else { format!("{} {ip}", roles.join("+")) }
+/// Adds text to a string, which never fails.
+fn push(to: &mut String, text: fmt::Arguments<'_>) {
+    let _ = to.write_fmt(text);
+}
+
+fn push_who(to: &mut String, roles: &[String], ip: IpAddr) {
+    for (place, role) in roles.iter().enumerate() {
+        to.push_str(if place > 0 { "+" } else { "" });
+        to.push_str(role);
+    }
+    push(to, format_args!("{}{ip}", if roles.is_empty() { "" } else { " " }));
+}
+
+fn upper_case(proto: Transport) -> Cow<'static, str> {
+    match proto {
+        Transport::Tcp => "TCP".into(),
+        Transport::Udp => "UDP".into(),
+        Transport::Icmp => "ICMP".into(),
+        Transport::Icmp6 => "ICMP6".into(),
+        Transport::Sctp => "SCTP".into(),
+        Transport::Other(number) => number.to_string().into(),
+    }
 }
 
 /// A finding about flows, in words.
@@ -126,33 +152,38 @@ pub(super) fn worded(first: FirstFlow, stem: Option<&Stem>, words: &Words<'_>) -
         return Finding::of(Code::Undetermined, String::new());
     };
     let [from_roles, to_roles] = [phrase.from_roles, phrase.to_roles].map(words.role_words);
-    let from = who(&from_roles, first.from);
     let (ip, port_number) = first.destination();
-    let proxied = first.target.is_some();
-    let to = match &first.name {
-        Some(name) if proxied => format!("{name} (through {})", first.to),
-        None if proxied => format!("{ip} (through {})", first.to),
-        Some(name) => format!("{name} ({})", first.to),
-        None => who(&to_roles, first.to),
-    };
-    let proto = first.proto.to_string().to_uppercase();
     let ports = first.proto.has_ports();
-    let filter = filter_to(&first, &address_filter(first.to));
-    let (title, display_filter) = match first.share {
-        Share::Own => {
-            let title = if ports {
-                format!("{from} -> {to} {proto} {port_number}")
-            } else {
-                format!("{from} -> {to} {proto}")
-            };
-            (title, Some(format!("{} && {filter}", address_filter(first.from))))
+    // There may be a hundred thousand findings: each text is put together in one place, and takes no more than it needs.
+    let mut texts = words.texts.borrow_mut();
+    let (title, filter) = &mut *texts;
+    title.clear();
+    filter.clear();
+    if first.share == Share::Own {
+        push_who(title, &from_roles, first.from);
+    }
+    title.push_str(" -> ");
+    if first.share == Share::Code {
+        title.push_str("further destinations and ports");
+    } else {
+        match (&first.name, first.target.is_some()) {
+            (Some(name), true) => push(title, format_args!("{name} (through {})", first.to)),
+            (None, true) => push(title, format_args!("{ip} (through {})", first.to)),
+            (Some(name), false) => push(title, format_args!("{name} ({})", first.to)),
+            (None, false) => push_who(title, &to_roles, first.to),
         }
-        Share::Destination => (
-            if ports { format!(" -> {to} {proto} {port_number}") } else { format!(" -> {to} {proto}") },
-            Some(filter),
-        ),
-        Share::Code => (" -> further destinations and ports".to_owned(), None),
-    };
+        title.push(' ');
+        title.push_str(&upper_case(first.proto));
+        if ports {
+            push(title, format_args!(" {port_number}"));
+        }
+        if first.share == Share::Own {
+            push_address_filter(filter, first.from);
+            filter.push_str(" && ");
+        }
+        push_filter_to(filter, &first);
+    }
+    let display_filter = (first.share != Share::Code).then(|| filter.clone());
     Finding {
         severity: stem.severity,
         from: match first.share {
@@ -172,24 +203,27 @@ pub(super) fn worded(first: FirstFlow, stem: Option<&Stem>, words: &Words<'_>) -
         rules: phrase.rules.clone(),
         display_filter,
         remedy: remedy(phrase),
-        ..Finding::of(stem.code, title)
+        ..Finding::of(stem.code, title.clone())
     }
 }
 
-fn address_filter(ip: IpAddr) -> String {
-    format!("{} == {ip}", if ip.is_ipv4() { "ip.addr" } else { "ipv6.addr" })
+fn push_address_filter(filter: &mut String, ip: IpAddr) {
+    push(filter, format_args!("{} == {ip}", if ip.is_ipv4() { "ip.addr" } else { "ipv6.addr" }));
 }
 
 /// What a filter for Wireshark says of a destination: the conversation, and the ICMP errors that quote it.
-fn filter_to(flow: &FirstFlow, to: &str) -> String {
+fn push_filter_to(filter: &mut String, flow: &FirstFlow) {
+    push_address_filter(filter, flow.to);
     match flow.proto {
         Transport::Tcp | Transport::Udp | Transport::Sctp => {
-            format!("{to} && {}.port == {}", flow.proto, flow.port)
+            push(filter, format_args!(" && {}.port == {}", flow.proto, flow.port))
         }
-        Transport::Icmp => format!("{to} && icmp"),
-        Transport::Icmp6 => format!("{to} && icmpv6"),
-        Transport::Other(number) if flow.from.is_ipv4() => format!("{to} && ip.proto == {number}"),
-        Transport::Other(number) => format!("{to} && ipv6.nxt == {number}"),
+        Transport::Icmp => filter.push_str(" && icmp"),
+        Transport::Icmp6 => filter.push_str(" && icmpv6"),
+        Transport::Other(number) if flow.from.is_ipv4() => {
+            push(filter, format_args!(" && ip.proto == {number}"))
+        }
+        Transport::Other(number) => push(filter, format_args!(" && ipv6.nxt == {number}")),
     }
 }
 
@@ -236,20 +270,40 @@ fn remedy(row: &Phrase) -> Cow<'static, str> {
     }
 }
 
+/// Whether details of a finding of this code tell how the destination is named.
+fn tells_name(code: Code, judged: &Judged<'_>) -> bool {
+    matches!(
+        code,
+        Code::UnexpectedTraffic
+            | Code::UnexpectedAttempt
+            | Code::DocumentedBlocked
+            | Code::Undetermined
+            | Code::Accepted
+    ) && judged.flow.proto.has_ports()
+}
+
+fn is_by_role(judged: &Judged<'_>) -> bool {
+    judged.ruling.grade == Some(Grade::Site)
+}
+
+/// Whether a flow's details hold its addresses: where there is no name for one.
+pub(super) fn tells_addresses(code: Code, judged: &Judged<'_>) -> bool {
+    tells_name(code, judged) && !is_by_role(judged) && judged.evidence.first_name().is_none()
+}
+
 /// By what name the destination was known, and how that is known.
 fn how_named(judged: &Judged<'_>) -> String {
     let row = judged.ruling;
-    let by_role = row.grade == Some(Grade::Site);
     let evidence = judged.evidence;
     let best = evidence.named().next();
-    if by_role || evidence.first_name().is_none() {
-        if by_role {
-            let [_, to_roles] = (judged.roles)();
-            return format!(
-                "name: none needed, the site file gives this address the role {}",
-                to_roles.join("+")
-            );
-        }
+    if is_by_role(judged) {
+        let [_, to_roles] = (judged.roles)();
+        return format!(
+            "name: none needed, the site file gives this address the role {}",
+            to_roles.join("+")
+        );
+    }
+    if evidence.first_name().is_none() {
         return format!(
             "name: none, no DNS answer to {} in these captures holds {}",
             judged.flow.from.ip, judged.flow.to.ip
@@ -289,15 +343,7 @@ fn how_named(judged: &Judged<'_>) -> String {
 pub(super) fn details(code: Code, judged: &Judged<'_>) -> Vec<String> {
     let (row, flow) = (judged.ruling, judged.flow);
     let mut lines = Vec::new();
-    if matches!(
-        code,
-        Code::UnexpectedTraffic
-            | Code::UnexpectedAttempt
-            | Code::DocumentedBlocked
-            | Code::Undetermined
-            | Code::Accepted
-    ) && flow.proto.has_ports()
-    {
+    if tells_name(code, judged) {
         lines.push(how_named(judged));
     }
     for issue in &row.issues {
