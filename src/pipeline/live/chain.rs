@@ -12,7 +12,7 @@ use crate::audit::End;
 use crate::capture::{CaptureEnd, CaptureReader, Digest, Input};
 use crate::model::Timestamp;
 use crate::pipeline::{Extract, ExtractOptions, extract};
-use crate::store::{self, Format};
+use crate::store::{self, Effort, Format};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -293,8 +293,10 @@ impl Chain {
         let summary = file("summary.jsonl");
         let refused = |error: store::StoreError| Problem { path: error.path, problem: error.problem };
         let name = &extract.summary.path;
-        store::write_partial_flows(&text(&flows), [(name, &extract.pieces)].into_iter()).map_err(refused)?;
-        store::write_partial_names(&text(&names), [(name, &extract.dns)].into_iter()).map_err(refused)?;
+        store::write_partial_flows(&text(&flows), Effort::Sparing, [(name, &extract.pieces)].into_iter())
+            .map_err(refused)?;
+        store::write_partial_names(&text(&names), Effort::Sparing, [(name, &extract.dns)].into_iter())
+            .map_err(refused)?;
         store::write_summary(&text(&summary), std::slice::from_ref(&extract.summary)).map_err(refused)?;
         File::open(&part).and_then(|part| part.sync_all()).map_err(told)?;
         if rows.exists() {
