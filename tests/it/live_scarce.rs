@@ -549,6 +549,93 @@ fn a_disk_that_was_full_for_a_while_costs_only_what_came_meanwhile() {
 }
 
 #[test]
+fn what_a_killed_run_left_waits_for_a_disk_that_takes_nothing_and_watching_goes_on() {
+    if !can_make_namespaces("what_a_killed_run_left_waits") {
+        return;
+    }
+    for (save, how, again) in [
+        (false, "full", true),
+        (false, "full", false),
+        (true, "full", true),
+        (false, "read-only", true),
+        (true, "read-only", false),
+    ] {
+        let what = format!("left-{how}-{save}-{again}");
+        let directory = scratch(&what);
+        let disk = Small::mounted(directory.join("disk"), "12m");
+        let (out, events) = (disk.0.join("out"), directory.join("events.jsonl"));
+        let more: &[&str] = if save { &["--save"] } else { &[] };
+        let mut made = Made::new();
+        let mut killed = Run::begin(Some(&out), &events, more);
+        killed.feed(&made.syns(0..500));
+        let part = out.join("packets/.000001.pcapng.part");
+        wait_for("the first frames", || {
+            fs::metadata(&part).is_ok_and(|file| file.len() > 30_000) || journalled(&out, 1) == 500
+        });
+        killed.child.kill().unwrap();
+        killed.child.wait().unwrap();
+        let left = || fs::read(out.join("segments/.journal-000001")).ok();
+        let before = left();
+        let filler = (how == "full").then(|| disk.fill());
+        let remount = |as_: &str| {
+            let ran = Command::new("mount").args(["-o", as_, disk.0.to_str().unwrap()]).status();
+            assert!(ran.is_ok_and(|status| status.success()), "{as_}");
+        };
+        if how == "read-only" {
+            remount("remount,ro");
+        }
+
+        let events = directory.join("events-2.jsonl");
+        let mut run = Run::begin(Some(&out), &events, more);
+        run.feed(&Made::new().syns(1_000..1_300));
+        let segments =
+            |line: &Value| line["path"].as_str().is_some_and(|path| !path.contains(".journal-00000"));
+        wait_for("that it is told", || run.told("unwritten").iter().any(segments));
+        assert_eq!(run.told("gap")[0]["recovered"], false, "{what}");
+        assert_eq!(left(), before, "{what}: it is touched");
+        let makes_room = || {
+            filler.iter().for_each(|filler| fs::remove_file(filler).unwrap());
+            if how == "read-only" {
+                remount("remount,rw");
+            }
+        };
+        if again {
+            makes_room();
+            wait_for("that it is recovered", || chained(&out) == 500);
+            assert!(links(&out)[0].recovered);
+        }
+        drop(run.child.stdin.take());
+        let output = ended(run.child);
+        assert_eq!(output.status.code(), Some(3), "{what}: {}", text(&output));
+        assert!(text(&output).contains("waits until it can"), "{what}: {}", text(&output));
+        let audit: Value = serde_json::from_slice(&output.stdout).expect("an audit");
+        assert_eq!(audit["totals"]["frames"], 300, "{what}: all were judged");
+        if again {
+            let recovered: Vec<(bool, bool)> =
+                links(&out).iter().map(|link| (link.recovered, link.gap_before)).collect();
+            assert_eq!(recovered[..2], [(true, false), (false, true)], "{what}");
+        } else {
+            assert_eq!((left(), chained(&out)), (before, 0), "{what}");
+            makes_room();
+        }
+
+        let mut next = Run::begin(Some(&out), &directory.join("events-3.jsonl"), more);
+        next.feed(&Made::new().syns(2_000..2_001));
+        wait_for("the late audit", || !next.told("late").is_empty());
+        drop(next.child.stdin.take());
+        let output = ended(next.child);
+        assert_eq!(output.status.code(), Some(1), "{what}: {}", text(&output));
+        let late: Value =
+            serde_json::from_slice(&fs::read(out.join("late-000001/audit.json")).unwrap()).unwrap();
+        let frames = late["totals"]["frames"].as_u64().unwrap();
+        assert!(frames >= 500, "{what}: {frames}");
+        assert!(!out.join("unjudged.json").exists() && !out.join("watching.json").exists(), "{what}");
+        drop(disk);
+        fs::remove_dir_all(directory).unwrap();
+    }
+}
+
+#[test]
 fn a_run_is_unwell_while_its_disk_is_full_and_well_again_when_it_is_not() {
     if !can_make_namespaces("a_run_is_unwell") {
         return;
