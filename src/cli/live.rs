@@ -15,6 +15,7 @@ use crate::capture::live::{self, now};
 use crate::flow::Budget;
 use crate::pipeline::live::{Held, Notice, Opened, Running, Unjudged, Window};
 use crate::pipeline::{ExtractOptions, Extracted, Judging};
+use crate::store::Effort;
 use crate::verdict::packs_used;
 use crate::web::{About, Listening, Serving, unaudited};
 use std::path::Path;
@@ -71,7 +72,7 @@ pub(super) fn interfaces() -> Result<(), Refusal> {
 pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, user, web } =
         plan;
-    let most_waiting_bytes = options.shares.window_bytes;
+    let (most_waiting_bytes, judges) = (options.shares.window_bytes, options.shares.judges);
     let manager = Manager::of_environment();
     open_more_files();
     let loaded = Arc::new(loaded);
@@ -111,6 +112,7 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
         judging: Vec::new(),
         late,
         most_waiting_bytes,
+        judges,
         gate,
         deadline: None,
         asked: false,
@@ -156,6 +158,8 @@ struct Watching<'a> {
     gate: Arc<Mutex<bool>>,
     /// What they may take in memory, bytes.
     most_waiting_bytes: usize,
+    /// Threads that may audit one.
+    judges: usize,
     /// When windows are no longer waited for.
     deadline: Option<Instant>,
     /// Whether somebody asked for the end already.
@@ -403,7 +407,7 @@ impl Watching<'_> {
             self.incomplete = true;
             return;
         }
-        let extracted = Extracted { captures, unreadable: Vec::new(), jobs: jobs(None) };
+        let extracted = Extracted { captures, unreadable: Vec::new(), jobs: jobs(None).min(self.judges) };
         self.judging.push(Waiting { number, segments: written, whole, bytes, seen, summaries });
         // A thread that failed tells nothing more, which is noticed.
         let _ = self.windows.send(Job { number, last, extracted, policy: Arc::clone(&self.policy), held });
@@ -749,6 +753,6 @@ fn judge_late(out: &Path, window: &Unjudged, policy: &Policy) -> Result<String, 
     let judging = Judging::new(partial(rows)?, &policy.matrix, &policy.site)
         .map_err(|error| Refusal::new(error.to_string()))?;
     let directory = directory.to_string_lossy().into_owned();
-    files(&judging, &directory, &mut |_| Ok(()))?;
+    files(&judging, &directory, Effort::Sparing, &mut |_| Ok(()))?;
     Ok(directory)
 }

@@ -12,9 +12,10 @@ mod rules;
 mod run;
 mod sandbox;
 mod stop;
+mod thrift;
 mod voice;
 
-use args::Args;
+use args::{Args, Command};
 use clap::Parser;
 use plan::plan;
 use progress::Progress;
@@ -25,7 +26,8 @@ const REFUSED: u8 = 2;
 
 /// Runs the program. Gives its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let args = match Args::try_parse_from(arguments) {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    let args = match Args::try_parse_from(&arguments) {
         Ok(args) => args,
         Err(told) => {
             // Help and version are no errors. Nobody is left to tell if printing fails.
@@ -33,6 +35,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
             return u8::try_from(told.exit_code()).unwrap_or(REFUSED);
         }
     };
+    if matches!(args.command, Command::Live(_)) {
+        thrift::begin_anew(&arguments);
+    }
     let progress = Progress::new(args.progress);
     let (verbose, no_sandbox) = (args.verbose, args.no_sandbox);
     let result = plan(args).and_then(|plan| {

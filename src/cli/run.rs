@@ -9,7 +9,7 @@ use crate::audit::{Audit, CaptureSummary, Code, End};
 use crate::matrix::lint;
 use crate::pipeline::{Extract, ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
 use crate::report::{self, Human};
-use crate::store::{self, Format, StoreError};
+use crate::store::{self, Effort, Format, StoreError};
 use crate::verdict::VerdictRow;
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -186,7 +186,7 @@ fn judged(
     let mut output = output.clone();
     if at_any_rate && let Some(out) = output.out.take() {
         // By itself, so that what cannot be written keeps nothing from standard output.
-        match progress.during(|| files(&judging, &out, &mut |_| Ok(()))) {
+        match progress.during(|| files(&judging, &out, Effort::Sparing, &mut |_| Ok(()))) {
             Ok(audit) => filed = Some(audit),
             Err(refusal) => {
                 refusal.lines.iter().for_each(|line| say(line));
@@ -199,7 +199,7 @@ fn judged(
         // Where rows stand on a terminal, they are progress enough.
         (ReportFormat::Jsonl | ReportFormat::Csv, _) if io::stdout().is_terminal() => rows(&judging, output)?,
         (ReportFormat::Jsonl | ReportFormat::Csv, _) => progress.during(|| rows(&judging, output))?,
-        (_, Some(out)) => progress.during(|| files(&judging, out, &mut |_| Ok(())))?,
+        (_, Some(out)) => progress.during(|| files(&judging, out, Effort::Fast, &mut |_| Ok(())))?,
         (_, None) => match filed {
             Some(audit) => audit,
             None => {
@@ -225,12 +225,13 @@ fn judged(
 pub(super) fn files(
     judging: &Judging<'_>,
     out: &str,
+    effort: Effort,
     also: &mut dyn FnMut(&VerdictRow) -> io::Result<()>,
 ) -> Result<Audit, Refusal> {
     let mut audit: Option<Audit> = None;
     let path = |name: &str| Path::new(out).join(name).to_string_lossy().into_owned();
     let rows = Format::best_extension();
-    store::stream_verdict_rows(&path(&format!("flows.{rows}")), |sink| {
+    store::stream_verdict_rows(&path(&format!("flows.{rows}")), effort, |sink| {
         let done = judging.audit(Some(&mut |row| {
             also(&row)?;
             sink(row)
@@ -238,7 +239,7 @@ pub(super) fn files(
         audit = Some(done);
         Ok(())
     })?;
-    store::stream_names(&path(&format!("names.{rows}")), |sink| judging.reduction().name_rows(sink))?;
+    store::stream_names(&path(&format!("names.{rows}")), effort, |sink| judging.reduction().name_rows(sink))?;
     let audit = audit.ok_or_else(|| Refusal::new(format!("{out}: no rows were asked for")))?;
     store::write_text(&path("report.html"), &report::html(&audit))?;
     // Last, so that an audit.json always stands beside its rows.
@@ -267,7 +268,7 @@ fn rows(judging: &Judging<'_>, output: &Output) -> Result<Audit, Refusal> {
                     }
                     Ok(())
                 };
-                files(judging, directory, &mut also)
+                files(judging, directory, Effort::Fast, &mut also)
             }
             None => {
                 gone?;
@@ -363,10 +364,18 @@ fn write_rows(
     let summaries = if files.partial {
         let captures = || extracted.captures.iter().map(|capture| (&capture.summary.path, capture));
         if let Some(path) = &files.flows {
-            store::write_partial_flows(path, captures().map(|(name, capture)| (name, &capture.pieces)))?;
+            store::write_partial_flows(
+                path,
+                Effort::Fast,
+                captures().map(|(name, capture)| (name, &capture.pieces)),
+            )?;
         }
         if let Some(path) = &files.names {
-            store::write_partial_names(path, captures().map(|(name, capture)| (name, &capture.dns)))?;
+            store::write_partial_names(
+                path,
+                Effort::Fast,
+                captures().map(|(name, capture)| (name, &capture.dns)),
+            )?;
         }
         extracted.captures.into_iter().map(|capture| capture.summary).collect()
     } else {
@@ -375,7 +384,7 @@ fn write_rows(
             store::stream_flows(path, |sink| reduction.flow_rows(sink))?;
         }
         if let Some(path) = &files.names {
-            store::stream_names(path, |sink| reduction.name_rows(sink))?;
+            store::stream_names(path, Effort::Fast, |sink| reduction.name_rows(sink))?;
         }
         reduction.inputs().map_err(put_aside)?.to_vec()
     };

@@ -2,14 +2,18 @@
 //! table knew when the last were written, whatever became of the table.
 
 use super::open::Open;
-use super::packed::{append_row, row_of_packed};
+use super::packed::{Hellos, Origin, View, append_row, of_row, row_of_packed, to_row, unpack};
 use super::partial::PartialFlow;
 use super::pieces::Pieces;
 use crate::model::{CaptureId, varint};
+use foldhash::fast::FixedState;
 use std::collections::BTreeMap;
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
 
-/// What changed. An open stretch is told as it stands, in place of what was told of it before; nothing is cut.
+/// What changed. An open stretch is told as it stands, in place of what was told of it before; nothing is cut. The first bytes of
+/// its payload are told when they change, which they soon do no more: they are most of a row, and a conversation that goes on for
+/// hours would be told with them twice a second.
 #[derive(Debug)]
 pub(super) struct Deltas {
     /// Everything is to be told next: nothing that was told before counts.
@@ -20,11 +24,13 @@ pub(super) struct Deltas {
     left: Vec<u32>,
     /// Stretches cut that were told.
     told: u32,
+    /// Of each place, which first bytes were told last.
+    heads: Vec<u64>,
 }
 
 impl Default for Deltas {
     fn default() -> Self {
-        Deltas { all: true, changed: Vec::new(), left: Vec::new(), told: 0 }
+        Deltas { all: true, changed: Vec::new(), left: Vec::new(), told: 0, heads: Vec::new() }
     }
 }
 
@@ -51,7 +57,7 @@ impl Deltas {
     }
 
     /// Appends what changed: how many places were left, and which; stretches cut since, each with its length; open ones, each
-    /// with its place.
+    /// with its place and whether first bytes are told as well.
     pub(super) fn take(
         &mut self,
         open: &mut [Open],
@@ -71,11 +77,23 @@ impl Deltas {
             varint::put_bytes(&row, out);
         }
         self.told = cut;
+        let heads = &mut self.heads;
         let mut tell = |slot: u32, flow: &mut Open| {
+            let known = flow.written;
             (flow.unwritten, flow.written) = (false, true);
             row.clear();
-            append_row(&flow.view(base, capture), &mut row);
-            varint::put(slot.into(), out);
+            let mut view = flow.view(base, capture);
+            let (place, head) = (slot as usize, head_of(&view));
+            if heads.len() <= place {
+                heads.resize(place + 1, 0);
+            }
+            let before = heads.get_mut(place).map(|told| std::mem::replace(told, head));
+            let known = known && before == Some(head);
+            if known {
+                [&mut view.low, &mut view.high].into_iter().flatten().for_each(|side| side.head = None);
+            }
+            append_row(&view, &mut row);
+            varint::put(u64::from(slot) << 1 | u64::from(!known), out);
             varint::put_bytes(&row, out);
         };
         if std::mem::take(&mut self.all) {
@@ -98,12 +116,54 @@ impl Deltas {
     }
 }
 
+/// Which first bytes a stretch has: of other ones it is another number.
+fn head_of(view: &View<'_>) -> u64 {
+    let mut all = FixedState::default().build_hasher();
+    for side in [&view.low, &view.high] {
+        let segments = side.as_ref().and_then(|side| side.head).map(|head| head.segments());
+        for segment in segments.unwrap_or_default() {
+            (segment.seq, segment.point, segment.bytes.len()).hash(&mut all);
+        }
+        // Where the other side begins.
+        all.write_u8(0);
+    }
+    all.finish()
+}
+
 /// What a journal says that a table knew.
 pub struct Replica {
     cut: Pieces,
-    /// By place, as rows.
-    open: BTreeMap<u32, Vec<u8>>,
+    /// By place.
+    open: BTreeMap<u32, Told>,
     scratch: PartialFlow,
+}
+
+/// Rows of one open stretch.
+struct Told {
+    /// The last with first bytes.
+    whole: Vec<u8>,
+    /// What was told since: all but those.
+    since: Option<Vec<u8>>,
+}
+
+impl Told {
+    /// As one row.
+    fn row(&self, scratch: &mut PartialFlow) -> Result<Vec<u8>, String> {
+        let Some(since) = &self.since else { return Ok(self.whole.clone()) };
+        let mut read = |row: &[u8]| -> Result<PartialFlow, String> {
+            let row = of_row(row, scratch).map_err(|problem| problem.to_string())?;
+            let mut flow = PartialFlow::nothing();
+            unpack(row.packed, &Hellos::default(), Origin::default(), &mut flow).ok_or_else(ends)?;
+            Ok(flow)
+        };
+        let (whole, mut flow) = (read(&self.whole)?, read(since)?);
+        (flow.low.head, flow.high.head) = (whole.low.head, whole.high.head);
+        Ok(to_row(&flow))
+    }
+}
+
+fn ends() -> String {
+    "it ends too early".to_owned()
 }
 
 impl Default for Replica {
@@ -118,7 +178,6 @@ impl Replica {
     /// # Errors
     /// What is wrong with the bytes.
     pub fn apply(&mut self, mut bytes: &[u8]) -> Result<(), String> {
-        let ends = || "it ends too early".to_owned();
         let bytes = &mut bytes;
         for _ in 0..varint::take(bytes).ok_or_else(ends)? {
             let slot = varint::take(bytes).ok_or_else(ends)?;
@@ -129,9 +188,15 @@ impl Replica {
             self.cut.push_row(row, &mut self.scratch).map_err(|problem| problem.to_string())?;
         }
         while !bytes.is_empty() {
-            let slot = varint::take(bytes).ok_or_else(ends)?;
-            let row = varint::take_bytes(bytes).ok_or_else(ends)?;
-            self.open.insert(u32::try_from(slot).map_err(|_| ends())?, row.to_vec());
+            let told = varint::take(bytes).ok_or_else(ends)?;
+            let (slot, whole) = (u32::try_from(told >> 1).map_err(|_| ends())?, told & 1 == 1);
+            let row = varint::take_bytes(bytes).ok_or_else(ends)?.to_vec();
+            if whole {
+                self.open.insert(slot, Told { whole: row, since: None });
+            } else {
+                let told = self.open.get_mut(&slot);
+                told.ok_or("it goes on with a stretch of which nothing was told")?.since = Some(row);
+            }
         }
         Ok(())
     }
@@ -141,8 +206,9 @@ impl Replica {
     /// # Errors
     /// What is wrong with one of them.
     pub fn finish(mut self) -> Result<Pieces, String> {
-        for row in self.open.values() {
-            self.cut.push_row(row, &mut self.scratch).map_err(|problem| problem.to_string())?;
+        for told in self.open.values() {
+            let row = told.row(&mut self.scratch)?;
+            self.cut.push_row(&row, &mut self.scratch).map_err(|problem| problem.to_string())?;
         }
         Ok(self.cut)
     }

@@ -629,6 +629,12 @@ mod tests {
             Scene { table: FlowTable::new(options, CaptureId(0)), frames: 0 }
         }
 
+        fn keeping_bytes(capacity: usize) -> Self {
+            let options =
+                TableOptions { capacity, budget: Arc::new(Budget::new(usize::MAX)), keep_bytes: true };
+            Scene { table: FlowTable::new(options, CaptureId(0)), frames: 0 }
+        }
+
         /// A packet at so many milliseconds between a port of 10.0.0.1 and another address.
         fn packet(&mut self, millis: i64, from_client: bool, client: u16, server: u32, payload: Payload<'_>) {
             let (own, other) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::from(0xc633_0000 + server));
@@ -671,6 +677,21 @@ mod tests {
             self.packet(millis, from_client, client, server, Payload::Tcp(tcp));
         }
 
+        /// A segment with payload; the streams begin at number 2.
+        fn said(
+            &mut self,
+            millis: i64,
+            from_client: bool,
+            client: u16,
+            server: u32,
+            seq: u32,
+            payload: &[u8],
+        ) {
+            let (flags, payload_len) = (TcpFlags(0x18), payload.len() as u32);
+            let tcp = Tcp { src_port: 0, dst_port: 0, seq, ack: 2, flags, payload_len, payload };
+            self.packet(millis, from_client, client, server, Payload::Tcp(tcp));
+        }
+
         fn dns(&mut self, millis: i64, from_client: bool, client: u16) {
             let udp = Udp { src_port: 0, dst_port: 0, payload_len: 0, payload: &[] };
             self.packet(millis, from_client, client, 1, Payload::Udp(udp));
@@ -689,7 +710,7 @@ mod tests {
     fn whoever_reads_all_deltas_knows_what_the_table_knew_however_often_it_was_asked() {
         // A table of 40 places, so that stretches are cut for want of room, too; and one where nothing is.
         for (capacity, every, again) in [(40, 1, 7), (40, 13, 1000), (1000, 10, 1000), (1000, 97, 2)] {
-            let mut scene = Scene::new(capacity);
+            let mut scene = Scene::keeping_bytes(capacity);
             scene.table.keep_deltas();
             let mut replica = crate::flow::Replica::default();
             let mut asked = 0;
@@ -700,7 +721,8 @@ mod tests {
                 match random >> 28 {
                     0..3 => scene.tcp(step * 40, true, client, server, 0x02),
                     3..6 => scene.tcp(step * 40, false, client, server, 0x12),
-                    6..9 => scene.tcp(step * 40, true, client, server, 0x10),
+                    6..8 => scene.tcp(step * 40, true, client, server, 0x10),
+                    8 => scene.said(step * 40, step % 2 == 0, client, server, 2 + random % 9000, &[7; 700]),
                     9 => scene.tcp(step * 40, true, client, server, 0x04),
                     10..13 => scene.dns(step * 40, true, client),
                     _ => scene.dns(step * 40, false, client),
@@ -723,6 +745,39 @@ mod tests {
             assert!(known.len() > 100, "{}", known.len());
             assert!(known == pieces, "{capacity} places, asked at every step {every}");
         }
+    }
+
+    #[test]
+    fn the_first_bytes_of_a_conversation_that_goes_on_are_told_once_and_again_where_there_are_more() {
+        let mut scene = Scene::keeping_bytes(10);
+        scene.table.keep_deltas();
+        let mut replica = crate::flow::Replica::default();
+        scene.tcp(0, true, 1, 1, 0x02);
+        scene.tcp(1, false, 1, 1, 0x12);
+        scene.said(2, true, 1, 1, 2, &[1; 1000]);
+        for (step, bytes, whole) in [
+            (0, None, true),
+            (1, None, false),
+            (2, Some((true, 1002)), true),
+            // Far behind what is kept.
+            (3, Some((true, 100_000)), false),
+            (4, Some((false, 2)), true),
+            (5, None, false),
+        ] {
+            match bytes {
+                Some((from_client, seq)) => scene.said(step * 10, from_client, 1, 1, seq, &[2; 500]),
+                None => scene.tcp(step * 10, false, 1, 1, 0x10),
+            }
+            let mut told = Vec::new();
+            scene.table.delta(false, &mut told).unwrap();
+            assert!(
+                if whole { told.len() > 1000 } else { (1..200).contains(&told.len()) },
+                "{step}: {}",
+                told.len()
+            );
+            replica.apply(&told).unwrap();
+        }
+        assert_eq!(told(&replica.finish().unwrap()), told(&scene.table.finish()));
     }
 
     #[test]

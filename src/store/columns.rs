@@ -4,7 +4,7 @@ use super::pages::row_group;
 use super::partial::{Carrier, PartialFlowRow, PartialNameRow};
 use super::plain;
 use super::sink::{StoreError, write_file};
-use super::{BATCH_ROWS, Format, ROWS_SCHEMA, RowSink};
+use super::{BATCH_ROWS, Effort, Format, ROWS_SCHEMA, RowSink, SMALL_BATCH_ROWS};
 use crate::flow::{ConnectTarget, FlowRecord, Proof};
 use crate::model::Timestamp;
 use crate::names::{AliasRow, NameRow, NameSource};
@@ -34,6 +34,7 @@ pub(super) fn write<'r, R: Columns + 'r>(
     path: &str,
     format: Format,
     partial: bool,
+    effort: Effort,
     fill: impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
     write_file(path, |out| {
@@ -50,10 +51,12 @@ pub(super) fn write<'r, R: Columns + 'r>(
                 .map_err(io_error)?;
             let fields = writer.parquet_schema().fields().to_vec();
             let encode = |columns: DataFrame| row_group(&columns, &fields);
-            batches(fill, &encode, &mut |rows, group| writer.write_row_group(rows, &group))?;
+            batches(effort, fill, &encode, &mut |rows, group| writer.write_row_group(rows, &group))?;
             return writer.finish().map(|_| ()).map_err(io_error);
         }
-        write_arrow(out, format, facts, &empty, |take| batches(fill, &Ok, &mut |_, batch| take(batch)))
+        write_arrow(out, format, facts, &empty, |take| {
+            batches(effort, fill, &Ok, &mut |_, batch| take(batch))
+        })
     })
 }
 
@@ -61,9 +64,66 @@ pub(super) fn write<'r, R: Columns + 'r>(
 /// field of every row.
 const NEAR_ROWS: usize = 512;
 
-/// Hands over columns of [`BATCH_ROWS`] rows at a time, as `encode` tells them, and how many rows they are of. Rows become columns
-/// on one thread and columns what `encode` makes of them on another, while further rows come: few rows wait at any time.
+/// Hands over columns of a batch of rows at a time, as `encode` tells them, and how many rows they are of.
 fn batches<'r, R: Columns + 'r, T: Send>(
+    effort: Effort,
+    fill: impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()>,
+    encode: &(dyn Fn(DataFrame) -> PolarsResult<T> + Sync),
+    take: &mut dyn FnMut(u64, T) -> PolarsResult<()>,
+) -> io::Result<()> {
+    match effort {
+        Effort::Fast => beside(fill, encode, take),
+        Effort::Sparing => in_place(fill, encode, take),
+    }
+}
+
+/// Columns behind those of the rows before.
+fn joined(batch: Option<DataFrame>, near: DataFrame) -> PolarsResult<DataFrame> {
+    match batch {
+        Some(mut batch) => batch.vstack_mut_owned(near).map(|_| ()).map(|()| batch),
+        None => Ok(near),
+    }
+}
+
+fn encode_batch<T>(
+    mut batch: DataFrame,
+    encode: &(dyn Fn(DataFrame) -> PolarsResult<T> + Sync),
+) -> PolarsResult<(u64, T)> {
+    batch.rechunk_mut();
+    Ok((batch.height() as u64, encode(batch)?))
+}
+
+/// Batches of [`SMALL_BATCH_ROWS`] rows, one after the other: no row waits for a thread, and no thread keeps memory of its own.
+fn in_place<'r, R: Columns + 'r, T>(
+    fill: impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()>,
+    encode: &(dyn Fn(DataFrame) -> PolarsResult<T> + Sync),
+    take: &mut dyn FnMut(u64, T) -> PolarsResult<()>,
+) -> io::Result<()> {
+    const NEAR: usize = if NEAR_ROWS < SMALL_BATCH_ROWS { NEAR_ROWS } else { SMALL_BATCH_ROWS };
+    let mut batch: Option<DataFrame> = None;
+    let mut near: Vec<Cow<'r, R>> = Vec::with_capacity(NEAR);
+    let mut add = |near: &mut Vec<Cow<'r, R>>, last: bool| -> PolarsResult<()> {
+        if !near.is_empty() {
+            let refs: Vec<&R> = near.iter().map(Cow::as_ref).collect();
+            batch = Some(joined(batch.take(), frame(&refs)?)?);
+            near.clear();
+        }
+        if let Some(whole) = batch.take_if(|batch| last || batch.height() >= SMALL_BATCH_ROWS) {
+            let (rows, whole) = encode_batch(whole, encode)?;
+            take(rows, whole)?;
+        }
+        Ok(())
+    };
+    fill(&mut |row| {
+        near.push(row);
+        if near.len() < NEAR { Ok(()) } else { add(&mut near, false).map_err(io_error) }
+    })?;
+    add(&mut near, true).map_err(io_error)
+}
+
+/// Batches of [`BATCH_ROWS`] rows. Rows become columns on one thread and columns what `encode` makes of them on another, while
+/// further rows come: few rows wait at any time.
+fn beside<'r, R: Columns + 'r, T: Send>(
     fill: impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()>,
     encode: &(dyn Fn(DataFrame) -> PolarsResult<T> + Sync),
     take: &mut dyn FnMut(u64, T) -> PolarsResult<()>,
@@ -83,11 +143,7 @@ fn batches<'r, R: Columns + 'r, T: Send>(
                 let near = frame(&refs);
                 // Nobody takes them any more only where an error ended it all.
                 let _ = used_to.send(rows);
-                let joined = near.and_then(|near| match batch.take() {
-                    Some(mut batch) => batch.vstack_mut_owned(near).map(|_| ()).map(|()| batch),
-                    None => Ok(near),
-                });
-                match joined {
+                match near.and_then(|near| joined(batch.take(), near)) {
                     Ok(joined) if joined.height() < BATCH_ROWS => batch = Some(joined),
                     whole => {
                         if columns_to.send(whole).is_err() {
@@ -100,11 +156,7 @@ fn batches<'r, R: Columns + 'r, T: Send>(
         });
         scope.spawn(move || {
             while let Ok(batch) = columns.recv() {
-                let one = |mut batch: DataFrame| {
-                    batch.rechunk_mut();
-                    Ok((batch.height() as u64, encode(batch)?))
-                };
-                if encoded_to.send(batch.and_then(one)).is_err() {
+                if encoded_to.send(batch.and_then(|batch| encode_batch(batch, encode))).is_err() {
                     return;
                 }
             }

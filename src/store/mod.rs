@@ -37,6 +37,19 @@ pub const ROWS_SCHEMA: u32 = 4;
 #[cfg(feature = "columnar")]
 const BATCH_ROWS: usize = if cfg!(test) { 1 << 8 } else { 1 << 15 };
 
+/// Batches of whoever has little memory for them: a row group is a megabyte or two then.
+#[cfg(feature = "columnar")]
+const SMALL_BATCH_ROWS: usize = if cfg!(test) { 1 << 7 } else { 1 << 12 };
+
+/// What may be spent on turning rows into columns. What is read of the file is the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effort {
+    /// Memory for time: large batches, made on two threads beside.
+    Fast,
+    /// Time for memory: small batches, made where rows come from. For a run that watches meanwhile, within a limit.
+    Sparing,
+}
+
 /// Format of a file of rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -102,16 +115,17 @@ impl Row for PartialNameRow {}
 fn write_rows<'r, R: Row + Clone + 'r>(
     path: &str,
     partial: bool,
+    effort: Effort,
     fill: impl FnOnce(RowSink<'_, Cow<'r, R>>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
     match Format::of(path)? {
         Format::JsonLines => write_json_lines(path, fill),
         #[cfg(feature = "columnar")]
-        format => columns::write(path, format, partial, fill),
+        format => columns::write(path, format, partial, effort, fill),
         #[cfg(not(feature = "columnar"))]
         _ => {
             // `Format::of` gives no other format in this build.
-            let _ = partial;
+            let _ = (partial, effort);
             Ok(())
         }
     }
@@ -151,7 +165,7 @@ fn owned<'r, R: Clone + 'r>(
 /// # Errors
 /// If the format is unknown or the file cannot be written.
 pub fn write_flows(path: &str, rows: &[FlowRecord]) -> Result<(), StoreError> {
-    write_rows(path, false, all(rows.iter().map(Cow::Borrowed)))
+    write_rows(path, false, Effort::Fast, all(rows.iter().map(Cow::Borrowed)))
 }
 
 /// Writes the whole flow rows that `fill` gives, one by one.
@@ -162,7 +176,7 @@ pub fn stream_flows(
     path: &str,
     fill: impl FnOnce(RowSink<'_, FlowRecord>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
-    write_rows(path, false, owned(fill))
+    write_rows(path, false, Effort::Fast, owned(fill))
 }
 
 /// Writes judged flow rows.
@@ -170,7 +184,7 @@ pub fn stream_flows(
 /// # Errors
 /// If the format is unknown or the file cannot be written.
 pub fn write_verdict_rows(path: &str, rows: &[VerdictRow]) -> Result<(), StoreError> {
-    write_rows(path, false, all(rows.iter().map(Cow::Borrowed)))
+    write_rows(path, false, Effort::Fast, all(rows.iter().map(Cow::Borrowed)))
 }
 
 /// Writes the judged flow rows that `fill` gives, one by one.
@@ -179,9 +193,10 @@ pub fn write_verdict_rows(path: &str, rows: &[VerdictRow]) -> Result<(), StoreEr
 /// As [`write_verdict_rows`]; also what `fill` answers.
 pub fn stream_verdict_rows(
     path: &str,
+    effort: Effort,
     fill: impl FnOnce(RowSink<'_, VerdictRow>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
-    write_rows(path, false, owned(fill))
+    write_rows(path, false, effort, owned(fill))
 }
 
 /// Writes name rows.
@@ -189,7 +204,7 @@ pub fn stream_verdict_rows(
 /// # Errors
 /// If the format is unknown or the file cannot be written.
 pub fn write_names(path: &str, rows: &[NameRow]) -> Result<(), StoreError> {
-    write_rows(path, false, all(rows.iter().map(Cow::Borrowed)))
+    write_rows(path, false, Effort::Fast, all(rows.iter().map(Cow::Borrowed)))
 }
 
 /// Writes the name rows that `fill` gives, one by one.
@@ -198,9 +213,10 @@ pub fn write_names(path: &str, rows: &[NameRow]) -> Result<(), StoreError> {
 /// As [`write_names`]; also what `fill` answers.
 pub fn stream_names(
     path: &str,
+    effort: Effort,
     fill: impl FnOnce(RowSink<'_, NameRow>) -> io::Result<()>,
 ) -> Result<(), StoreError> {
-    write_rows(path, false, owned(fill))
+    write_rows(path, false, effort, owned(fill))
 }
 
 /// Writes partial flow rows: of each capture its name and stretches.
@@ -209,6 +225,7 @@ pub fn stream_names(
 /// If the format is unknown or the file cannot be written.
 pub fn write_partial_flows<'a>(
     path: &str,
+    effort: Effort,
     captures: impl Iterator<Item = (&'a Arc<str>, &'a Pieces)>,
 ) -> Result<(), StoreError> {
     let mut failed = None;
@@ -217,7 +234,7 @@ pub fn write_partial_flows<'a>(
             pieces.iter().map(move |piece| Ok(PartialFlowRow::of(&piece?, capture)))
         })
         .map_while(|row: std::io::Result<PartialFlowRow>| row.map_err(|error| failed = Some(error)).ok());
-    write_rows(path, true, all(rows.map(Cow::<PartialFlowRow>::Owned)))?;
+    write_rows(path, true, effort, all(rows.map(Cow::<PartialFlowRow>::Owned)))?;
     match failed {
         None => Ok(()),
         Some(error) => Err(StoreError::io(path, "is not whole: stretches put aside cannot be read", error)),
@@ -230,11 +247,12 @@ pub fn write_partial_flows<'a>(
 /// If the format is unknown or the file cannot be written.
 pub fn write_partial_names<'a>(
     path: &str,
+    effort: Effort,
     captures: impl Iterator<Item = (&'a Arc<str>, &'a DnsLog)>,
 ) -> Result<(), StoreError> {
     let rows = captures
         .flat_map(|(capture, dns)| dns.iter().map(move |message| PartialNameRow::of(&message, capture)));
-    write_rows(path, true, all(rows.map(Cow::<PartialNameRow>::Owned)))
+    write_rows(path, true, effort, all(rows.map(Cow::<PartialNameRow>::Owned)))
 }
 
 /// Writes the tallies of captures: JSON lines, whatever the extension; `-` is standard output.
@@ -581,8 +599,9 @@ mod tests {
         let of = || captures.iter().map(|capture| (&capture.summary.path, capture));
         let packed: Vec<(Arc<str>, Pieces)> =
             of().map(|(path, capture)| (path.clone(), capture.pieces.iter().cloned().collect())).collect();
-        write_partial_flows(&flows, packed.iter().map(|(path, pieces)| (path, pieces))).unwrap();
-        write_partial_names(&names, of().map(|(path, capture)| (path, &capture.dns))).unwrap();
+        write_partial_flows(&flows, Effort::Fast, packed.iter().map(|(path, pieces)| (path, pieces)))
+            .unwrap();
+        write_partial_names(&names, Effort::Fast, of().map(|(path, capture)| (path, &capture.dns))).unwrap();
         let summaries: Vec<CaptureSummary> = captures.iter().map(|capture| capture.summary.clone()).collect();
         write_summary(&tallies, &summaries).unwrap();
         [vec![flows], vec![names], vec![tallies]]
@@ -703,7 +722,7 @@ mod tests {
         for extension in ["parquet", "arrow"] {
             let path = scratch.path(&format!("flows.{extension}"));
             let packed: Pieces = pieces.iter().cloned().collect();
-            write_partial_flows(&path, [(&capture.summary.path, &packed)].into_iter()).unwrap();
+            write_partial_flows(&path, Effort::Fast, [(&capture.summary.path, &packed)].into_iter()).unwrap();
             let back = read(&[path], &[], std::slice::from_ref(&tallies)).unwrap();
             assert!(back.captures[0].pieces == packed, "{extension}");
         }
@@ -735,6 +754,46 @@ mod tests {
                 (problem(read(&[scratch.path("none.jsonl")], &[], &[])), "cannot be opened"),
             ] {
                 assert!(text.contains(part), "{extension}: {text}");
+            }
+        }
+    }
+
+    #[test]
+    fn rows_are_the_same_whatever_was_spent_on_them() {
+        let scratch = Scratch::new("effort");
+        let tallies = scratch.path("summary.jsonl");
+        let capture = capture("a.pcap");
+        write_summary(&tallies, std::slice::from_ref(&capture.summary)).unwrap();
+        // None, some that make no batch, batches and no more, some more.
+        for (extension, many) in FORMATS.iter().flat_map(|format| [0, 5, 256, 700].map(|many| (format, many)))
+        {
+            let rows = |effort| {
+                let path = scratch.path(&format!("flows-{many}-{effort:?}.{extension}"));
+                let row = |number: u64| {
+                    let mut row = PartialFlowRow::of(&capture.pieces[1], &capture.summary.path);
+                    row.packets_fwd = number;
+                    Cow::<PartialFlowRow>::Owned(row)
+                };
+                write_rows(&path, true, effort, all((0..many).map(row))).unwrap();
+                path
+            };
+            let both = [Effort::Fast, Effort::Sparing].map(rows);
+            if *extension == "jsonl" {
+                assert!(std::fs::read(&both[0]).unwrap() == std::fs::read(&both[1]).unwrap());
+            }
+            for path in both {
+                let back = read(std::slice::from_ref(&path), &[], std::slice::from_ref(&tallies)).unwrap();
+                assert_eq!(back.captures[0].pieces.len() as u64, many, "{path}");
+                #[cfg(feature = "columnar")]
+                if *extension != "jsonl" {
+                    let mut numbers = 0..many;
+                    columns::read_values(&path, Format::of(&path).unwrap(), |row| {
+                        assert_eq!(row["packets_fwd"].as_u64(), numbers.next(), "{path}");
+                        Ok(())
+                    })
+                    .unwrap();
+                    assert!(numbers.is_empty(), "{path}");
+                }
             }
         }
     }
@@ -773,7 +832,7 @@ mod tests {
         };
         for extension in FORMATS {
             let path = scratch.path(&format!("flows.{extension}"));
-            write_rows(&path, true, all(rows(&[300, 699]).into_iter())).unwrap();
+            write_rows(&path, true, Effort::Fast, all(rows(&[300, 699]).into_iter())).unwrap();
             let back = read(std::slice::from_ref(&path), &[], std::slice::from_ref(&tallies)).unwrap();
             assert_eq!(back.captures[0].pieces.len(), 698, "{extension}");
             let [told] = &back.unreadable[..] else { panic!("{extension}: {:?}", back.unreadable) };
@@ -784,7 +843,8 @@ mod tests {
                 told.problem
             );
             // Nothing that can be read is no evidence at all.
-            write_rows(&path, true, all(rows(&(0..700).collect::<Vec<_>>()).into_iter())).unwrap();
+            write_rows(&path, true, Effort::Fast, all(rows(&(0..700).collect::<Vec<_>>()).into_iter()))
+                .unwrap();
             let error = read(std::slice::from_ref(&path), &[], std::slice::from_ref(&tallies)).unwrap_err();
             assert!(error.problem.starts_with("row 1: "), "{error}");
         }

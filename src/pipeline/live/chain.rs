@@ -12,7 +12,7 @@ use crate::audit::End;
 use crate::capture::{CaptureEnd, CaptureReader, Digest, Input};
 use crate::model::Timestamp;
 use crate::pipeline::{Extract, ExtractOptions, extract};
-use crate::store::{self, Format};
+use crate::store::{self, Effort, Format};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 use std::collections::BTreeSet;
@@ -85,6 +85,15 @@ pub(super) struct Chain {
     segments: Vec<u64>,
     /// What an earlier run left and cannot be read.
     unread: Vec<Problem>,
+    /// Segments that an earlier run left unfinished, ascending. No segment of this run is written before they are: the chain
+    /// takes none but in order.
+    left: BTreeSet<u64>,
+    /// How they are made of its frames.
+    options: ExtractOptions,
+    /// Why they wait.
+    waits: Option<Problem>,
+    /// Bytes of whole lines, where half a line still stands behind them.
+    torn: Option<u64>,
 }
 
 fn journal_path(out: &Path, number: u64) -> PathBuf {
@@ -93,15 +102,27 @@ fn journal_path(out: &Path, number: u64) -> PathBuf {
 
 impl Chain {
     /// Takes up the chain of a directory, or begins it. What an earlier run left unfinished becomes a segment, and it is told
-    /// that nothing was seen since.
+    /// that nothing was seen since. Where the disk does not take that now it waits ([`Chain::recover_left`]): watching is worth
+    /// more. Only what is no chain, or a broken one, is refused.
     pub(super) fn open(
         out: &Path,
         save: bool,
         options: &ExtractOptions,
     ) -> Result<(Chain, Vec<Notice>), Problem> {
         let path = out.join("chain.jsonl");
-        let (last, segments, unread) = (String::new(), Vec::new(), Vec::new());
-        let mut chain = Chain { out: out.to_owned(), last, next: 1, gap: false, save, segments, unread };
+        let mut chain = Chain {
+            out: out.to_owned(),
+            last: String::new(),
+            next: 1,
+            gap: false,
+            save,
+            segments: Vec::new(),
+            unread: Vec::new(),
+            left: BTreeSet::new(),
+            options: options.clone(),
+            waits: None,
+            torn: None,
+        };
         let told = |error: &io::Error| Problem::new(&path, "cannot be read", error);
         let mut latest = None;
         let mut whole = 0;
@@ -132,22 +153,32 @@ impl Chain {
                 whole += length as u64;
             }
             // A line that was being written when the machine stopped.
-            let file = OpenOptions::new().write(true).open(&path).map_err(|error| told(&error))?;
-            file.set_len(whole).map_err(|error| told(&error))?;
+            let length = fs::metadata(&path).map_err(|error| told(&error))?.len();
+            chain.torn = (length > whole).then_some(whole);
         }
         let earlier = chain.next > 1;
-        let mut recovered = false;
-        for number in chain.left_behind() {
-            chain.next = number;
-            if let Some(last) = chain.recover(options)? {
-                latest = last.or(latest);
-                recovered = true;
+        chain.left = chain.left_behind();
+        let unfinished = chain.left.last().copied();
+        let recovered = match chain.recover_all() {
+            Ok(recovered) => recovered,
+            Err(problem) => {
+                chain.next = unfinished.map_or(chain.next, |last| last + 1);
+                let told = format!("{}: what an earlier run left waits until it can", problem.problem);
+                chain.waits = Some(Problem { problem: told, ..problem });
+                None
             }
-        }
+        };
+        latest = recovered.flatten().or(latest);
+        let recovered = recovered.is_some();
         let until = crate::capture::live::now();
-        let segments = std::mem::take(&mut chain.segments);
-        // Watching is worth more than what was not audited.
-        let (left, refused) = match unjudged::take_over(out, &segments) {
+        // Watching is worth more than what was not audited. While something waits the lists stay as they are, too: what it
+        // belongs to is in them.
+        let taken_over = match &chain.waits {
+            Some(_) => Ok(true),
+            None => unjudged::take_over(out, &chain.segments),
+        };
+        let (left, refused) = match taken_over {
+            Ok(left) if chain.waits.is_some() => (left, None),
             Ok(left) => (left, chain.begin_window(1, chain.next).err()),
             Err(problem) => (false, Some(problem)),
         };
@@ -168,6 +199,40 @@ impl Chain {
     /// The number of the next segment.
     pub(super) fn next(&self) -> u64 {
         self.next
+    }
+
+    /// Why what an earlier run left is not recovered yet; none if nothing waits.
+    pub(super) fn waits(&self) -> Option<&Problem> {
+        self.waits.as_ref()
+    }
+
+    /// Tries again to recover what an earlier run left; `window` and `first` are what this run is at. The windows that it
+    /// belongs to are listed then: the next run audits them.
+    ///
+    /// # Errors
+    /// The disk still does not take it.
+    pub(super) fn recover_left(&mut self, window: u64, first: u64) -> Result<(), Problem> {
+        if self.waits.is_none() {
+            return Ok(());
+        }
+        self.recover_all()?;
+        self.gap = true;
+        unjudged::take_over(&self.out, &self.segments)?;
+        self.begin_window(window, first)?;
+        self.waits = None;
+        Ok(())
+    }
+
+    /// Makes segments of all that an earlier run left unfinished. Hands back the latest frame of the last of them.
+    fn recover_all(&mut self) -> Result<Option<Option<Timestamp>>, Problem> {
+        let mut recovered = None;
+        while let Some(number) = self.left.first().copied() {
+            if let Some(last) = self.recover(number)? {
+                recovered = Some(last.or(recovered.flatten()));
+            }
+            self.left.remove(&number);
+        }
+        Ok(recovered)
     }
 
     /// Where journals stand.
@@ -205,8 +270,7 @@ impl Chain {
 
     /// Makes a segment of what an earlier run left unfinished: of its frames where they were saved, else of its journal.
     /// Hands back its latest frame.
-    fn recover(&mut self, options: &ExtractOptions) -> Result<Option<Option<Timestamp>>, Problem> {
-        let number = self.next;
+    fn recover(&mut self, number: u64) -> Result<Option<Option<Timestamp>>, Problem> {
         let (packets, journal) = (self.packets(number), journal_path(&self.out, number));
         let part = temporary(&packets);
         remove(&temporary(&self.rows(number)));
@@ -224,7 +288,7 @@ impl Chain {
                 }
                 saved = Some(digest_of(&packets).map_err(told)?);
                 let name = packets.display().to_string();
-                let options = ExtractOptions { digest: true, keep_bytes: true, ..options.clone() };
+                let options = ExtractOptions { digest: true, keep_bytes: true, ..self.options.clone() };
                 let reader = CaptureReader::open(&Input::file(&packets), Digest::Sha256);
                 let reader =
                     reader.map_err(|error| Problem { path: name.clone(), problem: error.to_string() })?;
@@ -293,8 +357,10 @@ impl Chain {
         let summary = file("summary.jsonl");
         let refused = |error: store::StoreError| Problem { path: error.path, problem: error.problem };
         let name = &extract.summary.path;
-        store::write_partial_flows(&text(&flows), [(name, &extract.pieces)].into_iter()).map_err(refused)?;
-        store::write_partial_names(&text(&names), [(name, &extract.dns)].into_iter()).map_err(refused)?;
+        store::write_partial_flows(&text(&flows), Effort::Sparing, [(name, &extract.pieces)].into_iter())
+            .map_err(refused)?;
+        store::write_partial_names(&text(&names), Effort::Sparing, [(name, &extract.dns)].into_iter())
+            .map_err(refused)?;
         store::write_summary(&text(&summary), std::slice::from_ref(&extract.summary)).map_err(refused)?;
         File::open(&part).and_then(|part| part.sync_all()).map_err(told)?;
         if rows.exists() {
@@ -319,12 +385,13 @@ impl Chain {
             names: summary.names,
             first_ts: summary.first_ts,
             last_ts: summary.last_ts,
-            gap_before: std::mem::take(&mut self.gap),
+            gap_before: self.gap,
             recovered,
             digest: String::new(),
         };
         link.digest = link.digest();
         self.append(&link)?;
+        self.gap = false;
         self.last.clone_from(&link.digest);
         self.next = number + 1;
         Ok(link)
@@ -339,12 +406,16 @@ impl Chain {
         self.out.join("chain.jsonl")
     }
 
-    fn append(&self, link: &Link) -> Result<(), Problem> {
+    fn append(&mut self, link: &Link) -> Result<(), Problem> {
         let path = self.path();
         let told = |error: io::Error| Problem::new(&path, "cannot be written", &error);
         let mut line = serde_json::to_vec(link).unwrap_or_default();
         line.push(b'\n');
         let mut file = OpenOptions::new().create(true).append(true).open(&path).map_err(told)?;
+        if let Some(whole) = self.torn {
+            file.set_len(whole).map_err(told)?;
+            self.torn = None;
+        }
         let before = file.metadata().map_err(told)?.len();
         let written = file.write_all(&line).and_then(|()| file.sync_all());
         if written.is_err() {

@@ -2,8 +2,8 @@
 //!
 //! Once every half second an entry is added: what the table of conversations gained, DNS messages, the tally, all of the same
 //! moment. So whatever is cut off its end, the rest is what an audit up to some frame would have seen. What is written of a
-//! conversation that goes on is in place of what stands there of it; where that makes the journal much longer than what it
-//! tells, it begins anew.
+//! conversation that goes on is in place of what stands there of it, but for the first bytes of its payload, which stand there
+//! once; where that makes the journal much longer than what it tells, it begins anew.
 //!
 //! An entry is its length, the first eight bytes of its SHA-256, and its bytes: the length of the tally and the tally (JSON),
 //! how many messages there are and each with its length, and the rest is for [`Replica`].
@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// With what a journal begins: another version's is none of this.
-const MAGIC: &[u8; 20] = b"portproof journal 1\n";
+const MAGIC: &[u8; 20] = b"portproof journal 2\n";
 
 /// Bytes of an entry before its own: its length and its check.
 const HEAD: usize = 16;
@@ -258,4 +258,109 @@ fn apply(mut entry: &[u8], replica: &mut Replica, dns: &mut DnsLog) -> Result<Ca
     }
     replica.apply(bytes)?;
     Ok(summary)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::End;
+    use crate::flow::{Budget, FlowTable, TableOptions};
+    use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Timestamp, Transport};
+    use crate::names::dns;
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
+    fn question(number: u64) -> DnsObservation {
+        let name = format!("host-{number:07}-of-a-name-that-is-not-short");
+        let mut message = vec![0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0, name.len() as u8];
+        message.extend(name.bytes().chain(*b"\x07example\0\0\x01\0\x01"));
+        let end = |ip: &str, port| Endpoint::new(ip.parse().unwrap(), port);
+        DnsObservation {
+            point: FramePoint { time: Timestamp(number as i64), capture: CaptureId(0), frame: number },
+            client: end("10.10.1.4", 40_000),
+            resolver: end("10.10.1.1", 53),
+            transport: Transport::Udp,
+            message: dns::parse(&message).expect("a message"),
+        }
+    }
+
+    fn tally() -> CaptureSummary {
+        CaptureSummary {
+            path: "live:test/000001".into(),
+            sha256: None,
+            bytes: 0,
+            format: "live".into(),
+            link_types: Vec::new(),
+            frames: 1,
+            packets: 1,
+            skipped: BTreeMap::new(),
+            first_ts: None,
+            last_ts: None,
+            snaplen_cut: 0,
+            drops: None,
+            duplicates: 0,
+            same_interface_copies: 0,
+            upkeep: BTreeMap::new(),
+            without_flow: BTreeMap::new(),
+            unreadable_quotes: 0,
+            without_time: 0,
+            unknown_blocks: 0,
+            spans: Spans::default(),
+            chosen: None,
+            live: None,
+            end: End::Complete,
+            flows: 0,
+            names: 0,
+        }
+    }
+
+    fn read_back(name: &str, journal: &[u8]) -> Extract {
+        let name = format!("portproof-journal-{}-{name}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, journal).unwrap();
+        let read = read(&path).unwrap().expect("entries");
+        fs::remove_file(path).unwrap();
+        read
+    }
+
+    #[test]
+    fn messages_wait_for_the_journal_as_bytes_and_are_read_as_they_were() {
+        const MANY: u64 = 10_000;
+        let mut seen = DnsLog::default();
+        (1..=MANY).for_each(|number| seen.push(question(number)));
+        let options = TableOptions { capacity: 8, budget: Budget::new(usize::MAX).into(), keep_bytes: true };
+        let mut table = FlowTable::new(options, CaptureId(0));
+        table.keep_deltas();
+        let delta = |out: &mut Vec<u8>| table.delta(true, out);
+        let mut change = Change::new(true, &tally(), MANY as usize, seen.since(0), delta).unwrap();
+        // As values they take several times as much, and a flood has half a million of them within the time of an entry.
+        assert!(size_of::<Change>() <= 32, "something waits beside the bytes");
+        let bytes = change.entry.capacity() as u64 / MANY;
+        assert!(bytes < 256, "{bytes} bytes a message");
+
+        let read = read_back("packed", &[&MAGIC[..], change.sealed()].concat());
+        assert!(read.dns.iter().eq(seen.iter()));
+    }
+
+    #[test]
+    fn a_message_seen_while_others_wait_is_in_the_next_entry_and_in_no_other() {
+        let mut seen = DnsLog::default();
+        let mut journal = MAGIC.to_vec();
+        let mut written = 0;
+        for more in [3, 0, 1, 40] {
+            (0..more).for_each(|_| seen.push(question(seen.len() as u64 + 1)));
+            let count = seen.len() - written;
+            // What comes while it is packed is none of it.
+            seen.push(question(seen.len() as u64 + 1));
+            let nothing = |out: &mut Vec<u8>| {
+                out.extend([0, 0]);
+                Ok::<(), Infallible>(())
+            };
+            let change = Change::new(written == 0, &tally(), count, seen.since(written), nothing);
+            journal.extend(change.unwrap().sealed());
+            written += count;
+        }
+        let read = read_back("later", &journal);
+        assert!(read.dns.iter().eq(seen.iter().take(written)));
+    }
 }

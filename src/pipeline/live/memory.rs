@@ -7,7 +7,7 @@ use crate::pipeline::ExtractOptions;
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
-/// What each part may take. Together they are the limit, with the program itself and what its allocator does not give back.
+/// What each part may take. Together with the program itself, and what its allocator does not give back, they are the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shares {
     /// What a window keeps of flows and names, bytes: with more it ends early, and is audited, which takes twice as much again.
@@ -26,6 +26,8 @@ pub struct Shares {
     pub batches: usize,
     /// Chunks of frames on their way to the disk.
     pub chunks: usize,
+    /// Threads that audit a window, each with sums of its own.
+    pub judges: usize,
 }
 
 impl Shares {
@@ -42,8 +44,22 @@ impl Shares {
     /// Bytes of a host in a set.
     const HOST_BYTES: usize = 40;
 
+    /// Bytes for which there may be one thread more that audits: as many threads as a large machine has processors would take
+    /// more than a small limit allows.
+    const JUDGE_BYTES: usize = 64 << 20;
+
+    /// Of the limit, what is no part's: the program as it stands in memory with the columnar engine (24 MiB), and what lies between
+    /// pieces of what its parts take.
+    const PROGRAM_BYTES: usize = 32 << 20;
+
+    /// What the parts have of a limit.
+    fn parts(limit: usize) -> usize {
+        limit.saturating_sub(Self::PROGRAM_BYTES)
+    }
+
     /// Of so many bytes in all.
     pub fn of(limit: usize) -> Shares {
+        let limit = Self::parts(limit);
         Shares {
             window_bytes: limit / 8,
             followed_bytes: limit / 16,
@@ -53,12 +69,15 @@ impl Shares {
             hosts: (limit / 64 / Self::HOST_BYTES).min(1 << 20),
             batches: (limit / 32 / Batch::MOST_BYTES).clamp(4, 64),
             chunks: (limit / 16 / super::save::CHUNK_BYTES / 2).clamp(2, 64),
+            judges: (limit / Self::JUDGE_BYTES).max(1),
         }
     }
 
-    /// How frames are mapped within them: an eighth of the limit is for open conversations, a sixteenth for those that wait.
+    /// How frames are mapped within them: an eighth of what the parts have is for open conversations, a sixteenth for those that
+    /// wait.
     #[must_use]
     pub fn extract(limit: usize, options: ExtractOptions) -> ExtractOptions {
+        let limit = Self::parts(limit);
         let budget = Arc::new(Budget::new(ExtractOptions::PIECES_BYTES.min(limit / 16)));
         ExtractOptions { budget, ..options.within(limit) }
     }
@@ -143,10 +162,10 @@ mod tests {
                 shares.batches * Batch::MOST_BYTES,
                 shares.chunks * 2 * super::super::save::CHUNK_BYTES,
                 extract.table_capacity * 512,
-                limit / 16,
+                Shares::parts(limit) / 16,
             ];
             let sum: usize = parts.iter().sum();
-            assert!(sum <= limit, "{limit}: {parts:?}");
+            assert!(sum <= limit - Shares::PROGRAM_BYTES, "{limit}: {parts:?}");
         }
     }
 }

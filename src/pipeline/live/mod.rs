@@ -39,7 +39,7 @@ use mapping::Mapping;
 use rows::Rows;
 use save::{Disk, Saver};
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -157,9 +157,11 @@ impl Opened {
     pub fn open(mut options: LiveOptions) -> Result<Opened, OpenError> {
         let stop = Arc::new(AtomicBool::new(false));
         if let Some(out) = &options.out {
-            let directory = if options.save { out.join("packets") } else { out.clone() };
-            let told = |error: io::Error| Problem::new(Path::new(&directory), "cannot be made", &error);
-            std::fs::create_dir_all(&directory).map_err(told)?;
+            std::fs::create_dir_all(out).map_err(|error| Problem::new(out, "cannot be made", &error))?;
+            if options.save {
+                // Where that cannot be made now, whoever writes there tries again, and tells.
+                let _ = std::fs::create_dir_all(out.join("packets"));
+            }
         }
         let open = |name: &String| Tap::open(name, &options.tap, &stop);
         let taps = options.interfaces.iter().map(open).collect::<Result<Vec<_>, _>>()?;

@@ -15,8 +15,9 @@ use crate::pipeline::Extract;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 use tokio::sync::mpsc::UnboundedSender;
 
 /// What waits for the journal, at the most: while something does, nothing more is packed, but for the last of a segment.
@@ -24,6 +25,11 @@ const WAITING: usize = 2;
 
 /// Segments that wait to be written, at the most.
 const WAITING_SEGMENTS: usize = 4;
+
+/// How long until what an earlier run left is tried again, where the disk did not take it; twice as long each time, up to a
+/// minute: what it left is read each time.
+const TRIED_AFTER: Duration = Duration::from_secs(2);
+const TRIED_AT_LEAST_EVERY: Duration = Duration::from_secs(60);
 
 /// What the thread is told.
 pub(super) enum Work {
@@ -92,6 +98,7 @@ impl Rows {
         let (over, ended) = sync_channel(WAITING_SEGMENTS);
         let behind = Arc::new(AtomicUsize::new(0));
         let demand = Arc::<Demand>::default();
+        let begun_with = chain.as_ref().map_or(1, Chain::next);
         let keeper = JournalKeeper {
             journals: chain.as_ref().map(Chain::journals),
             journal: None,
@@ -109,8 +116,13 @@ impl Rows {
             captures: Vec::new(),
             unwritten: Vec::new(),
             written: Vec::new(),
+            window: 1,
+            begun_with,
             behind: Arc::clone(&behind),
         };
+        if let Some(problem) = writer.chain.as_ref().and_then(Chain::waits) {
+            writer.disk.refuses(Part::Segments, problem.clone());
+        }
         let of = |name: &str| thread::Builder::new().name(name.to_owned());
         let keeper = of("journal").spawn(move || keeper.run(&told))?;
         let writer = of("rows").spawn(move || writer.run(&ended))?;
@@ -205,12 +217,29 @@ struct Keeper {
     /// In order: the chain takes no other.
     unwritten: Vec<Unwritten>,
     written: Vec<u64>,
+    /// The window at hand, and the segment that it began with.
+    window: u64,
+    begun_with: u64,
     behind: Arc<AtomicUsize>,
 }
 
 impl Keeper {
+    /// What is told next; none once nothing is. What an earlier run left is tried meanwhile, where it waits.
+    fn next(&mut self, ended: &Receiver<Over>) -> Option<Over> {
+        let mut patience = TRIED_AFTER;
+        while self.chain.as_ref().is_some_and(|chain| chain.waits().is_some()) {
+            match ended.recv_timeout(patience) {
+                Ok(over) => return Some(over),
+                Err(RecvTimeoutError::Disconnected) => return None,
+                Err(RecvTimeoutError::Timeout) => self.write(),
+            }
+            patience = (patience * 2).min(TRIED_AT_LEAST_EVERY);
+        }
+        ended.recv().ok()
+    }
+
     fn run(mut self, ended: &Receiver<Over>) {
-        for over in ended {
+        while let Some(over) = self.next(ended) {
             match over {
                 Over::Segment { number, extract, saved, journal } => {
                     self.segment(number, *extract, saved, journal);
@@ -219,6 +248,7 @@ impl Keeper {
                 Over::EndWindow { number, last, next, held } => {
                     self.write();
                     self.give_up();
+                    (self.window, self.begun_with) = (number + 1, next);
                     if let Some(chain) = self.chain.as_ref().filter(|_| !last)
                         && let Err(problem) = chain.begin_window(number + 1, next)
                     {
@@ -255,6 +285,12 @@ impl Keeper {
     /// Writes what is not written yet, as far as that goes: a disk that was full may have room again.
     fn write(&mut self) {
         let Some(chain) = &mut self.chain else { return };
+        if chain.waits().is_some() {
+            match chain.recover_left(self.window, self.begun_with) {
+                Ok(()) => self.disk.takes(Part::Segments),
+                Err(problem) => return self.disk.refuses(Part::Segments, problem),
+            }
+        }
         while let Some(first) = self.unwritten.first() {
             let Some(extract) = self.captures.get(first.place) else { return };
             match chain.write(first.number, extract, first.file.as_ref(), false) {

@@ -58,7 +58,9 @@ pub(super) fn begin(out: &Path, window: u64, first: u64) -> Result<(), Problem> 
 pub(super) fn take_over(out: &Path, segments: &[u64]) -> Result<bool, Problem> {
     let begun: Vec<Begun> = read(&watching(out))?;
     let ends = begun.iter().skip(1).map(|next| next.first).chain([u64::MAX]);
-    let left = begun.iter().zip(ends).map(|(window, end)| window.first..end);
+    let earlier = begun.iter().zip(ends).filter(|(window, _)| window.run != own());
+    let left: Vec<_> = earlier.map(|(window, end)| window.first..end).collect();
+    let any = !left.is_empty();
     Unjudged::change(out, |list| {
         for range in left {
             let listed = |segment: &u64| list.iter().any(|window| window.segments.contains(segment));
@@ -67,8 +69,12 @@ pub(super) fn take_over(out: &Path, segments: &[u64]) -> Result<bool, Problem> {
             list.push(Unjudged { segments });
         }
     })?;
-    write::<Begun>(&watching(out), &[])?;
-    Ok(!begun.is_empty())
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    // Those of this run may have become fewer meanwhile.
+    let mut begun: Vec<Begun> = read(&watching(out))?;
+    begun.retain(|window| window.run == own());
+    write(&watching(out), &begun)?;
+    Ok(any)
 }
 
 fn read<T: for<'d> Deserialize<'d>>(path: &Path) -> Result<Vec<T>, Problem> {
