@@ -339,6 +339,9 @@ impl Watching<'_> {
                 "conversations stay open as long as usual again; {hurried} were cut early meanwhile, and {evicted} since \
                  all places were taken"
             )),
+            Notice::Unfollowed { conversations, .. } => say(&format!(
+                "{conversations} conversations came too fast to be followed: what is found in them, the audit tells"
+            )),
             Notice::WindowFull { number, bytes, most, .. } => say(&format!(
                 "flows and names of window {number} take {} MiB of {}: it ends here, and is audited (see --memory-limit)",
                 bytes >> 20,

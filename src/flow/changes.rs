@@ -5,9 +5,9 @@ use super::packed::{Hellos, View, pack, unpack};
 use super::partial::PartialFlow;
 use crate::model::CaptureId;
 
-/// Stretches that ended since somebody looked, at the most: 8,192, some 2 MiB. A flood ends more in a second, and who
+/// Stretches that ended since somebody looked, at the most: 16,384, some 4 MiB. A flood ends more in a second, and who
 /// follows it sees a part of it; the audit sees all.
-const MOST_OVER: usize = 1 << 13;
+const MOST_OVER: usize = 1 << 14;
 
 /// A stretch of a conversation as it stands, packed: many wait to be followed, and are followed.
 #[derive(Clone, Debug)]
@@ -43,8 +43,10 @@ impl Stretch {
 /// What changed.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
-    /// Places of stretches that were added to.
+    /// Places of stretches that were added to, in the order in which that began.
     touched: Vec<u32>,
+    /// How many of the first of them have waited since before somebody asked for late ones.
+    old: usize,
     over: Vec<Stretch>,
     missed: u64,
     scratch: Vec<u8>,
@@ -81,7 +83,19 @@ impl Changes {
         self.touched.len()
     }
 
-    /// Hands over what changed: all that ended, and of the others up to `most`, each once; and how many ended unseen.
+    /// Gives up those that waited already when this was asked last: how many. One that is added to later is told again.
+    pub(super) fn give_up_late(&mut self, open: &mut [Open]) -> u64 {
+        let late = self.touched.drain(..self.old.min(self.touched.len())).filter(|&slot| {
+            let flow = open.get_mut(slot as usize).filter(|flow| flow.live);
+            flow.is_some_and(|flow| std::mem::take(&mut flow.touched))
+        });
+        let late = late.count() as u64;
+        self.old = self.touched.len();
+        late
+    }
+
+    /// Hands over what changed: all that ended, and of the others as many as make it `most`, each once and those that changed first
+    /// before all others; and how many ended unseen.
     pub(super) fn take(
         &mut self,
         open: &mut [Open],
@@ -90,8 +104,9 @@ impl Changes {
         capture: CaptureId,
     ) -> (Vec<Stretch>, u64) {
         let mut stretches = std::mem::take(&mut self.over);
-        let left = self.touched.len().saturating_sub(most);
-        for slot in self.touched.drain(left..) {
+        let others = most.saturating_sub(stretches.len()).min(self.touched.len());
+        self.old = self.old.saturating_sub(others);
+        for slot in self.touched.drain(..others) {
             let Some(flow) = open.get_mut(slot as usize).filter(|flow| flow.live) else { continue };
             // The place may have been taken by another conversation since, which stands in the list by itself.
             if std::mem::take(&mut flow.touched) {
@@ -112,5 +127,38 @@ fn value(flow: &Open, base: u64, capture: CaptureId, over: bool, scratch: &mut V
         over,
         packed: scratch.as_slice().into(),
         hellos: (!hellos.is_empty()).then(|| Box::new(hellos)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_changed_first_is_told_first_and_what_waited_too_long_is_given_up() {
+        let mut open = vec![Open::nowhere(); 6];
+        open.iter_mut().for_each(|flow| flow.live = true);
+        let mut changes = Changes::default();
+        let capture = CaptureId(0);
+        let touch = |changes: &mut Changes, open: &mut [Open], slot: u32| {
+            let at = At { frame: slot + 1, ..At::default() };
+            changes.touch(slot, &mut open[slot as usize], at);
+        };
+        let serials = |taken: &[Stretch]| taken.iter().map(|stretch| stretch.serial).collect::<Vec<_>>();
+        for slot in [3, 1, 4, 3, 0] {
+            touch(&mut changes, &mut open, slot);
+        }
+        let (taken, _) = changes.take(&mut open, 2, 0, capture);
+        assert_eq!((serials(&taken), changes.untold()), (vec![4, 2], 2));
+        assert_eq!(changes.give_up_late(&mut open), 0, "nobody waited yet");
+        touch(&mut changes, &mut open, 2);
+        let (taken, _) = changes.take(&mut open, 1, 0, capture);
+        assert_eq!(serials(&taken), [5]);
+        assert_eq!(changes.give_up_late(&mut open), 1, "the place 0 waited");
+        // It comes again with its next frame.
+        touch(&mut changes, &mut open, 0);
+        let (taken, _) = changes.take(&mut open, 9, 0, capture);
+        assert_eq!(serials(&taken), [3, 1]);
+        assert_eq!((changes.give_up_late(&mut open), changes.untold()), (0, 0));
     }
 }

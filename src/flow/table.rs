@@ -143,10 +143,16 @@ impl FlowTable {
     }
 
     /// The stretches that changed since this was asked last: all that ended (or how many of them are not told, since they
-    /// were too many), and up to `most` of the others. They are told as they are; nothing is cut.
+    /// were too many), and of the others as many as make it `most`, those that changed first. They are told as they are; nothing
+    /// is cut.
     pub fn changes(&mut self, most: usize) -> (Vec<Stretch>, u64) {
         let Some(changes) = &mut self.changes else { return (Vec::new(), 0) };
         changes.take(&mut self.open, most, self.base, self.capture)
+    }
+
+    /// Gives up telling those that changed and waited already when this was asked last: how many. One that changes again is told.
+    pub fn give_up_late(&mut self) -> u64 {
+        self.changes.as_mut().map_or(0, |changes| changes.give_up_late(&mut self.open))
     }
 
     /// From now on it is kept what changes, for a journal. First bytes must be kept, too.

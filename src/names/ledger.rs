@@ -2,6 +2,7 @@
 //! time. SEMANTICS section 3.
 
 mod for_names;
+mod growing;
 
 use super::log::{Body, DnsLog, Entry, NONE, number};
 use super::observation::DnsObservation;
@@ -10,6 +11,7 @@ use crate::model::{
 };
 use foldhash::fast::RandomState;
 use for_names::ForNames;
+pub use growing::GrowingLedger;
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
@@ -498,6 +500,26 @@ struct Chains {
     seed: RandomState,
 }
 
+/// Questions and their answers, as far as messages were taken.
+#[derive(Debug, Default)]
+struct Exchanges {
+    list: Vec<Exchange>,
+    table: ByHash,
+    seed: RandomState,
+    /// By message: its exchange, or [`NONE`].
+    of: Vec<u32>,
+}
+
+/// What hosts are told, as far as it was heard.
+#[derive(Debug, Default)]
+struct Hearing {
+    teller: Teller,
+    /// By body: what it was as told last. A body is mostly told to one host again and again.
+    last_of: Vec<u32>,
+    /// Answers that count, and what they tell.
+    telling_of: Vec<(u32, u32)>,
+}
+
 impl Exchange {
     fn asked_by(query: u32) -> Self {
         let (queries, answers) = (0, 0);
@@ -566,6 +588,7 @@ fn reached(body: &Body, names: &mut Vec<u32>, addresses: &mut Vec<(u32, u32)>) {
 }
 
 /// The queries that are one question (same ports, identifier, name, type), and their answers.
+#[derive(Debug)]
 struct Exchange {
     /// Its first query: what the others are held against.
     query: u32,
@@ -593,10 +616,16 @@ impl Share {
     /// What hosts were told by messages, which are all of theirs.
     fn of(ledger: &Ledger, messages: &[u32]) -> Self {
         let mut share = Share::default();
-        let mut teller = Teller::default();
-        // A body is mostly told to one host again and again.
-        let mut last_of: Vec<u32> = vec![NONE; ledger.said.len()];
-        let mut telling_of: Vec<(u32, u32)> = Vec::new();
+        let mut hearing = Hearing::default();
+        share.hear(ledger, &mut hearing, messages);
+        share.lay_out(ledger, &hearing);
+        share
+    }
+
+    /// Goes on to take messages, in their order.
+    fn hear(&mut self, ledger: &Ledger, hearing: &mut Hearing, messages: &[u32]) {
+        let Hearing { teller, last_of, telling_of } = hearing;
+        last_of.resize(ledger.said.len(), NONE);
         for &at in messages {
             if !ledger.standing[at as usize].bit(Standing::RESPONSE) {
                 continue;
@@ -608,26 +637,29 @@ impl Share {
             let host = ledger.host(entry);
             let last = &mut last_of[entry.body as usize];
             if *last == NONE || teller.tellings[*last as usize].host != host {
-                *last = teller.telling(ledger, &mut share, host, entry.body);
+                *last = teller.telling(ledger, self, host, entry.body);
             }
-            teller.note(ledger, &mut share, at, *last);
+            teller.note(ledger, self, at, *last);
             if ledger.counts(at) {
                 telling_of.push((at, *last));
             }
         }
-        share.gather(ledger, teller, &telling_of);
-        share.order_aliases(ledger);
-        share
+    }
+
+    /// Puts everything that was taken where it is asked for.
+    fn lay_out(&mut self, ledger: &Ledger, hearing: &Hearing) {
+        self.gather(ledger, &hearing.teller, &hearing.telling_of);
+        self.order_aliases(ledger);
     }
 
     /// Lays out what was told: of one host and address side by side, and the answers of each side by side.
-    fn gather(&mut self, ledger: &Ledger, teller: Teller, telling_of: &[(u32, u32)]) {
+    fn gather(&mut self, ledger: &Ledger, teller: &Teller, telling_of: &[(u32, u32)]) {
         let Teller { tellings, parts, told, .. } = teller;
         let by_known = ranges(self.known.len(), told.iter().map(|told| told.known));
         let mut next: Vec<u32> = by_known.iter().map(|&(from, _)| from).collect();
         let mut place_of: Vec<u32> = Vec::with_capacity(told.len());
-        self.told = told.clone();
-        for told in &told {
+        self.told.clone_from(told);
+        for told in told {
             let next = &mut next[told.known as usize];
             self.told[*next as usize] = *told;
             place_of.push(*next);
@@ -689,6 +721,81 @@ impl Share {
     }
 }
 
+impl Exchanges {
+    /// Goes on to take messages, in their order: all of some hosts.
+    fn take(&mut self, ledger: &Ledger, messages: &[u32]) {
+        let Exchanges { list, table, seed, of } = self;
+        if list.is_empty() {
+            let queries = messages.iter().filter(|&&at| !ledger.said(ledger.entry(at)).response).count();
+            (*list, *table) = (Vec::with_capacity(queries), ByHash::with_capacity(queries));
+        }
+        let from = of.len();
+        of.resize(from + messages.len(), NONE);
+        for (&at, slot) in messages.iter().zip(of.iter_mut().skip(from)) {
+            let entry = ledger.entry(at);
+            let said = ledger.said(entry);
+            if !said.response && said.qname == NONE {
+                continue;
+            }
+            let asked = ledger.question(entry);
+            let hash = seed.hash_one(asked);
+            let question = |exchange: &Exchange| ledger.question(ledger.entry(exchange.query));
+            let found = table.find(hash, |place| question(&list[place as usize]) == asked);
+            let place = match found {
+                Some(place) => place,
+                None if said.response => continue,
+                None => {
+                    let new = number(list.len());
+                    list.push(Exchange::asked_by(at));
+                    table.insert(hash, new);
+                    new
+                }
+            };
+            *slot = place;
+            let exchange = &mut list[place as usize];
+            if !said.response {
+                exchange.queries += 1;
+                continue;
+            }
+            exchange.answers += 1;
+            exchange.last_answer = at;
+            if exchange.answers == 1 {
+                exchange.first_body = entry.body;
+            } else if !exchange.mixed && exchange.first_body != entry.body {
+                let first = distinct(ledger.reached(exchange.first_body));
+                exchange.mixed = !first.eq(distinct(ledger.reached(entry.body)));
+            }
+            exchange.contested |= exchange.mixed && exchange.answers > exchange.queries;
+        }
+    }
+
+    /// The standing of all messages that were taken.
+    fn standings(&self, ledger: &Ledger, messages: impl Iterator<Item = u32>) -> Vec<Standing> {
+        let standings = messages.zip(&self.of).map(|(at, &place)| {
+            let entry = ledger.entry(at);
+            let said = ledger.said(entry);
+            let exchange = self.list.get(place as usize);
+            let matched = exchange
+                .is_some_and(|exchange| said.response || (exchange.answers > 0 && at < exchange.last_answer));
+            let unsolicited = said.response
+                && !matched
+                && ledger.parties[ledger.host(entry) as usize].asking
+                && ledger.begin.is_some_and(|begin| entry.time().since(begin) >= DNS_PATIENCE_NANOS);
+            Standing(
+                bit_if(said.response, Standing::RESPONSE)
+                    | bit_if(!said.response && said.qname != NONE, Standing::ASKS)
+                    | bit_if(matched, Standing::MATCHED)
+                    | bit_if(said.response && exchange.is_some_and(|e| e.contested), Standing::CONTESTED)
+                    | bit_if(ledger.trusts(entry), Standing::TRUSTED)
+                    | bit_if(unsolicited, Standing::UNSOLICITED)
+                    | bit_if(said.rcode != 0, Standing::FAILED)
+                    | bit_if(said.salvaged, Standing::SALVAGED),
+            )
+        });
+        standings.collect()
+    }
+}
+
 impl Ledger {
     /// From all DNS messages. `host_of` gives the address that stands for a host, `trusted` tells the resolvers that count,
     /// `begin` is when the captures begin.
@@ -723,7 +830,7 @@ impl Ledger {
         log.sort();
         let mut ledger = Ledger { log, begin, ..Ledger::default() };
         ledger.read_bodies();
-        ledger.meet_parties(host_of, trusted);
+        ledger.meet_parties(0, host_of, trusted);
         let shared = ledger.shared(shares);
         ledger.stand(&shared, jobs);
         ledger.find_forged();
@@ -746,10 +853,11 @@ impl Ledger {
         (host as usize).checked_rem(self.shares.len())
     }
 
+    /// Reads what messages say, as far as that was not read yet.
     fn read_bodies(&mut self) {
         let Ledger { log, said, reached: addresses, chains, .. } = self;
         let mut names = Vec::new();
-        log.each_body(|body| {
+        log.each_body_since(said.len(), |body| {
             let from = addresses.len();
             let mut chain = NONE;
             if body.response {
@@ -770,11 +878,16 @@ impl Ledger {
         });
     }
 
-    /// Asks once per address which host it is, and whether it counts as a resolver.
-    fn meet_parties(&mut self, host_of: &dyn Fn(IpAddr) -> IpAddr, trusted: &dyn Fn(IpAddr) -> bool) {
+    /// Asks once per address which host it is, and whether it counts as a resolver: of the messages behind the first `count`.
+    fn meet_parties(
+        &mut self,
+        count: usize,
+        host_of: &dyn Fn(IpAddr) -> IpAddr,
+        trusted: &dyn Fn(IpAddr) -> bool,
+    ) {
         let stranger = Party { host: NONE, asking: false, told: 0, trusted: None, given: false };
-        self.parties = vec![stranger; self.log.addresses().len()];
-        for at in 0..self.log.len() {
+        self.parties.resize(self.log.addresses().len(), stranger);
+        for at in count..self.log.len() {
             let entry = self.log.entries()[at];
             let ip = |number: u32| self.log.addresses().get(number).unwrap_or(IpAddr::V4([0; 4].into()));
             let resolver = &mut self.parties[entry.resolver as usize];
@@ -842,85 +955,28 @@ impl Ledger {
 
     /// Which answers have a query, which queries an answer, and which answers contradict one another.
     fn stand(&mut self, shared: &Shared, jobs: usize) {
-        let standings = shared.each(jobs, |messages| self.standings_of(messages));
+        let standings = shared.each(jobs, |messages| {
+            let mut exchanges = Exchanges::default();
+            exchanges.take(self, messages);
+            exchanges.standings(self, messages.iter().copied())
+        });
         self.standing = vec![Standing::default(); self.log.len()];
         for (share, standings) in standings.into_iter().enumerate() {
             for (&at, standing) in shared.of(share).iter().zip(standings) {
                 self.standing[at as usize] = standing;
             }
         }
+        self.count_told();
+    }
+
+    /// Counts how many matched answers each host got.
+    fn count_told(&mut self) {
+        self.parties.iter_mut().for_each(|party| party.told = 0);
         const MATCHED: u8 = Standing::RESPONSE | Standing::MATCHED;
         for (entry, standing) in self.log.entries().iter().zip(&self.standing) {
             let host = self.parties[entry.client as usize].host;
             self.parties[host as usize].told += u64::from(standing.has(MATCHED, MATCHED));
         }
-    }
-
-    /// The standing of all messages of some hosts.
-    fn standings_of(&self, messages: &[u32]) -> Vec<Standing> {
-        let seed = RandomState::default();
-        let queries = messages.iter().filter(|&&at| !self.said(self.entry(at)).response).count();
-        let mut exchanges: Vec<Exchange> = Vec::with_capacity(queries);
-        let mut table = ByHash::with_capacity(queries);
-        let mut exchange_of: Vec<u32> = vec![NONE; messages.len()];
-        for (&at, slot) in messages.iter().zip(&mut exchange_of) {
-            let entry = self.entry(at);
-            let said = self.said(entry);
-            if !said.response && said.qname == NONE {
-                continue;
-            }
-            let asked = self.question(entry);
-            let hash = seed.hash_one(asked);
-            let of = |exchange: &Exchange| self.question(self.entry(exchange.query));
-            let found = table.find(hash, |place| of(&exchanges[place as usize]) == asked);
-            let place = match found {
-                Some(place) => place,
-                None if said.response => continue,
-                None => {
-                    let new = number(exchanges.len());
-                    exchanges.push(Exchange::asked_by(at));
-                    table.insert(hash, new);
-                    new
-                }
-            };
-            *slot = place;
-            let exchange = &mut exchanges[place as usize];
-            if !said.response {
-                exchange.queries += 1;
-                continue;
-            }
-            exchange.answers += 1;
-            exchange.last_answer = at;
-            if exchange.answers == 1 {
-                exchange.first_body = entry.body;
-            } else if !exchange.mixed && exchange.first_body != entry.body {
-                let first = distinct(self.reached(exchange.first_body));
-                exchange.mixed = !first.eq(distinct(self.reached(entry.body)));
-            }
-            exchange.contested |= exchange.mixed && exchange.answers > exchange.queries;
-        }
-        let standings = messages.iter().zip(exchange_of).map(|(&at, place)| {
-            let entry = self.entry(at);
-            let said = self.said(entry);
-            let exchange = exchanges.get(place as usize);
-            let matched = exchange
-                .is_some_and(|exchange| said.response || (exchange.answers > 0 && at < exchange.last_answer));
-            let unsolicited = said.response
-                && !matched
-                && self.parties[self.host(entry) as usize].asking
-                && self.begin.is_some_and(|begin| entry.time().since(begin) >= DNS_PATIENCE_NANOS);
-            Standing(
-                bit_if(said.response, Standing::RESPONSE)
-                    | bit_if(!said.response && said.qname != NONE, Standing::ASKS)
-                    | bit_if(matched, Standing::MATCHED)
-                    | bit_if(said.response && exchange.is_some_and(|e| e.contested), Standing::CONTESTED)
-                    | bit_if(self.trusts(entry), Standing::TRUSTED)
-                    | bit_if(unsolicited, Standing::UNSOLICITED)
-                    | bit_if(said.rcode != 0, Standing::FAILED)
-                    | bit_if(said.salvaged, Standing::SALVAGED),
-            )
-        });
-        standings.collect()
     }
 
     /// The messages whose bits in `mask` are these, in order.
@@ -1553,6 +1609,7 @@ fn ranges(groups: usize, members: impl Iterator<Item = u32>) -> Vec<(u32, u32)> 
 }
 
 /// One body as told to one host.
+#[derive(Debug)]
 struct Telling {
     host: u32,
     chain: u32,
@@ -1563,7 +1620,7 @@ struct Telling {
 }
 
 /// Collects what hosts are told.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Teller {
     tellings: Vec<Telling>,
     /// What each telling makes known, and as what it is told; [`NONE`] as long as no answer that counts said it.
@@ -1861,6 +1918,34 @@ mod tests {
         #[test]
         fn it_answers_as_the_plain_ledger_does(messages in proptest::collection::vec(observation(), 0..40)) {
             same_answers(&messages)?;
+        }
+
+        /// However messages come, in time or late, and however often it is asked meanwhile.
+        #[test]
+        fn a_growing_ledger_answers_as_one_that_is_made_at_once_does(
+            messages in proptest::collection::vec(observation(), 0..60),
+            (in_order, parts) in (any::<bool>(), proptest::collection::vec(1..12_usize, 1..8)),
+        ) {
+            let mut messages = messages;
+            if in_order {
+                messages.sort_by_key(|message| message.point);
+            }
+            let begin = Some(Timestamp(0));
+            let mut growing = GrowingLedger::default();
+            let mut from = 0;
+            for count in parts.into_iter().chain([messages.len()]) {
+                let until = messages.len().min(from + count);
+                messages[from..until].iter().cloned().for_each(|message| growing.add(message));
+                from = until;
+                growing.know(&host_of, &trusted, begin);
+                let slow = reference::Ledger::new(&messages[..until], &host_of, &trusted, begin);
+                same_as(growing.ledger(), &slow)?;
+            }
+            growing.forget_half();
+            growing.know(&host_of, &trusted, begin);
+            messages.sort_by_key(|message| message.point);
+            let rest = &messages[messages.len() / 2..];
+            same_as(growing.ledger(), &reference::Ledger::new(rest, &host_of, &trusted, begin))?;
         }
 
         /// More answers for a name than stand between two checkpoints.

@@ -504,10 +504,10 @@ impl DnsLog {
         &mut self.addresses
     }
 
-    /// Hands over what messages say, by number.
-    pub(super) fn each_body(&self, mut take: impl FnMut(&Body)) {
+    /// Hands over what messages say, by number, but for the first `count`.
+    pub(super) fn each_body_since(&self, count: usize, mut take: impl FnMut(&Body)) {
         let mut body = Body::default();
-        for place in 0..self.bodies.places.len() {
+        for place in count..self.bodies.places.len() {
             body.read(self.bodies.get(number(place)));
             take(&body);
         }

@@ -22,8 +22,8 @@ pub mod tls;
 pub use dns::{AddressRecord, AliasRecord, DnsMessage};
 pub use host::{Host, HostName};
 pub use ledger::{
-    About, Answer, Bookmark, ChainNumber, DNS_PATIENCE_NANOS, DnsRow, LATE_ANSWER_NANOS, Ledger, Query,
-    Reading, Standings, Troubled,
+    About, Answer, Bookmark, ChainNumber, DNS_PATIENCE_NANOS, DnsRow, GrowingLedger, LATE_ANSWER_NANOS,
+    Ledger, Query, Reading, Standings, Troubled,
 };
 pub use log::DnsLog;
 pub use observation::{AliasRow, DnsObservation, NameRow, NameSource, ServerEnds};

@@ -160,6 +160,8 @@ pub(super) fn metrics(board: &Board, health: &Health, own: Own) -> String {
     text.one(Gauge, "waiting_frames", "Frames on their way from the kernel.", stages.waiting as f64);
     text.one(Gauge, "open_conversations", "Conversations open now.", stages.open as f64);
     text.one(Gauge, "most_open_conversations", "Conversations that may be open.", stages.capacity as f64);
+    let unlooked = "Conversations that changed and wait to be judged.";
+    text.one(Gauge, "waiting_conversations", unlooked, stages.unlooked as f64);
     let emergency = "1 while conversations stay open for a shorter time, since too many are open.";
     text.one(Gauge, "emergency", emergency, yes(stages.emergency));
     text.one(Counter, "emergencies_total", "How often that began.", stages.emergencies as f64);

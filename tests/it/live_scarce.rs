@@ -204,6 +204,36 @@ fn where_too_many_conversations_are_open_they_wait_for_less_and_the_audit_is_the
 }
 
 #[test]
+fn conversations_that_come_all_at_once_are_all_told_of_or_counted_as_not_followed() {
+    let directory = scratch("at-once");
+    let mut made = Made::new();
+    let many = 12_000;
+    for number in 0..many {
+        made.syn(number);
+        // Refused, so that nothing more is expected of it.
+        made.tcp(number, true, 0x14);
+    }
+    let events = directory.join("events.jsonl");
+    let mut run = Run::begin(None, &events, &[]);
+    run.feed(&made.take());
+    drop(run.child.stdin.take());
+    let live = ended(run.child);
+    let audit: Value = serde_json::from_slice(&live.stdout).expect("an audit");
+    let found = |finding: &Value| finding["code"] == "unexpected-attempt";
+    let audited = audit["findings"].as_array().unwrap().iter().find(|finding| found(finding)).unwrap();
+    assert_eq!(audited["count"], many);
+    let events = lines(&events);
+    let told: Vec<&Value> = events.iter().filter(|event| found(&event["finding"])).collect();
+    assert!(told.iter().all(|event| event["number"] == told[0]["number"]), "one finding: {told:?}");
+    assert_eq!(told[0]["event"], "appeared");
+    let last = told.last().expect("told of").pointer("/finding/count").and_then(Value::as_u64);
+    let unfollowed = events.iter().filter(|event| event["event"] == "unfollowed");
+    let unfollowed: u64 = unfollowed.map(|event| event["conversations"].as_u64().unwrap()).sum();
+    assert_eq!(last.unwrap() + unfollowed, u64::from(many));
+    fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn a_window_whose_names_take_too_much_memory_ends_early_and_no_frame_is_missing() {
     let directory = scratch("window-full");
     let mut made = Made::new();

@@ -107,6 +107,13 @@ pub enum Notice {
         /// Conversations cut all the same, since the table was full.
         evicted: u64,
     },
+    /// Conversations came faster than they can be looked at in time: what is found in them, the audit tells.
+    Unfollowed {
+        /// When.
+        at: Timestamp,
+        /// How many, since the last such notice.
+        conversations: u64,
+    },
     /// A window ends early, since its flows and names take too much memory.
     WindowFull {
         /// When.
@@ -241,8 +248,11 @@ impl Outlet {
         let _ = self.notices.send(notice);
     }
 
-    pub(super) fn finding(&self, finding: &Arc<LiveFinding>) {
-        self.tell(Told::Finding(Arc::clone(finding)));
+    /// Tells of a finding: where many are told at once, waits for room until then.
+    pub(super) fn finding(&self, finding: &Arc<LiveFinding>, until: Instant) {
+        if !self.tell_by(Told::Finding(Arc::clone(finding)), until) {
+            self.untold.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Waits until everything that was told before is where it is told, for so long.
@@ -538,7 +548,10 @@ impl Syslog {
         let severity = match notice {
             Notice::Gone { .. } | Notice::Ended { .. } | Notice::Loss { .. } | Notice::Unwritten { .. } => 4,
             Notice::Unsaved { .. } | Notice::Unaudited { .. } => 4,
-            Notice::Gap { .. } | Notice::Emergency { .. } | Notice::WindowFull { .. } => 5,
+            Notice::Gap { .. }
+            | Notice::Emergency { .. }
+            | Notice::Unfollowed { .. }
+            | Notice::WindowFull { .. } => 5,
             Notice::Began { .. }
             | Notice::Back { .. }
             | Notice::Segment { .. }

@@ -3,43 +3,63 @@
 
 use super::Policy;
 use super::ending::Ending;
-use super::events::Outlet;
+use super::events::{Notice, Outlet};
 use super::memory::Shares;
 use super::picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
 use super::save::Disk;
+use super::waiting::{self, Waiting};
 use crate::audit::{
     Audit, Code, Conversation, Coverage, CoverageState, EvidenceFrame, Finding, NamesQuality, Party, Verdict,
 };
 use crate::capture::live::now;
 use crate::flow::{Finisher, FlowKey, HostSight, Outcome, PartialFlow, Side, Stretch};
 use crate::matrix::{Matrix, Site};
-use crate::model::{CaptureId, FramePoint, NANOS_PER_SECOND, Spans, Timestamp, Transport};
-use crate::names::{DnsLog, DnsObservation, Ledger};
+use crate::model::{CaptureId, Endpoint, FramePoint, NANOS_PER_SECOND, Spans, Timestamp, Transport};
+use crate::names::{DnsObservation, GrowingLedger};
 use crate::pipeline::join::{dns_of_tcp, is_dns_over_tcp};
 use crate::verdict::{Case, Judge, MOST_STRANGER_FINDINGS, MOST_STRANGERS, VerdictRow};
 use foldhash::fast::RandomState;
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Conversations followed at the same time, as far as memory goes: 16,384. Those heard of longest ago are forgotten first: one of
-/// them that is heard of again then counts anew in what is shown live.
-const MOST_FOLLOWED: usize = 1 << 14;
+/// Conversations followed at the same time, as far as memory goes: 32,768, twice as many as may wait to be looked at. Those heard
+/// of longest ago are forgotten first: one of them that is heard of again then counts anew in what is shown live.
+const MOST_FOLLOWED: usize = 2 * waiting::MOST_WAITING;
 
-/// Conversations taken from the table at once at the end of a segment.
-pub(super) const MOST_JUDGED: usize = 1 << 13;
+/// Conversations taken from the table at the end of a segment, even if there is no room: 8,192. They begin anew in the next, and what
+/// was not taken is not followed.
+pub(super) const MOST_AT_END: usize = 1 << 13;
 
-/// Conversations judged at one look, and as many that are looked at again: 2,048 of each, a tenth of a second. More wait for the
-/// next. What is found is told at the end of a look, so more at once would not be more in a second, and all would be told later.
-pub(super) const MOST_AT_ONCE: usize = 1 << 11;
+/// How long conversations are looked at before what came meanwhile is taken: 100 ms.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Conversations judged together, after which what is found is told: 2,048, some 20 ms. Fewer would pay more often for what each
+/// time costs, and not see together what worked and what was blocked; more would be told later.
+const AT_ONCE: usize = 1 << 11;
+
+/// Connections that ended for another between the same ports and wait for their last look, at the most.
+const MOST_FINISHED: usize = 1 << 12;
 
 /// Conversations that are looked at again where a run has to end at once.
 const MOST_JUDGED_IN_HURRY: usize = 1 << 10;
+
+/// Between whom conversations are known, at the most: 65,536, some 4 MiB. Beyond, all are forgotten, and the next ones are new again.
+const MOST_KNOWN: usize = 1 << 16;
+
+/// How often it is told that conversations are not followed: 10 s.
+const UNFOLLOWED_EVERY: Duration = Duration::from_secs(10);
+
+/// How long a look waits for those who write down what it tells: half of it.
+const WRITTEN_WITHIN: Duration = Duration::from_millis(50);
+
+/// How often it is asked whether something has to be told only since time went by.
+const TOLD_EVERY: Duration = Duration::from_millis(250);
 
 /// How often findings about names themselves are looked for (names that are refused, resolvers): all messages are looked at.
 const NAMES_EVERY: Duration = Duration::from_millis(500);
@@ -69,8 +89,8 @@ pub(super) const WARM_UP: Duration = Duration::from_secs(300);
 pub(super) struct Tick {
     pub segment: Arc<str>,
     pub capture: CaptureId,
-    /// What changed, and in which segment.
-    pub stretches: Vec<(CaptureId, Stretch)>,
+    /// What changed.
+    pub stretches: Vec<Stretch>,
     pub unfollowed: u64,
     pub dns: Vec<DnsObservation>,
     pub spans: Spans,
@@ -91,7 +111,13 @@ pub(super) struct Shared {
     /// Whether the last tick is still being looked at.
     pub busy: AtomicBool,
     /// How long that took the last time, in milliseconds.
-    pub cost_ms: std::sync::atomic::AtomicU64,
+    pub cost_ms: AtomicU64,
+    /// How many conversations that changed can be told of in time.
+    pub room: AtomicUsize,
+    /// How many wait to be looked at.
+    pub unlooked: AtomicUsize,
+    /// How many were not followed though there was room, since others like them wait.
+    pub turned_away: AtomicU64,
     pub began: Instant,
     pub began_at: Timestamp,
 }
@@ -167,6 +193,8 @@ struct Standing {
     rules: Vec<usize>,
     line: Option<usize>,
     bytes: u64,
+    /// Whether more frames are not expected to change what it is, but only how much.
+    plain: bool,
 }
 
 /// A conversation that is followed.
@@ -180,6 +208,8 @@ struct Followed {
     standing: Standing,
     /// Nothing more is expected to change.
     settled: bool,
+    /// Whether it waits to be looked at, since it changed.
+    waits: bool,
     /// When it is looked at again.
     due: Option<Timestamp>,
     /// Heard of since it was queued to be forgotten.
@@ -251,24 +281,34 @@ pub(super) struct Follower {
     /// Bytes that they take.
     followed_bytes: usize,
     /// To be judged for the last time.
-    finished: Vec<Finished>,
+    finished: VecDeque<Finished>,
     order: VecDeque<FlowKey>,
-    due: BTreeSet<(Timestamp, FlowKey)>,
+    waiting: Waiting,
+    /// Between whom there was a conversation of which it is known what it is: initiator, responder, its port.
+    known: HashSet<(Transport, IpAddr, Endpoint), RandomState>,
+    /// Rows at hand: reused, since there are many.
+    rows: Vec<(FlowKey, Option<VerdictRow>, Timestamp, Timestamp)>,
+    /// How long one of those takes that may bring a finding, with all others that are looked at meanwhile and the time between looks.
+    each: Duration,
+    /// When the last look ended, if some of them were left.
+    left: Option<Instant>,
     sight: HostSight,
-    log: DnsLog,
-    ledger: Ledger,
+    ledger: GrowingLedger,
     ledger_built: Option<Instant>,
     ledger_cost: Duration,
     /// When findings about names themselves were looked for.
     names_judged: Option<Instant>,
-    new_messages: bool,
     findings: Vec<Growing>,
     finding_of: HashMap<Key, usize, RandomState>,
     folded: u64,
     /// How many findings initiators without a role have, by what they would share.
     strangers: HashMap<Key, usize, RandomState>,
-    /// Findings of which something may have to be told.
+    /// Findings of which something changed.
     stirred: BTreeSet<usize>,
+    /// Findings of which something has to be told when it is time.
+    unsettled: BTreeSet<usize>,
+    /// When these were asked.
+    told: Option<Instant>,
     coverage: Vec<Coverage>,
     rule_of: HashMap<String, usize, RandomState>,
     rules: Vec<RuleCount>,
@@ -278,6 +318,8 @@ pub(super) struct Follower {
     names: NamesQuality,
     forgotten: u64,
     unfollowed: u64,
+    /// How many of these were told, and when.
+    unfollowed_told: (u64, Option<Instant>),
     serial: u64,
     rate: Option<(Instant, u64, u64)>,
     rates: (f64, f64),
@@ -315,21 +357,25 @@ impl Follower {
             captures: Vec::new(),
             followed: HashMap::default(),
             followed_bytes: 0,
-            finished: Vec::new(),
+            finished: VecDeque::new(),
             order: VecDeque::new(),
-            due: BTreeSet::new(),
+            waiting: Waiting::default(),
+            known: HashSet::default(),
+            rows: Vec::new(),
+            each: Duration::ZERO,
+            left: None,
             sight: HostSight::default(),
-            log: DnsLog::default(),
-            ledger: Ledger::default(),
+            ledger: GrowingLedger::default(),
             ledger_built: None,
             ledger_cost: Duration::ZERO,
             names_judged: None,
-            new_messages: true,
             findings: Vec::new(),
             finding_of: HashMap::default(),
             folded: 0,
             strangers: HashMap::default(),
             stirred: BTreeSet::new(),
+            unsettled: BTreeSet::new(),
+            told: None,
             coverage: Vec::new(),
             rule_of: HashMap::default(),
             rules: Vec::new(),
@@ -339,6 +385,7 @@ impl Follower {
             names: NamesQuality::default(),
             forgotten: 0,
             unfollowed: 0,
+            unfollowed_told: (0, None),
             serial: 0,
             rate: None,
             rates: (0.0, 0.0),
@@ -352,17 +399,22 @@ impl Follower {
             let began = Instant::now();
             self.tick(tick);
             let cost = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let waiting = self.waiting.soon();
             self.shared.cost_ms.store(cost, Ordering::Relaxed);
+            self.shared.unlooked.store(self.waiting.len(), Ordering::Relaxed);
+            self.shared.room.store(waiting::room(self.each, waiting), Ordering::Relaxed);
             self.shared.busy.store(false, Ordering::Release);
         }
     }
 
     fn tick(&mut self, tick: Tick) {
+        let began = Instant::now();
         let fresh = self.shared.policy.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let policy_changed = !Arc::ptr_eq(&fresh, &self.policy);
         if policy_changed {
             self.policy = fresh;
-            self.new_messages = true;
+            self.ledger.start_over();
+            self.known.clear();
         }
         let policy = Arc::clone(&self.policy);
         let place = tick.capture.0 as usize;
@@ -374,39 +426,20 @@ impl Follower {
         }
         self.unfollowed += tick.unfollowed;
         let latest = tick.latest.unwrap_or_default();
-        let mut changed: BTreeSet<FlowKey> = BTreeSet::new();
-        for (capture, stretch) in tick.stretches {
-            changed.extend(self.take_stretch(stretch, capture, &policy.site));
-        }
-        if policy_changed {
-            changed.extend(self.followed.keys().copied());
-        }
-        let hurried = self.shared.ending.is_hurried();
-        let again = match (hurried, tick.last) {
-            (true, _) => MOST_JUDGED_IN_HURRY,
-            (false, true) => MOST_FOLLOWED,
-            (false, false) => MOST_AT_ONCE,
-        };
-        let most = changed.len() + again;
-        while let Some(&(time, key)) = self.due.first()
-            && (time <= latest || tick.last)
-            && changed.len() < most
-        {
-            self.due.pop_first();
-            if let Some(followed) = self.followed.get_mut(&key) {
-                followed.due = None;
-                changed.insert(key);
-            }
+        for stretch in tick.stretches {
+            self.take_stretch(stretch, tick.capture, &policy.site);
         }
         for mut message in tick.dns {
             message.point.capture = tick.capture;
-            self.log.push(message);
-            self.new_messages = true;
+            self.ledger.add(message);
         }
-        self.know_names(&policy, &tick.spans, tick.last);
-        self.judge(&policy, &tick.spans, &changed, latest, tick.last || policy_changed);
-        self.tell(tick.last);
+        if policy_changed {
+            self.look_at_all_again();
+        }
+        self.know_names(&policy, &tick.spans, tick.last || policy_changed);
+        self.look(&policy, &tick.spans, latest, began, (tick.last, policy_changed));
         self.forget();
+        self.tell_unfollowed(tick.last);
         if self.shown.is_some_and(|shown| shown.elapsed() < SHOWN_EVERY) && !tick.last && !policy_changed {
             return;
         }
@@ -414,16 +447,90 @@ impl Follower {
         self.show(&policy, tick.stages, tick.interfaces, tick.latest, tick.segment, tick.last);
     }
 
-    /// Takes what changed of a conversation: which.
-    fn take_stretch(&mut self, stretch: Stretch, capture: CaptureId, site: &Site) -> Option<FlowKey> {
-        let flow = stretch.flow(capture)?;
+    /// Everything that is followed is to be judged anew.
+    fn look_at_all_again(&mut self) {
+        for &key in &self.order {
+            if let Some(followed) = self.followed.get_mut(&key)
+                && !std::mem::replace(&mut followed.waits, true)
+            {
+                self.waiting.add_later(key);
+            }
+        }
+    }
+
+    /// Looks at conversations for a while since it began; for as long as it takes where this is the last look, or other rules are
+    /// in force.
+    fn look(
+        &mut self,
+        policy: &Policy,
+        spans: &Spans,
+        latest: Timestamp,
+        began: Instant,
+        (last, policy_changed): (bool, bool),
+    ) {
+        // Nothing comes after the last look: whatever waits for its time is looked at, and not again.
+        let now = if last { Timestamp(i64::MAX) } else { latest };
+        let most = if last && self.shared.ending.is_hurried() {
+            self.waiting.soon() + MOST_JUDGED_IN_HURRY
+        } else {
+            usize::MAX
+        };
+        let whole = last || policy_changed;
+        let at_once = if whole { waiting::MOST_WAITING } else { AT_ONCE };
+        let (mut looked, mut soon) = (0, 0);
+        loop {
+            let soon_before = self.waiting.soon();
+            let taken = self.waiting.take(at_once.min(most - looked), now);
+            looked += taken.len();
+            soon += soon_before - self.waiting.soon();
+            // Looked at while it waited: once is enough.
+            let changed: BTreeSet<FlowKey> =
+                taken.iter().filter(|key| self.is_to_be_looked_at(key, now)).copied().collect();
+            let finished = self.finished.len().min(AT_ONCE);
+            let others: Vec<Finished> = self.finished.drain(..finished).collect();
+            let over = taken.len() < at_once && self.finished.is_empty();
+            self.judge(policy, spans, &changed, others, now, whole && over);
+            self.tell(last && over);
+            if over || (!whole && began.elapsed() >= LOOK) {
+                break;
+            }
+        }
+        if soon >= AT_ONCE / 4 {
+            // Where none was left the time between looks was not needed.
+            let each = self.left.unwrap_or(began).elapsed() / u32::try_from(soon).unwrap_or(u32::MAX);
+            // As the last looks were, lest a single one counts for much.
+            self.each = if self.each.is_zero() { each } else { (self.each * 3 + each) / 4 };
+        }
+        self.left = (self.waiting.soon() > 0).then(Instant::now);
+        if last {
+            self.unfollowed += self.waiting.give_up() as u64;
+            self.tell_the_rest();
+        }
+    }
+
+    /// Whether a conversation that was taken from those that wait was not looked at meanwhile; now it waits no more.
+    fn is_to_be_looked_at(&mut self, key: &FlowKey, now: Timestamp) -> bool {
+        let Some(followed) = self.followed.get_mut(key) else { return false };
+        let due = followed.due.is_some_and(|due| due <= now);
+        std::mem::take(&mut followed.waits) || due
+    }
+
+    /// Takes what changed of a conversation.
+    fn take_stretch(&mut self, stretch: Stretch, capture: CaptureId, site: &Site) {
+        let Some(flow) = stretch.flow(capture) else { return };
         for side in [Side::Low, Side::High] {
             if flow.side(side).packets > 0 && self.sight.len() < self.shares.hosts {
                 self.sight.add(site.host_of(flow.key.endpoint(side.other()).ip));
             }
         }
         let (key, closed) = (flow.key, is_closed(&flow));
+        let is_known = self.is_known(&key);
         let Some(followed) = self.followed.get_mut(&key) else {
+            if is_known && self.waiting.is_full() {
+                self.unfollowed += 1;
+                self.shared.turned_away.fetch_add(1, Ordering::Relaxed);
+                return;
+            }
             let followed = Followed {
                 before: None,
                 capture,
@@ -431,6 +538,7 @@ impl Follower {
                 closed,
                 standing: Standing::default(),
                 settled: false,
+                waits: true,
                 due: None,
                 heard: false,
                 messages: BTreeSet::new(),
@@ -438,8 +546,13 @@ impl Follower {
             self.followed_bytes += followed.bytes();
             self.followed.insert(key, followed);
             self.order.push_back(key);
+            if is_known {
+                self.waiting.add_later(key)
+            } else {
+                self.waiting.add_soon(key)
+            }
             self.read_messages(&key, &flow);
-            return Some(key);
+            return;
         };
         followed.heard = true;
         let bytes_before = followed.bytes();
@@ -450,7 +563,7 @@ impl Follower {
             } else {
                 // Another connection between the same ports: the one before is what it is.
                 followed.before = None;
-                self.finished.push(Finished {
+                self.finished.push_back(Finished {
                     flow: before,
                     standing: std::mem::take(&mut followed.standing),
                     settled: std::mem::take(&mut followed.settled),
@@ -467,8 +580,27 @@ impl Follower {
                 }
             }
         }
+        if !std::mem::replace(&mut followed.waits, true) {
+            if followed.standing.plain { self.waiting.add_later(key) } else { self.waiting.add_soon(key) }
+        }
+        while self.finished.len() > MOST_FINISHED {
+            let Some(Finished { standing, settled, .. }) = self.finished.pop_front() else { break };
+            // As it was when it was looked at last.
+            self.forgotten += 1;
+            if !settled {
+                self.close(&standing);
+            }
+        }
         self.read_messages(&key, &flow);
-        Some(key)
+    }
+
+    /// Whether it is known what conversations between these are: one more is probably no other, and can wait behind those of which
+    /// nothing is known.
+    fn is_known(&self, key: &FlowKey) -> bool {
+        [Side::Low, Side::High].into_iter().any(|side| {
+            let ends = (key.transport, key.endpoint(side).ip, key.endpoint(side.other()));
+            self.known.contains(&ends)
+        })
     }
 
     /// Reads the DNS messages of a conversation over TCP of which this stretch came.
@@ -479,35 +611,28 @@ impl Follower {
         let Some(followed) = self.followed.get_mut(key) else { return };
         for message in dns_of_tcp(&followed.whole()) {
             if followed.messages.insert(message.point) {
-                self.log.push(message);
-                self.new_messages = true;
+                self.ledger.add(message);
             }
         }
     }
 
     /// Reads what DNS told so far, if there is anything new, and not more often than it is cheap.
-    fn know_names(&mut self, policy: &Policy, spans: &Spans, last: bool) {
+    fn know_names(&mut self, policy: &Policy, spans: &Spans, at_once: bool) {
         // It takes half of the time at the most.
         let wait = self.ledger_cost;
         let soon = self.ledger_built.is_some_and(|built| built.elapsed() < wait);
-        if !self.new_messages || (soon && !last) {
+        if !at_once && (soon || !self.ledger.has_news()) {
             return;
         }
         let began = Instant::now();
-        if self.log.kept_bytes() > self.shares.messages_bytes || self.log.len() > MOST_MESSAGES {
-            // The older half is left out.
-            let mut rest = DnsLog::default();
-            self.log.since(self.log.len() / 2).for_each(|message| rest.push(message));
-            self.log = rest;
+        if self.ledger.kept_bytes() > self.shares.messages_bytes || self.ledger.len() > MOST_MESSAGES {
+            self.ledger.forget_half();
         }
-        // The one before is not needed while this is made.
-        self.ledger = Ledger::default();
         let site = &policy.site;
         let begin = spans.range().map(|(first, _)| first);
         let host_of = |ip: IpAddr| site.host_of(ip);
         let trusted = |ip: IpAddr| site.is_resolver(ip);
-        self.ledger = Ledger::new(self.log.clone(), &host_of, &trusted, begin);
-        self.new_messages = false;
+        self.ledger.know(&host_of, &trusted, begin);
         self.ledger_built = Some(Instant::now());
         self.ledger_cost = began.elapsed();
     }
@@ -517,6 +642,7 @@ impl Follower {
         policy: &Policy,
         spans: &Spans,
         changed: &BTreeSet<FlowKey>,
+        finished: Vec<Finished>,
         latest: Timestamp,
         last_look: bool,
     ) {
@@ -527,7 +653,7 @@ impl Follower {
         let case = Case {
             matrix,
             site,
-            ledger: &ledger,
+            ledger: ledger.ledger(),
             unreadable: &[],
             captures: &captures,
             spans,
@@ -538,10 +664,9 @@ impl Follower {
         let host_of = |ip: IpAddr| site.host_of(ip);
         let is_service = |transport, port| matrix.names_port(transport, port);
         let finisher = Finisher { spans, sight: &sight, host_of: &host_of, is_service: &is_service };
-        let finished = std::mem::take(&mut self.finished);
         let over: Vec<Option<VerdictRow>> =
             finished.iter().map(|finished| judge.row(&finisher.finish(&finished.flow))).collect();
-        let mut rows = Vec::with_capacity(changed.len());
+        let mut rows = std::mem::take(&mut self.rows);
         for key in changed {
             let Some(followed) = self.followed.get(key) else { continue };
             let whole = followed.whole();
@@ -563,7 +688,7 @@ impl Follower {
                 self.close(&standing);
             }
         }
-        for (key, row, _, last) in rows {
+        for (key, row, _, last) in rows.drain(..) {
             let Some(followed) = self.followed.get_mut(&key) else { continue };
             let (old, open) = (std::mem::take(&mut followed.standing), !followed.settled);
             let new = self.stand(old, open, row.as_ref(), matrix, site, &words);
@@ -572,6 +697,7 @@ impl Follower {
             }
             self.look_again(&key, last, latest);
         }
+        self.rows = rows;
         if with_names {
             self.names_judged = Some(Instant::now());
             self.names = audit.names_quality;
@@ -661,6 +787,7 @@ impl Follower {
             verdict: Some(row.verdict),
             outcome: Some(flow.outcome),
             bytes: flow.bytes_fwd + flow.bytes_rev,
+            plain: is_plain(row),
             ..Standing::default()
         };
         add(&mut self.totals.verdicts, row.verdict);
@@ -692,6 +819,13 @@ impl Follower {
             add(&mut line.outcomes, flow.outcome);
         }
         new.line = Some(line);
+        if new.plain {
+            if self.known.len() >= MOST_KNOWN {
+                self.known.clear();
+            }
+            let responder = Endpoint::new(flow.responder_ip, flow.responder_port);
+            self.known.insert((flow.proto, flow.initiator_ip, responder));
+        }
         for &code in &row.findings {
             let key = Key::of_row(code, row, site);
             let key = if row.initiator_roles.is_empty() { self.among_strangers(key) } else { key };
@@ -882,7 +1016,7 @@ impl Follower {
     fn look_again(&mut self, key: &FlowKey, last: Timestamp, latest: Timestamp) {
         let Some(followed) = self.followed.get_mut(key) else { return };
         if let Some(due) = followed.due.take() {
-            self.due.remove(&(due, *key));
+            self.waiting.remove_due(due, *key);
         }
         let next = LOOKS_NANOS.iter().map(|&after| last.plus(after)).find(|&time| time > latest);
         let sure = matches!(followed.standing.outcome, Some(outcome) if outcome != Outcome::Undetermined)
@@ -891,7 +1025,7 @@ impl Follower {
         match next {
             Some(next) if !over => {
                 followed.due = Some(next);
-                self.due.insert((next, *key));
+                self.waiting.add_due(next, *key);
             }
             _ => {
                 if !followed.settled {
@@ -911,7 +1045,12 @@ impl Follower {
 
     /// Tells what became of findings.
     fn tell(&mut self, last: bool) {
-        let stirred = std::mem::take(&mut self.stirred);
+        let mut stirred = std::mem::take(&mut self.stirred);
+        if last || self.told.is_none_or(|told| told.elapsed() >= TOLD_EVERY) {
+            self.told = Some(Instant::now());
+            stirred.append(&mut self.unsettled);
+        }
+        let until = Instant::now() + WRITTEN_WITHIN;
         for place in stirred {
             let Some(growing) = self.findings.get_mut(place) else { continue };
             growing.finding.outcomes = growing.outcomes.keys().copied().collect();
@@ -933,7 +1072,7 @@ impl Follower {
                 }
                 Some(told) if told.0 != standing.0 => {
                     // Told when it is time.
-                    self.stirred.insert(place);
+                    self.unsettled.insert(place);
                     None
                 }
                 Some(_) => None,
@@ -948,7 +1087,7 @@ impl Follower {
                     if growing.changed_at.elapsed() >= SETTLED_AFTER || last {
                         Some(Event::Settled)
                     } else {
-                        self.stirred.insert(place);
+                        self.unsettled.insert(place);
                         None
                     }
                 }
@@ -966,20 +1105,28 @@ impl Follower {
                 open: growing.open,
                 finding: growing.finding.clone(),
             });
-            self.outlet.finding(&told);
+            self.outlet.finding(&told, until);
             growing.shown = Some(told);
             if event != Event::Settled && event != Event::Withdrawn {
-                self.stirred.insert(place);
+                self.unsettled.insert(place);
             }
         }
-        if last {
-            self.tell_the_rest();
+    }
+
+    /// Tells how many conversations are not followed, now and then.
+    fn tell_unfollowed(&mut self, last: bool) {
+        let (told, at) = self.unfollowed_told;
+        let due = last || at.is_none_or(|at| at.elapsed() >= UNFOLLOWED_EVERY);
+        if self.unfollowed > told && due {
+            self.unfollowed_told = (self.unfollowed, Some(Instant::now()));
+            self.outlet.notice(Notice::Unfollowed { at: now(), conversations: self.unfollowed - told });
         }
     }
 
     /// Each finding has its last word.
     fn tell_the_rest(&mut self) {
-        self.stirred.clear();
+        (self.stirred, self.unsettled) = Default::default();
+        let until = Instant::now() + WRITTEN_WITHIN;
         for growing in &mut self.findings {
             if growing.told.is_none() || matches!(growing.event, Event::Settled | Event::Withdrawn) {
                 continue;
@@ -993,7 +1140,7 @@ impl Follower {
                 open: 0,
                 finding: growing.finding.clone(),
             });
-            self.outlet.finding(&told);
+            self.outlet.finding(&told, until);
             growing.shown = Some(told);
         }
     }
@@ -1008,12 +1155,12 @@ impl Follower {
             looked += 1;
             let Some(key) = self.order.pop_front() else { break };
             let Some(followed) = self.followed.get_mut(&key) else { continue };
-            if std::mem::take(&mut followed.heard) && looked < 2 * MOST_FOLLOWED {
+            if (std::mem::take(&mut followed.heard) || followed.waits) && looked < 2 * MOST_FOLLOWED {
                 self.order.push_back(key);
                 continue;
             }
             if let Some(due) = followed.due.take() {
-                self.due.remove(&(due, key));
+                self.waiting.remove_due(due, key);
             }
             if let Some(gone) = self.followed.remove(&key) {
                 self.followed_bytes = self.followed_bytes.saturating_sub(gone.bytes());
@@ -1037,6 +1184,7 @@ impl Follower {
         let _ = policy;
         self.serial += 1;
         (stages.unfollowed, stages.forgotten) = (self.unfollowed, self.forgotten);
+        stages.unlooked += self.waiting.len() as u64;
         let now_is = Instant::now();
         if let Some((then, frames, bytes)) = self.rate {
             let seconds = now_is.duration_since(then).as_secs_f64();
@@ -1121,6 +1269,15 @@ fn rule(line: &Coverage, count: &RuleCount) -> RulePicture {
     coverage.names = count.names.iter().cloned().collect();
     (coverage.first_ts, coverage.last_ts) = (count.first, count.last);
     RulePicture { coverage, worked: count.worked, blocked: count.blocked, evidence: count.evidence.clone() }
+}
+
+/// Whether a conversation is what it will be, as far as frames tell: it is decided, and both sides said something if they can.
+fn is_plain(row: &VerdictRow) -> bool {
+    let flow = &row.flow;
+    let said = flow.payload_fwd > 0 && flow.payload_rev > 0;
+    row.verdict != Verdict::Undetermined
+        && flow.outcome != Outcome::Undetermined
+        && (said || flow.outcome.is_blocked() || flow.proto != Transport::Tcp)
 }
 
 fn evidence(row: &VerdictRow) -> Vec<EvidenceFrame> {

@@ -4,29 +4,29 @@
 
 use super::emergency::{Blind, Emergency};
 use super::events::{Notice, Outlet};
-use super::follow::{MOST_AT_ONCE, MOST_JUDGED, Shared, Tick};
+use super::follow::{MOST_AT_END, Shared, Tick};
 use super::journal::Change;
 use super::memory::{Held, Outstanding};
 use super::merge::Merge;
 use super::picture::{InterfacePicture, Stages};
 use super::rows::{Rows, Work};
 use super::save::{CHUNK_BYTES, Order, Saver};
+use super::waiting::MOST_WAITING;
 use super::{LiveOptions, Rotation};
 use crate::audit::{CaptureSummary, End, LiveCounts};
 use crate::capture::live::{Message, Meter, Queue};
 use crate::capture::write::{InterfaceCounts, PcapngWriter};
 use crate::capture::{CaptureEnd, CaptureFacts, Frame, FrameProblem, LinkType};
-use crate::flow::Stretch;
 use crate::model::{CaptureId, NANOS_PER_SECOND, Spans, Timestamp};
 use crate::pipeline::extract::{Mapper, Source};
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, SyncSender};
 use std::time::{Duration, Instant};
 
 /// How often what changed is judged, at the most: a finding waits for half of it, in the middle.
-const TICK: Duration = Duration::from_millis(200);
+const TICK: Duration = Duration::from_millis(100);
 
 /// How often files are made safe. With the time that this takes it is what a crash may cost: no more than a second.
 const SYNC: Duration = Duration::from_millis(500);
@@ -36,10 +36,6 @@ const PATIENCE: Duration = Duration::from_millis(50);
 
 /// How long a segment lasts at least before it ends for the number of its rows, unless there are twice as many: 5 s.
 const LEAST_AGE_NANOS: i64 = 5 * NANOS_PER_SECOND;
-
-/// Changed conversations that wait for whoever follows, at the most: 4,096, half a second of its work. More would wait longer, and
-/// be told late.
-const MOST_TO_FOLLOW: usize = 1 << 12;
 
 /// An interface of the segment at hand.
 struct Interface {
@@ -98,8 +94,6 @@ pub(super) struct Mapping {
     past_spans: Spans,
     /// Losses that were told.
     told: Vec<Lost>,
-    /// What changed and whoever follows was not told yet.
-    to_follow: VecDeque<(CaptureId, Stretch)>,
     /// Frames and losses of which the journal of the segment tells, if it was begun, and DNS messages that stand in it.
     journalled: Option<(u64, u64)>,
     messages_written: usize,
@@ -185,7 +179,6 @@ impl Mapping {
             past: Stages::default(),
             past_spans: Spans::default(),
             told,
-            to_follow: VecDeque::new(),
             journalled: None,
             messages_written: 0,
             unfollowed: 0,
@@ -218,17 +211,20 @@ impl Mapping {
             self.map();
             self.account();
             self.look_at_memory();
-            // Whoever follows has at most half of the time for it, unless no frames come: then what waits is judged at once.
+            // Whoever follows has half of the time for it, and two thirds where something may be told late; unless no frames come:
+            // then what waits is judged at once.
             let cost = Duration::from_millis(self.shared.cost_ms.load(Ordering::Relaxed));
-            let due = ticked.elapsed() >= TICK.max(cost * 2) || (idle && self.is_behind());
+            let cost =
+                if self.shared.room.load(Ordering::Relaxed) < MOST_WAITING { cost * 3 / 2 } else { cost * 2 };
+            let due = ticked.elapsed() >= TICK.max(cost) || (idle && self.is_behind());
             if due && !self.shared.busy.swap(true, Ordering::Acquire) {
                 ticked = Instant::now();
-                let room = MOST_AT_ONCE.saturating_sub(self.to_follow.len());
-                self.tick(room.max(MOST_AT_ONCE / 2), false, false);
+                self.tick(self.shared.room.load(Ordering::Relaxed), false, false);
             }
             if synced.elapsed() >= SYNC {
                 synced = Instant::now();
                 self.sync();
+                self.give_up_late();
             }
             if self.merge.all_ended() {
                 break;
@@ -441,20 +437,16 @@ impl Mapping {
         self.options.out.is_some() && self.saver.is_none()
     }
 
-    /// Takes from the table what changed, up to `most` conversations that go on.
-    fn take_changes(&mut self, most: usize, last: bool) {
-        let (table, _) = self.mapper.look();
-        let (stretches, unfollowed) = table.changes(most);
-        self.unfollowed += unfollowed;
-        let capture = self.capture();
-        let room = if last { usize::MAX } else { MOST_TO_FOLLOW.saturating_sub(self.to_follow.len()) };
-        self.unfollowed += stretches.len().saturating_sub(room) as u64;
-        self.to_follow.extend(stretches.into_iter().take(room).map(|stretch| (capture, stretch)));
-    }
-
     /// Whether something changed that nobody judged yet.
     fn is_behind(&mut self) -> bool {
-        !self.to_follow.is_empty() || self.mapper.look().0.untold() > 0
+        self.shared.unlooked.load(Ordering::Relaxed) > 0 || self.mapper.look().0.untold() > 0
+    }
+
+    /// What waited in the table since the last but one time of [`SYNC`] would be told late.
+    fn give_up_late(&mut self) {
+        if self.follower.is_some() {
+            self.unfollowed += self.mapper.look().0.give_up_late();
+        }
     }
 
     /// The segment at hand, as those who follow number it.
@@ -533,19 +525,20 @@ impl Mapping {
         }
     }
 
-    /// Tells whoever follows what changed, up to `most` conversations that go on.
+    /// Tells whoever follows what changed, up to `most` conversations: those that ended first, since they cannot wait in the table.
     fn tick(&mut self, most: usize, ends: bool, last: bool) {
         if self.follower.is_none() {
             return;
         }
-        self.take_changes(most, last);
-        let Some(follower) = &self.follower else { return };
-        let at_once = if last { usize::MAX } else { MOST_AT_ONCE };
-        let stretches = self.to_follow.drain(..self.to_follow.len().min(at_once)).collect();
-        let unfollowed = std::mem::take(&mut self.unfollowed);
         let (table, _) = self.mapper.look();
+        let (mut stretches, missed) = table.changes(most);
+        // There is no room for more: they would be told late.
+        let unfollowed =
+            std::mem::take(&mut self.unfollowed) + missed + stretches.len().saturating_sub(most) as u64;
+        stretches.truncate(most);
+        let missed = unfollowed + self.shared.turned_away.swap(0, Ordering::Relaxed);
         let (open, capacity) = (table.open() as u64, table.capacity() as u64);
-        let (evicted, hurried) = (table.evicted(), table.hurried());
+        let (evicted, hurried, untold) = (table.evicted(), table.hurried(), table.untold() as u64);
         let (_, look) = self.mapper.look();
         // What was not told by the end of a segment is not: in a flood of names, those that came last are worth more.
         let most = self.options.shares.messages;
@@ -558,7 +551,7 @@ impl Mapping {
         self.messages_told = first + dns.len();
         let mut spans = self.past_spans.clone();
         spans.merge(look.spans);
-        if unfollowed > 0 {
+        if missed > 0 {
             let since = self.latest_told.or(self.segment.first).unwrap_or(self.segment.latest);
             self.blind.add(since.min(self.segment.latest), self.segment.latest);
         }
@@ -575,7 +568,7 @@ impl Mapping {
         let (acknowledged, unseen) = look.acknowledged;
         stages.acknowledgements += acknowledged;
         stages.unseen_acknowledged += unseen;
-        (stages.open, stages.capacity) = (open, capacity);
+        (stages.open, stages.capacity, stages.unlooked) = (open, capacity, untold);
         stages.evicted += evicted;
         stages.hurried += hurried;
         (stages.emergency, stages.emergencies) = (self.emergency.is_on(), self.emergency.times());
@@ -607,7 +600,7 @@ impl Mapping {
             last,
         };
         // One that failed told so.
-        let _ = follower.send(tick);
+        let _ = self.follower.as_ref().map(|follower| follower.send(tick));
     }
 
     /// What a tap lost so far.
@@ -619,7 +612,8 @@ impl Mapping {
     /// Ends the segment at hand; the next one begins.
     fn end_segment(&mut self, last: bool) {
         // What changed belongs to this segment.
-        self.tick(MOST_JUDGED, true, last);
+        let room = self.shared.room.load(Ordering::Relaxed).max(MOST_AT_END);
+        self.tick(if last { usize::MAX } else { room }, true, last);
         self.write_journal(true);
         {
             let (table, _) = self.mapper.look();

@@ -17,6 +17,7 @@ mod picture;
 mod rows;
 mod save;
 mod unjudged;
+mod waiting;
 
 pub use chain::{Link, SegmentFile};
 pub use ending::Seen;
@@ -40,7 +41,7 @@ use rows::Rows;
 use save::{Disk, Saver};
 use std::io;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{channel, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -214,6 +215,9 @@ impl Opened {
             picture,
             busy: AtomicBool::new(false),
             cost_ms: AtomicU64::new(0),
+            room: AtomicUsize::new(waiting::MOST_WAITING),
+            unlooked: AtomicUsize::new(0),
+            turned_away: AtomicU64::new(0),
             began: Instant::now(),
             began_at: now(),
         });

@@ -104,6 +104,8 @@ pub struct Stages {
     pub kept_bytes: u64,
     /// Bytes that they may take: with more, the window ends early.
     pub most_kept_bytes: u64,
+    /// Conversations that changed and wait to be looked at.
+    pub unlooked: u64,
     /// Conversations that came and went too fast to be followed live; the audit has them.
     pub unfollowed: u64,
     /// Conversations that are no longer followed since they were too many; the audit has them.

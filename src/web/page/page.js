@@ -607,7 +607,7 @@ function drawLosses() {
     ["looked at", s.frames, scaled(s.bytes, "B") + " captured"], ["packets", s.packets, "understood"],
     ...Object.entries(s.skipped).map(([reason, count]) => ["skipped: " + words(reason), count, "gave no packet"]),
     ["copies", s.duplicates, "another device had shown them"], ["conversations open", s.open, "now"],
-    ["cut", s.evicted, "the table was full; joined again"], ["cut early", s.hurried, "it was nearly full; joined again"], ["not followed live", s.unfollowed + s.forgotten, "the audit has them"],
+    ["cut", s.evicted, "the table was full; joined again"], ["cut early", s.hurried, "it was nearly full; joined again"], ["to be judged", s.unlooked, "they changed"], ["not followed live", s.unfollowed + s.forgotten, "the audit has them"],
   ]);
   figures($("devices"), state.head.interfaces.map((one) => [device(one.name) + (one.away ? " (away)" : ""), one.received, one.dropped, one.interface_dropped, one.gaps]));
 }
