@@ -1,8 +1,9 @@
 //! What a table gained since somebody looked, as bytes for a journal: whoever reads all of them in their order knows what the
 //! table knew when the last were written, whatever became of the table.
 
+use super::head::Head;
 use super::open::Open;
-use super::packed::{Hellos, Origin, View, append_row, of_row, row_of_packed, to_row, unpack};
+use super::packed::{Hellos, Origin, SideOf, View, append_row, of_row, row_of_packed, to_row, unpack};
 use super::partial::PartialFlow;
 use super::pieces::Pieces;
 use crate::model::{CaptureId, varint};
@@ -89,9 +90,7 @@ impl Deltas {
             }
             let before = heads.get_mut(place).map(|told| std::mem::replace(told, head));
             let known = known && before == Some(head);
-            if known {
-                [&mut view.low, &mut view.high].into_iter().flatten().for_each(|side| side.head = None);
-            }
+            view.with_bytes = !known;
             append_row(&view, &mut row);
             varint::put(u64::from(slot) << 1 | u64::from(!known), out);
             varint::put_bytes(&row, out);
@@ -120,8 +119,8 @@ impl Deltas {
 fn head_of(view: &View<'_>) -> u64 {
     let mut all = FixedState::default().build_hasher();
     for side in [&view.low, &view.high] {
-        let segments = side.as_ref().and_then(|side| side.head).map(|head| head.segments());
-        for segment in segments.unwrap_or_default() {
+        let head = side.as_ref().and_then(SideOf::head);
+        for segment in head.into_iter().flat_map(Head::segments) {
             (segment.seq, segment.point, segment.bytes.len()).hash(&mut all);
         }
         // Where the other side begins.

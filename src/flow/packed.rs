@@ -188,6 +188,8 @@ pub(super) struct View<'a> {
     pub low: Option<SideOf<'a>>,
     /// None where nothing was seen of the side.
     pub high: Option<SideOf<'a>>,
+    /// Whether the first bytes of both sides are written as well.
+    pub with_bytes: bool,
 }
 
 /// Where one side of it stands.
@@ -283,6 +285,7 @@ impl<'a> View<'a> {
             fragments: &flow.fragments,
             low: side(&flow.low),
             high: side(&flow.high),
+            with_bytes: true,
         }
     }
 }
@@ -330,7 +333,9 @@ pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
         flow.fragments.iter().for_each(|piece| w.fragment(piece));
     }
     for side in [&flow.low, &flow.high].into_iter().flatten() {
-        w.side(&side.view(), hellos);
+        let mut side = side.view();
+        side.head = side.head.filter(|_| flow.with_bytes);
+        w.side(&side, hellos);
     }
     w.flush();
 }
