@@ -49,7 +49,7 @@ const MOST_FINISHED: usize = 1 << 12;
 /// Conversations that are looked at again where a run has to end at once.
 const MOST_JUDGED_IN_HURRY: usize = 1 << 10;
 
-/// Between whom conversations are known, at the most: 65,536, some 4 MiB. Beyond, all are forgotten, and the next ones are new again.
+/// Kinds of conversations that are known, at the most: 65,536, some 4 MiB. Beyond, all are forgotten, and the next ones are new again.
 const MOST_KNOWN: usize = 1 << 16;
 
 /// How often it is told that conversations are not followed: 10 s.
@@ -197,6 +197,30 @@ struct Standing {
     plain: bool,
 }
 
+/// What conversations have in common that are probably the same to the rules: who began, with whom, and how far it got, as far as
+/// that is seen without judging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Kind {
+    transport: Transport,
+    initiator: IpAddr,
+    responder: Endpoint,
+    /// Whether the initiator and the responder said something, whether there was an answer, and whether somebody reset.
+    signs: [bool; 4],
+}
+
+impl Kind {
+    fn of(flow: &PartialFlow, initiator: Side) -> Kind {
+        let (own, other) = (flow.side(initiator), flow.side(initiator.other()));
+        let reset = own.reset.is_some() || other.reset.is_some();
+        Kind {
+            transport: flow.key.transport,
+            initiator: flow.key.endpoint(initiator).ip,
+            responder: flow.key.endpoint(initiator.other()),
+            signs: [own.payload > 0, other.payload > 0, other.packets > 0, reset],
+        }
+    }
+}
+
 /// A conversation that is followed.
 struct Followed {
     /// Its stretches before the one at hand, joined.
@@ -284,8 +308,8 @@ pub(super) struct Follower {
     finished: VecDeque<Finished>,
     order: VecDeque<FlowKey>,
     waiting: Waiting,
-    /// Between whom there was a conversation of which it is known what it is: initiator, responder, its port.
-    known: HashSet<(Transport, IpAddr, Endpoint), RandomState>,
+    /// Of which kinds of conversations it is known what they are.
+    known: HashSet<Kind, RandomState>,
     /// Rows at hand: reused, since there are many.
     rows: Vec<(FlowKey, Option<VerdictRow>, Timestamp, Timestamp)>,
     /// How long one of those takes that may bring a finding, with all others that are looked at meanwhile and the time between looks.
@@ -402,7 +426,8 @@ impl Follower {
             let waiting = self.waiting.soon();
             self.shared.cost_ms.store(cost, Ordering::Relaxed);
             self.shared.unlooked.store(self.waiting.len(), Ordering::Relaxed);
-            self.shared.room.store(waiting::room(self.each, waiting), Ordering::Relaxed);
+            let room = waiting::in_time(self.each).saturating_sub(waiting);
+            self.shared.room.store(room, Ordering::Relaxed);
             self.shared.busy.store(false, Ordering::Release);
         }
     }
@@ -498,8 +523,8 @@ impl Follower {
         if soon >= AT_ONCE / 4 {
             // Where none was left the time between looks was not needed.
             let each = self.left.unwrap_or(began).elapsed() / u32::try_from(soon).unwrap_or(u32::MAX);
-            // As the last looks were, lest a single one counts for much.
-            self.each = if self.each.is_zero() { each } else { (self.each * 3 + each) / 4 };
+            // As the last looks were, lest a short one counts for much; a long one counts at once.
+            self.each = each.max((self.each * 3 + each) / 4);
         }
         self.left = (self.waiting.soon() > 0).then(Instant::now);
         if last {
@@ -524,9 +549,9 @@ impl Follower {
             }
         }
         let (key, closed) = (flow.key, is_closed(&flow));
-        let is_known = self.is_known(&key);
+        let is_known = self.is_known(&flow);
         let Some(followed) = self.followed.get_mut(&key) else {
-            if is_known && self.waiting.is_full() {
+            if is_known && self.waiting.later() >= self.most_later() {
                 self.unfollowed += 1;
                 self.shared.turned_away.fetch_add(1, Ordering::Relaxed);
                 return;
@@ -594,13 +619,15 @@ impl Follower {
         self.read_messages(&key, &flow);
     }
 
-    /// Whether it is known what conversations between these are: one more is probably no other, and can wait behind those of which
-    /// nothing is known.
-    fn is_known(&self, key: &FlowKey) -> bool {
-        [Side::Low, Side::High].into_iter().any(|side| {
-            let ends = (key.transport, key.endpoint(side).ip, key.endpoint(side.other()));
-            self.known.contains(&ends)
-        })
+    /// Whether it is known what conversations like this are: one more is probably no other, and can wait behind those of which nothing
+    /// is known.
+    fn is_known(&self, flow: &PartialFlow) -> bool {
+        [Side::Low, Side::High].into_iter().any(|initiator| self.known.contains(&Kind::of(flow, initiator)))
+    }
+
+    /// How many of these may wait: where there are others before them, what an eighth of the looks takes in time.
+    fn most_later(&self) -> usize {
+        if self.left.is_some() { waiting::in_time(self.each) / 6 } else { waiting::MOST_WAITING }
     }
 
     /// Reads the DNS messages of a conversation over TCP of which this stretch came.
@@ -671,7 +698,15 @@ impl Follower {
             let Some(followed) = self.followed.get(key) else { continue };
             let whole = followed.whole();
             let flow = finisher.finish(&whole);
-            rows.push((*key, judge.row(&flow), flow.first_ts, flow.last_ts));
+            let row = judge.row(&flow);
+            if let Some(row) = row.as_ref().filter(|row| is_plain(row)) {
+                if self.known.len() >= MOST_KNOWN {
+                    self.known.clear();
+                }
+                let is_low = whole.key.endpoint(Side::Low).ip == row.flow.initiator_ip;
+                self.known.insert(Kind::of(&whole, if is_low { Side::Low } else { Side::High }));
+            }
+            rows.push((*key, row, flow.first_ts, flow.last_ts));
         }
         // In the order of the audit: it decides which strangers have findings of their own.
         rows.sort_by_key(|&(key, _, first, _)| (first, key));
@@ -819,13 +854,6 @@ impl Follower {
             add(&mut line.outcomes, flow.outcome);
         }
         new.line = Some(line);
-        if new.plain {
-            if self.known.len() >= MOST_KNOWN {
-                self.known.clear();
-            }
-            let responder = Endpoint::new(flow.responder_ip, flow.responder_port);
-            self.known.insert((flow.proto, flow.initiator_ip, responder));
-        }
         for &code in &row.findings {
             let key = Key::of_row(code, row, site);
             let key = if row.initiator_roles.is_empty() { self.among_strangers(key) } else { key };

@@ -43,9 +43,9 @@ impl Waiting {
         self.due.remove(&(time, key));
     }
 
-    /// Whether no more may be added to those that can wait.
-    pub(super) fn is_full(&self) -> bool {
-        self.later.len() >= MOST_WAITING
+    /// How many can wait behind others.
+    pub(super) fn later(&self) -> usize {
+        self.later.len()
     }
 
     /// Those that may bring a finding.
@@ -81,11 +81,10 @@ impl Waiting {
     }
 }
 
-/// How many more may come where `waiting` wait and each takes so long: no more than can be told in time.
-pub(super) fn room(each: Duration, waiting: usize) -> usize {
-    let in_time = PATIENCE.as_nanos().checked_div(each.as_nanos()).unwrap_or(u128::MAX);
-    let most = usize::try_from(in_time).unwrap_or(usize::MAX).clamp(LEAST_WAITING, MOST_WAITING);
-    most.saturating_sub(waiting)
+/// How many can be told in time where each takes so long.
+pub(super) fn in_time(each: Duration) -> usize {
+    let most = PATIENCE.as_nanos().checked_div(each.as_nanos()).unwrap_or(u128::MAX);
+    usize::try_from(most).unwrap_or(usize::MAX).clamp(LEAST_WAITING, MOST_WAITING)
 }
 
 #[cfg(test)]
@@ -157,17 +156,14 @@ mod tests {
     fn no_more_may_wait_than_can_be_told_in_time() {
         let micros = Duration::from_micros;
         let cases = [
-            (Duration::ZERO, 0, MOST_WAITING),
-            (micros(1), 0, MOST_WAITING),
-            (micros(100), 0, 10_000),
-            (micros(100), 9_999, 1),
-            (micros(100), 10_001, 0),
+            (Duration::ZERO, MOST_WAITING),
+            (micros(1), MOST_WAITING),
+            (micros(100), 10_000),
             // Even if nothing can be.
-            (micros(1_000_000), 0, LEAST_WAITING),
-            (micros(1_000_000), 1_000, 24),
+            (micros(1_000_000), LEAST_WAITING),
         ];
-        for (each, waiting, expected) in cases {
-            assert_eq!(room(each, waiting), expected, "{each:?} {waiting}");
+        for (each, expected) in cases {
+            assert_eq!(in_time(each), expected, "{each:?}");
         }
     }
 }
