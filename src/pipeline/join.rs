@@ -469,21 +469,27 @@ impl<'a> FlowReader<'a> {
 
     /// Reads stretches, in the order in which they stand, in place of others that are no longer needed.
     fn gather(&self, numbers: impl ExactSizeIterator<Item = u32>, gathered: &mut Gathered) -> io::Result<()> {
-        let Gathered { spans, bytes, wanted, order } = gathered;
+        let Gathered { spans, chunks, wanted, order } = gathered;
         spans.clear();
-        bytes.clear();
         wanted.clear();
-        spans.resize(numbers.len(), (0, 0));
+        chunks.iter_mut().for_each(Vec::clear);
+        spans.resize(numbers.len(), (0, 0, 0));
         wanted.extend(numbers.zip(0..));
         put_in_order(wanted, order);
+        let mut chunk = 0;
         for &(number, place) in &*order {
+            chunk += usize::from(chunks.get(chunk).is_some_and(|bytes| bytes.len() >= CHUNK_BYTES));
+            if chunk == chunks.len() {
+                chunks.push(Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 8));
+            }
+            let bytes = chunks.get_mut(chunk).ok_or_else(missing)?;
             let from = bytes.len();
             if self.joined.loose(number).is_none() {
                 let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
                 self.readers.get(index).ok_or_else(missing)?.packed(number - set.first, bytes)?;
             }
             if let Some(span) = spans.get_mut(place as usize) {
-                *span = (from, bytes.len());
+                *span = (chunk as u32, from as u32, bytes.len() as u32);
             }
         }
         Ok(())
@@ -679,13 +685,17 @@ impl Shard {
 /// Packed stretches, in the order in which they were asked for.
 #[derive(Default)]
 struct Gathered {
-    /// Where each begins and ends in `bytes`.
-    spans: Vec<(usize, usize)>,
-    bytes: Vec<u8>,
+    /// In which of `chunks` each stands, where it begins there and where it ends.
+    spans: Vec<(u32, u32, u32)>,
+    chunks: Vec<Vec<u8>>,
     /// By number, with the place in which it was asked for.
     wanted: Vec<(u32, u32)>,
     order: Vec<(u32, u32)>,
 }
+
+/// Bytes of gathered stretches that stand together. One list of all of them would be megabytes that glibc, once they are freed,
+/// takes for a hint of what will be asked for: tables that grow would leave holes behind them.
+const CHUNK_BYTES: usize = 1 << 16;
 
 /// How many stretches, neighbours by number, are read in any order: 256 stand in one block of a temporary file or two.
 const NEIGHBOURS: u32 = 256;
@@ -730,7 +740,9 @@ impl Gathered {
             flow.clone_from(loose);
             return Ok(());
         }
-        let bytes = self.spans.get(place).and_then(|&(from, to)| self.bytes.get(from..to));
+        let span = self.spans.get(place);
+        let bytes = span
+            .and_then(|&(chunk, from, to)| self.chunks.get(chunk as usize)?.get(from as usize..to as usize));
         let (index, _) = reader.joined.set_of(number).ok_or_else(missing)?;
         reader.readers.get(index).ok_or_else(missing)?.unpacked(bytes.ok_or_else(missing)?, flow)
     }
