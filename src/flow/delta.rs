@@ -1,7 +1,7 @@
 //! What a table gained since somebody looked, as bytes for a journal: whoever reads all of them in their order knows what the
 //! table knew when the last were written, whatever became of the table.
 
-use super::head::Head;
+use super::head::{Head, Segment};
 use super::open::Open;
 use super::packed::{Hellos, Origin, SideOf, View, append_row, of_row, row_of_packed, to_row, unpack};
 use super::partial::PartialFlow;
@@ -12,9 +12,9 @@ use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::io;
 
-/// What changed. An open stretch is told as it stands, in place of what was told of it before; nothing is cut. The first bytes of
-/// its payload are told when they change, which they soon do no more: they are most of a row, and a conversation that goes on for
-/// hours would be told with them twice a second.
+/// What changed. An open stretch is told as it stands, in place of what was told of it before; nothing is cut. Of the first bytes of
+/// its payload only those are told that came since: they are most of a row, and a conversation that goes on for hours would be told
+/// with them twice a second.
 #[derive(Debug)]
 pub(super) struct Deltas {
     /// Everything is to be told next: nothing that was told before counts.
@@ -25,9 +25,23 @@ pub(super) struct Deltas {
     left: Vec<u32>,
     /// Stretches cut that were told.
     told: u32,
-    /// Of each place, which first bytes were told last.
-    heads: Vec<u64>,
+    /// Of each place, which first bytes were told.
+    heads: Vec<Heads>,
 }
+
+/// Which pieces of first bytes were told of a stretch: so many of each side, and what tells them from others.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Heads {
+    pieces: [usize; 2],
+    mark: u64,
+}
+
+/// How a row of an open stretch is to be taken: in place of all that was told of it,
+const WHOLE: u64 = 0;
+/// but for first bytes, of which those in it come behind the others,
+const ADDS: u64 = 1;
+/// or of which there are no more than before.
+const SAME: u64 = 2;
 
 impl Default for Deltas {
     fn default() -> Self {
@@ -58,7 +72,7 @@ impl Deltas {
     }
 
     /// Appends what changed: how many places were left, and which; stretches cut since, each with its length; open ones, each
-    /// with its place and whether first bytes are told as well.
+    /// with its place and how its row is to be taken.
     pub(super) fn take(
         &mut self,
         open: &mut [Open],
@@ -84,15 +98,29 @@ impl Deltas {
             (flow.unwritten, flow.written) = (false, true);
             row.clear();
             let mut view = flow.view(base, capture);
-            let (place, head) = (slot as usize, head_of(&view));
+            let place = slot as usize;
             if heads.len() <= place {
-                heads.resize(place + 1, 0);
+                heads.resize(place + 1, Heads::default());
             }
-            let before = heads.get_mut(place).map(|told| std::mem::replace(told, head));
-            let known = known && before == Some(head);
-            view.with_bytes = !known;
+            let now = Heads::of(&view, [usize::MAX; 2]);
+            let before = heads.get_mut(place).map(|told| std::mem::replace(told, now)).unwrap_or_default();
+            // Pieces stand in the order in which they came. Where one of them is gone all are told again.
+            let goes_on = known && Heads::of(&view, before.pieces) == before;
+            let how = match goes_on {
+                false => WHOLE,
+                true if now == before => SAME,
+                true => ADDS,
+            };
+            let since: [Head; 2] = [(&view.low, 0), (&view.high, 1)].map(|(side, at)| {
+                let mut since = Head::default();
+                if how == ADDS {
+                    pieces(side).skip(before.pieces[at]).for_each(|piece| since.push(piece));
+                }
+                since
+            });
+            view.heads = (how != WHOLE).then_some(since.each_ref());
             append_row(&view, &mut row);
-            varint::put(u64::from(slot) << 1 | u64::from(!known), out);
+            varint::put(u64::from(slot) << 2 | how, out);
             varint::put_bytes(&row, out);
         };
         if std::mem::take(&mut self.all) {
@@ -115,18 +143,27 @@ impl Deltas {
     }
 }
 
-/// Which first bytes a stretch has: of other ones it is another number.
-fn head_of(view: &View<'_>) -> u64 {
-    let mut all = FixedState::default().build_hasher();
-    for side in [&view.low, &view.high] {
-        let head = side.as_ref().and_then(SideOf::head);
-        for segment in head.into_iter().flat_map(Head::segments) {
-            (segment.seq, segment.point, segment.bytes.len()).hash(&mut all);
-        }
-        // Where the other side begins.
-        all.write_u8(0);
+/// First bytes of a side, piece by piece.
+fn pieces<'v>(side: &Option<SideOf<'v>>) -> impl Iterator<Item = Segment<'v>> + use<'v> {
+    side.as_ref().and_then(SideOf::head).into_iter().flat_map(Head::segments)
+}
+
+impl Heads {
+    /// Of a stretch, of at most so many pieces of each side.
+    fn of(view: &View<'_>, most: [usize; 2]) -> Heads {
+        let mut all = FixedState::default().build_hasher();
+        let counts = [(&view.low, most[0]), (&view.high, most[1])].map(|(side, most)| {
+            let mut count = 0;
+            for piece in pieces(side).take(most) {
+                (piece.seq, piece.point, piece.bytes.len()).hash(&mut all);
+                count += 1;
+            }
+            // Where the other side begins.
+            all.write_usize(count);
+            count
+        });
+        Heads { pieces: counts, mark: all.finish() }
     }
-    all.finish()
 }
 
 /// What a journal says that a table knew.
@@ -137,10 +174,12 @@ pub struct Replica {
     scratch: PartialFlow,
 }
 
-/// Rows of one open stretch.
+/// Rows of one open stretch, in the order in which they were told.
 struct Told {
-    /// The last with first bytes.
+    /// The last with all first bytes until then.
     whole: Vec<u8>,
+    /// Those with more of them.
+    added: Vec<Vec<u8>>,
     /// What was told since: all but those.
     since: Option<Vec<u8>>,
 }
@@ -148,15 +187,21 @@ struct Told {
 impl Told {
     /// As one row.
     fn row(&self, scratch: &mut PartialFlow) -> Result<Vec<u8>, String> {
-        let Some(since) = &self.since else { return Ok(self.whole.clone()) };
+        let Some(last) = self.since.as_ref().or(self.added.last()) else { return Ok(self.whole.clone()) };
         let mut read = |row: &[u8]| -> Result<PartialFlow, String> {
             let row = of_row(row, scratch).map_err(|problem| problem.to_string())?;
             let mut flow = PartialFlow::nothing();
             unpack(row.packed, &Hellos::default(), Origin::default(), &mut flow).ok_or_else(ends)?;
             Ok(flow)
         };
-        let (whole, mut flow) = (read(&self.whole)?, read(since)?);
-        (flow.low.head, flow.high.head) = (whole.low.head, whole.high.head);
+        let mut heads = read(&self.whole)?;
+        for row in &self.added {
+            let more = read(row)?;
+            heads.low.head.append(&more.low.head, None);
+            heads.high.head.append(&more.high.head, None);
+        }
+        let mut flow = read(last)?;
+        (flow.low.head, flow.high.head) = (heads.low.head, heads.high.head);
         Ok(to_row(&flow))
     }
 }
@@ -188,13 +233,20 @@ impl Replica {
         }
         while !bytes.is_empty() {
             let told = varint::take(bytes).ok_or_else(ends)?;
-            let (slot, whole) = (u32::try_from(told >> 1).map_err(|_| ends())?, told & 1 == 1);
+            let slot = u32::try_from(told >> 2).map_err(|_| ends())?;
             let row = varint::take_bytes(bytes).ok_or_else(ends)?.to_vec();
-            if whole {
-                self.open.insert(slot, Told { whole: row, since: None });
-            } else {
-                let told = self.open.get_mut(&slot);
-                told.ok_or("it goes on with a stretch of which nothing was told")?.since = Some(row);
+            if told & 3 == WHOLE {
+                self.open.insert(slot, Told { whole: row, added: Vec::new(), since: None });
+                continue;
+            }
+            let open = self.open.get_mut(&slot);
+            let open = open.ok_or("it goes on with a stretch of which nothing was told")?;
+            match told & 3 {
+                ADDS => {
+                    open.added.push(row);
+                    open.since = None;
+                }
+                _ => open.since = Some(row),
             }
         }
         Ok(())

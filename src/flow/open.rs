@@ -505,7 +505,7 @@ impl Open {
             fragments: &[],
             low: low.map(SideOf::Open),
             high: high.map(SideOf::Open),
-            with_bytes: true,
+            heads: None,
         }
     }
 }

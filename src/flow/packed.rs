@@ -188,8 +188,8 @@ pub(super) struct View<'a> {
     pub low: Option<SideOf<'a>>,
     /// None where nothing was seen of the side.
     pub high: Option<SideOf<'a>>,
-    /// Whether the first bytes of both sides are written as well.
-    pub with_bytes: bool,
+    /// First bytes that are written in place of those of the lesser and the greater endpoint.
+    pub heads: Option<[&'a Head; 2]>,
 }
 
 /// Where one side of it stands.
@@ -285,7 +285,7 @@ impl<'a> View<'a> {
             fragments: &flow.fragments,
             low: side(&flow.low),
             high: side(&flow.high),
-            with_bytes: true,
+            heads: None,
         }
     }
 }
@@ -332,9 +332,12 @@ pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
         w.number(flow.fragments.len() as u64);
         flow.fragments.iter().for_each(|piece| w.fragment(piece));
     }
-    for side in [&flow.low, &flow.high].into_iter().flatten() {
+    for (place, side) in [&flow.low, &flow.high].into_iter().enumerate() {
+        let Some(side) = side else { continue };
         let mut side = side.view();
-        side.head = side.head.filter(|_| flow.with_bytes);
+        if let Some(heads) = flow.heads {
+            side.head = Some(heads[place]);
+        }
         w.side(&side, hellos);
     }
     w.flush();
