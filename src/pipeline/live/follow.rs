@@ -28,7 +28,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// Conversations followed at the same time, as far as memory goes: 32,768, twice as many as may wait to be looked at. Those heard
+/// Conversations followed at the same time, as far as memory goes: 16,384, twice as many as may wait to be looked at. Those heard
 /// of longest ago are forgotten first: one of them that is heard of again then counts anew in what is shown live.
 const MOST_FOLLOWED: usize = 2 * waiting::MOST_WAITING;
 
@@ -501,7 +501,8 @@ impl Follower {
             usize::MAX
         };
         let whole = last || policy_changed;
-        let at_once = if whole { waiting::MOST_WAITING } else { AT_ONCE };
+        // At the end all together, so that what worked and what was blocked are seen together.
+        let at_once = if whole { MOST_FOLLOWED } else { AT_ONCE };
         let (mut looked, mut soon) = (0, 0);
         loop {
             let soon_before = self.waiting.soon();
@@ -1192,6 +1193,11 @@ impl Follower {
             }
             if let Some(gone) = self.followed.remove(&key) {
                 self.followed_bytes = self.followed_bytes.saturating_sub(gone.bytes());
+                if gone.standing.verdict.is_none() && gone.waits {
+                    // Nobody looked at it.
+                    self.unfollowed += 1;
+                    continue;
+                }
                 if !gone.settled {
                     self.close(&gone.standing);
                 }

@@ -600,7 +600,9 @@ impl Mapping {
             last,
         };
         // One that failed told so.
-        let _ = self.follower.as_ref().map(|follower| follower.send(tick));
+        if let Some(follower) = &self.follower {
+            let _ = follower.send(tick);
+        }
     }
 
     /// What a tap lost so far.

@@ -154,7 +154,7 @@ mod tests {
                 // Kept, being audited, and what that takes beside.
                 shares.window_bytes * 3,
                 shares.followed_bytes,
-                // What is looked up is made anew while the one before is there.
+                // With what is made of them to be looked up, and to go on with.
                 shares.messages_bytes * 8,
                 shares.messages * Shares::MESSAGE_BYTES,
                 shares.findings * Shares::FINDING_BYTES,
