@@ -52,6 +52,9 @@ const MOST_JUDGED_IN_HURRY: usize = 1 << 10;
 /// Kinds of conversations that are known, at the most: 65,536, some 4 MiB. Beyond, all are forgotten, and the next ones are new again.
 const MOST_KNOWN: usize = 1 << 16;
 
+/// Hosts and rules of which it is known who worked and who was blocked, at the most: 65,536, some 8 MiB. Beyond, all are forgotten.
+const MOST_WITNESSED: usize = 1 << 16;
+
 /// How often it is told that conversations are not followed: 10 s.
 const UNFOLLOWED_EVERY: Duration = Duration::from_secs(10);
 
@@ -294,6 +297,16 @@ struct Line {
     outcomes: BTreeMap<Outcome, u64>,
 }
 
+/// Of one host and rule, the conversations that worked and were blocked last, and when that was found, counted in judgements: judged
+/// together they show that the rule is intermittent, however long one came after the other.
+#[derive(Clone, Copy, Default)]
+struct Witnesses {
+    worked: Option<(FlowKey, u64)>,
+    blocked: Option<(FlowKey, u64)>,
+    /// Two of them were judged together.
+    heard: bool,
+}
+
 /// The thread that follows.
 pub(super) struct Follower {
     shared: Arc<Shared>,
@@ -310,6 +323,10 @@ pub(super) struct Follower {
     waiting: Waiting,
     /// Of which kinds of conversations it is known what they are.
     known: HashSet<Kind, RandomState>,
+    /// How often some were judged together.
+    judgements: u64,
+    /// By host and place of a rule.
+    witnesses: HashMap<(IpAddr, usize), Witnesses, RandomState>,
     /// Rows at hand: reused, since there are many.
     rows: Vec<(FlowKey, Option<VerdictRow>, Timestamp, Timestamp)>,
     /// How long one of those takes that may bring a finding, with all others that are looked at meanwhile and the time between looks.
@@ -385,6 +402,8 @@ impl Follower {
             order: VecDeque::new(),
             waiting: Waiting::default(),
             known: HashSet::default(),
+            judgements: 0,
+            witnesses: HashMap::default(),
             rows: Vec::new(),
             each: Duration::ZERO,
             left: None,
@@ -440,6 +459,7 @@ impl Follower {
             self.policy = fresh;
             self.ledger.start_over();
             self.known.clear();
+            self.witnesses.clear();
         }
         let policy = Arc::clone(&self.policy);
         let place = tick.capture.0 as usize;
@@ -620,6 +640,33 @@ impl Follower {
         self.read_messages(&key, &flow);
     }
 
+    /// Takes down that a conversation of a rule worked or was blocked. Where others did not, hands over one of them, to be looked
+    /// at with it.
+    fn witness(&mut self, key: FlowKey, row: &VerdictRow, site: &Site) -> Vec<FlowKey> {
+        let (worked, blocked) = (row.flow.outcome.worked(), row.flow.outcome.is_blocked());
+        if row.verdict != Verdict::Documented || worked == blocked {
+            return Vec::new();
+        }
+        if self.witnesses.len() >= MOST_WITNESSED {
+            self.witnesses.clear();
+        }
+        let host = site.host_of(row.flow.initiator_ip);
+        let mut others = Vec::new();
+        for place in row.rules.iter().filter_map(|rule| self.rule_of.get(rule)) {
+            let of = self.witnesses.entry((host, *place)).or_default();
+            let (own, other) =
+                if worked { (&mut of.worked, of.blocked) } else { (&mut of.blocked, of.worked) };
+            *own = Some((key, self.judgements));
+            // It may be the same one, which came further since.
+            let Some((other, when)) = other.filter(|(other, _)| *other != key) else { continue };
+            of.heard |= when == self.judgements;
+            if !of.heard && self.followed.contains_key(&other) {
+                others.push(other);
+            }
+        }
+        others
+    }
+
     /// Whether it is known what conversations like this are: one more is probably no other, and can wait behind those of which nothing
     /// is known.
     fn is_known(&self, flow: &PartialFlow) -> bool {
@@ -695,8 +742,13 @@ impl Follower {
         let over: Vec<Option<VerdictRow>> =
             finished.iter().map(|finished| judge.row(&finisher.finish(&finished.flow))).collect();
         let mut rows = std::mem::take(&mut self.rows);
-        for key in changed {
-            let Some(followed) = self.followed.get(key) else { continue };
+        self.judgements += 1;
+        let mut keys: Vec<FlowKey> = changed.iter().copied().collect();
+        let mut called = HashSet::<FlowKey, RandomState>::default();
+        let mut at = 0;
+        while let Some(&key) = keys.get(at) {
+            at += 1;
+            let Some(followed) = self.followed.get(&key) else { continue };
             let whole = followed.whole();
             let flow = finisher.finish(&whole);
             let row = judge.row(&flow);
@@ -707,7 +759,9 @@ impl Follower {
                 let is_low = whole.key.endpoint(Side::Low).ip == row.flow.initiator_ip;
                 self.known.insert(Kind::of(&whole, if is_low { Side::Low } else { Side::High }));
             }
-            rows.push((*key, row, flow.first_ts, flow.last_ts));
+            let others = row.as_ref().map(|row| self.witness(key, row, site)).unwrap_or_default();
+            keys.extend(others.into_iter().filter(|other| !changed.contains(other) && called.insert(*other)));
+            rows.push((key, row, flow.first_ts, flow.last_ts));
         }
         // In the order of the audit: it decides which strangers have findings of their own.
         rows.sort_by_key(|&(key, _, first, _)| (first, key));
