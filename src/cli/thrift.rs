@@ -7,9 +7,9 @@
 
 use std::ffi::OsString;
 
-/// What glibc is told, unless somebody told it already: buffers from 512 KiB on come from the system and go back to it at once,
+/// What glibc is told, unless somebody told it already: buffers from 128 KiB on come from the system and go back to it at once,
 /// however many were freed before; and all threads share two arenas.
-const TOLD: [(&str, &str); 2] = [("MALLOC_MMAP_THRESHOLD_", "524288"), ("MALLOC_ARENA_MAX", "2")];
+const TOLD: [(&str, &str); 2] = [("MALLOC_MMAP_THRESHOLD_", "131072"), ("MALLOC_ARENA_MAX", "2")];
 
 /// Says that it is told: where the system forgets it on the way (for a file with capabilities) it is not tried again.
 const BEGUN_ANEW: &str = "PORTPROOF_BEGUN_ANEW";

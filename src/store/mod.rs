@@ -680,7 +680,8 @@ mod tests {
             assert_eq!(fields.len(), names.len(), "{names:?}");
             for format in [Format::Parquet, Format::Arrow] {
                 let path = scratch.path("rows");
-                columns::write(&path, format, false, all(rows.iter().map(Cow::Borrowed))).unwrap();
+                columns::write(&path, format, false, Effort::Fast, all(rows.iter().map(Cow::Borrowed)))
+                    .unwrap();
                 let mut back = Vec::new();
                 columns::read_values(&path, format, |value| {
                     back.push(value);

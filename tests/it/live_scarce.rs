@@ -467,7 +467,7 @@ fn a_live_run_begins_anew_as_the_same_process_and_leaves_the_allocator_what_it_w
     wait_for("its beginning", || told().len() == 2);
     let mut told = told();
     told.sort();
-    assert_eq!(told, ["MALLOC_ARENA_MAX=7", "MALLOC_MMAP_THRESHOLD_=524288"]);
+    assert_eq!(told, ["MALLOC_ARENA_MAX=7", "MALLOC_MMAP_THRESHOLD_=131072"]);
     assert_eq!(of_process("comm"), b"portproof\n");
     let capture = fs::read(project().join("captures/lab.pcap")).unwrap();
     child.stdin.take().expect("a pipe").write_all(&capture).expect("the pipe takes it");
