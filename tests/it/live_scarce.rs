@@ -1015,3 +1015,44 @@ fn a_syslog_that_was_restarted_is_told_again_by_a_confined_run() {
     assert!(confined || std::env::var_os("PORTPROOF_REQUIRE_SHARED").is_none(), "{}", text(&output));
     fs::remove_dir_all(directory).unwrap();
 }
+
+#[test]
+fn what_worked_and_what_was_blocked_at_another_time_is_told_as_intermittent_while_the_run_goes_on() {
+    let events = scratch("intermittent").join("events.jsonl");
+    let mut made = Made::new();
+    let browser = Ipv4Addr::new(10, 40, 0, 9);
+    let mut segment = |port: u16, answer: bool, flags: u8, seq: u32| {
+        let (from, to) = if answer { (APPLIANCE, browser) } else { (browser, APPLIANCE) };
+        let [own, other] = [port, 443].map(u16::to_be_bytes);
+        let ports = if answer { [other, own] } else { [own, other] };
+        let fixed = [0x50, flags, 4, 0, 0, 0, 0, 0];
+        let ack = if flags & 0x10 == 0 { 0u32 } else { 101 };
+        made.packet(
+            from,
+            to,
+            6,
+            &[&ports.concat()[..], &seq.to_be_bytes(), &ack.to_be_bytes(), &fixed].concat(),
+        );
+        made.at += 1;
+        made.take()
+    };
+    let blocked = [segment(50_001, false, 0x02, 100), segment(50_001, true, 0x14, 0)].concat();
+    let worked = [
+        segment(50_002, false, 0x02, 100),
+        segment(50_002, true, 0x12, 100),
+        segment(50_002, false, 0x10, 101),
+    ];
+    let mut run = Run::begin(None, &events, &[]);
+    let told =
+        |run: &Run, code: &str| run.told("appeared").iter().any(|line| line["finding"]["code"] == code);
+    run.feed(&blocked);
+    wait_for("that it is blocked", || told(&run, "documented-blocked"));
+    assert!(!told(&run, "intermittent"), "nothing worked yet");
+    run.feed(&worked.concat());
+    wait_for("that it worked, too", || told(&run, "intermittent"));
+    let ended = run.child.wait_with_output().unwrap();
+    let audit: Value = serde_json::from_slice(&ended.stdout).unwrap();
+    let codes: Vec<&Value> =
+        audit["findings"].as_array().unwrap().iter().map(|finding| &finding["code"]).collect();
+    assert!(codes.contains(&&json!("intermittent")), "{codes:?}");
+}
