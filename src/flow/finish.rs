@@ -373,10 +373,16 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
     if silent && server.bytes.is_empty() && peer_told.is_none() {
         return found;
     }
-    let tls_read = if silent { peer_told.is_some() } else { own_told.is_some() };
-    found.app = if tls_read { Some(AppProtocol::Tls) } else { app::recognise(&client.bytes, &server.bytes) };
+    let decides = if silent { peer_told } else { own_told };
+    found.app = match decides.map(|told| &told.hello) {
+        Some(Hello::Client(_)) if !silent => Some(AppProtocol::Tls),
+        Some(Hello::Server(_)) if silent => Some(AppProtocol::Tls),
+        // The hello of the other role, which its bytes would not be taken for either.
+        Some(_) => None,
+        None => app::recognise(&client.bytes, &server.bytes),
+    };
     if own.syn.is_some() || peer.syn_ack.is_some() {
-        found.telling_bytes = match (tls_read, silent) {
+        found.telling_bytes = match (decides.is_some(), silent) {
             (true, _) => Flow::TELLING_BYTES,
             (false, true) => server.bytes.len(),
             (false, false) => client.bytes.len(),

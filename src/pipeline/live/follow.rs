@@ -7,7 +7,7 @@ use super::events::{Notice, Outlet};
 use super::memory::Shares;
 use super::picture::{Event, FlowTotals, InterfacePicture, LiveFinding, Picture, RulePicture, Stages};
 use super::save::Disk;
-use super::waiting::{self, Waiting};
+use super::waiting::{self, LookQueue};
 use crate::audit::{
     Audit, Code, Conversation, Coverage, CoverageState, EvidenceFrame, Finding, NamesQuality, Party, Verdict,
 };
@@ -320,7 +320,7 @@ pub(super) struct Follower {
     /// To be judged for the last time.
     finished: VecDeque<Finished>,
     order: VecDeque<FlowKey>,
-    waiting: Waiting,
+    waiting: LookQueue,
     /// Of which kinds of conversations it is known what they are.
     known: HashSet<Kind, RandomState>,
     /// How often some were judged together.
@@ -400,7 +400,7 @@ impl Follower {
             followed_bytes: 0,
             finished: VecDeque::new(),
             order: VecDeque::new(),
-            waiting: Waiting::default(),
+            waiting: LookQueue::default(),
             known: HashSet::default(),
             judgements: 0,
             witnesses: HashMap::default(),
@@ -640,31 +640,41 @@ impl Follower {
         self.read_messages(&key, &flow);
     }
 
-    /// Takes down that a conversation of a rule worked or was blocked. Where others did not, hands over one of them, to be looked
-    /// at with it.
-    fn witness(&mut self, key: FlowKey, row: &VerdictRow, site: &Site) -> Vec<FlowKey> {
+    /// Where a conversation of a rule worked and others of the same host were blocked, or the other way round: one of these for each
+    /// rule of which that was not found yet, to be judged with it.
+    fn witnesses(&self, key: FlowKey, row: &VerdictRow, site: &Site) -> Vec<FlowKey> {
         let (worked, blocked) = (row.flow.outcome.worked(), row.flow.outcome.is_blocked());
         if row.verdict != Verdict::Documented || worked == blocked {
             return Vec::new();
         }
+        let host = site.host_of(row.flow.initiator_ip);
+        let places = row.rules.iter().filter_map(|rule| self.rule_of.get(rule));
+        let others = places.filter_map(|&place| {
+            let of = self.witnesses.get(&(host, place)).filter(|of| !of.heard)?;
+            let (other, _) = if worked { of.blocked? } else { of.worked? };
+            // It may be the same one, which came further since.
+            (other != key && self.followed.contains_key(&other)).then_some(other)
+        });
+        others.collect()
+    }
+
+    /// Takes down that a conversation worked, or was blocked.
+    fn witness(&mut self, key: FlowKey, host: IpAddr, standing: &Standing) {
+        let Some(outcome) = standing.outcome else { return };
+        let (worked, blocked) = (outcome.worked(), outcome.is_blocked());
+        if worked == blocked {
+            return;
+        }
         if self.witnesses.len() >= MOST_WITNESSED {
             self.witnesses.clear();
         }
-        let host = site.host_of(row.flow.initiator_ip);
-        let mut others = Vec::new();
-        for place in row.rules.iter().filter_map(|rule| self.rule_of.get(rule)) {
-            let of = self.witnesses.entry((host, *place)).or_default();
+        for &place in &standing.rules {
+            let of = self.witnesses.entry((host, place)).or_default();
             let (own, other) =
                 if worked { (&mut of.worked, of.blocked) } else { (&mut of.blocked, of.worked) };
             *own = Some((key, self.judgements));
-            // It may be the same one, which came further since.
-            let Some((other, when)) = other.filter(|(other, _)| *other != key) else { continue };
-            of.heard |= when == self.judgements;
-            if !of.heard && self.followed.contains_key(&other) {
-                others.push(other);
-            }
+            of.heard |= other.is_some_and(|(other, when)| other != key && when == self.judgements);
         }
-        others
     }
 
     /// Whether it is known what conversations like this are: one more is probably no other, and can wait behind those of which nothing
@@ -759,7 +769,7 @@ impl Follower {
                 let is_low = whole.key.endpoint(Side::Low).ip == row.flow.initiator_ip;
                 self.known.insert(Kind::of(&whole, if is_low { Side::Low } else { Side::High }));
             }
-            let others = row.as_ref().map(|row| self.witness(key, row, site)).unwrap_or_default();
+            let others = row.as_ref().map(|row| self.witnesses(key, row, site)).unwrap_or_default();
             keys.extend(others.into_iter().filter(|other| !changed.contains(other) && called.insert(*other)));
             rows.push((key, row, flow.first_ts, flow.last_ts));
         }
@@ -782,6 +792,9 @@ impl Follower {
             let Some(followed) = self.followed.get_mut(&key) else { continue };
             let (old, open) = (std::mem::take(&mut followed.standing), !followed.settled);
             let new = self.stand(old, open, row.as_ref(), matrix, site, &words);
+            if let Some(row) = &row {
+                self.witness(key, site.host_of(row.flow.initiator_ip), &new);
+            }
             if let Some(followed) = self.followed.get_mut(&key) {
                 followed.standing = new;
             }

@@ -18,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Conversations that wait to be looked at.
 #[derive(Debug, Default)]
-pub(super) struct Waiting {
+pub struct LookQueue {
     /// Those of which nothing is known yet, or not how they go: in the order in which they came.
     soon: VecDeque<FlowKey>,
     /// Those of which it is known what they are, or what others like them are.
@@ -27,7 +27,7 @@ pub(super) struct Waiting {
     due: BTreeSet<(Timestamp, FlowKey)>,
 }
 
-impl Waiting {
+impl LookQueue {
     pub(super) fn add_soon(&mut self, key: FlowKey) {
         self.soon.push_back(key);
     }
@@ -108,8 +108,8 @@ mod tests {
     }
 
     /// 1.. may bring findings, 101.. changed, 201.. are due at 1 s, 2 s ...
-    fn waiting(soon: u16, later: u16, due: u16) -> Waiting {
-        let mut waiting = Waiting::default();
+    fn waiting(soon: u16, later: u16, due: u16) -> LookQueue {
+        let mut waiting = LookQueue::default();
         (1..=soon).for_each(|port| waiting.add_soon(key(port)));
         (101..=100 + later).for_each(|port| waiting.add_later(key(port)));
         (1..=due).for_each(|n| waiting.add_due(Timestamp(n.into()), key(200 + n)));
