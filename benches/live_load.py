@@ -141,19 +141,21 @@ SILENT = {"filtered", "unanswered"}
 
 def latencies(folder):
     """Seconds from the last frame of a finding to the event by which it appeared, of findings of one flow: of those that frames
-    show, and of those that silence shows."""
+    show, and of those that silence shows; and how often a conversation came too fast to be followed."""
     def seconds(text):
         day, _, fraction = text.rstrip("Z").partition(".")
         return calendar.timegm(time.strptime(day, "%Y-%m-%dT%H:%M:%S")) + float("0." + (fraction or "0"))
 
-    shown, silent = [], []
+    shown, silent, unfollowed = [], [], 0
     for event in map(json.loads, (folder / "events.jsonl").read_text().splitlines()):
+        if event["event"] == "unfollowed":
+            unfollowed += event["conversations"]
         if event["event"] != "appeared" or event["finding"]["count"] != 1 or not event["finding"]["last_ts"]:
             continue
         finding = event["finding"]
         by_silence = finding["code"] == "name-blocked" or SILENT.intersection(finding["outcomes"])
         (silent if by_silence else shown).append(seconds(event["at"]) - seconds(finding["last_ts"]))
-    return sorted(shown), sorted(silent)
+    return sorted(shown), sorted(silent), unfollowed
 
 
 def replay(capture, rate, seconds):
@@ -205,10 +207,12 @@ def main():
                     (offered, took), cpu, memory = watcher.during(lambda: replay(place / "replayed.pcap", rate, options.seconds), folder)
                     got, dropped = told[watcher.name](folder)
                     if options.latency and watcher.name == "portproof":
-                        for what, took_each in zip(("frames", "silence"), latencies(folder)):
+                        shown, silent, unfollowed = latencies(folder)
+                        for what, took_each in [("frames", shown), ("silence", silent)]:
                             at = lambda share: took_each[min(int(share * len(took_each)), len(took_each) - 1)]
                             if took_each:
                                 print(f"{word}: {len(took_each)} findings that {what} show appeared within {at(0.5):.2f} s (median), {at(0.99):.2f} (99 %), {at(1):.2f} (all)", file=sys.stderr)
+                        print(f"{word}: {unfollowed} times a conversation came too fast to be followed", file=sys.stderr)
                     rows[watcher.name].append((offered, offered / took, 1e6 * (offered - got) / max(offered, 1), dropped - (offered - got), dropped, cpu, memory))
                     shutil.rmtree(folder)
             medians = {}
