@@ -203,6 +203,38 @@ pub struct CaptureSummary {
 }
 
 impl CaptureSummary {
+    /// Of a capture that is whole and in which nothing is, for tests to begin with.
+    #[cfg(test)]
+    pub(crate) fn of_nothing(path: &str, format: &str) -> Self {
+        CaptureSummary {
+            path: path.into(),
+            sha256: None,
+            bytes: 0,
+            format: format.to_owned(),
+            link_types: Vec::new(),
+            frames: 0,
+            packets: 0,
+            skipped: BTreeMap::new(),
+            first_ts: None,
+            last_ts: None,
+            snaplen_cut: 0,
+            drops: None,
+            duplicates: 0,
+            same_interface_copies: 0,
+            upkeep: BTreeMap::new(),
+            without_flow: BTreeMap::new(),
+            unreadable_quotes: 0,
+            without_time: 0,
+            unknown_blocks: 0,
+            spans: Spans::default(),
+            chosen: None,
+            live: None,
+            end: End::Complete,
+            flows: 0,
+            names: 0,
+        }
+    }
+
     /// Frames skipped for other reasons than being known not to be IP, and other than by choice: neither says anything about
     /// the evidence.
     pub fn undecodable(&self) -> u64 {

@@ -170,12 +170,12 @@ impl Heads {
 pub struct Replica {
     cut: Pieces,
     /// By place.
-    open: BTreeMap<u32, Told>,
+    open: BTreeMap<u32, OpenRows>,
     scratch: PartialFlow,
 }
 
 /// Rows of one open stretch, in the order in which they were told.
-struct Told {
+struct OpenRows {
     /// The last with all first bytes until then.
     whole: Vec<u8>,
     /// Those with more of them.
@@ -184,7 +184,7 @@ struct Told {
     since: Option<Vec<u8>>,
 }
 
-impl Told {
+impl OpenRows {
     /// As one row.
     fn row(&self, scratch: &mut PartialFlow) -> Result<Vec<u8>, String> {
         let Some(last) = self.since.as_ref().or(self.added.last()) else { return Ok(self.whole.clone()) };
@@ -236,7 +236,7 @@ impl Replica {
             let slot = u32::try_from(told >> 2).map_err(|_| ends())?;
             let row = varint::take_bytes(bytes).ok_or_else(ends)?.to_vec();
             if told & 3 == WHOLE {
-                self.open.insert(slot, Told { whole: row, added: Vec::new(), since: None });
+                self.open.insert(slot, OpenRows { whole: row, added: Vec::new(), since: None });
                 continue;
             }
             let open = self.open.get_mut(&slot);

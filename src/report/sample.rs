@@ -3,7 +3,7 @@
 use crate::audit::*;
 use crate::flow::{ConnState, FlowRecord, InitiatorBy, Outcome, Proof, ProofKind};
 use crate::matrix::Requirement;
-use crate::model::{Spans, Timestamp, Transport};
+use crate::model::{Timestamp, Transport};
 use crate::names::Standings;
 use crate::verdict::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};
 use std::collections::BTreeMap;
@@ -59,31 +59,19 @@ pub(super) fn finding(code: Code, title: &str) -> Finding {
 
 fn summary(path: &str, end: End) -> CaptureSummary {
     CaptureSummary {
-        path: path.into(),
-        sha256: None,
         bytes: 611_040,
-        format: "pcapng, little-endian".into(),
         link_types: vec!["ETHERNET".into()],
         frames: 9_100,
         packets: 9_000,
         skipped: BTreeMap::from([("not-ip".into(), 90), ("header-cut".into(), 10)]),
         first_ts: Some(BEGIN),
         last_ts: Some(BEGIN.plus(3_600_000_000_000)),
-        snaplen_cut: 0,
         drops: Some(12),
-        duplicates: 0,
-        same_interface_copies: 0,
         upkeep: BTreeMap::from([("arp".into(), 90)]),
-        without_flow: BTreeMap::new(),
-        unreadable_quotes: 0,
-        without_time: 0,
-        unknown_blocks: 0,
-        spans: Spans::default(),
-        chosen: None,
-        live: None,
         end,
         flows: 40,
         names: 10,
+        ..CaptureSummary::of_nothing(path, "pcapng, little-endian")
     }
 }
 

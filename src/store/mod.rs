@@ -386,7 +386,7 @@ mod tests {
     use crate::audit::End;
     use crate::flow::{Budget, PartialFlow};
     use crate::flow::{FlowKey, QuoteClass, QuoteFact, Reset, Side, Syn, SynAck};
-    use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Timestamp, Transport};
+    use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
     use serde_json::{Value, json};
     use std::collections::BTreeMap;
     use std::path::PathBuf;
@@ -484,31 +484,19 @@ mod tests {
 
     fn summary(path: &str) -> CaptureSummary {
         CaptureSummary {
-            path: path.into(),
             sha256: Some("ab".repeat(32)),
             bytes: 1,
-            format: "pcap".into(),
             link_types: vec!["ETHERNET".into()],
             frames: 3,
             packets: 2,
             skipped: BTreeMap::from([("arp".into(), 1)]),
             first_ts: Some(Timestamp(1)),
             last_ts: Some(Timestamp(2)),
-            snaplen_cut: 0,
-            drops: None,
-            duplicates: 0,
-            same_interface_copies: 0,
             upkeep: BTreeMap::new(),
-            without_flow: BTreeMap::new(),
-            unreadable_quotes: 0,
-            without_time: 0,
-            unknown_blocks: 0,
-            spans: Spans::default(),
-            chosen: None,
-            live: None,
             end: End::Damaged { frame: 4, offset: 100, problem: "cut".into() },
             flows: 2,
             names: 1,
+            ..CaptureSummary::of_nothing(path, "pcap")
         }
     }
 

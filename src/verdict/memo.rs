@@ -371,6 +371,24 @@ mod tests {
         }
     }
 
+    fn around(
+        classifier: &Classifier<'_>,
+        (from, to): (&str, &str),
+        (proto, port): (Transport, u16),
+        telling: Telling,
+    ) -> Circumstances {
+        Circumstances {
+            from: classifier.surveyor.initiator(from.parse().unwrap()),
+            to: to.parse().unwrap(),
+            port,
+            alike: classifier.alike(proto, port),
+            proto,
+            reversed_by: None,
+            app: None,
+            telling,
+        }
+    }
+
     /// Names alone and together, told in time and not, written and not.
     fn evidences() -> Vec<Evidence> {
         let chains: &[&[&str]] = &[
@@ -419,16 +437,7 @@ mod tests {
         for round in 0..2 {
             for (from, to) in hosts.iter().flat_map(|from| hosts.map(|to| (from, to))) {
                 for (port, telling) in [(443, Telling::Nothing), (443, Telling::Enough), (22, Telling::Few)] {
-                    let around = Circumstances {
-                        from: classifier.surveyor.initiator(from.parse().unwrap()),
-                        to: to.parse().unwrap(),
-                        port,
-                        alike: classifier.alike(Transport::Tcp, port),
-                        proto: Transport::Tcp,
-                        reversed_by: None,
-                        app: None,
-                        telling,
-                    };
+                    let around = around(&classifier, (from, to), (Transport::Tcp, port), telling);
                     let evidence = Evidence::default();
                     let anew = format!("{:?}", classifier.rule_on(&around, &evidence));
                     for memo in &mut memos {
@@ -464,16 +473,7 @@ mod tests {
                     if names.is_empty() { Vec::new() } else { vec![reading(names, (false, false, false))] };
                 let evidence = Evidence { readings, ..Evidence::default() };
                 for port in ports {
-                    let around = Circumstances {
-                        from: classifier.surveyor.initiator(from.parse().unwrap()),
-                        to: to.parse().unwrap(),
-                        port,
-                        alike: classifier.alike(proto, port),
-                        proto,
-                        reversed_by: None,
-                        app: None,
-                        telling: Telling::Enough,
-                    };
+                    let around = around(&classifier, (from, to), (proto, port), Telling::Enough);
                     let anew = format!("{:?}", classifier.rule_on(&around, &evidence));
                     let known = memo.ruling(&classifier, &around, &evidence, settle);
                     assert_eq!(
@@ -503,16 +503,7 @@ mod tests {
                 ["198.51.100.1", "198.51.100.2", "13.69.40.16", "10.1.1.8", "10.9.9.9"].map(|to| (from, to))
             }) {
                 for (port, proto) in [(443, Transport::Tcp), (123, Transport::Udp)] {
-                    let around = Circumstances {
-                        from: classifier.surveyor.initiator(from.parse().unwrap()),
-                        to: to.parse().unwrap(),
-                        port,
-                        alike: classifier.alike(proto, port),
-                        proto,
-                        reversed_by: None,
-                        app: None,
-                        telling: Telling::Enough,
-                    };
+                    let around = around(&classifier, (from, to), (proto, port), Telling::Enough);
                     for evidence in &evidences {
                         let anew = format!("{:?}", classifier.rule_on(&around, evidence));
                         let known = memo.ruling(&classifier, &around, evidence, settle);

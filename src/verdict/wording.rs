@@ -134,15 +134,10 @@ fn push_who(to: &mut String, roles: &[String], ip: IpAddr) {
     push(to, format_args!("{}{ip}", if roles.is_empty() { "" } else { " " }));
 }
 
-fn upper_case(proto: Transport) -> Cow<'static, str> {
-    match proto {
-        Transport::Tcp => "TCP".into(),
-        Transport::Udp => "UDP".into(),
-        Transport::Icmp => "ICMP".into(),
-        Transport::Icmp6 => "ICMP6".into(),
-        Transport::Sctp => "SCTP".into(),
-        Transport::Other(number) => number.to_string().into(),
-    }
+fn push_in_capitals(to: &mut String, proto: Transport) {
+    let from = to.len();
+    push(to, format_args!("{proto}"));
+    to.get_mut(from..).into_iter().for_each(str::make_ascii_uppercase);
 }
 
 /// A finding about flows, in words.
@@ -173,7 +168,7 @@ pub(super) fn worded(first: FirstFlow, stem: Option<&Stem>, words: &Words<'_>) -
             (None, false) => push_who(title, &to_roles, first.to),
         }
         title.push(' ');
-        title.push_str(&upper_case(first.proto));
+        push_in_capitals(title, first.proto);
         if ports {
             push(title, format_args!(" {port_number}"));
         }

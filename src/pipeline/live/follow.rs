@@ -49,12 +49,6 @@ const MOST_FINISHED: usize = 1 << 12;
 /// Conversations that are looked at again where a run has to end at once.
 const MOST_JUDGED_IN_HURRY: usize = 1 << 10;
 
-/// Kinds of conversations that are known, at the most: 65,536, some 4 MiB. Beyond, all are forgotten, and the next ones are new again.
-const MOST_KNOWN: usize = 1 << 16;
-
-/// Hosts and rules of which it is known who worked and who was blocked, at the most: 65,536, some 8 MiB. Beyond, all are forgotten.
-const MOST_WITNESSED: usize = 1 << 16;
-
 /// How often it is told that conversations are not followed: 10 s.
 const UNFOLLOWED_EVERY: Duration = Duration::from_secs(10);
 
@@ -665,7 +659,7 @@ impl Follower {
         if worked == blocked {
             return;
         }
-        if self.witnesses.len() >= MOST_WITNESSED {
+        if self.witnesses.len() >= self.shares.witnessed {
             self.witnesses.clear();
         }
         for &place in &standing.rules {
@@ -683,7 +677,8 @@ impl Follower {
         [Side::Low, Side::High].into_iter().any(|initiator| self.known.contains(&Kind::of(flow, initiator)))
     }
 
-    /// How many of these may wait: where there are others before them, what an eighth of the looks takes in time.
+    /// How many of these may wait: where there are others before them, a sixth of what of those is looked at in time, since of each
+    /// look at most three quarters are those and an eighth these.
     fn most_later(&self) -> usize {
         if self.left.is_some() { waiting::in_time(self.each) / 6 } else { waiting::MOST_WAITING }
     }
@@ -763,7 +758,7 @@ impl Follower {
             let flow = finisher.finish(&whole);
             let row = judge.row(&flow);
             if let Some(row) = row.as_ref().filter(|row| is_plain(row)) {
-                if self.known.len() >= MOST_KNOWN {
+                if self.known.len() >= self.shares.known {
                     self.known.clear();
                 }
                 let is_low = whole.key.endpoint(Side::Low).ip == row.flow.initiator_ip;

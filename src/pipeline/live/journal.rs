@@ -263,11 +263,9 @@ fn apply(mut entry: &[u8], replica: &mut Replica, dns: &mut DnsLog) -> Result<Ca
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::audit::End;
     use crate::flow::{Budget, FlowTable, TableOptions};
-    use crate::model::{CaptureId, Endpoint, FramePoint, Spans, Timestamp, Transport};
+    use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
     use crate::names::dns;
-    use std::collections::BTreeMap;
     use std::convert::Infallible;
 
     fn question(number: u64) -> DnsObservation {
@@ -285,33 +283,7 @@ mod tests {
     }
 
     fn tally() -> CaptureSummary {
-        CaptureSummary {
-            path: "live:test/000001".into(),
-            sha256: None,
-            bytes: 0,
-            format: "live".into(),
-            link_types: Vec::new(),
-            frames: 1,
-            packets: 1,
-            skipped: BTreeMap::new(),
-            first_ts: None,
-            last_ts: None,
-            snaplen_cut: 0,
-            drops: None,
-            duplicates: 0,
-            same_interface_copies: 0,
-            upkeep: BTreeMap::new(),
-            without_flow: BTreeMap::new(),
-            unreadable_quotes: 0,
-            without_time: 0,
-            unknown_blocks: 0,
-            spans: Spans::default(),
-            chosen: None,
-            live: None,
-            end: End::Complete,
-            flows: 0,
-            names: 0,
-        }
+        CaptureSummary { frames: 1, packets: 1, ..CaptureSummary::of_nothing("live:test/000001", "live") }
     }
 
     fn read_back(name: &str, journal: &[u8]) -> Extract {

@@ -22,6 +22,10 @@ pub struct Shares {
     pub findings: usize,
     /// Hosts of which it is known that packets to them are seen.
     pub hosts: usize,
+    /// Kinds of conversations of which it is known what they are. Beyond, all are forgotten, and the next ones are new again.
+    pub known: usize,
+    /// Hosts and rules of which it is known who worked and who was blocked. Beyond, all are forgotten.
+    pub witnessed: usize,
     /// Batches of frames between the devices and the mapper.
     pub batches: usize,
     /// Chunks of frames on their way to the disk.
@@ -43,6 +47,12 @@ impl Shares {
 
     /// Bytes of a host in a set.
     const HOST_BYTES: usize = 40;
+
+    /// Bytes of a kind of conversations, in a set.
+    const KIND_BYTES: usize = 80;
+
+    /// Bytes of two conversations and of whom they are, in a table.
+    const WITNESSES_BYTES: usize = 256;
 
     /// Bytes for which there may be one thread more that audits: as many threads as a large machine has processors would take
     /// more than a small limit allows.
@@ -67,6 +77,8 @@ impl Shares {
             messages: (limit / 32 / Self::MESSAGE_BYTES).min(1 << 16),
             findings: (limit / 32 / Self::FINDING_BYTES).min(super::Picture::MOST_FINDINGS),
             hosts: (limit / 64 / Self::HOST_BYTES).min(1 << 20),
+            known: (limit / 64 / Self::KIND_BYTES).min(1 << 16),
+            witnessed: (limit / 64 / Self::WITNESSES_BYTES).min(1 << 16),
             batches: (limit / 32 / Batch::MOST_BYTES).clamp(4, 64),
             chunks: (limit / 16 / super::save::CHUNK_BYTES / 2).clamp(2, 64),
             judges: (limit / Self::JUDGE_BYTES).max(1),
@@ -159,6 +171,8 @@ mod tests {
                 shares.messages * Shares::MESSAGE_BYTES,
                 shares.findings * Shares::FINDING_BYTES,
                 shares.hosts * Shares::HOST_BYTES,
+                shares.known * Shares::KIND_BYTES,
+                shares.witnessed * Shares::WITNESSES_BYTES,
                 shares.batches * Batch::MOST_BYTES,
                 shares.chunks * 2 * super::super::save::CHUNK_BYTES,
                 extract.table_capacity * 512,
