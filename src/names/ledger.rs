@@ -1787,6 +1787,78 @@ mod tests {
         })
     }
 
+    /// At so many seconds, the question of a client for the first name, or an answer that gives an address for it.
+    fn message(seconds: i64, client: IpAddr, given: Option<IpAddr>) -> DnsObservation {
+        let given: Vec<AddressRecord> =
+            given.into_iter().map(|ip| AddressRecord { owner: name(0), ip, ttl: 60 }).collect();
+        DnsObservation {
+            point: FramePoint {
+                time: Timestamp(seconds * NANOS_PER_SECOND),
+                capture: CaptureId(0),
+                frame: seconds.unsigned_abs() + 1,
+            },
+            client: Endpoint::new(client, 5000),
+            resolver: Endpoint::new(ip(2), 53),
+            transport: Transport::Udp,
+            message: DnsMessage {
+                id: 0,
+                response: !given.is_empty(),
+                opcode: 0,
+                truncated: false,
+                rcode: 0,
+                qname: Some(name(0)),
+                qtype: 1,
+                qclass: 1,
+                addresses: given,
+                aliases: Vec::new(),
+                ttls: vec![60],
+                svcb_hints: Vec::new(),
+                salvaged: false,
+                counts: SectionCounts { answers: 1, ..SectionCounts::default() },
+            },
+        }
+    }
+
+    #[test]
+    fn an_answer_becomes_unsolicited_once_its_host_is_seen_to_ask_also_where_the_ledger_grows() {
+        let (begin, server) = (Some(Timestamp(0)), ip(5));
+        let mut growing = GrowingLedger::default();
+        let unsolicited = |growing: &GrowingLedger| {
+            let about = growing.ledger().about(ip(0), server);
+            about.and_then(|about| about.only_unsolicited()).map(|answer| answer.point.frame)
+        };
+        growing.add(message(10, ip(0), Some(server)));
+        growing.know(&host_of, &trusted, begin);
+        assert_eq!(
+            unsolicited(&growing),
+            None,
+            "nobody knows whether the host asks where the capture sees it"
+        );
+        growing.add(message(20, ip(0), None));
+        growing.know(&host_of, &trusted, begin);
+        assert_eq!(unsolicited(&growing), Some(11));
+    }
+
+    /// More hosts and addresses than are remembered, so that many meet in one place.
+    #[test]
+    fn what_is_remembered_of_an_address_is_of_the_host_that_asks() {
+        let host = |number: u8| IpAddr::from([10, 1, number, 1]);
+        let server = |number: u8| IpAddr::from([198, 51, 100, number]);
+        let pairs = || (0..60).flat_map(|server| (0..100).map(move |host| (host, server)));
+        let is_told = |host: u8, server: u8| (host + server).is_multiple_of(3);
+        let told = pairs().filter(|&(host, server)| is_told(host, server));
+        let messages = told.zip(0..).flat_map(|((to, of), at)| {
+            [message(at, host(to), None), message(at, host(to), Some(server(of)))]
+        });
+        let ledger = Ledger::new(messages.collect(), &|ip| ip, &|_| true, Some(Timestamp(0)));
+        let bookmark = Bookmark::default();
+        for (to, of) in pairs().chain(pairs()) {
+            let about = ledger.about_near(host(to), server(of), &bookmark);
+            assert_eq!(about.is_some(), is_told(to, of), "{to} {of}");
+        }
+        assert!(pairs().count() > MOST_ASKED);
+    }
+
     type Flat = (FramePoint, [IpAddr; 3], u16, [bool; 6], (u16, u16), Vec<DomainName>);
 
     fn flat(a: &Answer<'_>) -> Flat {
