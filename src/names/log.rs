@@ -8,6 +8,7 @@ use crate::model::{
     ByHash, CaptureId, Distinct, DomainName, Endpoint, FramePoint, Timestamp, Transport, address_bits,
 };
 use foldhash::fast::RandomState;
+use std::cell::Cell;
 use std::fmt;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
@@ -118,44 +119,48 @@ const MOST_REMEMBERED: usize = 16 << 20;
 /// depends on the identifier, since no name in it may point into the header.
 #[derive(Clone, Default)]
 struct Remembered {
+    /// What each says and how long it is, then the message itself: side by side, since they are all looked at or none.
     bytes: Vec<u8>,
-    messages: Vec<RememberedMessage>,
+    /// By the place in `bytes`.
     table: ByHash,
     seed: RandomState,
 }
 
-#[derive(Clone, Copy)]
-struct RememberedMessage {
-    start: u32,
-    length: u32,
-    body: u32,
-    response: bool,
-}
+/// Bytes before a remembered message: the number of what it says, its length, and whether it is a response.
+const REMEMBERED_HEAD: usize = 7;
 
 impl Remembered {
-    fn bytes_of(&self, number: u32) -> Option<&[u8]> {
-        let message = self.messages.get(number as usize)?;
-        let start = message.start as usize;
-        self.bytes.get(start..start + message.length as usize)
+    /// What stands before the message there, if it is this one.
+    fn head(&self, place: u32, rest: &[u8]) -> Option<(u32, bool)> {
+        let (head, bytes) = self.bytes.get(place as usize..)?.split_first_chunk::<REMEMBERED_HEAD>()?;
+        let &[b0, b1, b2, b3, l0, l1, response] = head;
+        let length = usize::from(u16::from_le_bytes([l0, l1]));
+        let same = length == rest.len() && bytes.get(..length) == Some(rest);
+        same.then_some((u32::from_le_bytes([b0, b1, b2, b3]), response != 0))
     }
 
     #[inline]
     fn find(&self, hash: u64, rest: &[u8]) -> Option<(u32, bool)> {
-        let found = self.table.find(hash, |at| self.bytes_of(at) == Some(rest))?;
-        self.messages.get(found as usize).map(|message| (message.body, message.response))
+        let found = Cell::new(None);
+        self.table.find(hash, |place| {
+            found.set(self.head(place, rest));
+            found.get().is_some()
+        })?;
+        found.get()
     }
 
     fn insert(&mut self, hash: u64, rest: &[u8], body: u32, response: bool) {
+        let Ok(length) = u16::try_from(rest.len()) else { return };
         if self.bytes.len() + rest.len() > MOST_REMEMBERED {
             self.bytes.clear();
-            self.messages.clear();
             self.table.clear();
         }
-        let (start, length) = (number(self.bytes.len()), number(rest.len()));
-        let new = number(self.messages.len());
+        let place = number(self.bytes.len());
+        self.bytes.extend_from_slice(&body.to_le_bytes());
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.push(u8::from(response));
         self.bytes.extend_from_slice(rest);
-        self.messages.push(RememberedMessage { start, length, body, response });
-        self.table.insert(hash, new);
+        self.table.insert(hash, place);
     }
 }
 
@@ -400,7 +405,7 @@ impl DnsLog {
         // The text of a name, which stands apart; most are shorter.
         const NAME: usize = 48;
         let Bodies { bytes, places, .. } = &self.bodies;
-        let Remembered { bytes: remembered, messages, .. } = &self.remembered;
+        let Remembered { bytes: remembered, table, .. } = &self.remembered;
         self.entries.capacity() * size_of::<Entry>()
             + self.names.0.capacity() * (size_of::<DomainName>() + PLACE)
             + self.names.0.values().len() * NAME
@@ -408,7 +413,7 @@ impl DnsLog {
             + bytes.capacity()
             + places.capacity() * (size_of::<(usize, u32)>() + PLACE)
             + remembered.capacity()
-            + messages.capacity() * (size_of::<RememberedMessage>() + PLACE)
+            + table.capacity() * PLACE
     }
 
     /// No message comes any more: what only makes reading faster is forgotten.
