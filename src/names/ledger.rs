@@ -173,6 +173,8 @@ pub struct Ledger {
     shares: Vec<Share>,
     /// Clients and resolvers between which no answer is matched, and some are unsolicited.
     forged: HashSet<(u32, u16, u32), RandomState>,
+    /// Threads that may work for it.
+    jobs: usize,
     for_names: OnceLock<ForNames>,
 }
 
@@ -568,7 +570,13 @@ struct Exchanges {
     seed: RandomState,
     /// By message: its exchange, or [`NONE`].
     of: Vec<u32>,
+    /// The exchanges that began last, each at the place of its hash. An answer mostly follows its question at once, and what was just
+    /// put into the table is not there to be read before memory has come.
+    latest: Vec<u32>,
 }
+
+/// How many exchanges that began last are looked at first: those of a busy resolver within the time that it takes to answer.
+const LATEST: usize = 1 << 9;
 
 /// What hosts are told, as far as it was heard.
 #[derive(Debug, Default)]
@@ -809,6 +817,7 @@ impl Exchanges {
             let queries = messages.iter().filter(|&&at| ledger.question(ledger.entry(at)).asks()).count();
             (self.list, self.table) = (Vec::with_capacity(queries), ByHash::with_capacity(queries));
         }
+        self.latest.resize(LATEST, NONE);
         self.of.reserve(messages.len());
         let mut asked = [((0, 0, 0), 0); AT_ONCE];
         let mut known = [NONE; AT_ONCE];
@@ -836,15 +845,25 @@ impl Exchanges {
     /// Takes one message; `known` is its exchange, if that was found already. What it came to.
     #[inline]
     fn one(&mut self, ledger: &Ledger, at: u32, (asked, hash): ((u64, u64, u64), u64), known: u32) -> u32 {
-        let Exchanges { list, table, .. } = self;
+        let Exchanges { list, table, latest, .. } = self;
         let entry = ledger.entry(at);
         let question = ledger.question(entry);
         let response = question.is_response();
         if !response && !question.asks() {
             return NONE;
         }
-        let same = |place: u32| ledger.asked(ledger.entry(list[place as usize].query)) == asked;
-        let found = if known == NONE { table.find(hash, same) } else { Some(known) };
+        let same = |place: u32| {
+            list.get(place as usize)
+                .is_some_and(|exchange| ledger.asked(ledger.entry(exchange.query)) == asked)
+        };
+        let late = &mut latest[hash as usize % LATEST];
+        let found = if known != NONE {
+            Some(known)
+        } else if same(*late) {
+            Some(*late)
+        } else {
+            table.find(hash, same)
+        };
         let place = match found {
             Some(place) => place,
             None if response => return NONE,
@@ -852,6 +871,7 @@ impl Exchanges {
                 let new = number(list.len());
                 list.push(Exchange::asked_by(at));
                 table.insert(hash, new);
+                *late = new;
                 new
             }
         };
@@ -928,7 +948,7 @@ impl Ledger {
         (shares, jobs): (usize, usize),
     ) -> Self {
         log.sort();
-        let mut ledger = Ledger { log, begin, ..Ledger::default() };
+        let mut ledger = Ledger { log, begin, jobs, ..Ledger::default() };
         ledger.read_bodies();
         ledger.meet_parties(0, host_of, trusted);
         let shared = ledger.shared(shares);
@@ -1191,49 +1211,84 @@ impl Ledger {
     /// What hosts asked for and may not have got: no query for it was answered, or a matched answer has a response code that
     /// `refuses`; 0 never does.
     pub fn troubled(&self, refuses: impl Fn(u16) -> bool) -> Troubled {
-        // Whether an answer refused, and whether some query was answered.
-        let mut found: HashMap<(u32, u32), (bool, bool), RandomState> = HashMap::default();
+        // Of a host and a name: its number, and by that whether an answer refused and whether some query was answered.
+        let mut pairs: HashMap<(u32, u32), u32, RandomState> = HashMap::default();
+        let mut refused: Vec<bool> = Vec::new();
         let asked = |at: u32| (self.host(self.entry(at)), self.question(self.entry(at)).name);
+        let mut meet = |pair: (u32, u32), refuses: bool| {
+            let place = *pairs.entry(pair).or_insert_with(|| {
+                refused.push(false);
+                number(refused.len() - 1)
+            });
+            refused[place as usize] |= refuses;
+        };
         for at in self.standing(Standing::ASKS | Standing::MATCHED, Standing::ASKS) {
-            found.entry(asked(at)).or_default();
+            meet(asked(at), false);
         }
         const REFUSED: u8 = Standing::RESPONSE | Standing::MATCHED | Standing::FAILED;
         for at in self.standing(REFUSED, REFUSED).filter(|&at| refuses(self.said(self.entry(at)).rcode)) {
             if let Some(answered) = self.answered(at) {
-                found.entry(answered).or_default().0 = true;
+                meet(answered, true);
             }
         }
         let mut troubled = Troubled::default();
-        if found.is_empty() {
+        if pairs.is_empty() {
             return troubled;
         }
         // Most names trouble nobody: of their messages nothing else is asked. Of eight places one is taken, so that few pairs that
         // are not there need be looked up.
-        let places = (found.len() * 8).next_power_of_two();
+        let places = (pairs.len() * 8).next_power_of_two();
         let place = |(host, name): (u32, u32)| {
             let bits = (u64::from(host) << 32) | u64::from(name);
             (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (places - 1)
         };
         let mut likely = vec![false; places];
-        for &pair in found.keys() {
+        for &pair in pairs.keys() {
             likely[place(pair)] = true;
         }
-        const SEEN: u8 = Standing::ASKS | Standing::MATCHED;
-        for (at, standing) in (0..).zip(&self.standing).filter(|(_, standing)| standing.0 & SEEN != 0) {
-            let pair = asked(at);
-            if !likely[place(pair)] {
+        // Messages of these pairs, and the number of the pair.
+        let of_pairs = |standings: &[Standing], from: usize| -> Vec<(u32, u32)> {
+            const SEEN: u8 = Standing::ASKS | Standing::MATCHED;
+            let seen = (number(from)..).zip(standings).filter(|(_, standing)| standing.0 & SEEN != 0);
+            let known = |at: u32| {
+                let pair = asked(at);
+                if likely[place(pair)] { pairs.get(&pair).copied() } else { None }
+            };
+            seen.filter_map(|(at, _)| known(at).map(|pair| (at, pair))).collect()
+        };
+        // Whoever asks for it has nothing else to do meanwhile.
+        let part = if self.log.len() < LEAST_SHARED {
+            self.log.len()
+        } else {
+            self.log.len().div_ceil(self.jobs.max(1))
+        };
+        let parts = self.standing.chunks(part.max(1)).zip((0..).step_by(part.max(1)));
+        let found: Vec<Vec<(u32, u32)>> = std::thread::scope(|scope| {
+            let mut parts = parts;
+            let own = parts.next();
+            let of_pairs = &of_pairs;
+            let others: Vec<_> =
+                parts.map(|(standings, from)| scope.spawn(move || of_pairs(standings, from))).collect();
+            let own = own.map(|(standings, from)| of_pairs(standings, from));
+            let joined =
+                others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            own.into_iter().chain(joined).collect()
+        });
+        let asks = |at: u32| self.standing[at as usize].bit(Standing::ASKS);
+        let mut answered = vec![false; refused.len()];
+        for &(at, pair) in found.iter().flatten() {
+            answered[pair as usize] |= asks(at) && self.standing[at as usize].bit(Standing::MATCHED);
+        }
+        for &(at, pair) in found.iter().flatten() {
+            if answered[pair as usize] && !refused[pair as usize] {
                 continue;
             }
-            if !standing.bit(Standing::ASKS) {
-                troubled.answers.push(at);
-            } else if let Some((_, answered)) = found.get_mut(&pair) {
+            if asks(at) {
                 troubled.queries.push(at);
-                *answered |= standing.bit(Standing::MATCHED);
+            } else if self.said(self.entry(at)).chain != NONE {
+                troubled.answers.push(at);
             }
         }
-        found.retain(|_, (refused, answered)| *refused || !*answered);
-        troubled.queries.retain(|&at| found.contains_key(&asked(at)));
-        troubled.answers.retain(|&at| self.answered(at).is_some_and(|pair| found.contains_key(&pair)));
         troubled
     }
 
