@@ -248,7 +248,7 @@ impl<'a> Reduction<'a> {
             let number = numbers.next();
             counts.begin(stretch.begin());
             // Most flows of a flood say nothing: how they ended is none of what is counted here.
-            if stretch.has_first_bytes()
+            if stretch.may_say_something()
                 && let Some((.., point)) = server_name(&finisher.finish(stretch))
             {
                 counts.name(point);
