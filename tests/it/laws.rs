@@ -38,7 +38,7 @@ worker = ["10.10.2.0/24"]
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// From the client (or the server), with these flags, a sequence number of few, so many payload bytes.
+    /// From the client (or the server), with these flags, a sequence number of few, one of [`SAYINGS`].
     Tcp {
         server: usize,
         client_port: u16,
@@ -46,7 +46,7 @@ enum Event {
         flags: u8,
         seq: u32,
         ack: u32,
-        payload: usize,
+        says: usize,
     },
     /// A ClientHello that names a server, or one half of it.
     Hello {
@@ -90,6 +90,10 @@ enum Event {
     Arp,
 }
 
+/// Payloads: none, some that say nothing, and one that is too short for that to be certain.
+const SAYINGS: [&[u8]; 5] =
+    [b"", &[b'x'; 50], &[b'x'; 100], &[b'x'; 10], b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"];
+
 #[derive(Clone, Copy, Debug)]
 enum Part {
     First,
@@ -107,9 +111,9 @@ fn event() -> impl Strategy<Value = Event> {
     let part = prop::sample::select(vec![Part::First, Part::Second, Part::Whole]);
     let isn = prop::sample::select(vec![4_000u32, 5_000]);
     prop_oneof![
-        8 => (server.clone(), port.clone(), any::<bool>(), flags, number.clone(), number.clone(), 0usize..3)
-            .prop_map(|(server, client_port, from_client, flags, seq, ack, payload)| Event::Tcp {
-                server, client_port, from_client, flags, seq, ack, payload: payload * 50,
+        8 => (server.clone(), port.clone(), any::<bool>(), flags, number.clone(), number.clone(), 0..SAYINGS.len())
+            .prop_map(|(server, client_port, from_client, flags, seq, ack, says)| Event::Tcp {
+                server, client_port, from_client, flags, seq, ack, says,
             }),
         2 => (server.clone(), port.clone(), name.clone(), part, isn.clone())
             .prop_map(|(server, client_port, name, part, isn)| Event::Hello { server, client_port, name, part, isn }),
@@ -217,7 +221,7 @@ fn frame(event: &Event, id: u16) -> Vec<u8> {
     };
     let mut bytes = Vec::new();
     match event {
-        Event::Tcp { server, client_port, from_client, flags, seq, ack, payload } => {
+        Event::Tcp { server, client_port, from_client, flags, seq, ack, says } => {
             let (from, to) =
                 if *from_client { (APPLIANCE, SERVERS[*server]) } else { (SERVERS[*server], APPLIANCE) };
             let (sport, dport) = if *from_client { (*client_port, 443) } else { (443, *client_port) };
@@ -226,8 +230,8 @@ fn frame(event: &Event, id: u16) -> Vec<u8> {
             header.acknowledgment_number = *ack;
             (header.fin, header.syn, header.rst) = (flags & 1 != 0, syn, flags & 4 != 0);
             (header.psh, header.ack) = (flags & 8 != 0, flags & 16 != 0);
-            let payload = vec![b'x'; if syn { 0 } else { *payload }];
-            ethernet.ip(ip(from, to)).tcp_header(header).write(&mut bytes, &payload).unwrap();
+            let payload = if syn { b"" } else { SAYINGS[*says] };
+            ethernet.ip(ip(from, to)).tcp_header(header).write(&mut bytes, payload).unwrap();
         }
         Event::Hello { server, client_port, name, part, isn } => {
             let hello = client_hello(NAMES[*name]);
@@ -530,7 +534,7 @@ fn told(frames: &Frames, captures: &[Vec<usize>], options: &ExtractOptions) -> S
 #[test]
 fn first_words_are_told_from_their_first_copies_however_they_are_cut() {
     let (server, client_port, name, isn) = (0, 40_001, 1, 4_000);
-    let syn = Event::Tcp { server, client_port, from_client: true, flags: 2, seq: isn, ack: 0, payload: 0 };
+    let syn = Event::Tcp { server, client_port, from_client: true, flags: 2, seq: isn, ack: 0, says: 0 };
     let hello = |part| Event::Hello { server, client_port, name, part, isn };
     let record = |kind| Event::Record { server, client_port, name, kind, isn };
     let kinds = [syn, hello(Part::Whole), hello(Part::First), hello(Part::Second), record(21), record(23)];
@@ -540,7 +544,7 @@ fn first_words_are_told_from_their_first_copies_however_they_are_cut() {
     // Whoever says hello may not have begun the connection: then it is no client's.
     let begun = |from_client, flags, seq| {
         let ack = if from_client { 901 } else { 0 };
-        Event::Tcp { server, client_port, from_client, flags, seq, ack, payload: 0 }
+        Event::Tcp { server, client_port, from_client, flags, seq, ack, says: 0 }
     };
     let by_other = [begun(false, 2, 900), begun(true, 18, isn)];
     let orders = |count: u32| {
