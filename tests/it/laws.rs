@@ -4,13 +4,14 @@
 //! resets, silence, split payload and forged answers meet by chance. Times strictly increase: there the laws are exact.
 
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
-use portproof::audit::{Audit, CaptureSummary, EvidenceFrame};
+use portproof::audit::{Audit, CaptureSummary, EvidenceFrame, Finding, Severity, Untold};
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::capture::{CaptureReader, Digest};
 use portproof::flow::{Budget, PartialFlow, Pieces, stitch};
 use portproof::matrix::{Matrix, Site};
 use portproof::model::{NANOS_PER_SECOND, Timestamp};
 use portproof::pipeline::{Extract, ExtractOptions, Extracted, Judged, Judging, extract, judge};
+use portproof::report::{Human, TOLD_PER_CODE};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -484,6 +485,11 @@ proptest! {
             serde_json::to_string_pretty(&audit).unwrap()
         };
         let whole = audit(1, 1, false);
+        let judging = || {
+            let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
+            Judging::new(Extracted { captures, ..Extracted::default() }, &matrix, &site).unwrap()
+        };
+        assert_summary_is_the_same(judging, 1);
         prop_assert_eq!(&audit(stretches, jobs, false), &whole);
         prop_assert_eq!(&audit(stretches, jobs, true), &whole);
     }
@@ -492,6 +498,33 @@ proptest! {
     fn the_same_captures_give_the_same_bytes(story in story()) {
         let frames = frames(&story);
         prop_assert_eq!(whole(&frames, &ExtractOptions::default()), whole(&frames, &ExtractOptions::default()));
+    }
+}
+
+/// The terminal says the same where no more than the first findings of each kind are put into words.
+fn assert_summary_is_the_same<'a>(judging: impl Fn() -> Judging<'a>, most: usize) {
+    let all = judging().audit_alone().unwrap();
+    let (some, untold) = judging().summary_alone(most).unwrap();
+    assert_eq!(all.totals, some.totals);
+    let kind = |finding: &Finding| (finding.severity, finding.code);
+    let groups = || all.findings.chunk_by(|a, b| kind(a) == kind(b));
+    let first: Vec<&Finding> = groups().flat_map(|group| group.iter().take(most)).collect();
+    assert_eq!(some.findings.iter().collect::<Vec<_>>(), first);
+    let more = groups().filter(|group| group.len() > most);
+    let more = more.map(|group| (kind(&group[0]), (group.len() - most) as u64));
+    assert!(untold.counts.iter().map(|(&kind, &count)| (kind, count)).eq(more), "{untold:?}");
+    // The blocks of a rule are told of by all of them.
+    let page = |audit: &Audit, untold: &Untold| Human { audit, untold, colour: false }.to_string();
+    if most == TOLD_PER_CODE {
+        assert_eq!(page(&some, &untold), page(&all, &Untold::default()));
+        assert!(!untold.counts.is_empty());
+    }
+    let coverage = |page: String| page.split("\nCoverage").nth(1).map(str::to_owned);
+    assert_eq!(coverage(page(&some, &untold)), coverage(page(&all, &Untold::default())));
+    for severity in [Severity::High, Severity::Medium, Severity::Note] {
+        let told = some.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
+        let whole = all.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
+        assert_eq!(told + untold.of(severity), whole);
     }
 }
 
@@ -646,6 +679,11 @@ fn strangers_are_folded_alike_wherever_rows_are_parted() {
         let sum: u64 = of_strangers().map(|finding| finding.count).sum();
         (of_strangers().count() - titles.len(), titles, sum)
     };
+    let judging = || {
+        let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
+        Judging::new(Extracted { captures, ..Extracted::default() }, &matrix, &site).unwrap()
+    };
+    assert_summary_is_the_same(judging, TOLD_PER_CODE);
     let whole = told(1);
     assert_eq!((whole.0, whole.1.len(), whole.2), (100, 1, 800));
     assert!(whole.1[0].starts_with("and 300 more addresses"), "{:?}", whole.1);
