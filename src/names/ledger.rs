@@ -312,7 +312,11 @@ impl<'l> Bookmark<'l> {
     /// Takes readings back that nobody needs any more: the next ones are put in their place.
     pub fn take_back(&self, mut readings: Vec<Reading<'l>>) {
         readings.clear();
-        self.room.replace(readings);
+        let mut room = self.room.borrow_mut();
+        // Of a flow without readings there is no room to be had.
+        if readings.capacity() > room.capacity() {
+            *room = readings;
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use super::wording::{
     worded,
 };
 use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Missing, Severity, Untold, Verdict};
-use crate::flow::{Flow, Outcome, capture_name};
+use crate::flow::{Flow, Outcome, ProofKind, capture_name};
 use crate::matrix::RoleSet;
 use crate::model::{CaptureId, Distinct, DomainName, FramePoint, Timestamp, Transport, address_bits};
 use foldhash::fast::RandomState;
@@ -200,6 +200,8 @@ pub(super) struct Findings {
     captures: Arc<[Arc<str>]>,
     /// The frames of the flow at hand.
     points: Vec<FramePoint>,
+    /// What they prove, those that are its own.
+    proofs: Vec<(ProofKind, FramePoint)>,
 }
 
 impl Findings {
@@ -216,6 +218,7 @@ impl Findings {
             distinct: 0,
             captures: captures.into(),
             points: Vec::new(),
+            proofs: Vec::new(),
         }
     }
 
@@ -748,12 +751,17 @@ const MOST_NAME_FRAMES: usize = 5;
 
 /// Frames that prove something about a flow: where its names were learnt, then its own, each in the order in which they
 /// were taken.
-fn collect_points(judged: &Judged<'_>, points: &mut Vec<FramePoint>) {
+fn collect_points(
+    judged: &Judged<'_>,
+    points: &mut Vec<FramePoint>,
+    proofs: &mut Vec<(ProofKind, FramePoint)>,
+) {
     points.clear();
     points.extend(judged.evidence.points());
     points.sort_unstable();
     points.truncate(MOST_NAME_FRAMES);
-    points.extend(judged.flow.proofs().into_iter().map(|(_, point)| point));
+    judged.flow.proofs_into(proofs);
+    points.extend(proofs.iter().map(|&(_, point)| point));
 }
 
 /// Codes, each once, in the order of their list: every flow has some or none.
@@ -837,11 +845,11 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut 
             kind.last = Some((host, place));
             (place, Share::Own)
         };
-        let Findings { drafts, lines, hasher, points, .. } = &mut *findings;
+        let Findings { drafts, lines, hasher, points, proofs, .. } = &mut *findings;
         let draft = &mut drafts[place];
         draft.count(flow.first_ts, flow.last_ts);
         if !draft.is_cited() {
-            collect_points(judged, points);
+            collect_points(judged, points, proofs);
             draft.cite(points.iter().copied());
         }
         draft.reach(flow.to.ip);
