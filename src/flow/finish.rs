@@ -1,6 +1,6 @@
 //! From stitched stretches to the record of a whole flow: who began, how far it got, what its first bytes say.
 
-use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Hello, Stream, Told};
+use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Opening, Stream, Told};
 use super::key::Side;
 use super::outcome::{ConnState, Outcome, PayloadSigns, Surroundings, conn_state, decide};
 use super::partial::{PartialFlow, QuoteFact};
@@ -231,9 +231,16 @@ impl Flow<'_> {
 
     /// The frames that prove something about it, in the order in which they were taken.
     pub fn proofs(&self) -> Vec<(ProofKind, FramePoint)> {
-        let (own, peer) = (self.stretch.side(self.side), self.stretch.side(self.side.other()));
         // As many as there may be.
-        let mut proofs: Vec<(ProofKind, FramePoint)> = Vec::with_capacity(10);
+        let mut proofs = Vec::with_capacity(10);
+        self.proofs_into(&mut proofs);
+        proofs
+    }
+
+    /// The same, in place of what stands there.
+    pub fn proofs_into(&self, proofs: &mut Vec<(ProofKind, FramePoint)>) {
+        proofs.clear();
+        let (own, peer) = (self.stretch.side(self.side), self.stretch.side(self.side.other()));
         let mut prove = |what, point: Option<FramePoint>| proofs.extend(point.map(|point| (what, point)));
         let signs = self.talk.as_ref().map(|talk| talk.signs).unwrap_or_default();
         prove(ProofKind::Syn, own.syn.map(|syn| syn.first));
@@ -249,7 +256,6 @@ impl Flow<'_> {
         prove(ProofKind::Name, self.named_at());
         proofs.sort_by_key(|&(what, point)| (point, what));
         proofs.dedup();
-        proofs
     }
 
     /// The row of a flow; `captures` are the names of the captures, by number.
@@ -374,10 +380,10 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
         return found;
     }
     let decides = if silent { peer_told } else { own_told };
-    found.app = match decides.map(|told| &told.hello) {
-        Some(Hello::Client(_)) if !silent => Some(AppProtocol::Tls),
-        Some(Hello::Server(_)) if silent => Some(AppProtocol::Tls),
-        // The hello of the other role, which its bytes would not be taken for either.
+    found.app = match decides.map(|told| &told.opening) {
+        Some(Opening::ClientHello(_)) if !silent => Some(AppProtocol::Tls),
+        Some(Opening::ServerHello(_)) if silent => Some(AppProtocol::Tls),
+        // Nothing, or the hello of the other role, which its bytes would not be taken for either.
         Some(_) => None,
         None => app::recognise(&client.bytes, &server.bytes),
     };
@@ -390,7 +396,7 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
     }
     let app = found.app;
     let hello = match (app, own_told) {
-        (Some(_), Some(Told { hello: Hello::Client(hello), begin, .. })) => {
+        (Some(_), Some(Told { opening: Opening::ClientHello(hello), begin, .. })) => {
             Some((Some(*begin), hello.clone()))
         }
         (Some(app), _) => app::inner_client_hello(app, &client.bytes)
@@ -400,8 +406,8 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
     if let Some((named_at, hello)) = hello {
         let talk = found.talk();
         talk.named_at = named_at;
-        let chosen = match (peer_told.map(|told| &told.hello), app) {
-            (Some(Hello::Server(version)), _) => Some(*version),
+        let chosen = match (peer_told.map(|told| &told.opening), app) {
+            (Some(Opening::ServerHello(version)), _) => Some(*version),
             (_, Some(app)) => app::inner_server_version(app, &server.bytes),
             (_, None) => None,
         };
