@@ -411,6 +411,13 @@ impl DnsLog {
             + messages.capacity() * (size_of::<RememberedMessage>() + PLACE)
     }
 
+    /// Bytes of memory that its messages take as long as they are asked for, about: its own, and what the ledger has of each
+    /// (what became of it, where it stands among the answers about an address, with room to grow).
+    pub fn lasting_bytes(&self) -> usize {
+        const IN_LEDGER: usize = 20;
+        self.entries.len() * (size_of::<Entry>() + IN_LEDGER) + self.bodies.bytes.len()
+    }
+
     /// No message comes any more: what only makes reading faster is forgotten.
     pub fn settle(&mut self) {
         self.remembered = Remembered::default();
