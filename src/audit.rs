@@ -11,7 +11,7 @@ use crate::matrix::Requirement;
 use crate::model::{DomainName, Timestamp};
 use crate::names::Standings;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// Version of the JSON audit's shape. Raised when a field changes its meaning or goes; new fields do not raise it.
@@ -450,6 +450,42 @@ pub struct Unaudited {
     pub frames: u64,
     /// Stretches of conversations that they gave.
     pub stretches: u64,
+}
+
+/// Findings that are counted and not put into words, since nobody asks for more than the first of each kind: what is known of
+/// them. An audit beside which they stand lacks them, and is for a summary alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Untold {
+    /// How many of each kind.
+    pub counts: BTreeMap<(Severity, Code), u64>,
+    /// By rule, how those of them ended that say a documented connection is blocked.
+    pub blocks: BTreeMap<String, BTreeSet<Outcome>>,
+}
+
+impl Untold {
+    /// How many of a severity.
+    pub fn of(&self, severity: Severity) -> u64 {
+        self.counts.iter().filter(|((of, _), _)| *of == severity).map(|(_, count)| count).sum()
+    }
+
+    /// Counts one more.
+    pub fn add(
+        &mut self,
+        kind: (Severity, Code),
+        rules: &[String],
+        outcomes: impl Iterator<Item = Outcome> + Clone,
+    ) {
+        *self.counts.entry(kind).or_default() += 1;
+        if kind.1.tells_of_a_block() {
+            for rule in rules {
+                let blocks = match self.blocks.get_mut(rule) {
+                    Some(blocks) => blocks,
+                    None => self.blocks.entry(rule.clone()).or_default(),
+                };
+                blocks.extend(outcomes.clone().filter(|outcome| outcome.is_blocked()));
+            }
+        }
+    }
 }
 
 /// A capture that could not be opened at all.

@@ -50,6 +50,11 @@ macro_rules! codes {
                 match self { $(Code::$variant => $word,)* }
             }
 
+            /// Whether it tells that a documented connection is blocked.
+            pub fn tells_of_a_block(self) -> bool {
+                matches!(self, Code::DocumentedBlocked | Code::Intermittent)
+            }
+
             /// How much findings of this kind matter, unless the finding itself says otherwise.
             pub fn severity(self) -> Severity {
                 match self { $(Code::$variant => Severity::$severity,)* }

@@ -5,7 +5,7 @@ use super::progress::Progress;
 use super::stop;
 use super::voice::{coloured, results, say};
 use super::{REFUSED, Refusal, rules};
-use crate::audit::{Audit, CaptureSummary, Code, End};
+use crate::audit::{Audit, CaptureSummary, Code, End, Untold};
 use crate::matrix::lint;
 use crate::pipeline::{Extract, ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
 use crate::report::{self, Human};
@@ -195,6 +195,7 @@ fn judged(
         }
     }
     let output = &output;
+    let mut untold = Untold::default();
     let audit = match (output.format, &output.out) {
         // Where rows stand on a terminal, they are progress enough.
         (ReportFormat::Jsonl | ReportFormat::Csv, _) if io::stdout().is_terminal() => rows(&judging, output)?,
@@ -202,15 +203,24 @@ fn judged(
         (_, Some(out)) => progress.during(|| files(&judging, out, Effort::Fast, &mut |_| Ok(())))?,
         (_, None) => match filed {
             Some(audit) => audit,
-            None => {
-                progress.during(|| judging.audit_alone()).map_err(|error| Refusal::new(error.to_string()))?
-            }
+            None => progress
+                .during(|| match output.format {
+                    // Of a hundred thousand findings it shows the first ones.
+                    ReportFormat::Human => {
+                        judging.summary_alone(report::TOLD_PER_CODE).map(|(audit, more)| {
+                            untold = more;
+                            audit
+                        })
+                    }
+                    _ => judging.audit_alone(),
+                })
+                .map_err(|error| Refusal::new(error.to_string()))?,
         },
     };
     if !matches!(output.format, ReportFormat::Jsonl | ReportFormat::Csv) {
         let printing = may_print.map(|may| may());
         if !matches!(printing, Some(None)) {
-            render(&audit, output)?;
+            render_summary(&audit, &untold, output)?;
         }
     }
     let code = if unwritten { INCOMPLETE } else { audit.exit_code(output.fail_on) };
@@ -321,9 +331,14 @@ fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal
 
 /// Prints the report of an audit without rows.
 pub(super) fn render(audit: &Audit, output: &Output) -> Result<(), Refusal> {
+    render_summary(audit, &Untold::default(), output)
+}
+
+/// The same, for the terminal also where findings are `untold`.
+fn render_summary(audit: &Audit, untold: &Untold, output: &Output) -> Result<(), Refusal> {
     let colour = coloured(output.color);
     results(|out| match output.format {
-        ReportFormat::Human => write!(out, "{}", Human { audit, colour }),
+        ReportFormat::Human => write!(out, "{}", Human { audit, untold, colour }),
         ReportFormat::Json => report::json(out, audit),
         ReportFormat::Markdown => out.write_all(report::markdown(audit).as_bytes()),
         ReportFormat::Html => out.write_all(report::html(audit).as_bytes()),

@@ -1,6 +1,6 @@
 //! From stitched stretches to the record of a whole flow: who began, how far it got, what its first bytes say.
 
-use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Hello, Stream, Told};
+use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Opening, Stream, Told};
 use super::key::Side;
 use super::outcome::{ConnState, Outcome, PayloadSigns, Surroundings, conn_state, decide};
 use super::partial::{PartialFlow, QuoteFact};
@@ -374,10 +374,10 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
         return found;
     }
     let decides = if silent { peer_told } else { own_told };
-    found.app = match decides.map(|told| &told.hello) {
-        Some(Hello::Client(_)) if !silent => Some(AppProtocol::Tls),
-        Some(Hello::Server(_)) if silent => Some(AppProtocol::Tls),
-        // The hello of the other role, which its bytes would not be taken for either.
+    found.app = match decides.map(|told| &told.opening) {
+        Some(Opening::ClientHello(_)) if !silent => Some(AppProtocol::Tls),
+        Some(Opening::ServerHello(_)) if silent => Some(AppProtocol::Tls),
+        // Nothing, or the hello of the other role, which its bytes would not be taken for either.
         Some(_) => None,
         None => app::recognise(&client.bytes, &server.bytes),
     };
@@ -390,7 +390,7 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
     }
     let app = found.app;
     let hello = match (app, own_told) {
-        (Some(_), Some(Told { hello: Hello::Client(hello), begin, .. })) => {
+        (Some(_), Some(Told { opening: Opening::ClientHello(hello), begin, .. })) => {
             Some((Some(*begin), hello.clone()))
         }
         (Some(app), _) => app::inner_client_hello(app, &client.bytes)
@@ -400,8 +400,8 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
     if let Some((named_at, hello)) = hello {
         let talk = found.talk();
         talk.named_at = named_at;
-        let chosen = match (peer_told.map(|told| &told.hello), app) {
-            (Some(Hello::Server(version)), _) => Some(*version),
+        let chosen = match (peer_told.map(|told| &told.opening), app) {
+            (Some(Opening::ServerHello(version)), _) => Some(*version),
             (_, Some(app)) => app::inner_server_version(app, &server.bytes),
             (_, None) => None,
         };

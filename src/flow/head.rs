@@ -1,7 +1,7 @@
 //! The first bytes of one direction of a flow, kept as the pieces in which they came.
 
 use crate::model::FramePoint;
-use crate::names::tls;
+use crate::names::{app, tls};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -57,17 +57,20 @@ pub struct Head {
     told: Option<Told>,
 }
 
-/// The hello with which a TLS direction begins.
+/// What a direction begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Hello {
+pub enum Opening {
     /// A whole ClientHello.
-    Client(Arc<tls::ClientHello>),
+    ClientHello(Arc<tls::ClientHello>),
     /// A whole ServerHello: the version that it chose.
-    Server(u16),
+    ServerHello(u16),
+    /// Bytes with which nothing begins of which anything is ever told ([`app::says_nothing`]).
+    Nothing,
 }
 
-/// What the records of a TLS direction said, from the start of the stream that a SYN told up to `read_to`. It stands in
-/// place of their bytes, of which nothing else is asked: hellos, the first fatal alert, the first application data.
+/// What a direction said, from the start of the stream that a SYN told up to `read_to`. It stands in place of its bytes, of
+/// which nothing else is asked: of TLS the hellos, the first fatal alert, the first application data; of what begins nothing
+/// that is understood, nothing.
 ///
 /// Kilobytes of certificates and random numbers become a hundred bytes, so that an audit of many connections fits in
 /// memory; whether they are read where they arrive or from kept bytes changes no audit.
@@ -77,8 +80,8 @@ pub struct Told {
     pub read_to: u32,
     /// The frame that carried the first byte.
     pub begin: FramePoint,
-    /// The hello.
-    pub hello: Hello,
+    /// What it began with.
+    pub opening: Opening,
     /// The first fatal alert in the clear, and its description.
     pub alert: Option<(FramePoint, u8)>,
     /// The first application-data record.
@@ -90,21 +93,21 @@ impl Told {
     /// TLS record.
     pub const CLOSED: u32 = u32::MAX;
 
-    /// What contiguous bytes from the start of a stream say, if they begin with a whole hello.
+    /// What contiguous bytes from the start of a stream say, if they begin with a whole hello or with what begins nothing.
     fn of(stream: &[u8], begin: FramePoint) -> Option<Told> {
-        let (hello, read_to) = match stream.get(5) {
-            Some(1) => {
+        let (opening, read_to) = match stream {
+            [tls::HANDSHAKE, _, _, _, _, 1, ..] => {
                 let (hello, end) = tls::whole_client_hello(stream)?;
-                (Hello::Client(Arc::new(hello)), end)
+                (Opening::ClientHello(Arc::new(hello)), u32::try_from(end).ok()?)
             }
-            Some(2) => {
+            [tls::HANDSHAKE, _, _, _, _, 2, ..] => {
                 let (version, end) = tls::whole_server_hello(stream)?;
-                (Hello::Server(version), end)
+                (Opening::ServerHello(version), u32::try_from(end).ok()?)
             }
+            _ if app::says_nothing(stream) => (Opening::Nothing, Self::CLOSED),
             _ => return None,
         };
-        let read_to = u32::try_from(read_to).ok()?;
-        Some(Told { read_to, begin, hello, alert: None, data: None })
+        Some(Told { read_to, begin, opening, alert: None, data: None })
     }
 
     /// What two parts of one stream said: of each word the first copy.
@@ -113,7 +116,7 @@ impl Told {
         Told {
             read_to: first.read_to.max(second.read_to),
             begin: first.begin,
-            hello: first.hello,
+            opening: first.opening,
             alert: first.alert.into_iter().chain(second.alert).min(),
             data: first.data.into_iter().chain(second.data).min(),
         }
@@ -191,8 +194,8 @@ impl Head {
         self.pieces.is_empty() && self.told.is_none()
     }
 
-    /// As [`Head::add`] for a direction whose start a SYN told, but a TLS hello is read as soon as it is there, and its
-    /// bytes are dropped.
+    /// As [`Head::add`] for a direction whose start a SYN told, but what it begins with is read as soon as it is there, and
+    /// its bytes are dropped.
     pub(super) fn read(&mut self, start: u32, seq: u32, point: FramePoint, bytes: &[u8]) {
         if let Some(told) = &mut self.told {
             if told.read_to == Told::CLOSED {
@@ -223,12 +226,12 @@ impl Head {
             }
         }
         self.add(Some(start), seq, point, bytes, HEAD_BYTES);
-        // A hello in several pieces is read when its last one came; streams that are no TLS are not looked at again.
-        let tls = self.pieces.len() <= MOST_PIECES_OF_A_HELLO
-            && self
-                .segments()
-                .any(|segment| segment.seq == start && segment.bytes.first() == Some(&tls::HANDSHAKE));
-        if tls {
+        // A hello in several pieces is read when its last one came; streams that are something else are not looked at again.
+        let may_tell = self.pieces.len() <= MOST_PIECES_OF_A_HELLO
+            && self.segments().filter(|segment| segment.seq == start).any(|segment| {
+                segment.bytes.len() < app::DECIDING_BYTES || segment.bytes.first() == Some(&tls::HANDSHAKE)
+            });
+        if may_tell {
             let stream = self.assemble(Some(start), HEAD_BYTES);
             let begin = stream.point_at(0);
             if let Some(mut told) = begin.and_then(|begin| Told::of(&stream.bytes, begin)) {
@@ -362,6 +365,11 @@ impl Head {
         let Some(mut told) = self.told.take() else { return };
         let stream = self.assemble_from(start, HEAD_BYTES);
         if let Some(begin) = stream.point_at(0) {
+            let kept_first = begin < told.begin && stream.bytes.len() >= app::DECIDING_BYTES;
+            if kept_first && told.opening == Opening::Nothing && Told::of(&stream.bytes, begin).is_none() {
+                // The first copy says something else.
+                return;
+            }
             told.begin = told.begin.min(begin);
             if let Some(mut kept) = Told::of(&stream.bytes, begin) {
                 kept.read(0, &stream.bytes, |offset| stream.point_at(offset as usize));

@@ -22,7 +22,7 @@ pub use finish::{Finisher, Flow, HostSight, capture_name, tcp_stream};
 pub use fragments::{
     Datagram, FRAGMENT_MEMORY_BYTES, FRAGMENT_WAIT_NANOS, FragmentPiece, Reassembly, by_datagram, datagram,
 };
-pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Hello, Segment, Stream, Told};
+pub use head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Opening, Segment, Stream, Told};
 pub use key::{FlowKey, Side};
 pub use outcome::{ConnState, GOES_ON_NANOS, Outcome};
 pub use packed::{Origin, RowProblem};

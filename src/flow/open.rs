@@ -1,6 +1,6 @@
 //! A stretch of a conversation while the mapper adds to it: as [`PartialFlow`], in a third of its space.
 
-use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head};
+use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Told};
 use super::key::{FlowKey, Side};
 use super::packed::{SideOf, SideView, View};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact, Reset, Syn, SynAck};
@@ -423,7 +423,7 @@ impl Open {
 
     fn keep_segment(&mut self, side: Side, tcp: &Tcp<'_>, point: FramePoint, keep: &mut Keep) {
         if let Some(head) = &self.side(side).head
-            && head.told().is_some_and(|told| told.read_to == super::head::Told::CLOSED)
+            && head.told().is_some_and(|told| told.read_to == Told::CLOSED)
         {
             return;
         }

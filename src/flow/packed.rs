@@ -5,7 +5,7 @@
 //! numbers of hellos it is also what a row for `judge` carries ([`to_row`], [`of_row`]): those bytes are strangers'.
 
 use super::fragments::FragmentPiece;
-use super::head::{Head, Hello, Segment, Told};
+use super::head::{Head, Opening, Segment, Told};
 use super::key::{FlowKey, Side};
 use super::open::OpenSideAt;
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
@@ -82,6 +82,11 @@ const RESET_IS_LAST: u32 = 1 << 21;
 const DATA_IS_HEAD: u32 = 1 << 22;
 // or in the first frame.
 const DATA_IS_FIRST: u32 = 1 << 23;
+
+// What a direction begins with, where that was read.
+const CLIENT_HELLO: u8 = 0;
+const SERVER_HELLO: u8 = 1;
+const NOTHING: u8 = 2;
 
 /// Numbers are put together here before they are written: a whole side without first bytes is shorter.
 const ROOM: usize = 256;
@@ -510,16 +515,19 @@ impl Writer<'_> {
     }
 
     fn told(&mut self, told: &Told, hellos: &mut Hellos) {
-        let server = matches!(told.hello, Hello::Server(_));
-        self.byte(
-            u8::from(server) | u8::from(told.alert.is_some()) << 1 | u8::from(told.data.is_some()) << 2,
-        );
-        match &told.hello {
-            Hello::Client(hello) => {
+        let opening = match told.opening {
+            Opening::ClientHello(_) => CLIENT_HELLO,
+            Opening::ServerHello(_) => SERVER_HELLO,
+            Opening::Nothing => NOTHING,
+        };
+        self.byte(opening | u8::from(told.alert.is_some()) << 2 | u8::from(told.data.is_some()) << 3);
+        match &told.opening {
+            Opening::ClientHello(hello) => {
                 let number = hellos.number(hello);
                 self.number(number.into());
             }
-            Hello::Server(version) => self.fixed(version.to_le_bytes()),
+            Opening::ServerHello(version) => self.fixed(version.to_le_bytes()),
+            Opening::Nothing => {}
         }
         self.number(u64::from(told.read_to.wrapping_add(1)));
         self.point(told.begin);
@@ -1033,18 +1041,21 @@ impl Reader<'_> {
 
     fn told(&mut self) -> Option<Told> {
         let flags = self.byte()?;
-        let hello = if flags & 1 != 0 {
-            Hello::Server(self.u16()?)
-        } else {
-            let number = self.number()? as usize;
-            Hello::Client(self.hellos.all.get(number)?.clone())
+        let opening = match flags & 3 {
+            CLIENT_HELLO => {
+                let number = self.number()? as usize;
+                Opening::ClientHello(self.hellos.all.get(number)?.clone())
+            }
+            SERVER_HELLO => Opening::ServerHello(self.u16()?),
+            NOTHING => Opening::Nothing,
+            _ => return None,
         };
         Some(Told {
-            hello,
+            opening,
             read_to: self.small()?.wrapping_sub(1),
             begin: self.point()?,
-            alert: if flags & 2 != 0 { Some((self.point()?, self.byte()?)) } else { None },
-            data: if flags & 4 != 0 { Some(self.point()?) } else { None },
+            alert: if flags & 4 != 0 { Some((self.point()?, self.byte()?)) } else { None },
+            data: if flags & 8 != 0 { Some(self.point()?) } else { None },
         })
     }
 }

@@ -4,7 +4,7 @@
 //! What the facts mean is decided after stitching (`outcome`), never here.
 
 use super::fragments::FragmentPiece;
-use super::head::Head;
+use super::head::{Head, Opening, Told};
 use super::key::{FlowKey, Side};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
 use std::net::IpAddr;
@@ -391,9 +391,12 @@ impl PartialFlow {
         self.first().or_else(|| self.quotes.first().map(|quote| quote.point)).map(|point| point.time)
     }
 
-    /// Whether any first bytes of its payload are known; where none are, nobody can have said a name in it.
-    pub fn has_first_bytes(&self) -> bool {
-        [&self.low, &self.high].into_iter().any(|side| side.head.has_segments() || side.head.told().is_some())
+    /// Whether its first bytes may say anything; where they do not, nobody can have said a name in it.
+    pub fn may_say_something(&self) -> bool {
+        let told = |told: &Told| told.opening != Opening::Nothing;
+        [&self.low, &self.high]
+            .into_iter()
+            .any(|side| side.head.has_segments() || side.head.told().is_some_and(told))
     }
 
     /// The latest time at which anything was seen of it.

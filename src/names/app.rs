@@ -28,6 +28,30 @@ pub fn recognise(client: &[u8], server: &[u8]) -> Option<AppProtocol> {
     if client.is_empty() { by_server(server) } else { by_client(client) }
 }
 
+/// After so many first bytes of a TCP direction [`says_nothing`] decides: as many as the longest method of HTTP has, and the
+/// space behind it.
+pub const DECIDING_BYTES: usize = 25;
+
+/// Whether these are the first bytes of a TCP direction of which nothing is ever told, whoever sent them and whatever follows:
+/// [`recognise`] knows no protocol that begins so, and nobody who speaks one is answered so. Where it is not certain, no.
+pub fn says_nothing(stream: &[u8]) -> bool {
+    let Some(first) = stream.first_chunk::<DECIDING_BYTES>() else { return false };
+    let of_client = http::may_be_client(first)
+        || looks_like_ssh(first)
+        || looks_like_smtp_client(first)
+        || looks_like_smb(first)
+        || looks_like_postgresql(first)
+        || looks_like_tds(first)
+        || looks_like_mongodb(first)
+        // Its header alone; where it is whole, the question is looked at, too.
+        || first.first_chunk::<14>().is_some_and(|header| dns::looks_like_tcp_query(header));
+    let of_server = http::looks_like_server(first)
+        || is_reply(first)
+        || server_tls(AppProtocol::Postgresql, first).is_some_and(|rest| tls::begins_record(&rest))
+        || matches!(first, [TDS_PRELOGIN | TDS_RESPONSE, ..]);
+    !(tls::begins_record(first) || of_client || of_server)
+}
+
 /// The protocol of a UDP flow by the first payload of each direction. DNS is not among them: over UDP it is known by
 /// port 53 and by [`dns::parse`].
 pub fn recognise_udp(client: &[u8], server: &[u8]) -> Option<AppProtocol> {
@@ -257,9 +281,14 @@ fn after_starttls(client: &[u8]) -> Option<&[u8]> {
     None
 }
 
+/// Whether a server's first bytes are a reply (RFC 5321 section 4.2): it begins with three digits.
+fn is_reply(server: &[u8]) -> bool {
+    server.first_chunk::<3>().is_some_and(|code| code.iter().all(u8::is_ascii_digit))
+}
+
 /// What follows a server's replies: the first bytes after a line that no reply begins with, but a TLS record does.
 fn after_replies(server: &[u8]) -> Option<&[u8]> {
-    let mut rest = server;
+    let mut rest = Some(server).filter(|server| is_reply(server))?;
     while let Some(end) = rest.iter().position(|&b| b == b'\n') {
         rest = rest.get(end + 1..)?;
         if matches!(rest.first(), Some(&(tls::ALERT | tls::HANDSHAKE))) {
@@ -434,6 +463,85 @@ mod tests {
             ("TDS without encryption",   "tds",        &tds(TDS_RESPONSE, PRELOGIN)),
         ] {
             assert_eq!(inner_server_version(app.parse().unwrap(), server), None, "{what}");
+        }
+    }
+
+    /// Streams that begin as what is understood does, with bytes changed here and there.
+    fn stream() -> impl Strategy<Value = Vec<u8>> {
+        let beginnings: Vec<Vec<u8>> = vec![
+            Vec::new(),
+            hello_stream(b"a.example"),
+            server_hello(),
+            [b"S", &server_hello()[..]].concat(),
+            [b"NS", &server_hello()[..]].concat(),
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+            b"\r\nUPDATEREDIRECTREF /a HTTP/1.1\r\n\r\n".to_vec(),
+            [http::HTTP2_PREFACE, b"\0\0\0\x04\0\0\0\0\0"].concat(),
+            b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n".to_vec(),
+            b"SSH-2.0-OpenSSH_9.2p1 Debian-2\r\n".to_vec(),
+            b"ehlo mail.example\r\nSTARTTLS\r\n".to_vec(),
+            b"220-mail.example ESMTP\r\n220 go\r\n\x16\x03\x03".to_vec(),
+            b"\0\0\0\x90\xfeSMB0000000000000000000000000".to_vec(),
+            [0x81, 0, 0, 68, 32].repeat(6),
+            [0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f].repeat(4),
+            [0, 0, 0, 80, 0, 3, 0, 0].repeat(4),
+            tds(TDS_PRELOGIN, PRELOGIN),
+            tds(TDS_RESPONSE, PRELOGIN),
+            tds(TDS_LOGIN7, &[94, 0, 0, 0, 4, 0, 0, 0x74, 0, 0x10, 0, 0, 0, 0, 0, 0, 0, 0]),
+            tds(TDS_BATCH, &[22, 0, 0, 0, 18, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 32]),
+            [&[60, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0xdd, 7, 0, 0][..], &[0; 20]].concat(),
+            [&[0, 27, 0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0][..], b"\x01a\x07example\x00\x00\x01\x00\x01"]
+                .concat(),
+        ];
+        let beginnings = proptest::sample::select(beginnings);
+        let changes = proptest::collection::vec((0usize..40, any::<u8>()), 0..4);
+        let rest = proptest::collection::vec(any::<u8>(), 0..60);
+        (beginnings, changes, rest).prop_map(|(mut stream, changes, rest)| {
+            stream.extend(rest);
+            for (at, byte) in changes {
+                if let Some(place) = stream.get_mut(at) {
+                    *place = byte;
+                }
+            }
+            stream
+        })
+    }
+
+    /// What is ever told of a direction, whoever sent it.
+    fn is_told(stream: &[u8]) -> bool {
+        recognise(stream, b"").is_some()
+            || recognise(b"", stream).is_some()
+            || AppProtocol::ALL.iter().any(|&app| {
+                inner_client_hello(app, stream).is_some() || inner_server_version(app, stream).is_some()
+            })
+            || !http::statuses(stream).is_empty()
+            || !http::requests(stream).is_empty()
+            || tls::fatal_alert(stream).is_some()
+            || tls::first_application_data(stream).is_some()
+    }
+
+    #[test]
+    fn a_quarter_of_a_hundred_bytes_that_begin_nothing_say_nothing() {
+        for first in 0..=u8::MAX {
+            let stream = [&[first][..], &[0xab; 40]].concat();
+            // Letters, digits and all else by itself begin nothing.
+            let may = matches!(first, b'\r' | b'\n' | TDS_PRELOGIN | TDS_RESPONSE);
+            assert_eq!(says_nothing(&stream), !may, "{first}");
+            assert!(!says_nothing(&stream[..DECIDING_BYTES - 1]));
+        }
+        assert!(says_nothing(&b"+".repeat(40)) && says_nothing(&b"A".repeat(40)));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4_000))]
+        #[test]
+        fn what_says_nothing_never_tells_anything(first in stream(), more in stream()) {
+            if says_nothing(&first) {
+                let stream = [&first[..], &more].concat();
+                for stream in [&stream[..], &first, &stream[..DECIDING_BYTES], &stream[..DECIDING_BYTES / 2]] {
+                    prop_assert!(!is_told(stream), "{}", stream.escape_ascii());
+                }
+            }
         }
     }
 

@@ -160,8 +160,7 @@ pub(super) fn looks_like_client(stream: &[u8]) -> bool {
     let start = skip_empty_lines(stream, 0);
     let Some(stream) = stream.get(start..) else { return false };
     // What begins with no method is not searched for the end of its line.
-    let method = stream.iter().take(MOST_OF_METHOD + 1).take_while(|&&b| is_of_method(b)).count();
-    if !(1..=MOST_OF_METHOD).contains(&method) || stream.get(method) != Some(&b' ') {
+    if !begins_with_method(stream) {
         return false;
     }
     if let Some(line) = line_at(stream, 0) {
@@ -173,6 +172,17 @@ pub(super) fn looks_like_client(stream: &[u8]) -> bool {
     METHODS.iter().any(|known| known.as_bytes() == method)
         && target.iter().skip(1).all(|b| (0x20..=0x7e).contains(b))
         && target.get(1).is_some_and(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'*' | b'['))
+}
+
+/// Whether a request may begin so, by its first bytes: one more than the longest method has, or all there are.
+pub(super) fn may_be_client(stream: &[u8]) -> bool {
+    matches!(stream.first(), Some(b'\r' | b'\n')) || begins_with_method(stream)
+}
+
+/// Whether a word that may be a method stands there, and a space behind it.
+fn begins_with_method(stream: &[u8]) -> bool {
+    let method = stream.iter().take(MOST_OF_METHOD + 1).take_while(|&&b| is_of_method(b)).count();
+    (1..=MOST_OF_METHOD).contains(&method) && stream.get(method) == Some(&b' ')
 }
 
 /// Port of service discovery (UPnP Device Architecture 2.0, section 1).

@@ -156,6 +156,11 @@ pub fn is_record(content_type: u8, version_high: u8, length: u16) -> bool {
     (CHANGE_CIPHER_SPEC..=24).contains(&content_type) && version_high == 3 && length <= MAX_RECORD
 }
 
+/// Whether a record's header stands at the beginning.
+pub(super) fn begins_record(stream: &[u8]) -> bool {
+    records(stream).next().is_some()
+}
+
 impl ClientHello {
     /// The versions that the client offers, by their usual names, in its order. Without supported_versions it offers what
     /// the hello's own field says, and lower ones.

@@ -3,7 +3,7 @@
 use super::extract::Extracted;
 use super::join::{FlowNumber, FlowReader, Joined, join, one_log};
 use super::watch::Watch;
-use crate::audit::{Audit, CaptureSummary, Unreadable};
+use crate::audit::{Audit, CaptureSummary, Unreadable, Untold};
 use crate::flow::{Finisher, Flow, FlowRecord, HostSight, PartialFlow, capture_name};
 use crate::matrix::{Matrix, Site};
 use crate::model::{CaptureId, FramePoint, Transport};
@@ -248,7 +248,7 @@ impl<'a> Reduction<'a> {
             let number = numbers.next();
             counts.begin(stretch.begin());
             // Most flows of a flood say nothing: how they ended is none of what is counted here.
-            if stretch.has_first_bytes()
+            if stretch.may_say_something()
                 && let Some((.., point)) = server_name(&finisher.finish(stretch))
             {
                 counts.name(point);
@@ -357,10 +357,24 @@ impl<'a> Judging<'a> {
     /// # Errors
     /// As for [`Reduction::new`].
     pub fn audit_alone(&mut self) -> io::Result<Audit> {
-        let (sums, counts) = self.judged()?;
+        let (sums, counts) = self.judged_alone()?;
+        Ok(self.finish(sums, &counts))
+    }
+
+    /// The same for a summary: of each kind of findings `most` are put into words, and the others are counted.
+    ///
+    /// # Errors
+    /// As for [`Reduction::new`].
+    pub fn summary_alone(&mut self, most: usize) -> io::Result<(Audit, Untold)> {
+        let (sums, counts) = self.judged_alone()?;
+        Ok(self.finish_by(sums, &counts, |judge, inputs| judge.finish_summary(inputs, most)))
+    }
+
+    fn judged_alone(&mut self) -> io::Result<(Option<Sums>, Counts)> {
+        let judged = self.judged()?;
         self.reduction.joined.give_up_flows();
         self.reduction.order = Vec::new();
-        Ok(self.finish(sums, &counts))
+        Ok(judged)
     }
 
     fn case(&self) -> Case<'_> {
@@ -382,6 +396,15 @@ impl<'a> Judging<'a> {
     }
 
     fn finish(&self, sums: Option<Sums>, counts: &Counts) -> Audit {
+        self.finish_by(sums, counts, |judge, inputs| judge.finish(inputs))
+    }
+
+    fn finish_by<T>(
+        &self,
+        sums: Option<Sums>,
+        counts: &Counts,
+        finish: impl FnOnce(Judge<'_>, Vec<CaptureSummary>) -> T,
+    ) -> T {
         let inputs = self.reduction.inputs.get_or_init(|| self.reduction.counted(counts));
         let case = self.case();
         let judge = Judge::new(&case);
@@ -389,7 +412,7 @@ impl<'a> Judging<'a> {
             Some(sums) => judge.with(sums),
             None => judge,
         };
-        judge.finish(inputs.clone())
+        finish(judge, inputs.clone())
     }
 
     /// Judges stretches of the rows on several threads. What each came to is added up in their order.

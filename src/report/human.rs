@@ -3,7 +3,7 @@
 use super::text::{count, fit, printable, shell_word, thousands, width, wrap};
 use crate::audit::{
     Audit, CaptureSummary, Code, Conversation, Coverage, CoverageState, End, EvidenceFrame, Finding, Party,
-    Severity, Unaudited, Unreadable, Verdict,
+    Severity, Unaudited, Unreadable, Untold, Verdict,
 };
 use crate::flow::Outcome;
 use crate::model::Timestamp;
@@ -13,7 +13,7 @@ use std::fmt;
 /// Columns that a line takes at the most, unless it is a command: what every terminal, mail and ticket shows unbroken.
 const COLUMNS: usize = 80;
 /// Findings of one code that are told one by one; the JSON audit has all.
-const TOLD_PER_CODE: usize = 20;
+pub const TOLD_PER_CODE: usize = 20;
 /// Conversations that are told.
 const TOLD_CONVERSATIONS: usize = 12;
 /// Captures of one finding for which a command is printed.
@@ -28,6 +28,8 @@ const LABEL: usize = 10;
 pub struct Human<'a> {
     /// What to tell.
     pub audit: &'a Audit,
+    /// Findings that are not among those of the audit. Of their kinds it has [`TOLD_PER_CODE`].
+    pub untold: &'a Untold,
     /// Whether escape sequences for colours may stand in the text.
     pub colour: bool,
 }
@@ -35,11 +37,11 @@ pub struct Human<'a> {
 impl fmt::Display for Human<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut page = Page { text: String::new(), colour: self.colour };
-        page.answer(self.audit);
+        page.answer(self.audit, self.untold);
         page.damage(self.audit);
         page.remarks(self.audit);
-        page.findings(self.audit);
-        page.coverage(self.audit);
+        page.findings(self.audit, self.untold);
+        page.coverage(self.audit, self.untold);
         page.conversations(self.audit);
         page.names(self.audit);
         page.captures(self.audit);
@@ -50,10 +52,17 @@ impl fmt::Display for Human<'_> {
 
 /// The answer in one sentence.
 pub fn answer(audit: &Audit) -> String {
+    answer_with(audit, &Untold::default())
+}
+
+fn answer_with(audit: &Audit, untold: &Untold) -> String {
     if audit.inputs.is_empty() && audit.unaudited.is_none() {
         return "No capture could be read: nothing was audited.".into();
     }
-    let of = |severity| audit.findings.iter().filter(|f| f.severity == severity).count() as u64;
+    let of = |severity| {
+        let told = audit.findings.iter().filter(|f| f.severity == severity).count() as u64;
+        told + untold.of(severity)
+    };
     let (high, medium) = (of(Severity::High), of(Severity::Medium));
     let mut text = match (high, medium) {
         // Not even then is it known that all is well.
@@ -209,7 +218,7 @@ pub(super) fn seen(finding: &Finding) -> String {
 pub(super) fn kinds_of_block(audit: &Audit) -> BTreeMap<&str, BTreeSet<Outcome>> {
     let mut kinds: BTreeMap<&str, BTreeSet<Outcome>> = BTreeMap::new();
     for finding in &audit.findings {
-        if matches!(finding.code, Code::DocumentedBlocked | Code::Intermittent) {
+        if finding.code.tells_of_a_block() {
             for rule in &finding.rules {
                 let blocked = finding.outcomes.iter().copied().filter(|outcome| outcome.is_blocked());
                 kinds.entry(rule).or_default().extend(blocked);
@@ -448,7 +457,7 @@ impl Page {
         self.line(&format!("    {label:<LABEL$}{command}"));
     }
 
-    fn answer(&mut self, audit: &Audit) {
+    fn answer(&mut self, audit: &Audit, untold: &Untold) {
         let style = match () {
             () if audit.findings.iter().any(|f| f.severity == Severity::High) => Style::Red,
             () if audit.incomplete() || audit.findings.iter().any(|f| f.severity == Severity::Medium) => {
@@ -456,7 +465,7 @@ impl Page {
             }
             () => Style::Bold,
         };
-        for line in wrap(&answer(audit), COLUMNS) {
+        for line in wrap(&answer_with(audit, untold), COLUMNS) {
             let line = self.paint(style, &line);
             self.line(&line);
         }
@@ -495,23 +504,25 @@ impl Page {
         }
     }
 
-    fn findings(&mut self, audit: &Audit) {
+    fn findings(&mut self, audit: &Audit, untold: &Untold) {
         let mut notes = Vec::new();
         for ((severity, code), findings) in grouped(audit) {
+            let all =
+                findings.len() as u64 + untold.counts.get(&(severity, code)).copied().unwrap_or_default();
             if severity == Severity::Note {
-                notes.push((code, findings));
+                notes.push((code, findings, all));
                 continue;
             }
             let style = if severity == Severity::High { Style::Red } else { Style::Yellow };
             self.text.push('\n');
-            let head = format!("{} {code} ({})", severity.as_str().to_uppercase(), findings.len());
+            let head = format!("{} {code} ({all})", severity.as_str().to_uppercase());
             let head = self.paint(style, &head);
             self.line(&head);
             self.hang("  ", code.sentence());
             for finding in findings.iter().take(TOLD_PER_CODE) {
                 self.finding(finding);
             }
-            let more = findings.len().saturating_sub(TOLD_PER_CODE);
+            let more = all.saturating_sub(TOLD_PER_CODE as u64);
             if more > 0 {
                 self.text.push('\n');
                 self.hang("  ", &format!("... and {more} more of this kind: --format json tells all."));
@@ -521,8 +532,8 @@ impl Page {
             return;
         }
         self.heading("Notes");
-        for (code, findings) in notes {
-            self.hang("  ", &format!("{} {code}: {}", findings.len(), code.sentence()));
+        for (code, findings, all) in notes {
+            self.hang("  ", &format!("{all} {code}: {}", code.sentence()));
             if code == Code::Accepted {
                 findings.iter().take(TOLD_PER_CODE).for_each(|finding| self.hang("    - ", &finding.title));
             }
@@ -565,7 +576,7 @@ impl Page {
         }
     }
 
-    fn coverage(&mut self, audit: &Audit) {
+    fn coverage(&mut self, audit: &Audit, untold: &Untold) {
         if audit.coverage.is_empty() {
             return;
         }
@@ -574,7 +585,10 @@ impl Page {
             audit.coverage.len(),
             states(&audit.coverage)
         ));
-        let kinds = kinds_of_block(audit);
+        let mut kinds = kinds_of_block(audit);
+        for (rule, blocks) in &untold.blocks {
+            kinds.entry(rule).or_default().extend(blocks);
+        }
         let rule_width = audit.coverage.iter().map(|row| width(&row.rule)).max().unwrap_or(0).min(16);
         let mut from = "";
         for row in &audit.coverage {
@@ -697,7 +711,7 @@ mod tests {
     use super::*;
 
     fn human(audit: &Audit, colour: bool) -> String {
-        Human { audit, colour }.to_string()
+        Human { audit, untold: &Untold::default(), colour }.to_string()
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod text;
 pub use csv::{csv, csv_head, csv_row};
 pub use explain::explain;
 pub use html::{csp_digest, html};
-pub use human::{Human, answer};
+pub use human::{Human, TOLD_PER_CODE, answer};
 pub use json::{json, json_lines, json_lines_head, json_lines_row, json_lines_tail};
 pub use junit::junit;
 pub use markdown::markdown;

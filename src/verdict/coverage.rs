@@ -36,7 +36,7 @@ impl OutcomeSet {
         self.0 |= other.0;
     }
 
-    pub(super) fn iter(self) -> impl Iterator<Item = Outcome> {
+    pub(super) fn iter(self) -> impl Iterator<Item = Outcome> + Clone {
         Outcome::ALL.into_iter().filter(move |&outcome| self.0 & (1 << outcome as u16) != 0)
     }
 }

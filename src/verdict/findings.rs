@@ -9,7 +9,7 @@ use super::wording::{
     FirstFlow, HIDDEN_REMEDY, Phrase, Share, Words, details, phrase_key, phrase_number, tells_addresses,
     worded,
 };
-use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Missing, Severity, Verdict};
+use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Missing, Severity, Untold, Verdict};
 use crate::flow::{Flow, Outcome, capture_name};
 use crate::matrix::RoleSet;
 use crate::model::{CaptureId, Distinct, DomainName, FramePoint, Timestamp, Transport, address_bits};
@@ -432,8 +432,13 @@ impl Findings {
     }
 
     /// All findings, most severe first, then by code, initiator, destination, port and transport; of one code those that
-    /// stand for many strangers last. `role_words` gives the ids of roles.
-    pub(super) fn finish(self, role_words: &dyn Fn(RoleSet) -> Vec<String>) -> Vec<Finding> {
+    /// stand for many strangers last. Of each kind no more than `most` are put into words; the others are counted.
+    /// `role_words` gives the ids of roles.
+    pub(super) fn finish(
+        self,
+        role_words: &dyn Fn(RoleSet) -> Vec<String>,
+        most: usize,
+    ) -> (Vec<Finding>, Untold) {
         let rank: BTreeMap<&str, usize> =
             self.captures.iter().enumerate().map(|(rank, name)| (&**name, rank)).collect();
         let stems = self.stems;
@@ -484,12 +489,19 @@ impl Findings {
             role_words,
             texts: RefCell::default(),
         };
-        let mut findings = Vec::with_capacity(drafts.len());
+        let mut findings = Vec::with_capacity(if most == usize::MAX { drafts.len() } else { 0 });
+        let (mut untold, mut last, mut told) = (Untold::default(), None, 0);
         for draft in drafts {
             let stem = stem(&draft);
-            findings.push(draft.finish(stem, &words));
+            let ((kind, ..), _, (.., rules)) = draft.rank(stem, &phrases);
+            told = if kind == last { told + 1 } else { 1 };
+            last = kind;
+            match kind {
+                Some(kind) if told > most => untold.add(kind, rules, draft.outcomes.iter()),
+                _ => findings.push(draft.finish(stem, &words)),
+            }
         }
-        findings
+        (findings, untold)
     }
 }
 
@@ -605,8 +617,11 @@ impl Draft {
     fn cite_all(&mut self, frames: impl IntoIterator<Item = Cited>) {
         let frames = frames.into_iter();
         let room = Finding::MOST_EVIDENCE.saturating_sub(self.evidence.len());
-        // Most findings are of one flow: a list that grows by doubling would be half empty.
-        self.evidence.reserve_exact(frames.size_hint().0.min(room));
+        // Most findings are of one flow: a list that grows by doubling would be half empty. That of another one will be filled.
+        let more = frames.size_hint().0.min(room);
+        if self.evidence.capacity() - self.evidence.len() < more {
+            self.evidence.reserve_exact(if self.evidence.is_empty() { more } else { room });
+        }
         for frame in frames {
             if !self.is_cited() && !self.evidence.contains(&frame) {
                 self.evidence.push(frame);

@@ -12,7 +12,7 @@ use super::row::{NameEvidenceSource, VerdictRow};
 use super::tally::Tally;
 use crate::audit::{
     Audit, CaptureQuality, CaptureSummary, Code, Coverage, CoverageState, NamesQuality, PackUsed, SCHEMA,
-    SiteUsed, TagsUsed, Tool, Totals, Unreadable, Verdict,
+    SiteUsed, TagsUsed, Tool, Totals, Unreadable, Untold, Verdict,
 };
 use crate::flow::{Flow, FlowRecord};
 use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site};
@@ -271,16 +271,23 @@ impl<'a> Judge<'a> {
 
     /// What all flows came to; `inputs` are the captures, in the order in which their frames were taken.
     pub fn finish(self, inputs: Vec<CaptureSummary>) -> Audit {
-        self.finished(inputs, true)
+        let (audit, _) = self.finished(inputs, true, usize::MAX);
+        audit
+    }
+
+    /// The same for a summary: of each kind of findings `most` are put into words, and the others are counted.
+    pub fn finish_summary(self, inputs: Vec<CaptureSummary>, most: usize) -> (Audit, Untold) {
+        self.finished(inputs, true, most)
     }
 
     /// The same for somebody who looks again and again, and knows what the names come to: findings about them, and what they are
     /// worth, are left out. All messages are looked at for them, each time.
     pub fn finish_flows(self) -> Audit {
-        self.finished(Vec::new(), false)
+        let (audit, _) = self.finished(Vec::new(), false, usize::MAX);
+        audit
     }
 
-    fn finished(mut self, inputs: Vec<CaptureSummary>, with_names: bool) -> Audit {
+    fn finished(mut self, inputs: Vec<CaptureSummary>, with_names: bool, most: usize) -> (Audit, Untold) {
         let case = self.case;
         let encrypted = std::mem::take(&mut self.sums.encrypted);
         let reasons = encrypted.reasons();
@@ -305,7 +312,7 @@ impl<'a> Judge<'a> {
         let mut totals = Totals { unsolicited_flows: self.sums.unsolicited_flows, ..Totals::default() };
         totals.upkeep.extend(self.sums.dhcp_packets.map(|packets| ("dhcp".to_owned(), packets)));
         self.sums.tally.totals(&mut totals);
-        let findings = self.sums.findings.finish(&|roles| self.classifier.role_words(roles));
+        let (findings, untold) = self.sums.findings.finish(&|roles| self.classifier.role_words(roles), most);
         for input in &inputs {
             totals.frames += input.frames;
             totals.packets += input.packets;
@@ -317,8 +324,11 @@ impl<'a> Judge<'a> {
         for finding in &findings {
             *totals.findings.entry(finding.severity).or_default() += 1;
         }
+        for (&(severity, _), count) in &untold.counts {
+            *totals.findings.entry(severity).or_default() += count;
+        }
         let (conversations, timeline) = self.sums.tally.finish();
-        Audit {
+        let audit = Audit {
             schema: SCHEMA,
             tool: Tool::this(),
             unreadable: case.unreadable.to_vec(),
@@ -336,7 +346,8 @@ impl<'a> Judge<'a> {
             names_quality,
             capture_quality,
             inputs,
-        }
+        };
+        (audit, untold)
     }
 
     /// Findings about the exceptions themselves.

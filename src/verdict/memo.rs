@@ -453,6 +453,29 @@ mod tests {
     }
 
     #[test]
+    fn in_another_stretch_of_the_rows_a_ruling_is_counted_from_the_beginning() {
+        let matrix = Matrix::builtin();
+        let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+        let ledger = Ledger::default();
+        let classifier = Classifier::new(&matrix, &site, &ledger);
+        let around = around(&classifier, ("10.1.0.4", "10.1.1.7"), (Transport::Tcp, 443), Telling::Enough);
+        let mut settled = settle(classifier.rule_on(&around, &Evidence::default()));
+        let named_by = Evidence::default().first_chain().map(|chain| (chain, 443));
+        for (stretch, set, conversation) in [(1, Some(3), 7), (2, Some(0), 1), (5, None, 0), (6, Some(2), 2)]
+        {
+            settled.enter(stretch, |_| set);
+            let place = settled.place(named_by, |_| conversation);
+            for _ in 0..2 {
+                settled.enter(stretch, |_| panic!("it is known in this stretch"));
+                assert_eq!(settled.place(named_by, |_| panic!("so is its line")), place);
+            }
+            let (_, _, line) = settled.line(place);
+            assert_eq!(line.map(|line| line.conversation), Some(conversation));
+            assert_eq!(settled.rule_set, set);
+        }
+    }
+
+    #[test]
     fn ports_that_no_rule_tells_apart_share_a_ruling_which_is_that_of_each() {
         let matrix = Matrix::builtin();
         let site = Site::parse(SITE, "site.toml", &matrix).unwrap();

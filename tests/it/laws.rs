@@ -4,13 +4,14 @@
 //! resets, silence, split payload and forged answers meet by chance. Times strictly increase: there the laws are exact.
 
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
-use portproof::audit::{Audit, CaptureSummary, EvidenceFrame};
+use portproof::audit::{Audit, CaptureSummary, EvidenceFrame, Finding, Severity, Untold};
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::capture::{CaptureReader, Digest};
 use portproof::flow::{Budget, PartialFlow, Pieces, stitch};
 use portproof::matrix::{Matrix, Site};
 use portproof::model::{NANOS_PER_SECOND, Timestamp};
 use portproof::pipeline::{Extract, ExtractOptions, Extracted, Judged, Judging, extract, judge};
+use portproof::report::{Human, TOLD_PER_CODE};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 use std::io::Cursor;
@@ -38,7 +39,7 @@ worker = ["10.10.2.0/24"]
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// From the client (or the server), with these flags, a sequence number of few, so many payload bytes.
+    /// From the client (or the server), with these flags, a sequence number of few, one of [`SAYINGS`].
     Tcp {
         server: usize,
         client_port: u16,
@@ -46,7 +47,7 @@ enum Event {
         flags: u8,
         seq: u32,
         ack: u32,
-        payload: usize,
+        says: usize,
     },
     /// A ClientHello that names a server, or one half of it.
     Hello {
@@ -90,6 +91,10 @@ enum Event {
     Arp,
 }
 
+/// Payloads: none, some that say nothing, and one that is too short for that to be certain.
+const SAYINGS: [&[u8]; 5] =
+    [b"", &[b'x'; 50], &[b'x'; 100], &[b'x'; 10], b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n"];
+
 #[derive(Clone, Copy, Debug)]
 enum Part {
     First,
@@ -107,9 +112,9 @@ fn event() -> impl Strategy<Value = Event> {
     let part = prop::sample::select(vec![Part::First, Part::Second, Part::Whole]);
     let isn = prop::sample::select(vec![4_000u32, 5_000]);
     prop_oneof![
-        8 => (server.clone(), port.clone(), any::<bool>(), flags, number.clone(), number.clone(), 0usize..3)
-            .prop_map(|(server, client_port, from_client, flags, seq, ack, payload)| Event::Tcp {
-                server, client_port, from_client, flags, seq, ack, payload: payload * 50,
+        8 => (server.clone(), port.clone(), any::<bool>(), flags, number.clone(), number.clone(), 0..SAYINGS.len())
+            .prop_map(|(server, client_port, from_client, flags, seq, ack, says)| Event::Tcp {
+                server, client_port, from_client, flags, seq, ack, says,
             }),
         2 => (server.clone(), port.clone(), name.clone(), part, isn.clone())
             .prop_map(|(server, client_port, name, part, isn)| Event::Hello { server, client_port, name, part, isn }),
@@ -217,7 +222,7 @@ fn frame(event: &Event, id: u16) -> Vec<u8> {
     };
     let mut bytes = Vec::new();
     match event {
-        Event::Tcp { server, client_port, from_client, flags, seq, ack, payload } => {
+        Event::Tcp { server, client_port, from_client, flags, seq, ack, says } => {
             let (from, to) =
                 if *from_client { (APPLIANCE, SERVERS[*server]) } else { (SERVERS[*server], APPLIANCE) };
             let (sport, dport) = if *from_client { (*client_port, 443) } else { (443, *client_port) };
@@ -226,8 +231,8 @@ fn frame(event: &Event, id: u16) -> Vec<u8> {
             header.acknowledgment_number = *ack;
             (header.fin, header.syn, header.rst) = (flags & 1 != 0, syn, flags & 4 != 0);
             (header.psh, header.ack) = (flags & 8 != 0, flags & 16 != 0);
-            let payload = vec![b'x'; if syn { 0 } else { *payload }];
-            ethernet.ip(ip(from, to)).tcp_header(header).write(&mut bytes, &payload).unwrap();
+            let payload = if syn { b"" } else { SAYINGS[*says] };
+            ethernet.ip(ip(from, to)).tcp_header(header).write(&mut bytes, payload).unwrap();
         }
         Event::Hello { server, client_port, name, part, isn } => {
             let hello = client_hello(NAMES[*name]);
@@ -480,6 +485,11 @@ proptest! {
             serde_json::to_string_pretty(&audit).unwrap()
         };
         let whole = audit(1, 1, false);
+        let judging = || {
+            let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
+            Judging::new(Extracted { captures, ..Extracted::default() }, &matrix, &site).unwrap()
+        };
+        assert_summary_is_the_same(judging, 1);
         prop_assert_eq!(&audit(stretches, jobs, false), &whole);
         prop_assert_eq!(&audit(stretches, jobs, true), &whole);
     }
@@ -488,6 +498,33 @@ proptest! {
     fn the_same_captures_give_the_same_bytes(story in story()) {
         let frames = frames(&story);
         prop_assert_eq!(whole(&frames, &ExtractOptions::default()), whole(&frames, &ExtractOptions::default()));
+    }
+}
+
+/// The terminal says the same where no more than the first findings of each kind are put into words.
+fn assert_summary_is_the_same<'a>(judging: impl Fn() -> Judging<'a>, most: usize) {
+    let all = judging().audit_alone().unwrap();
+    let (some, untold) = judging().summary_alone(most).unwrap();
+    assert_eq!(all.totals, some.totals);
+    let kind = |finding: &Finding| (finding.severity, finding.code);
+    let groups = || all.findings.chunk_by(|a, b| kind(a) == kind(b));
+    let first: Vec<&Finding> = groups().flat_map(|group| group.iter().take(most)).collect();
+    assert_eq!(some.findings.iter().collect::<Vec<_>>(), first);
+    let more = groups().filter(|group| group.len() > most);
+    let more = more.map(|group| (kind(&group[0]), (group.len() - most) as u64));
+    assert!(untold.counts.iter().map(|(&kind, &count)| (kind, count)).eq(more), "{untold:?}");
+    // The blocks of a rule are told of by all of them.
+    let page = |audit: &Audit, untold: &Untold| Human { audit, untold, colour: false }.to_string();
+    if most == TOLD_PER_CODE {
+        assert_eq!(page(&some, &untold), page(&all, &Untold::default()));
+        assert!(!untold.counts.is_empty());
+    }
+    let coverage = |page: String| page.split("\nCoverage").nth(1).map(str::to_owned);
+    assert_eq!(coverage(page(&some, &untold)), coverage(page(&all, &Untold::default())));
+    for severity in [Severity::High, Severity::Medium, Severity::Note] {
+        let told = some.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
+        let whole = all.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
+        assert_eq!(told + untold.of(severity), whole);
     }
 }
 
@@ -530,7 +567,7 @@ fn told(frames: &Frames, captures: &[Vec<usize>], options: &ExtractOptions) -> S
 #[test]
 fn first_words_are_told_from_their_first_copies_however_they_are_cut() {
     let (server, client_port, name, isn) = (0, 40_001, 1, 4_000);
-    let syn = Event::Tcp { server, client_port, from_client: true, flags: 2, seq: isn, ack: 0, payload: 0 };
+    let syn = Event::Tcp { server, client_port, from_client: true, flags: 2, seq: isn, ack: 0, says: 0 };
     let hello = |part| Event::Hello { server, client_port, name, part, isn };
     let record = |kind| Event::Record { server, client_port, name, kind, isn };
     let kinds = [syn, hello(Part::Whole), hello(Part::First), hello(Part::Second), record(21), record(23)];
@@ -540,7 +577,7 @@ fn first_words_are_told_from_their_first_copies_however_they_are_cut() {
     // Whoever says hello may not have begun the connection: then it is no client's.
     let begun = |from_client, flags, seq| {
         let ack = if from_client { 901 } else { 0 };
-        Event::Tcp { server, client_port, from_client, flags, seq, ack, payload: 0 }
+        Event::Tcp { server, client_port, from_client, flags, seq, ack, says: 0 }
     };
     let by_other = [begun(false, 2, 900), begun(true, 18, isn)];
     let orders = |count: u32| {
@@ -642,6 +679,11 @@ fn strangers_are_folded_alike_wherever_rows_are_parted() {
         let sum: u64 = of_strangers().map(|finding| finding.count).sum();
         (of_strangers().count() - titles.len(), titles, sum)
     };
+    let judging = || {
+        let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
+        Judging::new(Extracted { captures, ..Extracted::default() }, &matrix, &site).unwrap()
+    };
+    assert_summary_is_the_same(judging, TOLD_PER_CODE);
     let whole = told(1);
     assert_eq!((whole.0, whole.1.len(), whole.2), (100, 1, 800));
     assert!(whole.1[0].starts_with("and 300 more addresses"), "{:?}", whole.1);

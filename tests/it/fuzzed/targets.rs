@@ -11,7 +11,7 @@ use hickory_proto::op::{Message, MessageType};
 use hickory_proto::rr::rdata::svcb::{SVCB, SvcParamValue};
 use hickory_proto::rr::{DNSClass, RData};
 use hkdf::Hkdf;
-use portproof::audit::{Audit, FailOn, Totals};
+use portproof::audit::{Audit, FailOn, Totals, Untold};
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::capture::{CaptureEnd, CaptureReader, Compression, Digest, Frame, LinkType};
 use portproof::decode::{DatagramHead, Decoded, Packet, Payload, decode, decode_datagram};
@@ -688,7 +688,7 @@ fn check_reports(judged: &Judged, which: usize) {
             report::csv(&mut bytes, rows).expect("memory");
             String::from_utf8(bytes).expect("text").replace("\r\n", "\n")
         }
-        3 => Human { audit, colour: false }.to_string(),
+        3 => Human { audit, untold: &Untold::default(), colour: false }.to_string(),
         4 => report::markdown(audit),
         5 => report::html(audit),
         _ => report::junit(audit),
