@@ -231,9 +231,16 @@ impl Flow<'_> {
 
     /// The frames that prove something about it, in the order in which they were taken.
     pub fn proofs(&self) -> Vec<(ProofKind, FramePoint)> {
-        let (own, peer) = (self.stretch.side(self.side), self.stretch.side(self.side.other()));
         // As many as there may be.
-        let mut proofs: Vec<(ProofKind, FramePoint)> = Vec::with_capacity(10);
+        let mut proofs = Vec::with_capacity(10);
+        self.proofs_into(&mut proofs);
+        proofs
+    }
+
+    /// The same, in place of what stands there.
+    pub fn proofs_into(&self, proofs: &mut Vec<(ProofKind, FramePoint)>) {
+        proofs.clear();
+        let (own, peer) = (self.stretch.side(self.side), self.stretch.side(self.side.other()));
         let mut prove = |what, point: Option<FramePoint>| proofs.extend(point.map(|point| (what, point)));
         let signs = self.talk.as_ref().map(|talk| talk.signs).unwrap_or_default();
         prove(ProofKind::Syn, own.syn.map(|syn| syn.first));
@@ -249,7 +256,6 @@ impl Flow<'_> {
         prove(ProofKind::Name, self.named_at());
         proofs.sort_by_key(|&(what, point)| (point, what));
         proofs.dedup();
-        proofs
     }
 
     /// The row of a flow; `captures` are the names of the captures, by number.

@@ -18,6 +18,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
+use std::ops::Deref;
 use std::ops::Range;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -120,9 +121,9 @@ impl DnsRow<'_> {
 
 /// One chain of names by which a host knew an address: the asked name first.
 #[derive(Clone, Debug)]
-pub struct Reading {
+pub struct Reading<'l> {
     /// The names; none where it stands for further chains that were too many to keep.
-    pub names: Arc<[DomainName]>,
+    pub names: Names<'l>,
     /// The number of these names in the ledger, if they have one: equal numbers are equal names.
     pub chain: Option<ChainNumber>,
     /// The newest answer that gives this chain.
@@ -137,19 +138,68 @@ pub struct Reading {
     pub salvaged: bool,
 }
 
-impl PartialEq for Reading {
-    fn eq(&self, other: &Reading) -> bool {
+impl PartialEq for Reading<'_> {
+    fn eq(&self, other: &Reading<'_>) -> bool {
         let Reading { names, chain: _, point, expired, late, contested, salvaged } = self;
         (names, point, expired, late) == (&other.names, &other.point, &other.expired, &other.late)
             && (contested, salvaged) == (&other.contested, &other.salvaged)
     }
 }
 
-impl Eq for Reading {}
+impl Eq for Reading<'_> {}
+
+/// The names of a chain. Of most readings nobody asks for them, so those that stand in a ledger are not so much as counted.
+#[derive(Clone, Debug)]
+pub enum Names<'l> {
+    /// As they stand in a ledger.
+    OfLedger(&'l Arc<[DomainName]>),
+    /// By themselves.
+    Own(Arc<[DomainName]>),
+}
+
+impl Names<'_> {
+    /// The list itself, to be kept.
+    pub fn shared(&self) -> Arc<[DomainName]> {
+        match self {
+            Names::OfLedger(names) => Arc::clone(names),
+            Names::Own(names) => Arc::clone(names),
+        }
+    }
+}
+
+impl Deref for Names<'_> {
+    type Target = [DomainName];
+
+    fn deref(&self) -> &[DomainName] {
+        match self {
+            Names::OfLedger(names) => names,
+            Names::Own(names) => names,
+        }
+    }
+}
+
+impl PartialEq for Names<'_> {
+    fn eq(&self, other: &Names<'_>) -> bool {
+        **self == **other
+    }
+}
+
+impl FromIterator<DomainName> for Names<'_> {
+    fn from_iter<I: IntoIterator<Item = DomainName>>(names: I) -> Self {
+        Names::Own(names.into_iter().collect())
+    }
+}
 
 /// A chain of names of one ledger, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ChainNumber(u32);
+
+impl ChainNumber {
+    /// Its place among the chains of the ledger, counted from 0.
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
 
 /// All DNS evidence, by host. Messages, addresses and names go by their numbers in the log; each hash map is seeded, and
 /// none is walked.
@@ -242,7 +292,7 @@ impl Shared {
 
 /// Where a ledger was last asked for a time, by one who asks in the order of time, nearly. No result depends on it.
 #[derive(Debug, Default)]
-pub struct Bookmark {
+pub struct Bookmark<'l> {
     /// How many messages came before.
     messages: Cell<u32>,
     /// By [`Known`]: where those of `near` begin; [`NONE`] where nobody asked yet. A flood of names makes millions of them, of
@@ -257,14 +307,18 @@ pub struct Bookmark {
     /// The answers at hand: the newest first.
     newest: RefCell<Vec<(u32, u32)>>,
     /// Room for readings, of somebody who needs them no more.
-    room: RefCell<Vec<Reading>>,
+    room: RefCell<Vec<Reading<'l>>>,
 }
 
-impl Bookmark {
+impl<'l> Bookmark<'l> {
     /// Takes readings back that nobody needs any more: the next ones are put in their place.
-    pub fn take_back(&self, mut readings: Vec<Reading>) {
+    pub fn take_back(&self, mut readings: Vec<Reading<'l>>) {
         readings.clear();
-        self.room.replace(readings);
+        let mut room = self.room.borrow_mut();
+        // Of a flow without readings there is no room to be had.
+        if readings.capacity() > room.capacity() {
+            *room = readings;
+        }
     }
 }
 
@@ -283,19 +337,24 @@ struct Place {
     known: u32,
     /// The number of the address.
     ip: u32,
+    /// Where the list of what it was told stands in the share, as [`Known::told`] has it.
+    told: (u32, u32),
+    /// Where those of it begin in [`Bookmark::near`]; [`NONE`] for who has no bookmark.
+    near: u32,
 }
 
 /// Addresses of which it is remembered whether any response gives them: few enough for a first-level cache. A flood comes from
 /// hosts that are never seen again, to few addresses of which no name is known.
 const MOST_GIVEN: usize = 1 << 8;
 
-/// Hosts and addresses of which it is remembered where it is known: 4,096, a quarter of a megabyte, of which a processor's
-/// cache holds what a site's busy hosts ask for.
-const MOST_ASKED: usize = 1 << 12;
+/// Hosts and addresses of which it is remembered where it is known: 8,192, half a megabyte, of which a processor's cache holds
+/// what a site's busy hosts ask for.
+const MOST_ASKED: usize = 1 << 13;
 
 /// How a [`Told`] stood when last asked for a time, all of it side by side: of an address with many names few have a new answer
 /// from one flow to the next, and to look at all that is behind each would take longer than to judge the flow.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct Near {
     /// From which number of messages on, and up to which, the same answers came before.
     since: u32,
@@ -340,10 +399,7 @@ pub struct About<'a> {
     ledger: &'a Ledger,
     share: &'a Share,
     known: &'a Known,
-    /// Where it stands in its share.
-    place: u32,
-    /// The address.
-    ip: u32,
+    place: Place,
 }
 
 /// What became of a message, and what is asked of all messages again and again: a bit each.
@@ -563,8 +619,10 @@ impl Chains {
         self.chains.get(chain as usize).map_or(&[], |(_, names)| names)
     }
 
-    fn shared(&self, chain: u32) -> Arc<[DomainName]> {
-        self.chains.get(chain as usize).map_or_else(|| Arc::from([]), |(_, names)| names.clone())
+    fn texts(&self, chain: u32) -> Names<'_> {
+        self.chains
+            .get(chain as usize)
+            .map_or_else(|| Names::Own([].into()), |(_, names)| Names::OfLedger(names))
     }
 }
 
@@ -1197,7 +1255,7 @@ impl Ledger {
     }
 
     /// The same, for one who asks again and again.
-    pub fn about_near(&self, host: IpAddr, ip: IpAddr, last: &Bookmark) -> Option<About<'_>> {
+    pub fn about_near(&self, host: IpAddr, ip: IpAddr, last: &Bookmark<'_>) -> Option<About<'_>> {
         let mut given = last.given.borrow_mut();
         if given.is_empty() {
             given.resize(MOST_GIVEN, None);
@@ -1223,7 +1281,10 @@ impl Ledger {
         };
         let found = match slot {
             Some(known) if (known.host, known.ip) == (host, ip) => known.found,
-            _ => slot.insert(Asked { host, ip, found: self.place(host, ip) }).found,
+            _ => {
+                let found = self.place(host, ip).map(|place| self.marked(place, last));
+                slot.insert(Asked { host, ip, found }).found
+            }
         };
         self.at(found?)
     }
@@ -1237,34 +1298,56 @@ impl Ledger {
     fn place(&self, host: IpAddr, ip: IpAddr) -> Option<Place> {
         let ip = self.given(ip)?;
         let host = self.log.addresses().find(host)?;
-        let share = self.share_of(host)?;
-        let known = *self.shares.get(share)?.known_at.get(&(host, ip))?;
-        Some(Place { share: number(share), known, ip })
+        let number_of_share = self.share_of(host)?;
+        let share = self.shares.get(number_of_share)?;
+        let known = *share.known_at.get(&(host, ip))?;
+        let told = share.known.get(known as usize)?.told;
+        Some(Place { share: number(number_of_share), known, ip, told, near: NONE })
     }
 
-    fn at(&self, Place { share, known, ip }: Place) -> Option<About<'_>> {
-        let share = self.shares.get(share as usize)?;
-        let place = known;
-        Some(About { ledger: self, share, known: share.known.get(known as usize)?, place, ip })
+    /// The same place, and where a bookmark remembers how it stood.
+    fn marked(&self, place: Place, last: &Bookmark<'_>) -> Place {
+        let mut places = last.near_of.borrow_mut();
+        if places.is_empty() {
+            places.resize(self.shares.iter().map(|share| share.known.len()).sum(), NONE);
+        }
+        let before = self.shares.get(place.share as usize).map_or(0, |share| share.known_before);
+        let Some(begin) = places.get_mut(before + place.known as usize) else { return place };
+        if *begin == NONE {
+            let mut list = last.near.borrow_mut();
+            *begin = number(list.len());
+            let all = list.len() + nears_of(place.told);
+            list.resize(all, Near::UNASKED);
+        }
+        Place { near: *begin, ..place }
     }
 
-    fn readings(
-        &self,
+    fn at(&self, place: Place) -> Option<About<'_>> {
+        let share = self.shares.get(place.share as usize)?;
+        Some(About { ledger: self, share, known: share.known.get(place.known as usize)?, place })
+    }
+
+    fn readings<'l>(
+        &'l self,
         about: &About<'_>,
         time: Timestamp,
         written: Option<&DomainName>,
-        last: &Bookmark,
-    ) -> (Vec<Reading>, bool) {
-        let About { share, known, ip, .. } = about;
-        let told = known.told.0 as usize..known.told.1 as usize;
-        let chains = told.start..told.end.min(told.start + MOST_CHAINS);
+        last: &Bookmark<'l>,
+    ) -> (Vec<Reading<'l>>, bool) {
+        let About { share, place, .. } = about;
+        let place = if place.near == NONE { self.marked(*place, last) } else { *place };
+        let Place { ip, told, near, .. } = place;
         let mut list = last.near.borrow_mut();
-        let nears = &mut self.nears(about, &mut list, last);
+        let begin = near as usize;
+        let of = list.get_mut(begin..begin + nears_of(told)).unwrap_or_default();
+        let nears = &mut Nears { of, from: told.0 as usize };
+        let told = told.0 as usize..told.1 as usize;
+        let chains = told.start..told.end.min(told.start + MOST_CHAINS);
         let until = self.until(time, last);
-        let late = !chains.clone().any(|place| self.near(share, place, *ip, until, nears).count > 0);
+        let late = !chains.clone().any(|place| self.near(share, place, ip, until, nears).count > 0);
         let end = if late { time.plus(LATE_ANSWER_NANOS) } else { time };
         let until = if late { self.until(end, last) } else { until };
-        let moment = Moment { ip: *ip, time, end, until, late };
+        let moment = Moment { ip, time, end, until, late };
         if let Some(written) = written {
             let number = self.log.names().find(written);
             let may_hold = |place: &usize| {
@@ -1289,32 +1372,11 @@ impl Ledger {
         if let Some(point) = beyond.or_else(|| readings.get(MOST_CHAINS).map(|reading| reading.point)) {
             readings.truncate(MOST_CHAINS);
             let contested = readings.iter().all(|reading| reading.contested);
-            let names: Arc<[DomainName]> = [].into();
+            let names = Names::Own([].into());
             let (expired, salvaged) = (false, false);
             readings.push(Reading { names, chain: None, point, expired, late, contested, salvaged });
         }
         (readings, false)
-    }
-
-    /// What is remembered of all that a host was told of an address.
-    fn nears<'n>(&self, about: &About<'_>, list: &'n mut Vec<Near>, last: &Bookmark) -> Nears<'n> {
-        let (from, to) = about.known.told;
-        let mut places = last.near_of.borrow_mut();
-        if places.is_empty() {
-            places.resize(self.shares.iter().map(|share| share.known.len()).sum(), NONE);
-        }
-        let count = ((to - from) as usize).min(MOST_SEARCHED);
-        let begin = match places.get_mut(about.share.known_before + about.place as usize) {
-            Some(begin) if *begin == NONE => {
-                *begin = number(list.len());
-                list.resize(list.len() + count, Near::UNASKED);
-                *begin
-            }
-            Some(begin) => *begin,
-            None => NONE,
-        };
-        let begin = begin as usize;
-        Nears { of: list.get_mut(begin..begin + count).unwrap_or_default(), from: from as usize }
     }
 
     /// How a [`Told`] stands at a time. A host asks for a name thousands of times: the search begins where the last one ended.
@@ -1370,7 +1432,7 @@ impl Ledger {
     }
 
     /// The number of messages up to a time; the search begins where the last one ended.
-    fn until(&self, end: Timestamp, last: &Bookmark) -> Until {
+    fn until(&self, end: Timestamp, last: &Bookmark<'_>) -> Until {
         let entries = self.log.entries();
         let count = count_near(entries, last.messages.get() as usize, |entry| entry.time() <= end);
         last.messages.set(number(count));
@@ -1378,14 +1440,14 @@ impl Ledger {
     }
 
     /// What the chains at these places say.
-    fn read(
-        &self,
+    fn read<'l>(
+        &'l self,
         share: &Share,
         chains: impl Iterator<Item = usize> + Clone,
         moment: &Moment,
         nears: &mut Nears<'_>,
-        last: &Bookmark,
-    ) -> Vec<Reading> {
+        last: &Bookmark<'l>,
+    ) -> Vec<Reading<'l>> {
         let mut newest = last.newest.borrow_mut();
         newest.clear();
         for place in chains.clone() {
@@ -1401,7 +1463,7 @@ impl Ledger {
         for near in newest.iter().filter_map(|&(_, place)| nears.get(place as usize)) {
             let kept_nanos = i64::from(near.ttl) * NANOS_PER_SECOND;
             readings.push(Reading {
-                names: self.chains.shared(near.chain),
+                names: self.chains.texts(near.chain),
                 chain: Some(ChainNumber(near.chain)),
                 point: near.point,
                 expired: moment.time.since(near.point.time) > kept_nanos,
@@ -1421,7 +1483,7 @@ impl Ledger {
         chains: impl Iterator<Item = usize>,
         moment: &Moment,
         nears: &Nears<'_>,
-    ) -> Vec<Reading> {
+    ) -> Vec<Reading<'_>> {
         // Of each chain the newest answer counts, and the oldest: an alias told in between gives it further names.
         let mut answers: Vec<(u32, &Told)> = Vec::with_capacity(chains.size_hint().1.unwrap_or_default());
         for place in chains {
@@ -1433,7 +1495,7 @@ impl Ledger {
             }
         }
         answers.sort_unstable_by_key(|&(at, _)| std::cmp::Reverse(at));
-        let mut readings: Vec<Reading> = Vec::with_capacity(answers.len());
+        let mut readings: Vec<Reading<'_>> = Vec::with_capacity(answers.len());
         let mut seen: BTreeMap<Arc<[DomainName]>, usize> = BTreeMap::new();
         for (at, told) in answers {
             let entry = self.entry(at);
@@ -1447,10 +1509,11 @@ impl Ledger {
                     return;
                 }
                 seen.insert(names.clone(), readings.len());
+                let names = Names::Own(names);
                 readings.push(Reading { names, chain, point, expired, late, contested, salvaged });
             };
             if told.before == NONE {
-                add(self.chains.shared(told.chain), Some(ChainNumber(told.chain)));
+                add(self.chains.texts(told.chain).shared(), Some(ChainNumber(told.chain)));
             } else {
                 self.joined(share, told, at).into_iter().for_each(|names| add(names.into(), None));
             }
@@ -1497,7 +1560,7 @@ impl Ledger {
     }
 
     /// Whether the newest evidence for the address is contested and no uncontested answer gave it: conflict (a).
-    pub fn contested(readings: &[Reading]) -> bool {
+    pub fn contested(readings: &[Reading<'_>]) -> bool {
         !readings.is_empty() && readings.iter().all(|reading| reading.contested)
     }
 
@@ -1544,8 +1607,8 @@ impl<'a> About<'a> {
         &self,
         time: Timestamp,
         written: Option<&DomainName>,
-        last: &Bookmark,
-    ) -> (Vec<Reading>, bool) {
+        last: &Bookmark<'a>,
+    ) -> (Vec<Reading<'a>>, bool) {
         self.ledger.readings(self, time, written, last)
     }
 
@@ -1586,6 +1649,11 @@ fn count_near<T>(list: &[T], hint: usize, before: impl Fn(&T) -> bool) -> usize 
         }
     }
     low + list.get(low..high).unwrap_or_default().partition_point(before)
+}
+
+/// Of how many it is remembered how they stood.
+fn nears_of((from, to): (u32, u32)) -> usize {
+    ((to - from) as usize).min(MOST_SEARCHED)
 }
 
 /// How many messages came up to a time.
@@ -1948,7 +2016,7 @@ mod tests {
                     let otherwise = slow.told_otherwise(host, &name, other, time);
                     prop_assert_eq!(fast.told_otherwise(host, &name, other, time), otherwise);
                     let holding = readings.iter().filter(|reading| reading.names.contains(&name));
-                    let holding: Vec<Reading> = holding.cloned().collect();
+                    let holding: Vec<Reading<'_>> = holding.cloned().collect();
                     let some = !holding.is_empty();
                     let expected = (if some { holding } else { readings.clone() }, some);
                     let found =

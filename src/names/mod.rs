@@ -23,7 +23,7 @@ pub use dns::{AddressRecord, AliasRecord, DnsMessage};
 pub use host::{Host, HostName};
 pub use ledger::{
     About, Answer, Bookmark, ChainNumber, DNS_PATIENCE_NANOS, DnsRow, GrowingLedger, LATE_ANSWER_NANOS,
-    Ledger, Query, Reading, Standings, Troubled,
+    Ledger, Names, Query, Reading, Standings, Troubled,
 };
 pub use log::DnsLog;
 pub use observation::{AliasRow, DnsObservation, NameRow, NameSource, ServerEnds};

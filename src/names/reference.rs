@@ -245,7 +245,7 @@ impl Ledger {
 
     /// The chains by which `host` knew `ip` when a flow began at `time`, newest first, each once. Answers that came
     /// within [`LATE_ANSWER_NANOS`] afterwards count only where none came before.
-    pub(super) fn readings(&self, host: IpAddr, ip: IpAddr, time: Timestamp) -> Vec<Reading> {
+    pub(super) fn readings(&self, host: IpAddr, ip: IpAddr, time: Timestamp) -> Vec<Reading<'_>> {
         let Some(chains) = self.by_chain.get(&(host, ip)) else { return Vec::new() };
         let until = |told: &Told, end: Timestamp| {
             told.answers.partition_point(|&index| self.answers[index].point.time <= end)
@@ -262,7 +262,7 @@ impl Ledger {
             );
         }
         answers.sort_unstable_by_key(|&(index, _)| std::cmp::Reverse(index));
-        let mut readings: Vec<Reading> = Vec::new();
+        let mut readings: Vec<Reading<'_>> = Vec::new();
         let mut known: BTreeMap<Vec<DomainName>, usize> = BTreeMap::new();
         for (index, told) in answers {
             let answer = &self.answers[index];
@@ -276,7 +276,7 @@ impl Ledger {
                 } else {
                     known.insert(names.clone(), readings.len());
                     let salvaged = answer.salvaged;
-                    let names = names.into();
+                    let names = names.into_iter().collect();
                     let point = answer.point;
                     readings.push(Reading { names, chain: None, point, expired, late, contested, salvaged });
                 }

@@ -8,7 +8,7 @@ use super::row::{NameEvidence, NameEvidenceSource};
 use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{BaselineLine, BaselinePeer, Direction, Matrix, RoleIdx, RoleSet, Site};
 use crate::model::{AppProtocol, DomainName, FramePoint, Timestamp, Transport, address_bits};
-use crate::names::{Bookmark, ChainNumber, Ledger, Reading};
+use crate::names::{Bookmark, ChainNumber, Ledger, Names, Reading};
 use ipnet::{IpNet, Ipv4Net};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -97,9 +97,9 @@ pub(super) enum Telling {
 
 /// What is known of where a flow goes.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Evidence {
+pub(super) struct Evidence<'l> {
     /// The chains by which the host knew the address; through a proxy, the name asked for.
-    pub readings: Vec<Reading>,
+    pub readings: Vec<Reading<'l>>,
     /// The server name or HTTP host that the client wrote.
     pub written: Option<DomainName>,
     /// Whether a ClientHello was read that gives a name.
@@ -120,7 +120,7 @@ pub(super) struct Evidence {
     pub further_names: Vec<NameEvidence>,
 }
 
-impl Evidence {
+impl Evidence<'_> {
     /// Whether the flow goes through a proxy that the site lists, to what the client asked of it.
     pub(super) fn proxied(&self) -> bool {
         self.target.is_some()
@@ -132,7 +132,7 @@ impl Evidence {
     }
 
     /// The chains that give a name, newest first.
-    pub(super) fn named(&self) -> impl Iterator<Item = &Reading> {
+    pub(super) fn named(&self) -> impl Iterator<Item = &Reading<'_>> {
         self.readings.iter().filter(|reading| !reading.names.is_empty())
     }
 
@@ -160,11 +160,11 @@ impl Evidence {
     /// All names of the destination, newest first; their age is that of the answers when a flow began at `first_ts`.
     pub(super) fn names(&self, first_ts: Option<Timestamp>) -> Vec<NameEvidence> {
         let source = self.source();
-        let of_reading = |reading: &Reading| {
+        let of_reading = |reading: &Reading<'_>| {
             let told = first_ts.filter(|_| source == NameEvidenceSource::Dns);
             Some(NameEvidence {
                 name: reading.names.first()?.clone(),
-                chain: reading.names.clone(),
+                chain: reading.names.shared(),
                 source,
                 age_ns: told.map(|time| time.since(reading.point.time)),
                 scope: if self.proxied() { "flow" } else { "host" }.into(),
@@ -196,7 +196,7 @@ pub(super) struct FirstChain(Option<ChainNumber>);
 pub(super) struct Surveyor<'a> {
     site: &'a Site,
     ledger: &'a Ledger,
-    bookmark: Bookmark,
+    bookmark: Bookmark<'a>,
     proxy: Option<RoleIdx>,
     /// Each peer of the baseline's lines about what comes in, once.
     peers: Vec<&'a BaselinePeer>,
@@ -302,7 +302,7 @@ impl<'a> Surveyor<'a> {
     }
 
     /// Takes evidence back that nobody needs any more.
-    pub(super) fn take_back(&self, evidence: Evidence) {
+    pub(super) fn take_back(&self, evidence: Evidence<'a>) {
         self.bookmark.take_back(evidence.readings);
     }
 
@@ -392,14 +392,19 @@ impl<'a> Surveyor<'a> {
     }
 
     /// What is known of where a flow of `host` goes; `target` is what the client asked the responder for, as a proxy.
-    pub(super) fn evidence(&self, flow: &Flow<'_>, host: IpAddr, target: Option<&ConnectTarget>) -> Evidence {
+    pub(super) fn evidence(
+        &self,
+        flow: &Flow<'_>,
+        host: IpAddr,
+        target: Option<&ConnectTarget>,
+    ) -> Evidence<'a> {
         let (ip, announced) = (flow.to.ip, flow.server_name().is_some());
         // A proxy may hold other roles, too: where it was asked for nothing, it is the destination.
         if let Some(target) = target
             && self.is_proxy(self.site.roles_of(ip))
         {
             let reading = target.name.clone().map(|name| Reading {
-                names: [name].into(),
+                names: Names::Own([name].into()),
                 chain: None,
                 point: flow.named_at().or(flow.begin()).unwrap_or_default(),
                 expired: false,

@@ -142,11 +142,11 @@ impl<'a> Classifier<'a> {
         flow: &Flow<'_>,
         host: IpAddr,
         around: &Circumstances,
-    ) -> Option<(Ruling, Evidence)> {
+    ) -> Option<(Ruling, Evidence<'a>)> {
         if flow.further_targets().is_empty() || !self.surveyor.is_proxy(self.site.roles_of(flow.to.ip)) {
             return None;
         }
-        let each: Vec<(Ruling, Evidence)> = flow
+        let each: Vec<(Ruling, Evidence<'a>)> = flow
             .proxy_target()
             .into_iter()
             .chain(flow.further_targets())
@@ -155,7 +155,7 @@ impl<'a> Classifier<'a> {
                 (self.rule_on(around, &evidence), evidence)
             })
             .collect();
-        let badness = |(one, _): &&(Ruling, Evidence)| match one.verdict {
+        let badness = |(one, _): &&(Ruling, Evidence<'_>)| match one.verdict {
             Verdict::Undocumented => 0,
             Verdict::Undetermined => 1,
             Verdict::Documented | Verdict::Platform | Verdict::OutOfScope => 2,
@@ -178,7 +178,7 @@ impl<'a> Classifier<'a> {
     }
 
     /// The verdict of all flows of these circumstances.
-    pub(super) fn rule_on(&self, around: &Circumstances, evidence: &Evidence) -> Ruling {
+    pub(super) fn rule_on(&self, around: &Circumstances, evidence: &Evidence<'_>) -> Ruling {
         let (from_roles, to_roles) = (around.from.roles, self.site.roles_of(around.to));
         let subject = self.is_subject(from_roles.union(to_roles));
         let mut ruling = Ruling {
@@ -260,7 +260,7 @@ impl<'a> Classifier<'a> {
     }
 
     /// Where a flow goes: its responder, or what the client asked its proxy for.
-    fn destination(&self, around: &Circumstances, to_roles: RoleSet, evidence: &Evidence) -> Destination {
+    fn destination(&self, around: &Circumstances, to_roles: RoleSet, evidence: &Evidence<'_>) -> Destination {
         match &evidence.target {
             Some(target) => Destination {
                 ip: target.ip,
@@ -272,7 +272,7 @@ impl<'a> Classifier<'a> {
         }
     }
 
-    fn documented(&self, fits: &Fits<'_, 'a>, dest: &Destination, evidence: &Evidence) -> Documented<'a> {
+    fn documented(&self, fits: &Fits<'_, 'a>, dest: &Destination, evidence: &Evidence<'_>) -> Documented<'a> {
         let by_address = fits.by_address(dest.ip);
         let mut rules: Vec<Ready<'a>> = by_address.iter().map(|(ready, _)| *ready).collect();
         let mut grades: Vec<Grade> = by_address.iter().map(|(_, grade)| *grade).collect();
@@ -335,7 +335,7 @@ impl<'a> Classifier<'a> {
         &self,
         around: &Circumstances,
         to_roles: RoleSet,
-        evidence: &Evidence,
+        evidence: &Evidence<'_>,
         fits: &Fits<'_, 'a>,
         documented: &Documented<'_>,
     ) -> Option<String> {
@@ -387,7 +387,7 @@ impl<'a> Classifier<'a> {
 
     /// Whether a ruling may rest on the very names of the chains, and not only on which patterns they fit: it does where
     /// they are contested, or stand for an address of one's own.
-    pub(super) fn rests_on_names(&self, around: &Circumstances, evidence: &Evidence) -> bool {
+    pub(super) fn rests_on_names(&self, around: &Circumstances, evidence: &Evidence<'_>) -> bool {
         evidence.proxied()
             || Ledger::contested(&evidence.readings)
             || self.is_own_space(around.to)
@@ -396,7 +396,7 @@ impl<'a> Classifier<'a> {
     }
 
     /// Whose storage account it is, where only rules for accounts document the flow and the site lists its own.
-    fn account(&self, documented: &Documented<'_>, evidence: &Evidence) -> Account {
+    fn account(&self, documented: &Documented<'_>, evidence: &Evidence<'_>) -> Account {
         let listed = !self.site.storage_accounts().is_empty();
         if !listed || documented.rules.iter().any(|ready| !ready.is_for_accounts()) {
             return Account::Own;
@@ -435,7 +435,7 @@ impl<'a> Classifier<'a> {
     }
 
     /// The baseline line of class `platform` that fits.
-    fn platform(&self, around: &Circumstances, evidence: &Evidence) -> Option<String> {
+    fn platform(&self, around: &Circumstances, evidence: &Evidence<'_>) -> Option<String> {
         self.baseline(around, evidence, |class| class == BaselineClass::Platform)
     }
 
@@ -443,7 +443,7 @@ impl<'a> Classifier<'a> {
     fn baseline(
         &self,
         around: &Circumstances,
-        evidence: &Evidence,
+        evidence: &Evidence<'_>,
         wanted: impl Fn(BaselineClass) -> bool,
     ) -> Option<String> {
         if evidence.proxied() {
@@ -482,7 +482,7 @@ impl<'a> Classifier<'a> {
         around: &Circumstances,
         to_roles: RoleSet,
         dest: &Destination,
-        evidence: &Evidence,
+        evidence: &Evidence<'_>,
         fits: &Fits<'_, 'a>,
     ) -> Option<Nearest> {
         let from_roles = around.from.roles;
@@ -591,7 +591,7 @@ fn add_new<T: PartialEq>(to: &mut Vec<T>, from: Vec<T>) {
 }
 
 /// The application that the first bytes show, held against the rules.
-fn mismatch(around: &Circumstances, rules: &[Ready<'_>], evidence: &Evidence) -> Option<Issue> {
+fn mismatch(around: &Circumstances, rules: &[Ready<'_>], evidence: &Evidence<'_>) -> Option<Issue> {
     // Inside a tunnel only the ClientHello can be told; a request in absolute form is HTTP.
     let seen = match &evidence.target {
         Some(target) if target.tunnel && !evidence.announced => return None,
@@ -615,7 +615,7 @@ fn mismatch(around: &Circumstances, rules: &[Ready<'_>], evidence: &Evidence) ->
 /// How well the destination is identified, whatever the verdict.
 fn grade(
     judge: &Classifier<'_>,
-    evidence: &Evidence,
+    evidence: &Evidence<'_>,
     to_roles: RoleSet,
     documented: &Documented<'_>,
 ) -> Option<Grade> {

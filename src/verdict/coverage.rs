@@ -78,14 +78,14 @@ impl CoverageTally {
     pub(super) fn note_names(
         &mut self,
         ruling: &Ruling,
-        evidence: &Evidence,
+        evidence: &Evidence<'_>,
         noted: &mut HashSet<ChainNumber, RandomState>,
     ) {
         if ruling.documented_by.is_empty() {
             return;
         }
         let written = evidence.written.as_ref();
-        let new = |reading: &&Reading| reading.chain.is_none_or(|chain| noted.insert(chain));
+        let new = |reading: &&Reading<'_>| reading.chain.is_none_or(|chain| noted.insert(chain));
         let mut told = evidence.named().filter(new).filter_map(|reading| reading.names.first()).peekable();
         if told.peek().is_none() && written.is_none() && evidence.further_names.is_empty() {
             return;

@@ -187,7 +187,7 @@ impl<'a> Seen<'a> {
 
 /// The one name by which a flow's destination is known: what the client wrote, unless that may be a cover; else what
 /// all evidence agrees on.
-fn known_name<'a>(flow: &'a Flow<'_>, evidence: &'a Evidence) -> Option<&'a DomainName> {
+fn known_name<'a>(flow: &'a Flow<'_>, evidence: &'a Evidence<'_>) -> Option<&'a DomainName> {
     if let Some(name) = flow.server_name().filter(|_| !flow.ech()) {
         return Some(name);
     }

@@ -10,7 +10,7 @@ use super::wording::{
     worded,
 };
 use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Missing, Severity, Untold, Verdict};
-use crate::flow::{Flow, Outcome, capture_name};
+use crate::flow::{Flow, Outcome, ProofKind, capture_name};
 use crate::matrix::RoleSet;
 use crate::model::{CaptureId, Distinct, DomainName, FramePoint, Timestamp, Transport, address_bits};
 use foldhash::fast::RandomState;
@@ -134,7 +134,7 @@ struct Named {
 }
 
 impl Named {
-    fn of(first: FirstChain, evidence: &Evidence) -> Named {
+    fn of(first: FirstChain, evidence: &Evidence<'_>) -> Named {
         let best = evidence.named().next();
         Named {
             first,
@@ -200,6 +200,8 @@ pub(super) struct Findings {
     captures: Arc<[Arc<str>]>,
     /// The frames of the flow at hand.
     points: Vec<FramePoint>,
+    /// What they prove, those that are its own.
+    proofs: Vec<(ProofKind, FramePoint)>,
 }
 
 impl Findings {
@@ -216,6 +218,7 @@ impl Findings {
             distinct: 0,
             captures: captures.into(),
             points: Vec::new(),
+            proofs: Vec::new(),
         }
     }
 
@@ -462,14 +465,15 @@ impl Findings {
         let (phrases, lines) = (self.phrases, self.lines);
         let stem = |draft: &Draft| stems.get(draft.stem);
         // What tells most of them apart stands beside them: to look into each would cost more than to compare.
-        let mut drafts: Vec<_> = drafts
-            .into_iter()
-            .map(|draft| {
-                let (first, ..) = draft.rank(stem(&draft), &phrases);
-                (first, draft)
+        let mut order: Vec<_> = drafts
+            .iter()
+            .zip(0..)
+            .map(|(draft, place)| {
+                let (first, ..) = draft.rank(stem(draft), &phrases);
+                (first, draft, place)
             })
             .collect();
-        drafts.sort_by(|(first_a, a), (first_b, b)| {
+        order.sort_by(|(first_a, a, _), (first_b, b, _)| {
             // What is equal in all that orders findings stands by its stem and host.
             let key = |draft: &Draft| (stem(draft).map(|stem| (stem.code, stem.severity)), draft.host);
             let rest = |draft: &Draft| stem(draft).map(|stem| (&stem.to, stem.port, stem.proto, &stem.rules));
@@ -477,7 +481,9 @@ impl Findings {
             let equal = || key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)));
             first_a.cmp(first_b).then_with(ranks).then_with(equal)
         });
-        let drafts: Vec<Box<Draft>> = drafts.into_iter().map(|(_, draft)| draft).collect();
+        let order: Vec<usize> = order.into_iter().map(|(.., place)| place).collect();
+        // What is not put into words is freed in the order in which it was made: that is faster.
+        let mut drafts: Vec<Option<Box<Draft>>> = drafts.into_iter().map(Some).collect();
         let rank_of: Vec<usize> =
             self.captures.iter().filter_map(|name| rank.get(&**name).copied()).collect();
         let words = Words {
@@ -491,14 +497,16 @@ impl Findings {
         };
         let mut findings = Vec::with_capacity(if most == usize::MAX { drafts.len() } else { 0 });
         let (mut untold, mut last, mut told) = (Untold::default(), None, 0);
-        for draft in drafts {
-            let stem = stem(&draft);
-            let ((kind, ..), _, (.., rules)) = draft.rank(stem, &phrases);
+        for place in order {
+            let Some(draft) = drafts.get_mut(place) else { continue };
+            let Some(one) = draft else { continue };
+            let stem = stem(one);
+            let ((kind, ..), _, (.., rules)) = one.rank(stem, &phrases);
             told = if kind == last { told + 1 } else { 1 };
             last = kind;
             match kind {
-                Some(kind) if told > most => untold.add(kind, rules, draft.outcomes.iter()),
-                _ => findings.push(draft.finish(stem, &words)),
+                Some(kind) if told > most => untold.add(kind, rules, one.outcomes.iter()),
+                _ => findings.extend(draft.take().map(|draft| draft.finish(stem, &words))),
             }
         }
         (findings, untold)
@@ -727,7 +735,7 @@ impl Draft {
 pub(super) struct Judged<'j> {
     pub flow: &'j Flow<'j>,
     pub ruling: &'j Ruling,
-    pub evidence: &'j Evidence,
+    pub evidence: &'j Evidence<'j>,
     /// What its first name is told by.
     pub named_by: Option<FirstChain>,
     pub serial: u64,
@@ -743,12 +751,17 @@ const MOST_NAME_FRAMES: usize = 5;
 
 /// Frames that prove something about a flow: where its names were learnt, then its own, each in the order in which they
 /// were taken.
-fn collect_points(judged: &Judged<'_>, points: &mut Vec<FramePoint>) {
+fn collect_points(
+    judged: &Judged<'_>,
+    points: &mut Vec<FramePoint>,
+    proofs: &mut Vec<(ProofKind, FramePoint)>,
+) {
     points.clear();
     points.extend(judged.evidence.points());
     points.sort_unstable();
     points.truncate(MOST_NAME_FRAMES);
-    points.extend(judged.flow.proofs().into_iter().map(|(_, point)| point));
+    judged.flow.proofs_into(proofs);
+    points.extend(proofs.iter().map(|&(_, point)| point));
 }
 
 /// Codes, each once, in the order of their list: every flow has some or none.
@@ -832,11 +845,11 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut 
             kind.last = Some((host, place));
             (place, Share::Own)
         };
-        let Findings { drafts, lines, hasher, points, .. } = &mut *findings;
+        let Findings { drafts, lines, hasher, points, proofs, .. } = &mut *findings;
         let draft = &mut drafts[place];
         draft.count(flow.first_ts, flow.last_ts);
         if !draft.is_cited() {
-            collect_points(judged, points);
+            collect_points(judged, points, proofs);
             draft.cite(points.iter().copied());
         }
         draft.reach(flow.to.ip);

@@ -145,7 +145,7 @@ impl<'j, 'a> Fits<'j, 'a> {
     }
 
     /// Rules that some name of some chain fits, in the order of the packs; and how many chains some rule fits.
-    pub(super) fn by_readings(&self, readings: &[Reading]) -> (Vec<Ready<'a>>, usize) {
+    pub(super) fn by_readings(&self, readings: &[Reading<'_>]) -> (Vec<Ready<'a>>, usize) {
         let (mut places, mut fitting) = (vec![false; self.rules.places().count()], 0);
         for reading in readings {
             let mut some = false;
@@ -159,7 +159,7 @@ impl<'j, 'a> Fits<'j, 'a> {
     }
 
     /// Rules that every chain fits.
-    pub(super) fn by_every_reading(&self, readings: &[Reading]) -> Vec<Ready<'a>> {
+    pub(super) fn by_every_reading(&self, readings: &[Reading<'_>]) -> Vec<Ready<'a>> {
         if readings.is_empty() {
             return Vec::new();
         }
@@ -178,7 +178,7 @@ impl<'j, 'a> Fits<'j, 'a> {
         &self.rules
     }
 
-    fn names_fit(&self, ready: &Ready<'_>, reading: &Reading) -> bool {
+    fn names_fit(&self, ready: &Ready<'_>, reading: &Reading<'_>) -> bool {
         let (site, names) = (self.judge.site, &reading.names);
         let mirrored =
             self.mirror && self.ip.is_some_and(|ip| names.iter().any(|name| site.mirror_allows(name, ip)));
@@ -241,7 +241,7 @@ impl<'j, 'a> Fits<'j, 'a> {
         &self,
         ready: &Ready<'_>,
         dest: &Destination,
-        readings: &[Reading],
+        readings: &[Reading<'_>],
     ) -> bool {
         dest.ip.is_some_and(|ip| self.address_fits(ready, ip).is_some())
             || (!readings.is_empty() && readings.iter().all(|reading| self.names_fit(ready, reading)))
@@ -250,7 +250,7 @@ impl<'j, 'a> Fits<'j, 'a> {
 
 impl Classifier<'_> {
     /// Whether a chain holds a name that a rule gives, whatever the address.
-    pub(super) fn names_in(&self, ready: &Ready<'_>, reading: &Reading) -> bool {
+    pub(super) fn names_in(&self, ready: &Ready<'_>, reading: &Reading<'_>) -> bool {
         self.matches.of(reading).fits(ready.place)
     }
 }

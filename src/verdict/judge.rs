@@ -201,7 +201,7 @@ impl<'a> Judge<'a> {
     fn judge<T>(
         &mut self,
         flow: &Flow<'_>,
-        tell: impl FnOnce(&Classifier<'a>, &Ruling, &mut Option<RowWords>, &Evidence, Codes) -> T,
+        tell: impl FnOnce(&Classifier<'a>, &Ruling, &mut Option<RowWords>, &Evidence<'_>, Codes) -> T,
     ) -> Option<T> {
         self.place += 1;
         if flow.proto == Transport::Udp {
@@ -453,7 +453,7 @@ fn accepted(
     site: &Site,
     flow: &Flow<'_>,
     ruling: &Ruling,
-    evidence: &Evidence,
+    evidence: &Evidence<'_>,
     accepts: &mut BTreeSet<usize>,
 ) -> Option<Accepted> {
     if site.accepts().is_empty() {

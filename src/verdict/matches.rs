@@ -110,7 +110,8 @@ pub(super) struct Matches<'a> {
 
 #[derive(Default)]
 struct Found {
-    by_chain: HashMap<ChainNumber, ClassNumber, RandomState>,
+    /// By the place of a chain in the ledger.
+    by_chain: Vec<Option<ClassNumber>>,
     unnumbered: HashMap<Arc<[DomainName]>, (ClassNumber, u32), RandomState>,
     /// Names given out to chains without number.
     serials: u32,
@@ -159,15 +160,19 @@ impl<'a> Matches<'a> {
     }
 
     /// The class of a chain.
-    pub(super) fn class(&self, reading: &Reading) -> ClassNumber {
+    pub(super) fn class(&self, reading: &Reading<'_>) -> ClassNumber {
         let mut found = self.found.borrow_mut();
         match reading.chain {
             Some(chain) => {
-                if let Some(&known) = found.by_chain.get(&chain) {
+                if let Some(&Some(known)) = found.by_chain.get(chain.index()) {
                     return known;
                 }
                 let class = found.number_of(self.classify(&reading.names));
-                found.by_chain.insert(chain, class);
+                let places = found.by_chain.len().max(chain.index() + 1);
+                found.by_chain.resize(places, None);
+                if let Some(place) = found.by_chain.get_mut(chain.index()) {
+                    *place = Some(class);
+                }
                 class
             }
             None => self.unnumbered(&mut found, &reading.names).0,
@@ -175,14 +180,14 @@ impl<'a> Matches<'a> {
     }
 
     /// What a chain is told by from chains with other names.
-    pub(super) fn same_names(&self, reading: &Reading) -> SameNames {
+    pub(super) fn same_names(&self, reading: &Reading<'_>) -> SameNames {
         match reading.chain {
             Some(chain) => SameNames::InLedger(chain),
             None => SameNames::Elsewhere(self.unnumbered(&mut self.found.borrow_mut(), &reading.names).1),
         }
     }
 
-    fn unnumbered(&self, found: &mut Found, names: &Arc<[DomainName]>) -> (ClassNumber, u32) {
+    fn unnumbered(&self, found: &mut Found, names: &[DomainName]) -> (ClassNumber, u32) {
         if let Some(&known) = found.unnumbered.get(names) {
             return known;
         }
@@ -191,12 +196,12 @@ impl<'a> Matches<'a> {
         }
         found.serials += 1;
         let new = (found.number_of(self.classify(names)), found.serials);
-        found.unnumbered.insert(names.clone(), new);
+        found.unnumbered.insert(names.into(), new);
         new
     }
 
     /// What there is to say about a chain.
-    pub(super) fn of(&self, reading: &Reading) -> Rc<Class> {
+    pub(super) fn of(&self, reading: &Reading<'_>) -> Rc<Class> {
         let class = self.class(reading);
         self.found.borrow().classes.get(class.0).cloned().unwrap_or_default()
     }

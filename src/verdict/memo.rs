@@ -170,7 +170,7 @@ struct Key {
 }
 
 impl Key {
-    fn of(around: &Circumstances, evidence: &Evidence, chains: &[ChainKey]) -> Key {
+    fn of(around: &Circumstances, evidence: &Evidence<'_>, chains: &[ChainKey]) -> Key {
         // Every field is taken apart here, so that a new one cannot be forgotten.
         let Evidence {
             readings,
@@ -199,7 +199,7 @@ impl Key {
         }
     }
 
-    fn is(&self, around: &Circumstances, evidence: &Evidence, chains: &[ChainKey]) -> bool {
+    fn is(&self, around: &Circumstances, evidence: &Evidence<'_>, chains: &[ChainKey]) -> bool {
         let Key {
             around: of,
             chains: told,
@@ -277,14 +277,14 @@ impl Memo {
         &mut self,
         classifier: &Classifier<'_>,
         around: &Circumstances,
-        evidence: &Evidence,
+        evidence: &Evidence<'_>,
         settle: impl FnOnce(Ruling) -> Settled,
     ) -> &mut Settled {
         let Memo { limit, entries, table, hasher, recent, oldest, chains } = self;
         chains.clear();
         if !evidence.readings.is_empty() {
             let by_name = classifier.rests_on_names(around, evidence);
-            let chain = |reading: &Reading| match by_name {
+            let chain = |reading: &Reading<'_>| match by_name {
                 true => ChainKey::Names(classifier.matches.same_names(reading)),
                 false => ChainKey::Alike(classifier.matches.class(reading)),
             };
@@ -359,7 +359,7 @@ mod tests {
         Settled::new(ruling, 0)
     }
 
-    fn reading(names: &[&str], (late, expired, contested): (bool, bool, bool)) -> Reading {
+    fn reading(names: &[&str], (late, expired, contested): (bool, bool, bool)) -> Reading<'static> {
         Reading {
             names: names.iter().map(|name| name.parse::<DomainName>().unwrap()).collect(),
             chain: None,
@@ -390,7 +390,7 @@ mod tests {
     }
 
     /// Names alone and together, told in time and not, written and not.
-    fn evidences() -> Vec<Evidence> {
+    fn evidences() -> Vec<Evidence<'static>> {
         let chains: &[&[&str]] = &[
             &["own.blob.core.windows.net", "blob.ams.store.core.windows.net"],
             &["theirs.blob.core.windows.net"],
@@ -403,7 +403,7 @@ mod tests {
             &[],
         ];
         let flags = [(false, false, false), (true, false, false), (false, true, false), (false, false, true)];
-        let mut readings: Vec<Vec<Reading>> = vec![Vec::new()];
+        let mut readings: Vec<Vec<Reading<'_>>> = vec![Vec::new()];
         for (first, flags) in chains.iter().flat_map(|chain| flags.map(|flags| (chain, flags))) {
             readings.push(vec![reading(first, flags)]);
             readings.extend(

@@ -270,7 +270,7 @@ impl Tally {
         &mut self,
         flow: &Flow<'_>,
         ruling: &Ruling,
-        evidence: &Evidence,
+        evidence: &Evidence<'_>,
         conversation: usize,
     ) {
         self.flows += 1;
