@@ -15,8 +15,9 @@ use std::os::unix::fs::FileExt;
 /// nothing: the parts are read again in turn.
 const CHAINED: usize = 24;
 
-/// Bytes behind a place that are searched for it. Larger than any packet, and enough for [`CHAINED`] of 64 KiB.
-const SEARCHED_BYTES: usize = 4 << 20;
+/// Bytes behind a place that are searched for it: first a few, which serve nearly always and are there at once, while nothing
+/// else goes on; then as many as are larger than any packet, and enough for [`CHAINED`] of 64 KiB.
+const SEARCHED_BYTES: [usize; 2] = [128 << 10, 4 << 20];
 
 /// What is read before a cut, so that a packet just behind it is known for a copy of one just before: so much time, but no
 /// more than so many frames.
@@ -56,9 +57,12 @@ pub fn cuts(input: &Input, parts: usize, least: u64) -> Vec<Cut> {
 }
 
 fn find(file: &File, pcap: &Pcap, near: u64, size: u64) -> Option<Cut> {
-    let mut window = vec![0; SEARCHED_BYTES.min(usize::try_from(size - near).ok()?)];
-    file.read_exact_at(&mut window, near).ok()?;
-    let at = (0..window.len() / 2).find(|&at| chained(pcap, &window, at))?;
+    let rest = usize::try_from(size - near).ok()?;
+    let at = SEARCHED_BYTES.iter().find_map(|&bytes| {
+        let mut window = vec![0; bytes.min(rest)];
+        file.read_exact_at(&mut window, near).ok()?;
+        (0..window.len() / 2).find(|&at| chained(pcap, &window, at))
+    })?;
     let warm_up = near + at as u64;
     // On from there, record by record.
     let rest = Box::new(From { file: file.try_clone().ok()?, at: warm_up });

@@ -88,39 +88,42 @@ const CLIENT_HELLO: u8 = 0;
 const SERVER_HELLO: u8 = 1;
 const NOTHING: u8 = 2;
 
-/// Numbers are put together here before they are written: a whole side without first bytes is shorter.
-const ROOM: usize = 256;
+/// Numbers are put together before they are written, as many bytes of them as a byte counts: a whole side without first bytes
+/// is shorter.
+const ROOM: usize = u8::MAX as usize;
+
+/// Bytes that are written at once, at the most. There is so much more room, so that no place needs to be checked.
+const AT_ONCE: usize = 16;
 
 struct Writer<'a> {
     out: &'a mut Vec<u8>,
-    room: [u8; ROOM],
-    used: usize,
+    room: [u8; ROOM + AT_ONCE],
+    used: u8,
     /// Times and frames are told as distances from this.
     base: FramePoint,
 }
 
 impl<'a> Writer<'a> {
     fn new(out: &'a mut Vec<u8>, base: FramePoint) -> Self {
-        Writer { out, room: [0; ROOM], used: 0, base }
+        Writer { out, room: [0; ROOM + AT_ONCE], used: 0, base }
     }
 
     #[inline(never)]
     fn flush(&mut self) {
-        self.out.extend_from_slice(self.room.get(..self.used).unwrap_or_default());
+        self.out.extend_from_slice(&self.room[..usize::from(self.used)]);
         self.used = 0;
     }
 
     /// Writes the first `used` bytes.
     #[inline]
     fn some_of<const N: usize>(&mut self, bytes: [u8; N], used: usize) {
-        const { assert!(N <= ROOM) }
-        if self.used > ROOM - N {
+        const { assert!(N <= AT_ONCE) }
+        if usize::from(self.used) > ROOM - N {
             self.flush();
         }
-        if let Some(place) = self.room.get_mut(self.used..).and_then(|rest| rest.first_chunk_mut()) {
-            *place = bytes;
-        }
-        self.used += used;
+        let from = usize::from(self.used);
+        self.room[from..from + N].copy_from_slice(&bytes);
+        self.used += used as u8;
     }
 
     #[inline]
@@ -141,6 +144,15 @@ impl<'a> Writer<'a> {
                 self.flush();
                 varint::put(value, self.out);
             }
+        }
+    }
+
+    /// A number that is mostly small.
+    #[inline]
+    fn count(&mut self, value: u64) {
+        match varint::short_word(value) {
+            Some((word, bytes)) => self.some_of(word.to_le_bytes(), bytes),
+            None => self.number(value),
         }
     }
 
@@ -435,9 +447,9 @@ impl Writer<'_> {
         let data_is_first = mark(!data_is_head && side.data.is_some() && side.data == first, DATA_IS_FIRST);
         let [low, middle, high, _] = u32::to_le_bytes(mask);
         self.fixed([low, middle, high]);
-        self.number(side.packets);
-        self.number(side.bytes);
-        self.number(side.payload);
+        self.count(side.packets);
+        self.count(side.bytes);
+        self.count(side.payload);
         if let Some(first) = first {
             self.point(first);
             if !last_is_beyond {
@@ -490,8 +502,8 @@ impl Writer<'_> {
         }
         side.tls_data.into_iter().for_each(|point| self.point(point));
         if dns {
-            self.number(side.dns.queries.into());
-            self.number(side.dns.responses.into());
+            self.count(side.dns.queries.into());
+            self.count(side.dns.responses.into());
         }
         if let Some(told) = told {
             self.told(told, hellos);
@@ -962,7 +974,8 @@ impl Reader<'_> {
     fn side(&mut self, side: &mut SideFacts) -> Option<()> {
         let mask = self.mask()?;
         let has = |bit: u32| mask & bit != 0;
-        (side.packets, side.bytes, side.payload) = (self.number()?, self.number()?, self.number()?);
+        side.packets = varint::take_short(&mut self.bytes)?;
+        (side.bytes, side.payload) = (self.number()?, self.number()?);
         if has(FIRST) {
             side.first = Some(self.point()?);
             if !has(LAST_IS_BEYOND) {

@@ -211,6 +211,8 @@ pub struct Ledger {
     /// By message.
     standing: Vec<Standing>,
     /// By body.
+    questions: Vec<Question>,
+    /// By body.
     said: Vec<Said>,
     /// Address and time to live, of one body after another: ascending by address, of one address in message order.
     reached: Vec<(u32, u32)>,
@@ -221,6 +223,8 @@ pub struct Ledger {
     shares: Vec<Share>,
     /// Clients and resolvers between which no answer is matched, and some are unsolicited.
     forged: HashSet<(u32, u16, u32), RandomState>,
+    /// Threads that may work for it.
+    jobs: usize,
     for_names: OnceLock<ForNames>,
 }
 
@@ -239,7 +243,9 @@ struct Share {
     told_answers: Vec<u32>,
     /// By host and alias: the names before it in chains that reach it, ascending by names.
     before_at: HashMap<(u32, u32), u32, RandomState>,
-    before: Vec<Vec<Before>>,
+    before: Vec<Aliases>,
+    /// By name: whether some chain reaches it as an alias. Most names that are asked for never are.
+    is_alias: Vec<bool>,
 }
 
 /// Shares of hosts for each thread: one host often asks as much as all others together, and whoever has it takes no other. One
@@ -470,15 +476,39 @@ impl Troubled {
     }
 }
 
+/// What a body asks, or answers: what is looked at for every message stands in eight bytes, so that a processor's cache holds
+/// those of a hundred thousand bodies.
+#[derive(Clone, Copy, Debug)]
+struct Question {
+    /// [`NONE`] without question.
+    name: u32,
+    kind: u16,
+    /// What it is by itself.
+    standing: Standing,
+}
+
+impl Question {
+    fn of(body: &Body) -> Self {
+        let standing = bit_if(body.response, Standing::RESPONSE)
+            | bit_if(!body.response && body.qname != NONE, Standing::ASKS)
+            | bit_if(body.rcode != 0, Standing::FAILED)
+            | bit_if(body.salvaged, Standing::SALVAGED);
+        Question { name: body.qname, kind: body.qtype, standing: Standing(standing) }
+    }
+
+    fn is_response(self) -> bool {
+        self.standing.bit(Standing::RESPONSE)
+    }
+
+    fn asks(self) -> bool {
+        self.standing.bit(Standing::ASKS)
+    }
+}
+
 /// What a body says, as far as it counts.
 #[derive(Clone, Copy, Debug)]
 struct Said {
-    response: bool,
-    salvaged: bool,
     rcode: u16,
-    qtype: u16,
-    /// [`NONE`] without question.
-    qname: u32,
     /// Of a response: the names asked for and reached; [`NONE`] if it says none.
     chain: u32,
     /// Where its part of `reached` begins and ends.
@@ -541,6 +571,32 @@ struct Before {
     since: u32,
 }
 
+/// What is put before one name, as one host was told.
+#[derive(Debug, Default)]
+struct Aliases {
+    /// As they came.
+    list: Vec<Before>,
+    ordered: OnceLock<Box<[Before]>>,
+}
+
+impl Aliases {
+    /// Ascending by names: they are tried in this order, which matters only where there are too many. Few are ever asked for.
+    fn ordered(&self, chains: &Chains) -> &[Before] {
+        self.ordered.get_or_init(|| {
+            let mut ordered: Box<[Before]> = self.list.clone().into();
+            ordered.sort_by_key(|before| before.names(chains.names(before.chain)));
+            ordered
+        })
+    }
+
+    fn add(&mut self, new: Before, chains: &Chains) {
+        if self.list.len() < MOST_ALIASES && !self.list.iter().any(|known| known.is(&new, chains)) {
+            self.list.push(new);
+            self.ordered.take();
+        }
+    }
+}
+
 impl Before {
     fn names<'n, T>(&self, chain: &'n [T]) -> &'n [T] {
         chain.get(..self.names as usize).unwrap_or_default()
@@ -557,10 +613,16 @@ impl Before {
 struct Chains {
     /// The numbers of all chains' names, one after another.
     numbers: Vec<u32>,
+    /// The first of each.
+    firsts: Vec<u32>,
     chains: Vec<(Range<usize>, Arc<[DomainName]>)>,
     table: ByHash,
     seed: RandomState,
 }
+
+/// Messages that are looked up at once: what is waited for is memory, and a processor waits for that of several at the same time
+/// where none waits for another. More than these are not in flight.
+const AT_ONCE: usize = 32;
 
 /// Questions and their answers, as far as messages were taken.
 #[derive(Debug, Default)]
@@ -570,14 +632,18 @@ struct Exchanges {
     seed: RandomState,
     /// By message: its exchange, or [`NONE`].
     of: Vec<u32>,
+    /// The exchanges that began last, each at the place of its hash. An answer mostly follows its question at once, and what was just
+    /// put into the table is not there to be read before memory has come.
+    latest: Vec<u32>,
 }
+
+/// How many exchanges that began last are looked at first: those of a busy resolver within the time that it takes to answer.
+const LATEST: usize = 1 << 9;
 
 /// What hosts are told, as far as it was heard.
 #[derive(Debug, Default)]
 struct Hearing {
     teller: Teller,
-    /// By body: what it was as told last. A body is mostly told to one host again and again.
-    last_of: Vec<u32>,
     /// Answers that count, and what they tell.
     telling_of: Vec<(u32, u32)>,
 }
@@ -592,7 +658,7 @@ impl Exchange {
 
 impl Chains {
     fn intern(&mut self, names: &[u32], log: &DnsLog) -> u32 {
-        let Chains { numbers, chains, table, seed } = self;
+        let Chains { numbers, firsts, chains, table, seed } = self;
         let hash = seed.hash_one(names);
         let same = |at: u32| {
             let place = chains.get(at as usize).map(|(place, _)| place.clone());
@@ -604,6 +670,7 @@ impl Chains {
         let new = number(chains.len());
         let start = numbers.len();
         numbers.extend_from_slice(names);
+        firsts.push(names.first().copied().unwrap_or(NONE));
         let texts = names.iter().filter_map(|&name| log.names().get(name)).cloned().collect();
         chains.push((start..numbers.len(), texts));
         table.insert(hash, new);
@@ -613,6 +680,11 @@ impl Chains {
     fn numbers(&self, chain: u32) -> &[u32] {
         let place = self.chains.get(chain as usize);
         place.and_then(|(place, _)| self.numbers.get(place.clone())).unwrap_or_default()
+    }
+
+    /// The first name of a chain.
+    fn first(&self, chain: u32) -> u32 {
+        self.firsts.get(chain as usize).copied().unwrap_or(NONE)
     }
 
     fn names(&self, chain: u32) -> &[DomainName] {
@@ -688,24 +760,46 @@ impl Share {
 
     /// Goes on to take messages, in their order.
     fn hear(&mut self, ledger: &Ledger, hearing: &mut Hearing, messages: &[u32]) {
-        let Hearing { teller, last_of, telling_of } = hearing;
-        last_of.resize(ledger.said.len(), NONE);
-        for &at in messages {
-            if !ledger.standing[at as usize].bit(Standing::RESPONSE) {
-                continue;
+        let Hearing { teller, telling_of } = hearing;
+        // Host, body, hash.
+        let mut heard = [(NONE, NONE, 0); AT_ONCE];
+        let mut known = [NONE; AT_ONCE];
+        let says = |&&at: &&u32| {
+            let body = ledger.entry(at).body;
+            ledger.standing[at as usize].bit(Standing::RESPONSE) && ledger.said[body as usize].chain != NONE
+        };
+        let mut telling = messages.iter().filter(says).copied();
+        loop {
+            let mut some = [NONE; AT_ONCE];
+            let mut count = 0;
+            for (slot, at) in some.iter_mut().zip(&mut telling) {
+                *slot = at;
+                count += 1;
             }
-            let entry = ledger.entry(at);
-            if ledger.said(entry).chain == NONE {
-                continue;
+            let some = some.get(..count).unwrap_or_default();
+            if some.is_empty() {
+                return;
             }
-            let host = ledger.host(entry);
-            let last = &mut last_of[entry.body as usize];
-            if *last == NONE || teller.tellings[*last as usize].host != host {
-                *last = teller.telling(ledger, self, host, entry.body);
+            for (&at, heard) in some.iter().zip(&mut heard) {
+                let entry = ledger.entry(at);
+                let (host, body) = (ledger.host(entry), entry.body);
+                *heard = (host, body, teller.seed.hash_one((host, body)));
             }
-            teller.note(ledger, self, at, *last);
-            if ledger.counts(at) {
-                telling_of.push((at, *last));
+            for (known, &(.., hash)) in known.iter_mut().zip(&heard).take(count) {
+                *known = teller.table.find(hash, |_| true).unwrap_or(NONE);
+            }
+            for (known, &(host, body, _)) in known.iter_mut().zip(&heard).take(count) {
+                let same = |telling: &Telling| (telling.host, telling.body) == (host, body);
+                if !teller.tellings.get(*known as usize).is_some_and(same) {
+                    *known = NONE;
+                }
+            }
+            for ((&at, &heard), &known) in some.iter().zip(&heard).zip(&known) {
+                let telling = if known == NONE { teller.telling(ledger, self, heard) } else { known };
+                teller.note(ledger, self, at, telling);
+                if ledger.counts(at) {
+                    telling_of.push((at, telling));
+                }
             }
         }
     }
@@ -713,58 +807,53 @@ impl Share {
     /// Puts everything that was taken where it is asked for.
     fn lay_out(&mut self, ledger: &Ledger, hearing: &Hearing) {
         self.gather(ledger, &hearing.teller, &hearing.telling_of);
-        self.order_aliases(ledger);
+        for told in &mut self.told {
+            let first = ledger.chains.first(told.chain);
+            let reached = self.is_alias.get(first as usize).is_some_and(|&is| is);
+            let list = if reached { self.before_at.get(&(told.host, first)) } else { None };
+            told.before = list.copied().unwrap_or(NONE);
+        }
     }
 
     /// Lays out what was told: of one host and address side by side, and the answers of each side by side.
     fn gather(&mut self, ledger: &Ledger, teller: &Teller, telling_of: &[(u32, u32)]) {
-        let Teller { tellings, parts, told, .. } = teller;
-        let by_known = ranges(self.known.len(), told.iter().map(|told| told.known));
-        let mut next: Vec<u32> = by_known.iter().map(|&(from, _)| from).collect();
-        let mut place_of: Vec<u32> = Vec::with_capacity(told.len());
-        self.told.clone_from(told);
-        for told in told {
-            let next = &mut next[told.known as usize];
-            self.told[*next as usize] = *told;
-            place_of.push(*next);
-            *next += 1;
-        }
+        let Teller { tellings, parts_of, parts, told, .. } = teller;
+        let (by_known, order) = grouped(self.known.len(), told.iter().map(|told| told.known).zip(0..));
         for (known, told) in self.known.iter_mut().zip(by_known) {
             known.told = told;
         }
-        let each = || {
-            telling_of.iter().flat_map(|&(at, telling)| {
-                let parts = &parts[tellings[telling as usize].parts.clone()];
-                let places = parts.iter().map(|&(_, told)| place_of[told as usize]);
-                places.map(move |place| (at, place))
-            })
-        };
-        let answers = ranges(self.told.len(), each().map(|(_, place)| place));
-        let mut list: Vec<u32> = vec![NONE; answers.last().map_or(0, |&(_, end)| end as usize)];
-        for (told, answers) in self.told.iter_mut().zip(answers) {
-            told.answers = (answers.0, answers.0);
+        let mut place_of: Vec<u32> = vec![NONE; told.len()];
+        for (&from, place) in order.iter().zip(0..) {
+            place_of[from as usize] = place;
         }
-        for (at, place) in each() {
-            let told = &mut self.told[place as usize];
-            list[told.answers.1 as usize] = at;
-            told.answers.1 += 1;
-            if told.uncontested.is_none() && !ledger.standing[at as usize].bit(Standing::CONTESTED) {
-                told.uncontested = Some(ledger.entry(at).time());
+        let places: Vec<u32> =
+            parts.iter().map(|&(_, told)| place_of.get(told as usize).copied().unwrap_or(NONE)).collect();
+        // How many answers each has, then where the next one belongs.
+        let mut next: Vec<u32> = vec![0; told.len()];
+        for (telling, &part) in tellings.iter().zip(parts_of).filter(|(telling, _)| telling.count > 0) {
+            span(&places, part).iter().for_each(|&place| next[place as usize] += telling.count);
+        }
+        self.told.clear();
+        let mut end = 0;
+        for (&from, next) in order.iter().zip(&mut next) {
+            let begin = end;
+            end += std::mem::replace(next, begin);
+            self.told.push(Told { answers: (begin, end), ..told[from as usize] });
+        }
+        let mut list: Vec<u32> = vec![NONE; end as usize];
+        let mut found = vec![false; told.len()];
+        for &(at, telling) in telling_of {
+            let contested = ledger.standing[at as usize].bit(Standing::CONTESTED);
+            for &place in span(&places, parts_of[telling as usize]) {
+                let next = &mut next[place as usize];
+                list[*next as usize] = at;
+                *next += 1;
+                if !contested && !std::mem::replace(&mut found[place as usize], true) {
+                    self.told[place as usize].uncontested = Some(ledger.entry(at).time());
+                }
             }
         }
         self.told_answers = list;
-    }
-
-    /// Aliases are tried in the order of their names: only where there are too many does it matter.
-    fn order_aliases(&mut self, ledger: &Ledger) {
-        for list in &mut self.before {
-            list.sort_by_key(|before| before.names(ledger.chains.names(before.chain)));
-        }
-        for told in &mut self.told {
-            let first = ledger.chains.numbers(told.chain).first().copied().unwrap_or(NONE);
-            let list = self.before_at.get(&(told.host, first));
-            told.before = list.copied().unwrap_or(NONE);
-        }
     }
 
     /// Adds to the names that lead to an alias what a chain says, told first by an answer.
@@ -773,14 +862,14 @@ impl Share {
         let Some(&first) = numbers.first() else { return };
         for (names, &alias) in numbers.iter().enumerate().skip(1) {
             let place = *self.before_at.entry((host, alias)).or_insert_with(|| {
-                self.before.push(Vec::new());
+                let place = alias as usize;
+                self.is_alias.resize(self.is_alias.len().max(place + 1), false);
+                self.is_alias[place] = true;
+                self.before.push(Aliases::default());
                 number(self.before.len() - 1)
             });
-            let list = &mut self.before[place as usize];
             let new = Before { chain, names: number(names), first, since: at };
-            if list.len() < MOST_ALIASES && !list.iter().any(|known| known.is(&new, &ledger.chains)) {
-                list.push(new);
-            }
+            self.before[place as usize].add(new, &ledger.chains);
         }
     }
 }
@@ -788,72 +877,103 @@ impl Share {
 impl Exchanges {
     /// Goes on to take messages, in their order: all of some hosts.
     fn take(&mut self, ledger: &Ledger, messages: &[u32]) {
-        let Exchanges { list, table, seed, of } = self;
-        if list.is_empty() {
-            let queries = messages.iter().filter(|&&at| !ledger.said(ledger.entry(at)).response).count();
-            (*list, *table) = (Vec::with_capacity(queries), ByHash::with_capacity(queries));
+        if self.list.is_empty() {
+            let queries = messages.iter().filter(|&&at| ledger.question(ledger.entry(at)).asks()).count();
+            (self.list, self.table) = (Vec::with_capacity(queries), ByHash::with_capacity(queries));
         }
-        let from = of.len();
-        of.resize(from + messages.len(), NONE);
-        for (&at, slot) in messages.iter().zip(of.iter_mut().skip(from)) {
-            let entry = ledger.entry(at);
-            let said = ledger.said(entry);
-            if !said.response && said.qname == NONE {
-                continue;
+        self.latest.resize(LATEST, NONE);
+        self.of.reserve(messages.len());
+        let mut asked = [((0, 0, 0), 0); AT_ONCE];
+        let mut known = [NONE; AT_ONCE];
+        for messages in messages.chunks(AT_ONCE) {
+            for (&at, (asked, hash)) in messages.iter().zip(&mut asked) {
+                *asked = ledger.asked(ledger.entry(at));
+                *hash = self.seed.hash_one(*asked);
             }
-            let asked = ledger.question(entry);
-            let hash = seed.hash_one(asked);
-            let question = |exchange: &Exchange| ledger.question(ledger.entry(exchange.query));
-            let found = table.find(hash, |place| question(&list[place as usize]) == asked);
-            let place = match found {
-                Some(place) => place,
-                None if said.response => continue,
-                None => {
-                    let new = number(list.len());
-                    list.push(Exchange::asked_by(at));
-                    table.insert(hash, new);
-                    new
+            for (known, &(_, hash)) in known.iter_mut().zip(&asked).take(messages.len()) {
+                *known = self.table.find(hash, |_| true).unwrap_or(NONE);
+            }
+            for (known, &(asked, _)) in known.iter_mut().zip(&asked).take(messages.len()) {
+                let same = |exchange: &Exchange| ledger.asked(ledger.entry(exchange.query)) == asked;
+                if !self.list.get(*known as usize).is_some_and(same) {
+                    *known = NONE;
                 }
-            };
-            *slot = place;
-            let exchange = &mut list[place as usize];
-            if !said.response {
-                exchange.queries += 1;
-                continue;
             }
-            exchange.answers += 1;
-            exchange.last_answer = at;
-            if exchange.answers == 1 {
-                exchange.first_body = entry.body;
-            } else if !exchange.mixed && exchange.first_body != entry.body {
-                let first = distinct(ledger.reached(exchange.first_body));
-                exchange.mixed = !first.eq(distinct(ledger.reached(entry.body)));
+            for ((&at, &asked), &known) in messages.iter().zip(&asked).zip(&known) {
+                let place = self.one(ledger, at, asked, known);
+                self.of.push(place);
             }
-            exchange.contested |= exchange.mixed && exchange.answers > exchange.queries;
         }
+    }
+
+    /// Takes one message; `known` is its exchange, if that was found already. What it came to.
+    #[inline]
+    fn one(&mut self, ledger: &Ledger, at: u32, (asked, hash): ((u64, u64, u64), u64), known: u32) -> u32 {
+        let Exchanges { list, table, latest, .. } = self;
+        let entry = ledger.entry(at);
+        let question = ledger.question(entry);
+        let response = question.is_response();
+        if !response && !question.asks() {
+            return NONE;
+        }
+        let same = |place: u32| {
+            list.get(place as usize)
+                .is_some_and(|exchange| ledger.asked(ledger.entry(exchange.query)) == asked)
+        };
+        let late = &mut latest[hash as usize % LATEST];
+        let found = if known != NONE {
+            Some(known)
+        } else if same(*late) {
+            Some(*late)
+        } else {
+            table.find(hash, same)
+        };
+        let place = match found {
+            Some(place) => place,
+            None if response => return NONE,
+            None => {
+                let new = number(list.len());
+                list.push(Exchange::asked_by(at));
+                table.insert(hash, new);
+                *late = new;
+                new
+            }
+        };
+        let exchange = &mut list[place as usize];
+        if !response {
+            exchange.queries += 1;
+            return place;
+        }
+        exchange.answers += 1;
+        exchange.last_answer = at;
+        if exchange.answers == 1 {
+            exchange.first_body = entry.body;
+        } else if !exchange.mixed && exchange.first_body != entry.body {
+            let first = distinct(ledger.reached(exchange.first_body));
+            exchange.mixed = !first.eq(distinct(ledger.reached(entry.body)));
+        }
+        exchange.contested |= exchange.mixed && exchange.answers > exchange.queries;
+        place
     }
 
     /// The standing of all messages that were taken.
     fn standings(&self, ledger: &Ledger, messages: impl Iterator<Item = u32>) -> Vec<Standing> {
         let standings = messages.zip(&self.of).map(|(at, &place)| {
             let entry = ledger.entry(at);
-            let said = ledger.said(entry);
+            let Standing(bits) = ledger.question(entry).standing;
+            let response = bits & Standing::RESPONSE != 0;
             let exchange = self.list.get(place as usize);
             let matched = exchange
-                .is_some_and(|exchange| said.response || (exchange.answers > 0 && at < exchange.last_answer));
-            let unsolicited = said.response
+                .is_some_and(|exchange| response || (exchange.answers > 0 && at < exchange.last_answer));
+            let unsolicited = response
                 && !matched
                 && ledger.parties[ledger.host(entry) as usize].asking
                 && ledger.begin.is_some_and(|begin| entry.time().since(begin) >= DNS_PATIENCE_NANOS);
             Standing(
-                bit_if(said.response, Standing::RESPONSE)
-                    | bit_if(!said.response && said.qname != NONE, Standing::ASKS)
-                    | bit_if(matched, Standing::MATCHED)
-                    | bit_if(said.response && exchange.is_some_and(|e| e.contested), Standing::CONTESTED)
+                bits | bit_if(matched, Standing::MATCHED)
+                    | bit_if(response && exchange.is_some_and(|e| e.contested), Standing::CONTESTED)
                     | bit_if(ledger.trusts(entry), Standing::TRUSTED)
-                    | bit_if(unsolicited, Standing::UNSOLICITED)
-                    | bit_if(said.rcode != 0, Standing::FAILED)
-                    | bit_if(said.salvaged, Standing::SALVAGED),
+                    | bit_if(unsolicited, Standing::UNSOLICITED),
             )
         });
         standings.collect()
@@ -892,7 +1012,7 @@ impl Ledger {
         (shares, jobs): (usize, usize),
     ) -> Self {
         log.sort();
-        let mut ledger = Ledger { log, begin, ..Ledger::default() };
+        let mut ledger = Ledger { log, begin, jobs, ..Ledger::default() };
         ledger.read_bodies();
         ledger.meet_parties(0, host_of, trusted);
         let shared = ledger.shared(shares);
@@ -919,7 +1039,7 @@ impl Ledger {
 
     /// Reads what messages say, as far as that was not read yet.
     fn read_bodies(&mut self) {
-        let Ledger { log, said, reached: addresses, chains, .. } = self;
+        let Ledger { log, questions, said, reached: addresses, chains, .. } = self;
         let mut names = Vec::new();
         log.each_body_since(said.len(), |body| {
             let from = addresses.len();
@@ -930,15 +1050,8 @@ impl Ledger {
                     chain = chains.intern(&names, log);
                 }
             }
-            said.push(Said {
-                response: body.response,
-                salvaged: body.salvaged,
-                rcode: body.rcode,
-                qtype: body.qtype,
-                qname: body.qname,
-                chain,
-                reached: (number(from), number(addresses.len())),
-            });
+            questions.push(Question::of(body));
+            said.push(Said { rcode: body.rcode, chain, reached: (number(from), number(addresses.len())) });
         });
     }
 
@@ -967,10 +1080,13 @@ impl Ledger {
                 self.parties.resize(self.log.addresses().len(), stranger);
                 self.parties[entry.client as usize].host = host;
             }
-            let said = &self.said[entry.body as usize];
-            self.parties[host as usize].asking |= !said.response && said.qname != NONE;
+            self.parties[host as usize].asking |= self.question(&entry).asks();
         }
         self.reached.iter().for_each(|&(ip, _)| self.parties[ip as usize].given = true);
+    }
+
+    fn question(&self, entry: &Entry) -> Question {
+        self.questions[entry.body as usize]
     }
 
     fn said(&self, entry: &Entry) -> &Said {
@@ -1006,15 +1122,19 @@ impl Ledger {
         self.standing[at as usize].has(COUNTS, COUNTS)
     }
 
+    fn is_salvaged(&self, at: u32) -> bool {
+        self.standing[at as usize].bit(Standing::SALVAGED)
+    }
+
     /// What makes queries one question, and an answer theirs.
-    fn question(&self, entry: &Entry) -> (u64, u64, u64) {
-        let said = self.said(entry);
+    fn asked(&self, entry: &Entry) -> (u64, u64, u64) {
+        let question = self.question(entry);
         let ports = (u64::from(entry.client_port) << 48)
             | (u64::from(entry.resolver_port) << 32)
             | (u64::from(entry.id) << 16)
-            | u64::from(said.qtype);
+            | u64::from(question.kind);
         let ends = (u64::from(entry.client) << 32) | u64::from(entry.resolver);
-        (ports, ends, (u64::from(said.qname) << 8) | u64::from(entry.transport))
+        (ports, ends, (u64::from(question.name) << 8) | u64::from(entry.transport))
     }
 
     /// Which answers have a query, which queries an answer, and which answers contradict one another.
@@ -1076,7 +1196,7 @@ impl Ledger {
 
     fn answer(&self, at: u32) -> Answer<'_> {
         let entry = self.entry(at);
-        let said = self.said(entry);
+        let (question, said) = (self.question(entry), self.said(entry));
         let standing = self.standing[at as usize];
         Answer {
             point: entry.point(),
@@ -1088,10 +1208,10 @@ impl Ledger {
             contested: standing.bit(Standing::CONTESTED),
             unsolicited: standing.bit(Standing::UNSOLICITED),
             rcode: said.rcode,
-            qtype: said.qtype,
+            qtype: question.kind,
             names: self.chains.names(said.chain),
             has_addresses: said.reached.0 < said.reached.1,
-            salvaged: said.salvaged,
+            salvaged: standing.bit(Standing::SALVAGED),
         }
     }
 
@@ -1101,14 +1221,14 @@ impl Ledger {
 
     fn query(&self, at: u32) -> Option<Query<'_>> {
         let entry = self.entry(at);
-        let said = self.said(entry);
+        let question = self.question(entry);
         Some(Query {
             point: entry.point(),
             host: self.ip(self.host(entry)),
             client: Endpoint::new(self.ip(entry.client), entry.client_port),
             resolver: self.ip(entry.resolver),
-            name: self.log.names().get(said.qname)?,
-            qtype: said.qtype,
+            name: self.log.names().get(question.name)?,
+            qtype: question.kind,
             answered: self.standing[at as usize].bit(Standing::MATCHED),
         })
     }
@@ -1155,46 +1275,84 @@ impl Ledger {
     /// What hosts asked for and may not have got: no query for it was answered, or a matched answer has a response code that
     /// `refuses`; 0 never does.
     pub fn troubled(&self, refuses: impl Fn(u16) -> bool) -> Troubled {
-        // Whether an answer refused, and whether some query was answered.
-        let mut found: HashMap<(u32, u32), (bool, bool), RandomState> = HashMap::default();
-        let asked = |at: u32| (self.host(self.entry(at)), self.said(self.entry(at)).qname);
+        // Of a host and a name: its number, and by that whether an answer refused and whether some query was answered.
+        let mut pairs: HashMap<(u32, u32), u32, RandomState> = HashMap::default();
+        let mut refused: Vec<bool> = Vec::new();
+        let asked = |at: u32| (self.host(self.entry(at)), self.question(self.entry(at)).name);
+        let mut meet = |pair: (u32, u32), refuses: bool| {
+            let place = *pairs.entry(pair).or_insert_with(|| {
+                refused.push(false);
+                number(refused.len() - 1)
+            });
+            refused[place as usize] |= refuses;
+        };
         for at in self.standing(Standing::ASKS | Standing::MATCHED, Standing::ASKS) {
-            found.entry(asked(at)).or_default();
+            meet(asked(at), false);
         }
         const REFUSED: u8 = Standing::RESPONSE | Standing::MATCHED | Standing::FAILED;
         for at in self.standing(REFUSED, REFUSED).filter(|&at| refuses(self.said(self.entry(at)).rcode)) {
             if let Some(answered) = self.answered(at) {
-                found.entry(answered).or_default().0 = true;
+                meet(answered, true);
             }
         }
         let mut troubled = Troubled::default();
-        if found.is_empty() {
+        if pairs.is_empty() {
             return troubled;
         }
-        // Most names trouble nobody: of their messages nothing else is asked.
-        let mut names = vec![false; self.log.names().len()];
-        for (_, name) in found.keys() {
-            names[*name as usize] = true;
+        // Most names trouble nobody: of their messages nothing else is asked. Of eight places one is taken, so that few pairs that
+        // are not there need be looked up.
+        let places = (pairs.len() * 8).next_power_of_two();
+        let place = |(host, name): (u32, u32)| {
+            let bits = (u64::from(host) << 32) | u64::from(name);
+            (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (places - 1)
+        };
+        let mut likely = vec![false; places];
+        for &pair in pairs.keys() {
+            likely[place(pair)] = true;
         }
-        for (at, standing) in (0..).zip(&self.standing) {
-            let name = self.said(self.entry(at)).qname;
-            if !names.get(name as usize).is_some_and(|&some| some) {
+        // Messages of these pairs, and the number of the pair.
+        let of_pairs = |standings: &[Standing], from: usize| -> Vec<(u32, u32)> {
+            const SEEN: u8 = Standing::ASKS | Standing::MATCHED;
+            let seen = (number(from)..).zip(standings).filter(|(_, standing)| standing.0 & SEEN != 0);
+            let known = |at: u32| {
+                let pair = asked(at);
+                if likely[place(pair)] { pairs.get(&pair).copied() } else { None }
+            };
+            seen.filter_map(|(at, _)| known(at).map(|pair| (at, pair))).collect()
+        };
+        // Whoever asks for it has nothing else to do meanwhile.
+        let part = if self.log.len() < LEAST_SHARED {
+            self.log.len()
+        } else {
+            self.log.len().div_ceil(self.jobs.max(1))
+        };
+        let parts = self.standing.chunks(part.max(1)).zip((0..).step_by(part.max(1)));
+        let found: Vec<Vec<(u32, u32)>> = std::thread::scope(|scope| {
+            let mut parts = parts;
+            let own = parts.next();
+            let of_pairs = &of_pairs;
+            let others: Vec<_> =
+                parts.map(|(standings, from)| scope.spawn(move || of_pairs(standings, from))).collect();
+            let own = own.map(|(standings, from)| of_pairs(standings, from));
+            let joined =
+                others.into_iter().map(|other| other.join().unwrap_or_else(|panic| resume_unwind(panic)));
+            own.into_iter().chain(joined).collect()
+        });
+        let asks = |at: u32| self.standing[at as usize].bit(Standing::ASKS);
+        let mut answered = vec![false; refused.len()];
+        for &(at, pair) in found.iter().flatten() {
+            answered[pair as usize] |= asks(at) && self.standing[at as usize].bit(Standing::MATCHED);
+        }
+        for &(at, pair) in found.iter().flatten() {
+            if answered[pair as usize] && !refused[pair as usize] {
                 continue;
             }
-            if standing.bit(Standing::ASKS) {
+            if asks(at) {
                 troubled.queries.push(at);
-                if standing.bit(Standing::MATCHED)
-                    && let Some((_, answered)) = found.get_mut(&asked(at))
-                {
-                    *answered = true;
-                }
-            } else if standing.bit(Standing::MATCHED) {
+            } else if self.said(self.entry(at)).chain != NONE {
                 troubled.answers.push(at);
             }
         }
-        found.retain(|_, (refused, answered)| *refused || !*answered);
-        troubled.queries.retain(|&at| found.contains_key(&asked(at)));
-        troubled.answers.retain(|&at| self.answered(at).is_some_and(|pair| found.contains_key(&pair)));
         troubled
     }
 
@@ -1202,8 +1360,7 @@ impl Ledger {
     fn answered(&self, at: u32) -> Option<(u32, u32)> {
         let entry = self.entry(at);
         // A chain begins with the name asked for.
-        let said = self.said(entry);
-        (said.chain != NONE).then(|| (self.host(entry), said.qname))
+        (self.said(entry).chain != NONE).then(|| (self.host(entry), self.question(entry).name))
     }
 
     /// The queries for what troubled hosts, in order.
@@ -1417,7 +1574,7 @@ impl Ledger {
             None => near,
             Some(&at) => {
                 let entry = self.entry(at);
-                let (ttl, salvaged) = (self.ttl(entry, ip), self.said(entry).salvaged);
+                let (ttl, salvaged) = (self.ttl(entry, ip), self.is_salvaged(at));
                 Near { since: at + 1, ttl, salvaged, point: entry.point(), ..near }
             }
         }
@@ -1499,7 +1656,7 @@ impl Ledger {
         let mut seen: BTreeMap<Arc<[DomainName]>, usize> = BTreeMap::new();
         for (at, told) in answers {
             let entry = self.entry(at);
-            let (point, late, salvaged) = (entry.point(), moment.late, self.said(entry).salvaged);
+            let (point, late, salvaged) = (entry.point(), moment.late, self.is_salvaged(at));
             let kept_nanos = i64::from(self.ttl(entry, moment.ip)) * NANOS_PER_SECOND;
             let expired = moment.time.since(point.time) > kept_nanos;
             let contested = told.uncontested.is_none_or(|first| first > moment.end);
@@ -1539,7 +1696,7 @@ impl Ledger {
             let Some(first) = chain.first().and_then(|first| self.log.names().find(first)) else { continue };
             let before = share.before_at.get(&(told.host, first)).map(|&list| &share.before[list as usize]);
             let mut extended = false;
-            for before in before.into_iter().flatten() {
+            for before in before.map_or(&[][..], |aliases| aliases.ordered(&self.chains)) {
                 let prefix = before.names(self.chains.names(before.chain));
                 let apart = !prefix.iter().any(|name| chain.contains(name));
                 if self.entry(before.since).point() >= point || steps >= MOST_JOINED || !apart {
@@ -1703,63 +1860,78 @@ fn ranges(groups: usize, members: impl Iterator<Item = u32>) -> Vec<(u32, u32)> 
 #[derive(Debug)]
 struct Telling {
     host: u32,
-    chain: u32,
-    /// Its part of the teller's list.
-    parts: Range<usize>,
-    /// Whether some answer counted, was matched without counting, was unsolicited.
-    noted: [bool; 3],
+    body: u32,
+    /// How many answers count that said it.
+    count: u32,
+    /// A bit each: some answer counted, was matched without counting, was unsolicited.
+    noted: u8,
 }
 
 /// Collects what hosts are told.
 #[derive(Debug, Default)]
 struct Teller {
     tellings: Vec<Telling>,
+    /// By host and body.
+    table: ByHash,
+    /// By telling: its part of `parts`.
+    parts_of: Vec<(u32, u32)>,
     /// What each telling makes known, and as what it is told; [`NONE`] as long as no answer that counts said it.
     parts: Vec<(u32, u32)>,
-    /// By host and body.
-    telling_at: HashMap<(u32, u32), u32, RandomState>,
     told: Vec<Told>,
     /// By what is known, and chain.
-    told_at: HashMap<(u32, u32), u32, RandomState>,
+    told_table: ByHash,
+    seed: RandomState,
 }
 
 impl Teller {
-    fn telling(&mut self, ledger: &Ledger, share: &mut Share, host: u32, body: u32) -> u32 {
-        let Teller { tellings, parts, telling_at, .. } = self;
-        let Ledger { said, reached, .. } = ledger;
+    /// The telling of a body to a host: `heard` are these, and their hash.
+    fn telling(&mut self, ledger: &Ledger, share: &mut Share, (host, body, hash): (u32, u32, u64)) -> u32 {
+        let Teller { tellings, table, parts_of, parts, .. } = self;
+        let same = |place: u32| {
+            let telling = &tellings[place as usize];
+            (telling.host, telling.body) == (host, body)
+        };
+        if let Some(found) = table.find(hash, same) {
+            return found;
+        }
         let Share { known_at, known, .. } = share;
-        *telling_at.entry((host, body)).or_insert_with(|| {
-            let said = &said[body as usize];
-            let from = parts.len();
-            for ip in distinct(span(reached, said.reached)) {
-                let place = *known_at.entry((host, ip)).or_insert_with(|| {
-                    known.push(Known::default());
-                    number(known.len() - 1)
-                });
-                parts.push((place, NONE));
-            }
-            tellings.push(Telling { host, chain: said.chain, parts: from..parts.len(), noted: [false; 3] });
-            number(tellings.len() - 1)
-        })
+        let from = parts.len();
+        for ip in distinct(ledger.reached(body)) {
+            let place = *known_at.entry((host, ip)).or_insert_with(|| {
+                known.push(Known::default());
+                number(known.len() - 1)
+            });
+            parts.push((place, NONE));
+        }
+        let new = number(tellings.len());
+        tellings.push(Telling { host, body, count: 0, noted: 0 });
+        parts_of.push((number(from), number(parts.len())));
+        table.insert(hash, new);
+        new
     }
 
     /// Notes an answer that says what another said before only where it stands otherwise.
     fn note(&mut self, ledger: &Ledger, share: &mut Share, at: u32, telling: u32) {
-        let Teller { tellings, parts, told, told_at, .. } = self;
         let (standing, counts) = (ledger.standing[at as usize], ledger.counts(at));
         let (matched, unsolicited) = (standing.bit(Standing::MATCHED), standing.bit(Standing::UNSOLICITED));
-        let telling = &mut tellings[telling as usize];
+        let place = telling as usize;
+        let telling = &mut self.tellings[place];
+        telling.count += u32::from(counts);
         let kind = match (counts, matched, unsolicited) {
-            (true, ..) => 0,
-            (false, true, _) => 1,
-            (false, false, true) => 2,
+            (true, ..) => 1,
+            (false, true, _) => 1 << 1,
+            (false, false, true) => 1 << 2,
             (false, false, false) => return,
         };
-        if std::mem::replace(&mut telling.noted[kind], true) {
+        if telling.noted & kind != 0 {
             return;
         }
-        let (host, chain) = (telling.host, telling.chain);
-        for (place, as_told) in &mut parts[telling.parts.clone()] {
+        telling.noted |= kind;
+        let &mut Telling { host, body, .. } = telling;
+        let Teller { parts_of, parts, told, told_table, seed, .. } = self;
+        let chain = ledger.said[body as usize].chain;
+        let (from, to) = parts_of[place];
+        for (place, as_told) in &mut parts[from as usize..to as usize] {
             let known = &mut share.known[*place as usize];
             known.matched |= matched;
             if matched && !counts {
@@ -1769,7 +1941,13 @@ impl Teller {
                 known.unsolicited.get_or_insert(at);
             }
             if counts {
-                *as_told = *told_at.entry((*place, chain)).or_insert_with(|| {
+                let hash = seed.hash_one((*place, chain));
+                let same = |at: u32| {
+                    let told = &told[at as usize];
+                    (told.known, told.chain) == (*place, chain)
+                };
+                *as_told = told_table.find(hash, same).unwrap_or_else(|| {
+                    let new = number(told.len());
                     told.push(Told {
                         host,
                         known: *place,
@@ -1779,7 +1957,8 @@ impl Teller {
                         before: NONE,
                         bits: ledger.chains.numbers(chain).iter().fold(0, |bits, &name| bits | bit(name)),
                     });
-                    number(told.len() - 1)
+                    told_table.insert(hash, new);
+                    new
                 });
             }
         }

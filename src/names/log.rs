@@ -112,51 +112,158 @@ impl Bodies {
 
 /// Most bytes of messages remembered as they came, so that they need not be read again; beyond, remembering begins anew.
 /// A hundred thousand messages: fewer would make a busy resolver's repeats new ones, more only cost memory.
-const MOST_REMEMBERED: usize = 16 << 20;
+const MOST_REMEMBERED: usize = 1 << (PLACE_BITS + 2);
+
+/// Remembered messages begin at every fourth byte, so that so many bits tell where.
+const PLACE_BITS: u32 = 22;
+
+/// Bytes before a remembered message: the number of what it says, its length, and whether it is a response.
+const REMEMBERED_HEAD: usize = 7;
 
 /// Plain messages as they came, but for their identifiers: what they say is known. Of a plain message nothing else
 /// depends on the identifier, since no name in it may point into the header.
+///
+/// Nearly every message is looked for here, and to wait for memory is all that this costs: so a slot of the table is four bytes,
+/// and what is known of a message stands before it.
 #[derive(Clone, Default)]
 struct Remembered {
+    /// One message after another.
     bytes: Vec<u8>,
-    messages: Vec<RememberedMessage>,
-    table: ByHash,
+    /// Where a message begins and, above that, some bits of its hash; each in the first free slot from the one of its hash on. At
+    /// least half of the slots are free.
+    slots: Vec<u32>,
+    count: usize,
     seed: RandomState,
 }
 
-#[derive(Clone, Copy)]
-struct RememberedMessage {
-    start: u32,
-    length: u32,
-    body: u32,
-    response: bool,
-}
-
 impl Remembered {
-    fn bytes_of(&self, number: u32) -> Option<&[u8]> {
-        let message = self.messages.get(number as usize)?;
-        let start = message.start as usize;
-        self.bytes.get(start..start + message.length as usize)
+    /// No message.
+    const FREE: u32 = u32::MAX;
+
+    /// Slots of the first table: 16 KiB.
+    const LEAST_SLOTS: usize = 1 << 12;
+
+    /// What stands in the slot of a message of this hash, but for where it begins.
+    fn tag(hash: u64) -> u32 {
+        (hash >> 32) as u32 & (u32::MAX << PLACE_BITS)
+    }
+
+    /// The slots where a message of this hash may be, as many as there are.
+    fn walk(&self, hash: u64) -> impl Iterator<Item = usize> + use<> {
+        let count = self.slots.len();
+        (0..count).map(move |step| (hash as usize).wrapping_add(step) & (count - 1))
+    }
+
+    /// What is known of the message that begins there, and the message.
+    fn message(&self, begin: usize) -> Option<(u32, bool, &[u8])> {
+        let (head, rest) = self.bytes.get(begin..)?.split_first_chunk::<REMEMBERED_HEAD>()?;
+        let &[b0, b1, b2, b3, l0, l1, response] = head;
+        let message = rest.get(..usize::from(u16::from_le_bytes([l0, l1])))?;
+        Some((u32::from_le_bytes([b0, b1, b2, b3]), response != 0, message))
+    }
+
+    /// Where the first message begins that has this hash in all that the table holds of it, and what it says.
+    #[inline]
+    fn likely(&self, hash: u64) -> Option<Likely> {
+        for slot in self.walk(hash) {
+            let found = *self.slots.get(slot)?;
+            if found == Self::FREE {
+                return None;
+            }
+            if found & (u32::MAX << PLACE_BITS) == Self::tag(hash) {
+                let begin = begin_of(found);
+                let body = *self.bytes.get(begin..)?.first_chunk()?;
+                return Some(Likely { begin, body: u32::from_le_bytes(body) });
+            }
+        }
+        None
     }
 
     #[inline]
-    fn find(&self, hash: u64, rest: &[u8]) -> Option<(u32, bool)> {
-        let found = self.table.find(hash, |at| self.bytes_of(at) == Some(rest))?;
-        self.messages.get(found as usize).map(|message| (message.body, message.response))
+    fn find(&self, ahead: &Ahead, rest: &[u8]) -> Option<(u32, bool)> {
+        let Likely { begin, body } = ahead.likely?;
+        match self.message(begin) {
+            Some((_, response, message)) if message == rest => Some((body, response)),
+            _ => self.search(ahead.hash, rest),
+        }
+    }
+
+    #[cold]
+    fn search(&self, hash: u64, rest: &[u8]) -> Option<(u32, bool)> {
+        for slot in self.walk(hash) {
+            let found = *self.slots.get(slot)?;
+            if found == Self::FREE {
+                return None;
+            }
+            if found & (u32::MAX << PLACE_BITS) == Self::tag(hash)
+                && let Some((body, response, message)) = self.message(begin_of(found))
+                && message == rest
+            {
+                return Some((body, response));
+            }
+        }
+        None
     }
 
     fn insert(&mut self, hash: u64, rest: &[u8], body: u32, response: bool) {
-        if self.bytes.len() + rest.len() > MOST_REMEMBERED {
+        let Ok(length) = u16::try_from(rest.len()) else { return };
+        let begin = self.bytes.len().next_multiple_of(4);
+        // The last place of all is none: with a tag of ones it would be a free slot.
+        if begin + REMEMBERED_HEAD + rest.len() + 4 > MOST_REMEMBERED {
             self.bytes.clear();
-            self.messages.clear();
-            self.table.clear();
+            self.slots.fill(Self::FREE);
+            self.count = 0;
+            return;
         }
-        let (start, length) = (number(self.bytes.len()), number(rest.len()));
-        let new = number(self.messages.len());
+        if (self.count + 1) * 2 > self.slots.len() {
+            self.grow();
+        }
+        self.bytes.resize(begin, 0);
+        self.bytes.extend_from_slice(&body.to_le_bytes());
+        self.bytes.extend_from_slice(&length.to_le_bytes());
+        self.bytes.push(u8::from(response));
         self.bytes.extend_from_slice(rest);
-        self.messages.push(RememberedMessage { start, length, body, response });
-        self.table.insert(hash, new);
+        self.put(hash, begin);
+        self.count += 1;
     }
+
+    fn put(&mut self, hash: u64, begin: usize) {
+        let mut walk = self.walk(hash);
+        let free = walk.find(|&slot| self.slots.get(slot) == Some(&Self::FREE));
+        if let Some(slot) = free.and_then(|slot| self.slots.get_mut(slot)) {
+            *slot = Self::tag(hash) | number(begin / 4);
+        }
+    }
+
+    fn grow(&mut self) {
+        let slots = (self.slots.len() * 2).max(Self::LEAST_SLOTS);
+        self.slots = vec![Self::FREE; slots];
+        let mut begin = 0;
+        while let Some((_, _, message)) = self.message(begin) {
+            let (hash, end) = (self.seed.hash_one(message), begin + REMEMBERED_HEAD + message.len());
+            self.put(hash, begin);
+            begin = end.next_multiple_of(4);
+        }
+    }
+}
+
+/// A remembered message that is perhaps the one looked for.
+#[derive(Clone, Copy, Debug)]
+struct Likely {
+    begin: usize,
+    body: u32,
+}
+
+/// What was asked for about a message before it is read, so that memory has come until then: for [`DnsLog::read_ahead`].
+#[derive(Clone, Copy, Debug)]
+pub struct Ahead {
+    hash: u64,
+    likely: Option<Likely>,
+}
+
+/// Where the message begins that a slot tells.
+fn begin_of(slot: u32) -> usize {
+    (slot & !(u32::MAX << PLACE_BITS)) as usize * 4
 }
 
 /// A message without its identifier, names and addresses by number.
@@ -291,6 +398,14 @@ pub struct DnsLog {
 }
 
 impl DnsLog {
+    /// Asks for what is remembered of a message that will be read.
+    #[inline]
+    pub fn ahead(&self, bytes: &[u8]) -> Ahead {
+        let rest = bytes.get(2..).unwrap_or_default();
+        let hash = self.remembered.seed.hash_one(rest);
+        Ahead { hash, likely: self.remembered.likely(hash) }
+    }
+
     /// Reads one message (without TCP's length prefix) and keeps it: whether it is a response. `None` if it is no plausible
     /// message, or its server's port is not 53.
     pub fn read(
@@ -301,10 +416,22 @@ impl DnsLog {
         dst: Endpoint,
         transport: Transport,
     ) -> Option<bool> {
+        let ahead = self.ahead(bytes);
+        self.read_ahead(bytes, &ahead, point, (src, dst), transport)
+    }
+
+    /// The same, of the message that was asked for last.
+    pub fn read_ahead(
+        &mut self,
+        bytes: &[u8],
+        ahead: &Ahead,
+        point: FramePoint,
+        (src, dst): (Endpoint, Endpoint),
+        transport: Transport,
+    ) -> Option<bool> {
         let ends = |response| if response { (dst, src) } else { (src, dst) };
         let (id, rest) = bytes.split_first_chunk()?;
-        let hash = self.remembered.seed.hash_one(rest);
-        if let Some((body, response)) = self.remembered.find(hash, rest) {
+        if let Some((body, response)) = self.remembered.find(ahead, rest) {
             let (client, resolver) = ends(response);
             if !dns::is_dns_port(resolver.port) {
                 return None;
@@ -320,7 +447,7 @@ impl DnsLog {
             }
             self.take_plain(&plain);
             let body = self.keep_body();
-            self.remembered.insert(hash, rest, body, plain.response);
+            self.remembered.insert(ahead.hash, rest, body, plain.response);
             self.enter(point, client, resolver, transport, plain.id, body);
             return Some(plain.response);
         }
@@ -400,7 +527,7 @@ impl DnsLog {
         // The text of a name, which stands apart; most are shorter.
         const NAME: usize = 48;
         let Bodies { bytes, places, .. } = &self.bodies;
-        let Remembered { bytes: remembered, messages, .. } = &self.remembered;
+        let Remembered { bytes: remembered, slots, .. } = &self.remembered;
         self.entries.capacity() * size_of::<Entry>()
             + self.names.0.capacity() * (size_of::<DomainName>() + PLACE)
             + self.names.0.values().len() * NAME
@@ -408,7 +535,7 @@ impl DnsLog {
             + bytes.capacity()
             + places.capacity() * (size_of::<(usize, u32)>() + PLACE)
             + remembered.capacity()
-            + messages.capacity() * (size_of::<RememberedMessage>() + PLACE)
+            + slots.capacity() * size_of::<u32>()
     }
 
     /// Bytes of memory that its messages take as long as they are asked for, about: its own, and what the ledger has of each
@@ -698,6 +825,52 @@ mod tests {
             both.append(log(&other));
             prop_assert_eq!(both, log(&[one, other].concat()));
         }
+    }
+
+    fn known(remembered: &Remembered, hash: u64, message: &[u8]) -> Option<(u32, bool)> {
+        remembered.find(&Ahead { hash, likely: remembered.likely(hash) }, message)
+    }
+
+    #[test]
+    fn a_remembered_message_is_found_until_remembering_begins_anew() {
+        let mut remembered = Remembered::default();
+        let message = |number: u32, length: usize| -> Vec<u8> {
+            number.to_be_bytes().into_iter().cycle().take(length).collect()
+        };
+        let small = |number: u32| message(number, 40 + number as usize % 7);
+        let hash = |remembered: &Remembered, message: &[u8]| remembered.seed.hash_one(message);
+        for number in 0..20_000 {
+            let message = small(number);
+            let hash = hash(&remembered, &message);
+            assert_eq!(known(&remembered, hash, &message), None, "{number}");
+            remembered.insert(hash, &message, number, number % 3 == 0);
+        }
+        for number in 0..20_000 {
+            let message = small(number);
+            let found = known(&remembered, hash(&remembered, &message), &message);
+            assert_eq!(found, Some((number, number % 3 == 0)));
+        }
+        let large = |number: u32| message(number, 60_000);
+        for number in 0..300 {
+            let message = large(number);
+            remembered.insert(hash(&remembered, &message), &message, number, true);
+            assert!(remembered.bytes.len() <= MOST_REMEMBERED);
+        }
+        assert_eq!(known(&remembered, hash(&remembered, &small(0)), &small(0)), None);
+        let found: Vec<_> = (0..300)
+            .map(|number| (number, known(&remembered, hash(&remembered, &large(number)), &large(number))))
+            .collect();
+        assert!(found.iter().all(|&(number, found)| found.is_none_or(|found| found == (number, true))));
+        assert!(found.last().is_some_and(|(_, found)| found.is_some()));
+    }
+
+    #[test]
+    fn remembered_messages_of_one_hash_are_told_apart() {
+        let mut remembered = Remembered::default();
+        remembered.insert(7, b"one", 1, false);
+        remembered.insert(7, b"two", 2, true);
+        let found = [&b"one"[..], b"two", b"six"].map(|message| known(&remembered, 7, message));
+        assert_eq!(found, [Some((1, false)), Some((2, true)), None]);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub use ledger::{
     About, Answer, Bookmark, ChainNumber, DNS_PATIENCE_NANOS, DnsRow, GrowingLedger, LATE_ANSWER_NANOS,
     Ledger, Names, Query, Reading, Standings, Troubled,
 };
-pub use log::DnsLog;
+pub use log::{Ahead, DnsLog};
 pub use observation::{AliasRow, DnsObservation, NameRow, NameSource, ServerEnds};
 pub use packed::MessageProblem;
 pub use tls::ClientHello;

@@ -16,7 +16,7 @@ use crate::flow::{
     Budget, Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, Reassembly, TableOptions,
 };
 use crate::model::{CaptureId, Endpoint, FramePoint, NotChosen, Spans, Transport};
-use crate::names::{DnsLog, dns};
+use crate::names::{Ahead, DnsLog, dns};
 use std::collections::BTreeMap;
 use std::panic::resume_unwind;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -531,6 +531,8 @@ impl Mapper {
 
     fn packet(&mut self, packet: &Packet<'_>, interface: u32, point: FramePoint, wire_len: u32) {
         self.packets += 1;
+        // Memory is asked for here and waited for below.
+        let ahead = dns_payload(packet).map(|message| self.dns.ahead(message));
         match self.copies.look(packet, interface_of(packet, interface), point.time) {
             Some(Copy::OtherInterface) => {
                 self.duplicates += 1;
@@ -553,7 +555,7 @@ impl Mapper {
             }
             return;
         }
-        let message = read_dns(packet, point, &mut self.dns);
+        let message = ahead.and_then(|ahead| read_dns_ahead(packet, &ahead, point, &mut self.dns));
         let observed = self.table.observe(packet, point, wire_len, message);
         self.tally(packet, observed);
     }
@@ -635,13 +637,21 @@ impl Mapper {
 
 /// Keeps the DNS message that a UDP packet is: whether it is a response.
 pub(super) fn read_dns(packet: &Packet<'_>, point: FramePoint, log: &mut DnsLog) -> Option<bool> {
+    let ahead = log.ahead(dns_payload(packet)?);
+    read_dns_ahead(packet, &ahead, point, log)
+}
+
+/// The same, once the log was asked for it.
+fn read_dns_ahead(packet: &Packet<'_>, ahead: &Ahead, point: FramePoint, log: &mut DnsLog) -> Option<bool> {
     let Payload::Udp(udp) = packet.payload else { return None };
-    if udp.src_port != dns::PORT && udp.dst_port != dns::PORT {
-        return None;
-    }
-    let src = Endpoint::new(packet.src, udp.src_port);
-    let dst = Endpoint::new(packet.dst, udp.dst_port);
-    log.read(udp.payload, point, src, dst, Transport::Udp)
+    let ends = (Endpoint::new(packet.src, udp.src_port), Endpoint::new(packet.dst, udp.dst_port));
+    log.read_ahead(udp.payload, ahead, point, ends, Transport::Udp)
+}
+
+/// What a packet carries between a port of DNS and another.
+fn dns_payload<'p>(packet: &Packet<'p>) -> Option<&'p [u8]> {
+    let Payload::Udp(udp) = packet.payload else { return None };
+    (udp.src_port == dns::PORT || udp.dst_port == dns::PORT).then_some(udp.payload)
 }
 
 /// Format, resolution, byte order, compression, in words.

@@ -45,6 +45,8 @@ pub(super) struct Settled {
     line_of: HashMap<(FirstChain, u16), usize, RandomState>,
     /// Most flows have the first name and port of the one before.
     last: Option<((FirstChain, u16), usize)>,
+    /// The line of the From x To table, where it is the same for all names.
+    conversation: Option<usize>,
 }
 
 /// What a row says of a ruling: made once, and shared among the rows of its flows.
@@ -88,6 +90,7 @@ impl Settled {
             lines: Vec::new(),
             line_of: HashMap::default(),
             last: None,
+            conversation: None,
         }
     }
 
@@ -97,22 +100,33 @@ impl Settled {
             return;
         }
         // Every field is taken apart here, so that a new one cannot be forgotten.
-        let Settled { ruling, serial: _, words: _, stretch: of, rule_set: set, noted, lines, line_of, last } =
-            self;
+        let Settled {
+            ruling,
+            serial: _,
+            words: _,
+            stretch: of,
+            rule_set: set,
+            noted,
+            lines,
+            line_of,
+            last,
+            conversation,
+        } = self;
         *of = Some(stretch);
         *set = rule_set(ruling);
         noted.clear();
         lines.clear();
         line_of.clear();
         *last = None;
+        *conversation = None;
     }
 
     /// The place of the line of a first name and port; `conversation` is asked for where it is not known. Without a name that
-    /// tells it, always.
+    /// tells it, always. It also says whether the conversation is the same for all names.
     pub(super) fn place(
         &mut self,
         name: Option<(FirstChain, u16)>,
-        conversation: impl FnOnce(&Ruling) -> usize,
+        conversation: impl FnOnce(&Ruling) -> (usize, bool),
     ) -> usize {
         let known = match (name, self.last) {
             (Some(name), Some((last, place))) if name == last => return place,
@@ -127,7 +141,11 @@ impl Settled {
                 self.lines.clear();
                 self.line_of.clear();
             }
-            let conversation = before.unwrap_or_else(|| conversation(&self.ruling));
+            let conversation = before.or(self.conversation).unwrap_or_else(|| {
+                let (place, of_all) = conversation(&self.ruling);
+                self.conversation = of_all.then_some(place);
+                place
+            });
             self.lines.push(Line { conversation, findings: Vec::new() });
             let place = self.lines.len() - 1;
             name.map(|name| self.line_of.insert(name, place));
@@ -464,7 +482,7 @@ mod tests {
         for (stretch, set, conversation) in [(1, Some(3), 7), (2, Some(0), 1), (5, None, 0), (6, Some(2), 2)]
         {
             settled.enter(stretch, |_| set);
-            let place = settled.place(named_by, |_| conversation);
+            let place = settled.place(named_by, |_| (conversation, false));
             for _ in 0..2 {
                 settled.enter(stretch, |_| panic!("it is known in this stretch"));
                 assert_eq!(settled.place(named_by, |_| panic!("so is its line")), place);

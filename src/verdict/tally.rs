@@ -74,20 +74,22 @@ impl Conversations {
         ruling: &Ruling,
         name: Option<&DomainName>,
         responder: IpAddr,
-    ) -> usize {
+    ) -> (usize, bool) {
         let from = if ruling.from_roles.is_empty() {
             "(no role)".to_owned()
         } else {
             classifier.role_words(ruling.from_roles).join("+")
         };
         let to = match (ruling.verdict, ruling.rules.first()) {
-            (Verdict::Documented, Some(rule)) => classifier.rule_title(rule).to_owned(),
-            (Verdict::Platform, Some(line)) => line.clone(),
-            _ if !ruling.to_roles.is_empty() => classifier.role_words(ruling.to_roles).join("+"),
-            (Verdict::OutOfScope, _) => "(out of scope)".to_owned(),
-            _ => name.map_or_else(|| responder.to_string(), ToString::to_string),
+            (Verdict::Documented, Some(rule)) => Some(classifier.rule_title(rule).to_owned()),
+            (Verdict::Platform, Some(line)) => Some(line.clone()),
+            _ if !ruling.to_roles.is_empty() => Some(classifier.role_words(ruling.to_roles).join("+")),
+            (Verdict::OutOfScope, _) => Some("(out of scope)".to_owned()),
+            _ => None,
         };
-        self.number((from, to))
+        let of_all = to.is_some();
+        let to = to.unwrap_or_else(|| name.map_or_else(|| responder.to_string(), ToString::to_string));
+        (self.number((from, to)), of_all)
     }
 
     fn number(&mut self, mut key: (String, String)) -> usize {
@@ -255,14 +257,15 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// The line of the From x To table for the flows of a ruling whose destination has this name.
+    /// The line of the From x To table for the flows of a ruling whose destination has this name, and whether that of
+    /// others is the same.
     pub(super) fn conversation(
         &mut self,
         classifier: &Classifier<'_>,
         ruling: &Ruling,
         name: Option<&DomainName>,
         responder: IpAddr,
-    ) -> usize {
+    ) -> (usize, bool) {
         self.conversations.place(classifier, ruling, name, responder)
     }
 
