@@ -27,7 +27,7 @@ pub use key::{FlowKey, Side};
 pub use outcome::{ConnState, GOES_ON_NANOS, Outcome};
 pub use packed::{Origin, RowProblem};
 pub use partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
-pub use pieces::{Budget, Pieces, PiecesReader};
+pub use pieces::{BLOCK_BYTES, Budget, Pieces, PiecesReader};
 pub use record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 pub use stitch::{SYN_DUPLICATE_NANOS, UDP_IDLE_NANOS, initiator, stitch};
 pub use table::{FlowTable, Observed, TableOptions};

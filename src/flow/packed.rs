@@ -625,6 +625,7 @@ impl Reader<'_> {
         self.fixed().map(u16::from_le_bytes)
     }
 
+    #[inline]
     fn key(&mut self) -> Option<(u8, FlowKey)> {
         let [flags, transport] = self.fixed()?;
         let (low, high) = if flags & V6 != 0 {
@@ -675,6 +676,7 @@ fn unpacked<'b>(
 }
 
 /// The same, whatever the stretch is.
+#[inline(never)]
 fn unpacked_by_field<'b>(
     bytes: &'b [u8],
     hellos: &'b Hellos,
@@ -732,6 +734,10 @@ struct Lone {
 }
 
 /// A lone stretch and the bytes after it; none if it is another, or no stretch at all.
+///
+/// Inlined wherever it is called, so that what it finds stays in registers: handed over in memory, written field by field and read
+/// back in longer words, it cost more than to read it.
+#[inline(always)]
 fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
     let &flags = bytes.first()?;
     let side = match flags & (QUOTES | QUOTED | FRAGMENTS | LOW | HIGH) {
@@ -756,7 +762,11 @@ fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
             r.bytes = rest;
             bytes.map(u64::from)
         }
-        _ => [r.number()?, r.number()?, r.number()?, r.number()?, r.number()?, r.number()?],
+        _ => {
+            let (numbers, rest) = six_numbers(r.bytes)?;
+            r.bytes = rest;
+            numbers
+        }
     };
     let [packets, bytes, payload, time, frame, last] = numbers;
     // Times and frames count from the first frame, which is mostly this one.
@@ -770,7 +780,18 @@ fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
     Some((Lone { key, vlan, vni, side, packets, bytes, payload, first, last, isn, ttl }, r.bytes))
 }
 
+/// Six numbers of any length, and the bytes after them.
+#[inline(never)]
+fn six_numbers(mut bytes: &[u8]) -> Option<([u64; 6], &[u8])> {
+    let mut numbers = [0; 6];
+    for number in &mut numbers {
+        *number = varint::take(&mut bytes)?;
+    }
+    Some((numbers, bytes))
+}
+
 impl Lone {
+    #[inline(always)]
     fn put_into(self, flow: &mut PartialFlow) {
         flow.clear(self.key);
         (flow.vlan, flow.vni) = (self.vlan, self.vni);
@@ -846,12 +867,14 @@ pub(super) struct Row<'b> {
     pub carries_bytes: bool,
 }
 
+#[inline]
 fn in_order(key: &FlowKey) -> bool {
     FlowKey::of(key.transport, key.low, key.high).0 == *key
 }
 
 /// Checks that what a row carries is a stretch as a table cuts them; its points are of capture 0. `flow` is overwritten; if
 /// the stretch is fragments, with those.
+#[inline]
 pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b>, RowProblem> {
     let (version, bytes) = row.split_first().ok_or(RowProblem::Empty)?;
     if *version != ROW_VERSION {
@@ -866,6 +889,12 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b
         let time = Some(lone.first.time);
         return Ok(Row { packed: bytes, key: lone.key, sent, time, carries_bytes: false });
     }
+    of_any_row(bytes, flow)
+}
+
+/// As [`of_row`], whatever the stretch is: `bytes` are those behind the version.
+#[inline(never)]
+fn of_any_row<'b>(bytes: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b>, RowProblem> {
     let rest = unpacked(bytes, &NO_HELLOS, Origin::default(), flow);
     let broken = |why| Err(RowProblem::Broken(why));
     match rest {

@@ -19,7 +19,7 @@ use std::sync::{Arc, LazyLock};
 /// Bytes of one block of packed stretches: large enough that writing blocks costs few system calls, small enough that one
 /// read for a single stretch wastes little, and that 16 bits tell where in it a stretch begins: of tens of millions of
 /// stretches the index is what fills memory. A stretch that is larger has a block of its own.
-const BLOCK_BYTES: usize = 1 << 16;
+pub const BLOCK_BYTES: usize = 1 << 16;
 
 /// Addresses of which it is known without a look into the set of all that packets were seen to them: as many as a first-level
 /// cache has room for.
@@ -51,20 +51,38 @@ pub(super) fn hash_of(key: &FlowKey) -> u64 {
     hasher.finish()
 }
 
-/// How many bytes of packed stretches may stay in memory, over all captures of a run.
+/// How many bytes of packed stretches may stay in memory, over all captures of a run, and how many bytes of what cannot wait in
+/// a file may stand beside them.
 #[derive(Debug)]
-pub struct Budget(AtomicUsize);
+pub struct Budget {
+    stretches: AtomicUsize,
+    beside: AtomicUsize,
+}
+
+/// Takes as many of so many bytes as are left, for good.
+fn take_some(left: &AtomicUsize, bytes: usize) -> usize {
+    let less = |left: usize| Some(left.saturating_sub(bytes));
+    // It refuses nothing: both are what was left.
+    let left = left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).unwrap_or_else(|left| left);
+    left.min(bytes)
+}
 
 impl Budget {
-    /// Of so many bytes.
+    /// Of so many bytes of stretches, and half as many beside them.
     pub fn new(bytes: usize) -> Self {
-        Budget(AtomicUsize::new(bytes))
+        Budget { stretches: bytes.into(), beside: (bytes / 2).into() }
     }
 
-    /// Takes bytes for good, if they are left.
+    /// Takes bytes for stretches for good, if they are left.
     fn take(&self, bytes: usize) -> bool {
         let less = |left: usize| left.checked_sub(bytes);
-        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+        self.stretches.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_ok()
+    }
+
+    /// Takes bytes for good for what cannot wait in a file: of those beside stretches, then of theirs. Tells how many are missing.
+    fn take_beside(&self, bytes: usize) -> usize {
+        let missing = bytes - take_some(&self.beside, bytes);
+        missing - take_some(&self.stretches, missing)
     }
 }
 
@@ -117,6 +135,8 @@ pub struct Pieces {
     budget: Arc<Budget>,
     file: Option<File>,
     file_bytes: u64,
+    /// What blocks stood in that made room: whoever reads them puts them there again.
+    spare: Vec<Vec<u8>>,
     /// Why the temporary file could not be written; then everything stays in memory.
     no_file: Option<io::Error>,
 }
@@ -170,9 +190,14 @@ impl Pieces {
             budget,
             file: None,
             file_bytes: 0,
+            spare: Vec::new(),
             no_file: None,
         }
     }
+
+    /// Bytes for each that stay in memory as long as any is read, about: where it stands, its hash, its time and its number in the
+    /// order of rows are 18; what judging keeps of one flow among many, rulings and findings, is some thirty.
+    const KEPT_BYTES: usize = 48;
 
     /// How many there are.
     pub fn len(&self) -> usize {
@@ -311,6 +336,53 @@ impl Pieces {
         let place = Stored::File { offset: self.file_bytes, bytes: block.len() };
         self.file_bytes += block.len() as u64;
         Ok(place)
+    }
+
+    /// All stretches are in. What is kept of each and so many bytes of something else, which cannot wait in a file, take from the
+    /// budget from now on, and where that has no more, as many bytes of stretches that are in memory are put into the file: so
+    /// memory grows less with the length of a capture.
+    pub fn make_room(&mut self, bytes: usize) {
+        let bytes = bytes.saturating_add(self.places.len() * Self::KEPT_BYTES);
+        let mut missing = self.budget.take_beside(bytes);
+        let mut from = self.blocks.len();
+        for block in self.blocks.iter().rev() {
+            if missing == 0 {
+                break;
+            }
+            from -= 1;
+            if let Stored::Memory(bytes) = &block.stored {
+                missing = missing.saturating_sub(bytes.len());
+            }
+        }
+        for place in from..self.blocks.len() {
+            let Some(Block { stored: Stored::Memory(bytes), .. }) = self.blocks.get_mut(place) else {
+                continue;
+            };
+            let mut bytes = std::mem::take(bytes);
+            let stored = match self.write_block(&bytes) {
+                Ok(stored) => {
+                    bytes.clear();
+                    self.spare.push(bytes);
+                    stored
+                }
+                Err(error) => {
+                    self.no_file = Some(error);
+                    Stored::Memory(bytes)
+                }
+            };
+            if let Some(block) = self.blocks.get_mut(place) {
+                block.stored = stored;
+            }
+            if self.no_file.is_some() {
+                break;
+            }
+        }
+    }
+
+    /// Takes the memory of blocks that made room, each of [`BLOCK_BYTES`]. Given back, it would be no use: what is asked for
+    /// next is smaller, and leaves holes in it.
+    pub fn take_spare(&mut self) -> Vec<Vec<u8>> {
+        std::mem::take(&mut self.spare)
     }
 
     /// Why stretches could not be put aside, if that was asked for and failed.
@@ -456,13 +528,13 @@ impl PiecesReader<'_> {
         self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.origin, flow))
     }
 
-    /// Adds the bytes of a stretch to others, for [`PiecesReader::unpacked`].
+    /// Hands over the bytes of a stretch, for [`PiecesReader::unpacked`].
     ///
     /// # Errors
     /// As for [`PiecesReader::get`].
-    pub fn packed(&self, number: u32, out: &mut Vec<u8>) -> io::Result<()> {
+    pub fn packed(&self, number: u32, take: impl FnOnce(&[u8])) -> io::Result<()> {
         self.with(number, |bytes| {
-            out.extend_from_slice(bytes);
+            take(bytes);
             Some(())
         })
     }
@@ -600,6 +672,28 @@ mod tests {
             assert_eq!(reader.get(count - 1).unwrap(), lone_packet(count - 1));
         }
         assert!(pieces.iter().map(Result::unwrap).eq((0..count).map(lone_packet)));
+    }
+
+    #[test]
+    fn stretches_make_room_for_what_cannot_wait_in_a_file() {
+        let count = 100_000;
+        let index = count as usize * Pieces::KEPT_BYTES;
+        // Bytes that the budget has beside the blocks it is asked for, bytes asked for, blocks that stay in memory.
+        for (more, asked, left) in
+            [(index, 0, 4), (0, 0, 0), (index, 1, 3), (index, 2 * BLOCK_BYTES, 1), (7, usize::MAX, 0)]
+        {
+            let mut pieces = Pieces::new(Arc::new(Budget::new(4 * BLOCK_BYTES)));
+            (0..count).for_each(|number| pieces.push(lone_packet(number)));
+            let spilled = pieces.spilled_bytes();
+            // As if the blocks had left so much of it.
+            pieces.budget = Arc::new(Budget { stretches: 0.into(), beside: more.into() });
+            pieces.make_room(asked);
+            let in_memory = |block: &&Block| matches!(block.stored, Stored::Memory(_));
+            assert_eq!(pieces.blocks.iter().filter(in_memory).count(), left, "{asked} beside {more}");
+            assert!(pieces.spilled_bytes() - spilled <= ((4 - left) * BLOCK_BYTES) as u64);
+            assert_eq!(pieces.take_spare().len(), 4 - left);
+            assert!(pieces.iter().map(Result::unwrap).eq((0..count).map(lone_packet)));
+        }
     }
 
     /// A stretch with every kind of fact, of one capture.

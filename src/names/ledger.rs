@@ -306,6 +306,8 @@ pub struct Bookmark<'l> {
     near_of: RefCell<Vec<u32>>,
     /// By [`Told`], of what was asked for.
     near: RefCell<Vec<Near>>,
+    /// Addresses asked about and whether any response gives them, each in the slot of its last bits.
+    given: RefCell<Vec<Option<(IpAddr, bool)>>>,
     /// Hosts and addresses asked about, each in the slot of its hash.
     asked: RefCell<Vec<Option<Asked>>>,
     /// The answers at hand: the newest first.
@@ -346,6 +348,10 @@ struct Place {
     /// Where those of it begin in [`Bookmark::near`]; [`NONE`] for who has no bookmark.
     near: u32,
 }
+
+/// Addresses of which it is remembered whether any response gives them: few enough for a first-level cache. A flood comes from
+/// hosts that are never seen again, to few addresses of which no name is known.
+const MOST_GIVEN: usize = 1 << 8;
 
 /// Hosts and addresses of which it is remembered where it is known: 8,192, half a megabyte, of which a processor's cache holds
 /// what a site's busy hosts ask for.
@@ -1407,6 +1413,19 @@ impl Ledger {
 
     /// The same, for one who asks again and again.
     pub fn about_near(&self, host: IpAddr, ip: IpAddr, last: &Bookmark<'_>) -> Option<About<'_>> {
+        let mut given = last.given.borrow_mut();
+        if given.is_empty() {
+            given.resize(MOST_GIVEN, None);
+        }
+        let slot = given.get_mut(address_bits(ip) as usize % MOST_GIVEN);
+        let is_given = match slot {
+            Some(Some((known, is_given))) if *known == ip => *is_given,
+            Some(slot) => slot.insert((ip, self.given(ip).is_some())).1,
+            None => true,
+        };
+        if !is_given {
+            return None;
+        }
         let mut asked = last.asked.borrow_mut();
         if asked.is_empty() {
             asked.resize(MOST_ASKED, None);
@@ -1427,10 +1446,14 @@ impl Ledger {
         self.at(found?)
     }
 
-    fn place(&self, host: IpAddr, ip: IpAddr) -> Option<Place> {
+    /// The number of an address that a response gives. Every other flow is a query to a resolver, which none gives.
+    fn given(&self, ip: IpAddr) -> Option<u32> {
         let ip = self.log.addresses().find(ip)?;
-        // Every other flow is a query to a resolver, which no response gives.
-        self.parties.get(ip as usize).filter(|party| party.given)?;
+        self.parties.get(ip as usize).filter(|party| party.given).map(|_| ip)
+    }
+
+    fn place(&self, host: IpAddr, ip: IpAddr) -> Option<Place> {
+        let ip = self.given(ip)?;
         let host = self.log.addresses().find(host)?;
         let number_of_share = self.share_of(host)?;
         let share = self.shares.get(number_of_share)?;

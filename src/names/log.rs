@@ -538,6 +538,13 @@ impl DnsLog {
             + slots.capacity() * size_of::<u32>()
     }
 
+    /// Bytes of memory that its messages take as long as they are asked for, about: its own, and what the ledger has of each
+    /// (what became of it, where it stands among the answers about an address, with room to grow).
+    pub fn lasting_bytes(&self) -> usize {
+        const IN_LEDGER: usize = 20;
+        self.entries.len() * (size_of::<Entry>() + IN_LEDGER) + self.bodies.bytes.len()
+    }
+
     /// No message comes any more: what only makes reading faster is forgotten.
     pub fn settle(&mut self) {
         self.remembered = Remembered::default();

@@ -96,6 +96,12 @@ impl Default for ExtractOptions {
 }
 
 impl Extract {
+    /// Messages cannot wait in a file, and there are more of them the longer the capture: stretches make room for them.
+    fn making_room(mut self) -> Extract {
+        self.pieces.make_room(self.dns.lasting_bytes());
+        self
+    }
+
     /// This, and what was read of the same capture behind it.
     fn followed_by(mut self, later: Extract) -> Extract {
         let CaptureSummary { frames: frames_before, skipped, upkeep, without_flow, spans, .. } = self.summary;
@@ -301,7 +307,9 @@ fn extract_parts(
         mapper.read(&mut reader, &mut None, options);
         break;
     }
-    let finish = |(reader, mapper): (CaptureReader, Mapper)| mapper.finish(&input.name, Source::of(reader));
+    let finish = |(reader, mapper): (CaptureReader, Mapper)| {
+        mapper.finish(&input.name, Source::of(reader)).making_room()
+    };
     let (last, before) = std::thread::scope(|scope| {
         let threads: Vec<_> = before.into_iter().map(|part| scope.spawn(move || finish(part))).collect();
         let last = finish((reader, mapper));
@@ -323,7 +331,7 @@ pub fn extract(name: &str, mut reader: CaptureReader, options: &ExtractOptions) 
     let mut mapper = Mapper::new(options);
     let mut chooser = options.choice.chooser();
     mapper.read(&mut reader, &mut chooser, options);
-    let mut extract = mapper.finish(name, Source::of(reader));
+    let mut extract = mapper.finish(name, Source::of(reader)).making_room();
     extract.summary.chosen = chooser.map(|chooser| chosen(&options.choice, chooser));
     extract
 }

@@ -4,8 +4,8 @@ use super::extract::{Extracted, Further, read_dns};
 use crate::audit::CaptureSummary;
 use crate::decode::{Decoded, Packet, decode_datagram};
 use crate::flow::{
-    Budget, Datagram, FlowTable, FragmentPiece, Observed, Origin, PartialFlow, Pieces, PiecesReader,
-    Reassembly, Side, TableOptions, by_datagram, datagram, initiator, tcp_stream,
+    BLOCK_BYTES, Budget, Datagram, FlowTable, FragmentPiece, Observed, Origin, PartialFlow, Pieces,
+    PiecesReader, Reassembly, Side, TableOptions, by_datagram, datagram, initiator, tcp_stream,
 };
 use crate::model::{CaptureId, FramePoint, Spans, Timestamp, Transport};
 use crate::names::{DnsLog, DnsObservation, dns};
@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// Stretches of one conversation that `stitch` found to be one flow, by their numbers.
 #[derive(Clone, Copy)]
@@ -36,6 +36,8 @@ pub(super) struct Joined {
     /// Addresses to which packets were seen.
     pub reached: Vec<IpAddr>,
     sets: Vec<Set>,
+    /// Memory for stretches that are read at once, of [`BLOCK_BYTES`] each.
+    spare: Mutex<Vec<Vec<u8>>>,
     /// Stretches whose frames are of several captures, by fragments: numbered after all others.
     loose: Vec<PartialFlow>,
     loose_first: u32,
@@ -84,6 +86,7 @@ pub(super) fn join(extracted: Extracted) -> Joined {
         without_flow: BTreeMap::new(),
         reached: Vec::new(),
         sets: Vec::new(),
+        spare: Mutex::default(),
         loose: Vec::new(),
         loose_first: 0,
         members: Vec::new(),
@@ -103,6 +106,7 @@ pub(super) fn join(extracted: Extracted) -> Joined {
                     piece
                 }));
             }
+            joined.spare().append(&mut pieces.take_spare());
             joined.sets.push(Set { first: 0, origin, pieces });
             joined.dns.push((origin, dns));
         }
@@ -455,8 +459,14 @@ impl Joined {
         (ties, begin)
     }
 
+    fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
+        // Whoever panicked left at worst less of it.
+        self.spare.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Drops the stretches themselves: no flow can be read any more.
     pub fn give_up_flows(&mut self) {
+        self.spare().clear();
         (self.sets, self.loose) = (Vec::new(), Vec::new());
         (self.members, self.groups) = (Vec::new(), Vec::new());
     }
@@ -485,8 +495,12 @@ impl<'a> FlowReader<'a> {
     }
 
     /// Reads stretches, in the order in which they stand, in place of others that are no longer needed.
-    fn gather(&self, numbers: impl ExactSizeIterator<Item = u32>, gathered: &mut Gathered) -> io::Result<()> {
-        let Gathered { spans, chunks, wanted, order } = gathered;
+    fn gather(
+        &self,
+        numbers: impl ExactSizeIterator<Item = u32>,
+        gathered: &mut Gathered<'_>,
+    ) -> io::Result<()> {
+        let Gathered { spans, chunks, wanted, order, joined: _ } = gathered;
         spans.clear();
         wanted.clear();
         chunks.iter_mut().for_each(Vec::clear);
@@ -495,19 +509,25 @@ impl<'a> FlowReader<'a> {
         put_in_order(wanted, order);
         let mut chunk = 0;
         for &(number, place) in &*order {
-            chunk += usize::from(chunks.get(chunk).is_some_and(|bytes| bytes.len() >= CHUNK_BYTES));
-            if chunk == chunks.len() {
-                chunks.push(Vec::with_capacity(CHUNK_BYTES + CHUNK_BYTES / 8));
+            if self.joined.loose(number).is_some() {
+                continue;
             }
-            let bytes = chunks.get_mut(chunk).ok_or_else(missing)?;
-            let from = bytes.len();
-            if self.joined.loose(number).is_none() {
-                let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
-                self.readers.get(index).ok_or_else(missing)?.packed(number - set.first, bytes)?;
-            }
-            if let Some(span) = spans.get_mut(place as usize) {
-                *span = (chunk as u32, from as u32, bytes.len() as u32);
-            }
+            let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
+            self.readers.get(index).ok_or_else(missing)?.packed(number - set.first, |packed| {
+                // One that is larger than a chunk has one of its own.
+                let has_room =
+                    |bytes: &Vec<u8>| bytes.is_empty() || bytes.capacity() - bytes.len() >= packed.len();
+                chunk += usize::from(chunks.get(chunk).is_some_and(|bytes| !has_room(bytes)));
+                if chunk == chunks.len() {
+                    let spare = self.joined.spare().pop();
+                    chunks.push(spare.unwrap_or_else(|| Vec::with_capacity(BLOCK_BYTES)));
+                }
+                if let (Some(bytes), Some(span)) = (chunks.get_mut(chunk), spans.get_mut(place as usize)) {
+                    let from = bytes.len();
+                    bytes.extend_from_slice(packed);
+                    *span = (chunk as u32, from as u32, bytes.len() as u32);
+                }
+            })?;
         }
         Ok(())
     }
@@ -531,7 +551,7 @@ impl<'a> FlowReader<'a> {
             }
             return Ok(());
         }
-        let (mut gathered, mut numbers) = (Gathered::default(), Vec::new());
+        let (mut gathered, mut numbers) = (Gathered::of(self.joined), Vec::new());
         for flows in flows.chunks(WINDOW_FLOWS) {
             if self.are_near(flows) {
                 for &flow in flows {
@@ -618,7 +638,7 @@ impl<'a> FlowReader<'a> {
 /// thousand, others would be wanted too.
 const FEW_AMONG: usize = 64;
 
-/// Flows that are read at once to be handed over: 32,768, some five megabytes.
+/// Flows that are read at once to be handed over: 32,768, some five to twelve megabytes.
 const WINDOW_FLOWS: usize = 1 << 15;
 
 /// Stretches that are read at once to be held against each other: a quarter of a million, some tens of megabytes. Fewer would
@@ -643,7 +663,7 @@ impl Shard {
     /// Stretches whose keys have one hash, for each of several hashes: those of one key are held against each other.
     fn stitch(&mut self, reader: &FlowReader<'_>, runs: &[&[u64]]) -> io::Result<()> {
         let numbers: Vec<u32> = runs.iter().flat_map(|run| run.iter().map(|&entry| entry as u32)).collect();
-        let mut gathered = Gathered::default();
+        let mut gathered = Gathered::of(reader.joined);
         reader.gather(numbers.iter().copied(), &mut gathered)?;
         let mut entries = numbers.iter().copied().zip(0..).map(|(number, place)| (place, number));
         // The same memory takes the stretches of one hash after those of another.
@@ -700,19 +720,30 @@ impl Shard {
 }
 
 /// Packed stretches, in the order in which they were asked for.
-#[derive(Default)]
-struct Gathered {
+struct Gathered<'a> {
+    joined: &'a Joined,
     /// In which of `chunks` each stands, where it begins there and where it ends.
     spans: Vec<(u32, u32, u32)>,
+    /// Each of the size of a block, whose memory it takes where blocks made room. One list of all of them would be megabytes that
+    /// glibc, once they are freed, takes for a hint of what will be asked for: tables that grow would leave holes behind them.
     chunks: Vec<Vec<u8>>,
     /// By number, with the place in which it was asked for.
     wanted: Vec<(u32, u32)>,
     order: Vec<(u32, u32)>,
 }
 
-/// Bytes of gathered stretches that stand together. One list of all of them would be megabytes that glibc, once they are freed,
-/// takes for a hint of what will be asked for: tables that grow would leave holes behind them.
-const CHUNK_BYTES: usize = 1 << 16;
+impl Drop for Gathered<'_> {
+    fn drop(&mut self) {
+        // Whoever gathers next needs it; more than that takes, stretches of one hash may have taken.
+        let mut spare = self.joined.spare();
+        self.chunks.truncate(MOST_SPARE.saturating_sub(spare.len()));
+        self.chunks.iter_mut().for_each(Vec::clear);
+        spare.append(&mut self.chunks);
+    }
+}
+
+/// Chunks that wait to be needed again: 12 MiB, what [`WINDOW_FLOWS`] of long connections take.
+const MOST_SPARE: usize = 192;
 
 /// How many stretches, neighbours by number, are read in any order: 256 stand in one block of a temporary file or two.
 const NEIGHBOURS: u32 = 256;
@@ -745,7 +776,12 @@ fn put_in_order(wanted: &[(u32, u32)], order: &mut Vec<(u32, u32)>) {
     }
 }
 
-impl Gathered {
+impl<'a> Gathered<'a> {
+    fn of(joined: &'a Joined) -> Self {
+        let (spans, chunks, wanted, order) = Default::default();
+        Gathered { joined, spans, chunks, wanted, order }
+    }
+
     /// `asked`: its place among those asked for, and its number.
     fn get_into(
         &self,
