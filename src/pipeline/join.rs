@@ -288,16 +288,7 @@ impl Joined {
 
     /// Joins the conversations whose hashes fall into one of several equal ranges.
     fn part(&self, part: usize, parts: usize, shard: &mut Shard) -> io::Result<()> {
-        let range = |hash: u32| (u64::from(hash) * parts as u64) >> 32 == part as u64;
-        let mut by_hash: Vec<u64> = Vec::new();
-        let entry = |hash: u32, number: u32| u64::from(hash) << 32 | u64::from(number);
-        let loose = self.loose.iter().map(|flow| flow.key.hash()).zip(self.loose_first..);
-        by_hash.extend(loose.filter(|&(hash, _)| range(hash)).map(|(hash, number)| entry(hash, number)));
-        for set in &self.sets {
-            let hashes = set.pieces.hashes().iter().copied().zip(set.first..);
-            by_hash.extend(hashes.filter(|&(hash, _)| range(hash)).map(|(hash, number)| entry(hash, number)));
-        }
-        by_hash.sort_unstable();
+        let by_hash = self.by_hash(part, parts);
         let alike = by_hash.chunk_by(|a, b| a >> 32 == b >> 32).filter(|run| run.len() > 1);
         let few = alike.map(<[u64]>::len).sum::<usize>() < self.loose_first as usize / FEW_AMONG;
         let reader = if few { FlowReader::sparse(self) } else { FlowReader::new(self) };
@@ -315,6 +306,47 @@ impl Joined {
             }
         }
         if runs.is_empty() { Ok(()) } else { shard.stitch(&reader, &runs) }
+    }
+
+    /// Hashes of one of several equal ranges, ascending, each above the number of its stretch. Hashes are spread evenly, so
+    /// they are dealt out to many small lists first: each is sorted where it is in a cache.
+    fn by_hash(&self, part: usize, parts: usize) -> Vec<u64> {
+        // The range is the whole number, and where in it the fraction.
+        let place = |hash: u32| u64::from(hash) * parts as u64;
+        let list_of = |hash: u32| ((place(hash) as u32) >> (u32::BITS - LIST_BITS)) as usize;
+        let each = || {
+            let loose = self.loose.iter().map(|flow| flow.key.hash()).zip(self.loose_first..);
+            let packed =
+                self.sets.iter().flat_map(|set| set.pieces.hashes().iter().copied().zip(set.first..));
+            loose.chain(packed).filter(|&(hash, _)| place(hash) >> 32 == part as u64)
+        };
+        let mut ends = vec![0usize; (1 << LIST_BITS) + 1];
+        for (hash, _) in each() {
+            if let Some(count) = ends.get_mut(list_of(hash) + 1) {
+                *count += 1;
+            }
+        }
+        let all = ends.iter_mut().fold(0, |before, end| {
+            *end += before;
+            *end
+        });
+        // From here on each is where the next of its list goes: at the end, where the list ends.
+        let mut by_hash = vec![0u64; all];
+        for (hash, number) in each() {
+            let Some(end) = ends.get_mut(list_of(hash)) else { continue };
+            if let Some(entry) = by_hash.get_mut(*end) {
+                *entry = u64::from(hash) << 32 | u64::from(number);
+            }
+            *end += 1;
+        }
+        let mut from = 0;
+        for end in ends {
+            if let Some(list) = by_hash.get_mut(from..end) {
+                list.sort_unstable();
+            }
+            from = end;
+        }
+        by_hash
     }
 
     #[inline]
@@ -652,6 +684,9 @@ const LEAST_SHARED: usize = 1 << 14;
 /// many short ones would cost time.
 const MOST_LISTED: usize = 1 << 21;
 
+/// Into so many lists hashes are dealt out, as a power of two: 1,024, of two thousand hashes each where there are most.
+const LIST_BITS: u32 = 10;
+
 /// What one thread joined: members count from its own.
 #[derive(Default)]
 struct Shard {
@@ -860,6 +895,35 @@ pub(super) fn dns_of_tcp(flow: &PartialFlow) -> Vec<DnsObservation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn hashes_of_a_range_are_ascending_and_each_stretch_is_in_one() {
+        use crate::flow::{FlowKey, SideFacts};
+        use crate::model::Endpoint;
+        let lone = |number: u32| {
+            // Two of each key.
+            let ip = IpAddr::V4((number / 2).into());
+            let (key, _) =
+                FlowKey::of(Transport::Udp, Endpoint::new(ip, 7), Endpoint::new([10, 0, 0, 1].into(), 9));
+            let point = FramePoint { frame: u64::from(number) + 1, ..FramePoint::default() };
+            let low =
+                SideFacts { packets: 1, first: Some(point), last: Some(point.time), ..SideFacts::default() };
+            PartialFlow { low, ..PartialFlow::new(key) }
+        };
+        let mut joined = join(Extracted::default());
+        let pieces = || (0..20_000).map(lone).collect::<Pieces>();
+        let of = |first| Set { first, origin: Origin::default(), pieces: pieces() };
+        joined.sets = vec![of(0), of(20_000)];
+        joined.loose = (0..100).map(lone).collect();
+        joined.loose_first = 40_000;
+        for parts in [1, 3, 7] {
+            let lists: Vec<Vec<u64>> = (0..parts).map(|part| joined.by_hash(part, parts)).collect();
+            assert!(lists.iter().flatten().is_sorted(), "{parts} parts");
+            let mut numbers: Vec<u32> = lists.iter().flatten().map(|&entry| entry as u32).collect();
+            numbers.sort_unstable();
+            assert!(numbers.into_iter().eq(0..40_100), "{parts} parts");
+        }
+    }
 
     #[test]
     fn what_is_read_in_order_is_all_that_was_asked_for() {
