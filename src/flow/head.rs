@@ -575,6 +575,25 @@ mod tests {
     }
 
     #[test]
+    fn what_was_said_first_counts_whether_it_was_read_or_kept() {
+        let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
+        let mut read = Head::default();
+        read.read(1000, 1000, point(5), &[b'x'; 50]);
+        assert!(read.told().is_some_and(|told| told.opening == Opening::Nothing) && !read.has_segments());
+        for (frame, expected) in [(4, &request[..]), (6, b"")] {
+            let mut kept = Head::default();
+            kept.add(None, 1000, point(frame), request, HEAD_BYTES);
+            let (mut one, mut other) = (read.clone(), kept.clone());
+            one.append(&kept, Some(1000));
+            other.append(&read, Some(1000));
+            for head in [one, other] {
+                assert_eq!(head.told().is_none(), frame == 4, "{frame}");
+                assert_eq!(*head.rest(Some(1000), HEAD_BYTES).bytes, *expected, "{frame}");
+            }
+        }
+    }
+
+    #[test]
     fn a_transfer_cut_after_three_gigabytes_begins_where_it_began() {
         let (mut whole, mut rest) = (Head::default(), Head::default());
         whole.add(None, 1000, point(1), &[1; 10], HEAD_BYTES);

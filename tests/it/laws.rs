@@ -23,7 +23,8 @@ const APPLIANCE: [u8; 4] = [10, 10, 1, 4];
 const RESOLVER: [u8; 4] = [168, 63, 129, 16];
 const SERVERS: [[u8; 4]; 3] = [[203, 0, 113, 9], [203, 0, 113, 10], [10, 10, 2, 7]];
 const FIREWALL: [u8; 4] = [10, 10, 1, 1];
-const NAMES: [&str; 4] = ["nginx.org", "edge.nginx.org", "evil.example", "packages.microsoft.com"];
+const NAMES: [&str; 5] =
+    ["nginx.org", "edge.nginx.org", "evil.example", "packages.microsoft.com", "apt.postgresql.org"];
 
 const SITE: &str = r#"
 [site]
@@ -526,6 +527,38 @@ fn assert_summary_is_the_same<'a>(judging: impl Fn() -> Judging<'a>, most: usize
         let whole = all.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
         assert_eq!(told + untold.of(severity), whole);
     }
+}
+
+/// One rule is blocked by a reset, another by a firewall that says so: of the second finding only that is known where one is told.
+#[test]
+fn how_a_rule_is_blocked_is_known_also_of_findings_that_are_not_told() {
+    let at_server = |server, name, id| {
+        let tcp = |from_client, flags, seq, ack| Event::Tcp {
+            server,
+            client_port: 40_001,
+            from_client,
+            flags,
+            seq,
+            ack,
+            says: 0,
+        };
+        let answer = Event::Answer { id, name, alias: None, server, rcode: 0 };
+        [Event::Query { id, name }, answer, tcp(true, 2, 4_000, 0), tcp(false, 0x14, 0, 4_001)]
+    };
+    let [first, second] = [at_server(0, 0, 1), at_server(1, 4, 2)];
+    let quote = Event::Quote { server: 1, client_port: 40_001, from_target: false, seq: 4_000 };
+    let events = first.into_iter().chain(second.into_iter().take(3)).chain([quote]);
+    let story: Vec<(i64, Event)> = events.map(|event| (50_000_000, event)).collect();
+    let frames = frames(&story);
+    let matrix = Matrix::builtin();
+    let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+    let judging = || {
+        let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
+        Judging::new(Extracted { captures, ..Extracted::default() }, &matrix, &site).unwrap()
+    };
+    assert_summary_is_the_same(judging, 1);
+    let (_, untold) = judging().summary_alone(1).unwrap();
+    assert!(!untold.blocks.is_empty(), "{untold:?}");
 }
 
 /// What becomes of the first words of one connection, told from captures that hold these of its frames.
