@@ -226,7 +226,8 @@ impl Head {
             }
         }
         self.add(Some(start), seq, point, bytes, HEAD_BYTES);
-        // A hello in several pieces is read when its last one came; streams that are something else are not looked at again.
+        // A hello in several pieces is read when its last one came, and what begins with too few bytes to tell once there are
+        // more; streams that are something else are not looked at again.
         let may_tell = self.pieces.len() <= MOST_PIECES_OF_A_HELLO
             && self.segments().filter(|segment| segment.seq == start).any(|segment| {
                 segment.bytes.len() < app::DECIDING_BYTES || segment.bytes.first() == Some(&tls::HANDSHAKE)

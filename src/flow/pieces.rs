@@ -379,8 +379,8 @@ impl Pieces {
         }
     }
 
-    /// Takes the memory of blocks that made room, each of [`BLOCK_BYTES`]. Given back, it would be no use: what is asked for
-    /// next is smaller, and leaves holes in it.
+    /// Takes the memory of blocks that made room, of [`BLOCK_BYTES`] each, or of one larger stretch. Given back, it would be no
+    /// use: what is asked for next is smaller, and leaves holes in it.
     pub fn take_spare(&mut self) -> Vec<Vec<u8>> {
         std::mem::take(&mut self.spare)
     }

@@ -55,8 +55,8 @@ impl ExtractOptions {
     pub const TABLE_CAPACITY: usize = 1 << 17;
 
     /// Bytes of packed stretches that stay in memory unless told otherwise: 16 MiB, some 100,000 whole connections. More
-    /// would make memory grow with the captures' length; what is beyond is written to a temporary file and read back once,
-    /// which costs a few percent of an audit.
+    /// would make memory grow with the captures' length; what is beyond is written to a temporary file and read back, which
+    /// costs a few percent of an audit.
     pub const PIECES_BYTES: usize = 16 << 20;
 
     /// Options that keep memory within `bytes`, as far as conversations are concerned: an eighth of it is for open ones, an

@@ -367,7 +367,7 @@ impl<'a> Judging<'a> {
     /// As for [`Reduction::new`].
     pub fn summary_alone(&mut self, most: usize) -> io::Result<(Audit, Untold)> {
         let (sums, counts) = self.judged_alone()?;
-        Ok(self.finish_by(sums, &counts, |judge, inputs| judge.finish_summary(inputs, most)))
+        Ok(self.finish_summary(sums, &counts, most))
     }
 
     fn judged_alone(&mut self) -> io::Result<(Option<Sums>, Counts)> {
@@ -396,15 +396,11 @@ impl<'a> Judging<'a> {
     }
 
     fn finish(&self, sums: Option<Sums>, counts: &Counts) -> Audit {
-        self.finish_by(sums, counts, |judge, inputs| judge.finish(inputs))
+        let (audit, _) = self.finish_summary(sums, counts, usize::MAX);
+        audit
     }
 
-    fn finish_by<T>(
-        &self,
-        sums: Option<Sums>,
-        counts: &Counts,
-        finish: impl FnOnce(Judge<'_>, Vec<CaptureSummary>) -> T,
-    ) -> T {
+    fn finish_summary(&self, sums: Option<Sums>, counts: &Counts, most: usize) -> (Audit, Untold) {
         let inputs = self.reduction.inputs.get_or_init(|| self.reduction.counted(counts));
         let case = self.case();
         let judge = Judge::new(&case);
@@ -412,7 +408,7 @@ impl<'a> Judging<'a> {
             Some(sums) => judge.with(sums),
             None => judge,
         };
-        finish(judge, inputs.clone())
+        judge.finish_summary(inputs.clone(), most)
     }
 
     /// Judges stretches of the rows on several threads. What each came to is added up in their order.
