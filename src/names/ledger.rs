@@ -2108,6 +2108,28 @@ mod tests {
         assert_eq!(unsolicited(&growing), Some(11));
     }
 
+    #[test]
+    fn an_alias_told_before_names_the_address_too() {
+        let (host, server) = (ip(0), ip(5));
+        let question = |seconds, number| {
+            let mut question = message(seconds, host, None);
+            question.message.qname = Some(name(number));
+            question
+        };
+        // The alias alone, then the address of what it leads to.
+        let mut alias = question(2, 1);
+        alias.message.response = true;
+        alias.message.aliases = vec![AliasRecord { owner: name(1), target: name(0), ttl: 60 }];
+        let messages = vec![question(1, 1), alias, question(3, 0), message(4, host, Some(server))];
+        let ledger = Ledger::new(messages.iter().cloned().collect(), &host_of, &trusted, Some(Timestamp(0)));
+        let time = Timestamp(5 * NANOS_PER_SECOND);
+        let about = ledger.about(host, server).unwrap();
+        let (readings, _) = about.readings(time, None, &Bookmark::default());
+        let names: Vec<Vec<DomainName>> = readings.iter().map(|reading| reading.names.to_vec()).collect();
+        assert_eq!(names, [vec![name(1), name(0)]]);
+        same_answers(&messages).unwrap();
+    }
+
     /// More hosts than places in which answers about one address are remembered, so that some meet in one.
     #[test]
     fn what_is_remembered_of_an_address_is_of_the_host_that_asks() {
@@ -2123,6 +2145,28 @@ mod tests {
         for (number, host) in hosts().chain(hosts()) {
             let about = ledger.about_near(host, server, &bookmark);
             assert_eq!(about.is_some(), is_told(number), "{host}");
+        }
+    }
+
+    /// The other way round: more addresses than places.
+    #[test]
+    fn whether_an_address_is_given_is_remembered_of_it_alone() {
+        let host = IpAddr::from([10, 1, 1, 1]);
+        let servers =
+            || (0..4 * MOST_GIVEN as u32).map(|number| (number, IpAddr::from(u32::to_be_bytes(number))));
+        let is_told = |number: u32| (number % 7).is_multiple_of(3);
+        let told = servers().filter(|&(number, _)| is_told(number));
+        let messages = told.flat_map(|(number, server)| {
+            [message(number.into(), host, None), message(number.into(), host, Some(server))]
+        });
+        let ledger = Ledger::new(messages.collect(), &|ip| ip, &|_| true, Some(Timestamp(0)));
+        let bookmark = Bookmark::default();
+        // Those that meet in one place one after another.
+        let mut servers: Vec<(u32, IpAddr)> = servers().chain(servers()).collect();
+        servers.sort_by_key(|&(number, _)| number as usize % MOST_GIVEN);
+        for (number, server) in servers {
+            let about = ledger.about_near(host, server, &bookmark);
+            assert_eq!(about.is_some(), is_told(number), "{server}");
         }
     }
 

@@ -23,8 +23,14 @@ const APPLIANCE: [u8; 4] = [10, 10, 1, 4];
 const RESOLVER: [u8; 4] = [168, 63, 129, 16];
 const SERVERS: [[u8; 4]; 3] = [[203, 0, 113, 9], [203, 0, 113, 10], [10, 10, 2, 7]];
 const FIREWALL: [u8; 4] = [10, 10, 1, 1];
-const NAMES: [&str; 5] =
-    ["nginx.org", "edge.nginx.org", "evil.example", "packages.microsoft.com", "apt.postgresql.org"];
+const NAMES: [&str; 6] = [
+    "nginx.org",
+    "edge.nginx.org",
+    "evil.example",
+    "packages.microsoft.com",
+    "apt.postgresql.org",
+    "worse.example",
+];
 
 const SITE: &str = r#"
 [site]
@@ -526,6 +532,39 @@ fn assert_summary_is_the_same<'a>(judging: impl Fn() -> Judging<'a>, most: usize
         let told = some.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
         let whole = all.findings.iter().filter(|finding| finding.severity == severity).count() as u64;
         assert_eq!(told + untold.of(severity), whole);
+    }
+}
+
+/// Two names of one address that no rule tells apart: their flows share a ruling, and have lines of their own in the From x To
+/// table.
+#[test]
+fn names_of_one_ruling_have_lines_of_their_own_in_the_table_of_conversations() {
+    let connection = |client_port, name, id| {
+        let tcp = |from_client, flags, seq, ack| Event::Tcp {
+            server: 0,
+            client_port,
+            from_client,
+            flags,
+            seq,
+            ack,
+            says: 0,
+        };
+        let answer = Event::Answer { id, name, alias: None, server: 0, rcode: 0 };
+        [Event::Query { id, name }, answer, tcp(true, 2, 4_000, 0), tcp(false, 0x12, 5_000, 4_001)]
+    };
+    let [evil, worse] = [2, 5];
+    let events = connection(40_001, evil, 1).into_iter().chain(connection(40_002, worse, 2));
+    let story: Vec<(i64, Event)> = events.map(|event| (50_000_000, event)).collect();
+    let judged = audit(vec![one_capture("whole", &frames(&story), &ExtractOptions::default())]);
+    for name in [evil, worse] {
+        let lines: Vec<u64> = judged
+            .audit
+            .conversations
+            .iter()
+            .filter(|line| line.to == NAMES[name])
+            .map(|line| line.flows)
+            .collect();
+        assert_eq!(lines, [1], "{:?}", judged.audit.conversations);
     }
 }
 
