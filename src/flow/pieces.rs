@@ -678,18 +678,24 @@ mod tests {
     fn stretches_make_room_for_what_cannot_wait_in_a_file() {
         let count = 100_000;
         let index = count as usize * Pieces::KEPT_BYTES;
-        // Bytes that the budget has beside the blocks it is asked for, bytes asked for, blocks that stay in memory.
-        for (more, asked, left) in
-            [(index, 0, 4), (0, 0, 0), (index, 1, 3), (index, 2 * BLOCK_BYTES, 1), (7, usize::MAX, 0)]
-        {
+        // Bytes that the budget has for stretches and beside them, bytes asked for, blocks that stay in memory.
+        for (own, more, asked, left) in [
+            (0, index, 0, 4),
+            (0, 0, 0, 0),
+            (0, index, 1, 3),
+            (0, index, 2 * BLOCK_BYTES, 1),
+            (0, 7, usize::MAX, 0),
+            (2 * BLOCK_BYTES, index, 2 * BLOCK_BYTES, 4),
+            (BLOCK_BYTES, index, 2 * BLOCK_BYTES, 2),
+        ] {
             let mut pieces = Pieces::new(Arc::new(Budget::new(4 * BLOCK_BYTES)));
             (0..count).for_each(|number| pieces.push(lone_packet(number)));
             let spilled = pieces.spilled_bytes();
             // As if the blocks had left so much of it.
-            pieces.budget = Arc::new(Budget { stretches: 0.into(), beside: more.into() });
+            pieces.budget = Arc::new(Budget { stretches: own.into(), beside: more.into() });
             pieces.make_room(asked);
             let in_memory = |block: &&Block| matches!(block.stored, Stored::Memory(_));
-            assert_eq!(pieces.blocks.iter().filter(in_memory).count(), left, "{asked} beside {more}");
+            assert_eq!(pieces.blocks.iter().filter(in_memory).count(), left, "{asked} of {own} and {more}");
             assert!(pieces.spilled_bytes() - spilled <= ((4 - left) * BLOCK_BYTES) as u64);
             assert_eq!(pieces.take_spare().len(), 4 - left);
             assert!(pieces.iter().map(Result::unwrap).eq((0..count).map(lone_packet)));
