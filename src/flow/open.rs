@@ -2,8 +2,8 @@
 
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Told};
 use super::key::{FlowKey, Side};
-use super::packed::{SideOf, SideView, View};
-use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact, Reset, Syn, SynAck};
+use super::packed::{Place, SideOf, SideView, SynAt, View};
+use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact};
 use crate::decode::{Packet, Tcp};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
 use crate::names::dns;
@@ -536,45 +536,53 @@ impl<'a> OpenSideAt<'a> {
         self.facts.head.as_deref()
     }
 
+    /// As it is packed: `head` are its first bytes, and with `begin` the stretch begins.
     #[inline]
-    pub fn view(&self) -> SideView<'a> {
+    pub fn view(&self, head: Option<&Head>, begin: FramePoint) -> SideView<At> {
         let facts = self.facts;
-        let (first_number, second_number) = facts.numbers;
-        let point = |at: At| self.point(at);
+        let some = |at: At| at.is_some().then_some(at);
         let (isn, syn_at) = self.syn;
-        let syn = isn.zip(point(syn_at)).map(|(isn, first)| Syn { isn, first, last: first, count: 1 });
+        let (alert_at, description) = self.alert;
+        let (first_number, second_number) = facts.numbers;
+        let begin_of_head = head.and_then(Head::begin);
         SideView {
-            packets: facts.packets.into(),
-            bytes: facts.bytes.into(),
-            payload: facts.payload.into(),
-            first: point(facts.first),
-            last: (facts.packets > 0).then_some(Timestamp(facts.last)),
-            syn,
-            syn_ack: point(facts.syn_ack).map(|first| SynAck {
-                isn: first_number,
-                ack: second_number,
-                first,
-            }),
-            fin: point(facts.fin),
-            reset: point(facts.reset).map(|first| Reset { first, ttl: facts.reset_ttl }),
-            beyond_syn: point(facts.beyond_syn),
-            beyond_syn_last: point(facts.beyond_syn_last),
-            data: point(facts.data),
+            base: At { time: begin.time.0, frame: begin.frame.wrapping_sub(self.base) as u32 },
+            counts: [facts.packets, facts.bytes, facts.payload].map(u64::from),
+            first: some(facts.first),
+            last: (facts.packets > 0).then_some(facts.last),
+            syn: isn.map(|isn| SynAt { isn, first: syn_at, last: syn_at, count: 1 }),
+            syn_ack: some(facts.syn_ack).map(|at| (first_number, second_number, at)),
+            fin: some(facts.fin),
+            reset: some(facts.reset).map(|at| (at, facts.reset_ttl)),
+            beyond_syn: some(facts.beyond_syn),
+            beyond_syn_last: some(facts.beyond_syn_last),
+            data: some(facts.data).map(|at| (at, self.point(at) == begin_of_head)),
             acks: match facts.acks_seen {
                 0 => Acks::None,
                 1 => Acks::One(facts.acks),
                 _ => Acks::Many,
             },
             ttl: (facts.ttl.0 <= facts.ttl.1).then_some(facts.ttl),
-            alert: point(self.alert.0).map(|point| (point, self.alert.1)),
-            tls_data: point(facts.tls_data),
+            alert: some(alert_at).map(|at| (at, description)),
+            tls_data: some(facts.tls_data),
             dns: if self.udp {
                 DnsSeen { queries: first_number, responses: second_number }
             } else {
                 DnsSeen::default()
             },
-            head: facts.head.as_deref(),
         }
+    }
+}
+
+impl Place for At {
+    #[inline]
+    fn time(self) -> i64 {
+        self.time
+    }
+
+    #[inline]
+    fn frame(self) -> i64 {
+        self.frame.into()
     }
 }
 

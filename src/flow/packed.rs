@@ -82,6 +82,12 @@ const RESET_IS_LAST: u32 = 1 << 21;
 const DATA_IS_HEAD: u32 = 1 << 22;
 // or in the first frame.
 const DATA_IS_FIRST: u32 = 1 << 23;
+// The first frame is the one that the stretch begins with;
+const FIRST_IS_BASE: u32 = 1 << 24;
+// it was taken at the latest time.
+const LAST_IS_FIRST: u32 = 1 << 25;
+// Its counts take eight bytes each, for they are large.
+const LARGE: u32 = 1 << 26;
 
 // What a direction begins with, where that was read.
 const CLIENT_HELLO: u8 = 0;
@@ -95,7 +101,73 @@ const ROOM: usize = u8::MAX as usize;
 /// Bytes that are written at once, at the most. There is so much more room, so that no place needs to be checked.
 const AT_ONCE: usize = 16;
 
-struct Writer<'a> {
+/// Bits of a frame's distance from the one that a stretch begins with, and of that of its time in nanoseconds: eight million
+/// frames and nine minutes both ways. Nearly all stretches are shorter, and in as little room as numbers of as many bytes as
+/// they need take, a word is written and read in a fifth of the instructions.
+const NEAR_FRAME_BITS: u32 = 24;
+const NEAR_TIME_BITS: u32 = u64::BITS - NEAR_FRAME_BITS;
+const NEAR_FRAMES: i64 = 1 << (NEAR_FRAME_BITS - 1);
+const NEAR_NANOS: i64 = 1 << (NEAR_TIME_BITS - 1);
+
+/// Distances of a frame from the one that a stretch begins with, in nanoseconds and in frames, as one word: 0 if they are too
+/// large.
+#[inline]
+fn near(nanos: i64, frames: i64) -> u64 {
+    let nanos = nanos.wrapping_add(NEAR_NANOS) as u64;
+    let frames = frames.wrapping_add(NEAR_FRAMES) as u64;
+    let far = nanos >> NEAR_TIME_BITS | frames >> NEAR_FRAME_BITS != 0;
+    if far { 0 } else { nanos << NEAR_FRAME_BITS | frames }
+}
+
+/// The reverse of [`near`].
+#[inline]
+fn distances(word: u64) -> Option<(i64, i64)> {
+    let nanos = (word >> NEAR_FRAME_BITS) as i64 - NEAR_NANOS;
+    let frames = (word & ((1 << NEAR_FRAME_BITS) - 1)) as i64 - NEAR_FRAMES;
+    (word != 0).then_some((nanos, frames))
+}
+
+/// A frame of a side: as it is told elsewhere, or as it stands in a table.
+pub(super) trait Place: Copy + PartialEq {
+    fn time(self) -> i64;
+    /// Frames before it: of the capture, or since the table's own beginning.
+    fn frame(self) -> i64;
+}
+
+impl Place for FramePoint {
+    #[inline]
+    fn time(self) -> i64 {
+        self.time.0
+    }
+
+    #[inline]
+    fn frame(self) -> i64 {
+        self.frame as i64
+    }
+}
+
+/// Bits of packets, bytes and payload where they stand in one word: a thousand packets and half a megabyte.
+const COUNT_BITS: [u32; 3] = [10, 19, 19];
+
+/// Bytes of that word.
+const COUNT_BYTES: usize = 6;
+
+const _: () = assert!(COUNT_BITS[0] + COUNT_BITS[1] + COUNT_BITS[2] == 8 * COUNT_BYTES as u32);
+
+#[inline]
+fn count_word([packets, bytes, payload]: [u64; 3]) -> Option<u64> {
+    let [a, b, c] = COUNT_BITS;
+    let small = packets >> a | bytes >> b | payload >> c == 0;
+    small.then_some(packets | bytes << a | payload << (a + b))
+}
+
+#[inline]
+fn counts_of(word: u64) -> [u64; 3] {
+    let [a, b, c] = COUNT_BITS;
+    [word & ((1 << a) - 1), word >> a & ((1 << b) - 1), word >> (a + b) & ((1 << c) - 1)]
+}
+
+pub(super) struct Writer<'a> {
     out: &'a mut Vec<u8>,
     room: [u8; ROOM + AT_ONCE],
     used: u8,
@@ -147,31 +219,37 @@ impl<'a> Writer<'a> {
         }
     }
 
-    /// A number that is mostly small.
-    #[inline]
-    fn count(&mut self, value: u64) {
-        match varint::short_word(value) {
-            Some((word, bytes)) => self.some_of(word.to_le_bytes(), bytes),
-            None => self.number(value),
-        }
-    }
-
     #[inline]
     fn signed(&mut self, value: i64) {
         self.number(((value << 1) ^ (value >> 63)) as u64);
     }
 
-    #[inline]
+    fn point(&mut self, point: FramePoint) {
+        // Points of other captures: only in what was merged before it was packed.
+        debug_assert_eq!(point.capture, self.base.capture);
+        self.place(point, self.base);
+    }
+
+    /// A time, as that of the first frame.
     fn time(&mut self, time: Timestamp) {
-        self.signed(time.0.wrapping_sub(self.base.time.0));
+        self.place(FramePoint { time, ..self.base }, self.base);
     }
 
     #[inline]
-    fn point(&mut self, point: FramePoint) {
-        self.time(point.time);
-        self.signed((point.frame as i64).wrapping_sub(self.base.frame as i64));
-        // Points of other captures: only in what was merged before it was packed.
-        debug_assert_eq!(point.capture, self.base.capture);
+    fn place<P: Place>(&mut self, place: P, base: P) {
+        let nanos = place.time().wrapping_sub(base.time());
+        let frames = place.frame().wrapping_sub(base.frame());
+        let word = near(nanos, frames);
+        self.fixed(word.to_le_bytes());
+        if word == 0 {
+            self.far(nanos, frames);
+        }
+    }
+
+    #[cold]
+    fn far(&mut self, nanos: i64, frames: i64) {
+        self.fixed(nanos.to_le_bytes());
+        self.fixed(frames.to_le_bytes());
     }
 
     fn bytes(&mut self, bytes: &[u8]) {
@@ -231,59 +309,60 @@ impl<'a> SideOf<'a> {
             SideOf::Open(side) => side.head(),
         }
     }
-
-    #[inline]
-    fn view(&self) -> SideView<'a> {
-        match self {
-            SideOf::Facts(side) => SideView::of(side),
-            SideOf::Open(side) => side.view(),
-        }
-    }
 }
 
 /// One side of it: the fields of [`SideFacts`].
-pub(super) struct SideView<'a> {
-    pub packets: u64,
-    pub bytes: u64,
-    pub payload: u64,
-    pub first: Option<FramePoint>,
-    pub last: Option<Timestamp>,
-    pub syn: Option<Syn>,
-    pub syn_ack: Option<SynAck>,
-    pub fin: Option<FramePoint>,
-    pub reset: Option<Reset>,
-    pub beyond_syn: Option<FramePoint>,
-    pub beyond_syn_last: Option<FramePoint>,
-    pub data: Option<FramePoint>,
+pub(super) struct SideView<P> {
+    /// The frame that the stretch begins with.
+    pub base: P,
+    /// Packets, bytes, payload.
+    pub counts: [u64; 3],
+    pub first: Option<P>,
+    /// The latest time.
+    pub last: Option<i64>,
+    pub syn: Option<SynAt<P>>,
+    pub syn_ack: Option<(u32, u32, P)>,
+    pub fin: Option<P>,
+    pub reset: Option<(P, u8)>,
+    pub beyond_syn: Option<P>,
+    pub beyond_syn_last: Option<P>,
+    /// The first payload, and whether the first bytes kept begin there.
+    pub data: Option<(P, bool)>,
     pub acks: Acks,
     pub ttl: Option<(u8, u8)>,
-    pub alert: Option<(FramePoint, u8)>,
-    pub tls_data: Option<FramePoint>,
+    pub alert: Option<(P, u8)>,
+    pub tls_data: Option<P>,
     pub dns: DnsSeen,
-    pub head: Option<&'a Head>,
 }
 
-impl<'a> SideView<'a> {
-    fn of(side: &'a SideFacts) -> Self {
+/// A [`Syn`].
+pub(super) struct SynAt<P> {
+    pub isn: u32,
+    pub first: P,
+    pub last: P,
+    pub count: u32,
+}
+
+impl SideView<FramePoint> {
+    fn of(side: &SideFacts, head: Option<&Head>, base: FramePoint) -> Self {
+        let begin_of_head = head.and_then(Head::begin);
         SideView {
-            packets: side.packets,
-            bytes: side.bytes,
-            payload: side.payload,
+            base,
+            counts: [side.packets, side.bytes, side.payload],
             first: side.first,
-            last: side.last,
-            syn: side.syn,
-            syn_ack: side.syn_ack,
+            last: side.last.map(|time| time.0),
+            syn: side.syn.map(|Syn { isn, first, last, count }| SynAt { isn, first, last, count }),
+            syn_ack: side.syn_ack.map(|answer| (answer.isn, answer.ack, answer.first)),
             fin: side.fin,
-            reset: side.reset,
+            reset: side.reset.map(|reset| (reset.first, reset.ttl)),
             beyond_syn: side.beyond_syn,
             beyond_syn_last: side.beyond_syn_last,
-            data: side.data,
+            data: side.data.map(|data| (data, Some(data) == begin_of_head)),
             acks: side.acks,
             ttl: side.ttl,
             alert: side.alert,
             tls_data: side.tls_data,
             dns: side.dns,
-            head: Some(&side.head),
         }
     }
 }
@@ -351,11 +430,11 @@ pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
     }
     for (place, side) in [&flow.low, &flow.high].into_iter().enumerate() {
         let Some(side) = side else { continue };
-        let mut side = side.view();
-        if let Some(heads) = flow.heads {
-            side.head = Some(heads[place]);
+        let head = flow.heads.map(|heads| heads[place]).or(side.head());
+        match side {
+            SideOf::Facts(facts) => w.side(&SideView::of(facts, head, base), head, hellos),
+            SideOf::Open(open) => w.side(&open.view(head, base), head, hellos),
         }
-        w.side(&side, hellos);
     }
     w.flush();
 }
@@ -401,116 +480,137 @@ impl Writer<'_> {
         self.bytes(&piece.bytes);
     }
 
-    fn side(&mut self, side: &SideView<'_>, hellos: &mut Hellos) {
-        let told = side.head.and_then(Head::told);
-        let segments = side.head.filter(|head| head.has_segments()).map(Head::segments);
-        let mut mask = 0;
-        let mut mark = |there: bool, bit: u32| {
-            mask |= if there { bit } else { 0 };
-            there
-        };
-        let SideView { first, last, beyond_syn, beyond_syn_last, .. } = *side;
-        let beyond_syn_last = beyond_syn_last.or(beyond_syn);
-        mark(first.is_some(), FIRST);
-        mark(side.syn.is_some(), SYN);
-        // The usual SYN is the side's first frame and was sent once.
-        let again =
-            side.syn.is_some_and(|syn| syn.count != 1 || syn.last != syn.first || Some(syn.first) != first);
-        mark(again, SYN_AGAIN);
-        mark(side.fin.is_some(), FIN);
-        mark(side.reset.is_some(), RESET);
-        mark(side.data.is_some(), DATA);
-        mark(matches!(side.acks, Acks::One(_)), ACK_ONE);
-        mark(side.acks == Acks::Many, ACK_MANY);
-        mark(side.ttl.is_some(), TTL);
-        mark(side.alert.is_some(), ALERT);
-        mark(side.tls_data.is_some(), TLS_DATA);
-        let dns = mark(side.dns != DnsSeen::default(), DNS);
-        mark(told.is_some(), TOLD);
-        mark(segments.is_some(), SEGMENTS);
-        let answer_is_first = side.syn_ack.is_some_and(|answer| {
-            mark(true, SYN_ACK);
-            mark(Some(answer.first) == first, ANSWER_IS_FIRST)
-        });
-        let (mut beyond_is_first, mut beyond_once, mut last_is_beyond) = (false, false, false);
-        if let (Some(begin), Some(end)) = (beyond_syn, beyond_syn_last) {
-            mark(true, BEYOND);
-            beyond_is_first = mark(Some(begin) == first, BEYOND_IS_FIRST);
-            beyond_once = mark(end == begin, BEYOND_ONCE);
-            last_is_beyond = mark(first.is_some() && last == Some(end.time), LAST_IS_BEYOND);
+    /// `head` are its first bytes.
+    #[inline]
+    fn side<P: Place>(&mut self, side: &SideView<P>, head: Option<&Head>, hellos: &mut Hellos) {
+        let SideView { base, first, beyond_syn, .. } = *side;
+        let beyond_syn_last = side.beyond_syn_last.or(beyond_syn);
+        let (is_first, is_last) =
+            (|place: P| Some(place) == first, |place: P| Some(place) == beyond_syn_last);
+        // What is there is written first, and known in the end.
+        let mask_at = self.out.len() + usize::from(self.used);
+        let mut mask = 0u32;
+        self.fixed([0; 4]);
+        match count_word(side.counts) {
+            Some(word) => self.some_of(word.to_le_bytes(), COUNT_BYTES),
+            None => {
+                mask |= LARGE;
+                side.counts.iter().for_each(|count| self.fixed(count.to_le_bytes()));
+            }
         }
-        let is_last = |point: FramePoint| beyond_syn_last == Some(point);
-        let fin_is_last = mark(side.fin.is_some_and(is_last), FIN_IS_LAST);
-        let reset_is_last = mark(side.reset.is_some_and(|reset| is_last(reset.first)), RESET_IS_LAST);
-        let begin_of_head = side.head.and_then(Head::begin);
-        let data_is_head = mark(side.data.is_some() && side.data == begin_of_head, DATA_IS_HEAD);
-        let data_is_first = mark(!data_is_head && side.data.is_some() && side.data == first, DATA_IS_FIRST);
-        let [low, middle, high, _] = u32::to_le_bytes(mask);
-        self.fixed([low, middle, high]);
-        self.count(side.packets);
-        self.count(side.bytes);
-        self.count(side.payload);
         if let Some(first) = first {
-            self.point(first);
-            if !last_is_beyond {
-                self.time(last.unwrap_or(first.time));
+            mask |= FIRST;
+            if first == base {
+                mask |= FIRST_IS_BASE;
+            } else {
+                self.place(first, base);
+            }
+            let last = side.last.unwrap_or(first.time());
+            if beyond_syn_last.is_some_and(|place| place.time() == last) && beyond_syn.is_some() {
+                mask |= LAST_IS_BEYOND;
+            } else if first.time() == last {
+                mask |= LAST_IS_FIRST;
+            } else {
+                self.time(Timestamp(last));
             }
         }
-        if let Some(syn) = side.syn {
+        if let Some(syn) = &side.syn {
+            mask |= SYN;
             self.fixed(syn.isn.to_le_bytes());
-            if again {
+            // The usual SYN is the side's first frame and was sent once.
+            if syn.count != 1 || syn.last != syn.first || !is_first(syn.first) {
+                mask |= SYN_AGAIN;
                 self.number(syn.count.into());
-                self.point(syn.first);
-                self.point(syn.last);
+                self.place(syn.first, base);
+                self.place(syn.last, base);
             }
         }
-        if let Some(answer) = side.syn_ack {
-            self.fixed(answer.isn.to_le_bytes());
-            self.fixed(answer.ack.to_le_bytes());
-            if !answer_is_first {
-                self.point(answer.first);
+        if let Some((isn, ack, place)) = side.syn_ack {
+            mask |= SYN_ACK;
+            self.fixed((u64::from(ack) << 32 | u64::from(isn)).to_le_bytes());
+            if is_first(place) {
+                mask |= ANSWER_IS_FIRST;
+            } else {
+                self.place(place, base);
             }
         }
         if let (Some(begin), Some(end)) = (beyond_syn, beyond_syn_last) {
-            if !beyond_is_first {
-                self.point(begin);
+            mask |= BEYOND;
+            if is_first(begin) {
+                mask |= BEYOND_IS_FIRST;
+            } else {
+                self.place(begin, base);
             }
-            if !beyond_once {
-                self.point(end);
+            if end == begin {
+                mask |= BEYOND_ONCE;
+            } else {
+                self.place(end, base);
             }
         }
-        if let Some(fin) = side.fin
-            && !fin_is_last
-        {
-            self.point(fin);
-        }
-        if let Some(reset) = side.reset {
-            if !reset_is_last {
-                self.point(reset.first);
+        if let Some(fin) = side.fin {
+            mask |= FIN;
+            if is_last(fin) {
+                mask |= FIN_IS_LAST;
+            } else {
+                self.place(fin, base);
             }
-            self.byte(reset.ttl);
         }
-        if let Acks::One(ack) = side.acks {
-            self.fixed(ack.to_le_bytes());
+        if let Some((place, ttl)) = side.reset {
+            mask |= RESET;
+            if is_last(place) {
+                mask |= RESET_IS_LAST;
+            } else {
+                self.place(place, base);
+            }
+            self.byte(ttl);
+        }
+        match side.acks {
+            Acks::None => {}
+            Acks::One(ack) => {
+                mask |= ACK_ONE;
+                self.fixed(ack.to_le_bytes());
+            }
+            Acks::Many => mask |= ACK_MANY,
         }
         if let Some((low, high)) = side.ttl {
+            mask |= TTL;
             self.fixed([low, high]);
         }
-        if let Some((point, description)) = side.alert {
-            self.point(point);
+        if let Some((place, description)) = side.alert {
+            mask |= ALERT;
+            self.place(place, base);
             self.byte(description);
         }
-        side.tls_data.into_iter().for_each(|point| self.point(point));
-        if dns {
-            self.count(side.dns.queries.into());
-            self.count(side.dns.responses.into());
+        if let Some(place) = side.tls_data {
+            mask |= TLS_DATA;
+            self.place(place, base);
         }
+        if (side.dns.queries | side.dns.responses) != 0 {
+            mask |= DNS;
+            self.number(side.dns.queries.into());
+            self.number(side.dns.responses.into());
+        }
+        if let Some((data, is_head)) = side.data {
+            mask |= DATA;
+            if is_head {
+                mask |= DATA_IS_HEAD;
+            } else if is_first(data) {
+                mask |= DATA_IS_FIRST;
+            } else {
+                self.place(data, base);
+            }
+        }
+        let told = head.and_then(Head::told);
+        let segments = head.filter(|head| head.has_segments()).map(Head::segments);
+        mask |= if told.is_some() { TOLD } else { 0 } | if segments.is_some() { SEGMENTS } else { 0 };
+        self.put_at(mask_at, mask.to_le_bytes());
         if let Some(told) = told {
             self.told(told, hellos);
         }
         if let Some(segments) = segments {
             self.number(segments.len() as u64);
-            let mut next = beginning(side.syn, side.syn_ack);
+            let answered = side.syn_ack.map(|(isn, ..)| isn);
+            let mut next = beginning(side.syn.as_ref().map(|syn| syn.isn).or(answered));
             for Segment { seq, point, bytes } in segments {
                 self.signed(seq.wrapping_sub(next).cast_signed().into());
                 self.point(point);
@@ -518,11 +618,17 @@ impl Writer<'_> {
                 next = seq.wrapping_add(bytes.len() as u32);
             }
         }
-        if let Some(data) = side.data
-            && !data_is_head
-            && !data_is_first
-        {
-            self.point(data);
+    }
+
+    /// Writes over bytes that were written before, wherever they are by now.
+    #[inline]
+    fn put_at<const N: usize>(&mut self, at: usize, bytes: [u8; N]) {
+        let place = match at.checked_sub(self.out.len()) {
+            Some(at) => self.room.get_mut(at..at + N),
+            None => self.out.get_mut(at..at + N),
+        };
+        if let Some(place) = place {
+            place.copy_from_slice(&bytes);
         }
     }
 
@@ -551,9 +657,8 @@ impl Writer<'_> {
     }
 }
 
-/// The sequence number that a side's first piece mostly has; 0 where nothing tells.
-fn beginning(syn: Option<Syn>, syn_ack: Option<SynAck>) -> u32 {
-    let isn = syn.map(|syn| syn.isn).or(syn_ack.map(|answer| answer.isn));
+/// The sequence number that a side's first piece mostly has, by that of its SYN; 0 where nothing tells.
+fn beginning(isn: Option<u32>) -> u32 {
     isn.map_or(0, |isn| isn.wrapping_add(1))
 }
 
@@ -596,12 +701,18 @@ impl Reader<'_> {
     }
 
     fn time(&mut self) -> Option<Timestamp> {
-        Some(Timestamp(self.base.time.0.wrapping_add(self.signed()?)))
+        self.point().map(|point| point.time)
     }
 
+    #[inline]
     fn point(&mut self) -> Option<FramePoint> {
-        let time = self.time()?;
-        let frame = (self.base.frame as i64).wrapping_add(self.signed()?) as u64;
+        let word = self.fixed().map(u64::from_le_bytes)?;
+        let (nanos, frames) = match distances(word) {
+            Some(near) => near,
+            None => (self.fixed().map(i64::from_le_bytes)?, self.fixed().map(i64::from_le_bytes)?),
+        };
+        let time = Timestamp(self.base.time.0.wrapping_add(nanos));
+        let frame = (self.base.frame as i64).wrapping_add(frames) as u64;
         Some(FramePoint { time, capture: self.base.capture, frame })
     }
 
@@ -752,42 +863,18 @@ fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
     r.base.frame = r.number()?.checked_add(origin.frames_before)?;
     let vlan = if flags & VLAN != 0 { Some(r.u16()?) } else { None };
     let vni = if flags & VNI != 0 { Some(r.u32()?) } else { None };
-    let mask = r.mask()?;
-    if mask & FIRST == 0 || mask & !(FIRST | SYN | TTL) != 0 {
+    let mask = r.u32()?;
+    if mask & (FIRST | FIRST_IS_BASE) != FIRST | FIRST_IS_BASE
+        || mask & !(FIRST | FIRST_IS_BASE | LAST_IS_FIRST | SYN | TTL) != 0
+    {
         return None;
     }
-    let numbers = match r.bytes.split_first_chunk() {
-        // Nearly always each is of one byte.
-        Some((bytes, rest)) if bytes.iter().fold(0, |all, byte| all | byte) < 0x80 => {
-            r.bytes = rest;
-            bytes.map(u64::from)
-        }
-        _ => {
-            let (numbers, rest) = six_numbers(r.bytes)?;
-            r.bytes = rest;
-            numbers
-        }
-    };
-    let [packets, bytes, payload, time, frame, last] = numbers;
-    // Times and frames count from the first frame, which is mostly this one.
-    let [time, frame, last] = [time, frame, last].map(unfolded);
-    let at = |nanos: i64| Timestamp(r.base.time.0.wrapping_add(nanos));
-    let (first, last) = (at(time), at(last));
-    let frame = (r.base.frame as i64).wrapping_add(frame) as u64;
-    let first = FramePoint { time: first, capture: origin.capture, frame };
+    let [packets, bytes, payload] = r.counts(mask)?;
+    let first = r.base;
+    let last = if mask & LAST_IS_FIRST != 0 { first.time } else { r.time()? };
     let isn = if mask & SYN != 0 { Some(r.u32()?) } else { None };
     let ttl = if mask & TTL != 0 { Some(r.fixed().map(|[low, high]| (low, high))?) } else { None };
     Some((Lone { key, vlan, vni, side, packets, bytes, payload, first, last, isn, ttl }, r.bytes))
-}
-
-/// Six numbers of any length, and the bytes after them.
-#[inline(never)]
-fn six_numbers(mut bytes: &[u8]) -> Option<([u64; 6], &[u8])> {
-    let mut numbers = [0; 6];
-    for number in &mut numbers {
-        *number = varint::take(&mut bytes)?;
-    }
-    Some((numbers, bytes))
 }
 
 impl Lone {
@@ -806,7 +893,7 @@ impl Lone {
 }
 
 /// Version of what a row carries: its first byte.
-const ROW_VERSION: u8 = 2;
+const ROW_VERSION: u8 = 3;
 
 /// Bytes, packets or transmissions that one stretch cannot have: 2^48 bytes fill a link of 100 Gbit/s for six hours, and
 /// sums of as many stretches as one run takes stay far from the end of 64 bits.
@@ -965,20 +1052,26 @@ impl Reader<'_> {
         })
     }
 
-    /// What of one side is there.
-    fn mask(&mut self) -> Option<u32> {
-        let [low, middle, high] = self.fixed()?;
-        Some(u32::from_le_bytes([low, middle, high, 0]))
+    #[inline]
+    fn counts(&mut self, mask: u32) -> Option<[u64; 3]> {
+        if mask & LARGE != 0 {
+            let mut count = || self.fixed().map(u64::from_le_bytes);
+            return Some([count()?, count()?, count()?]);
+        }
+        let [a, b, c, d, e, f] = self.fixed::<COUNT_BYTES>()?;
+        Some(counts_of(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])))
     }
 
     fn side(&mut self, side: &mut SideFacts) -> Option<()> {
-        let mask = self.mask()?;
+        let mask = self.u32()?;
         let has = |bit: u32| mask & bit != 0;
-        side.packets = varint::take_short(&mut self.bytes)?;
-        (side.bytes, side.payload) = (self.number()?, self.number()?);
+        [side.packets, side.bytes, side.payload] = self.counts(mask)?;
         if has(FIRST) {
-            side.first = Some(self.point()?);
-            if !has(LAST_IS_BEYOND) {
+            let first = if has(FIRST_IS_BASE) { self.base } else { self.point()? };
+            side.first = Some(first);
+            if has(LAST_IS_FIRST) {
+                side.last = Some(first.time);
+            } else if !has(LAST_IS_BEYOND) {
                 side.last = Some(self.time()?);
             }
         }
@@ -1028,11 +1121,15 @@ impl Reader<'_> {
         if has(DNS) {
             side.dns = DnsSeen { queries: self.small()?, responses: self.small()? };
         }
+        if has(DATA) && !has(DATA_IS_HEAD) {
+            side.data = Some(if has(DATA_IS_FIRST) { side.first? } else { self.point()? });
+        }
         if has(TOLD) {
             side.head.tell(self.told()?);
         }
         if has(SEGMENTS) {
-            let mut next = beginning(side.syn, side.syn_ack);
+            let answered = side.syn_ack.map(|answer| answer.isn);
+            let mut next = beginning(side.syn.map(|syn| syn.isn).or(answered));
             for _ in 0..self.number()? {
                 let seq = next.wrapping_add(self.signed()? as u32);
                 let (point, bytes) = (self.point()?, varint::take_bytes(&mut self.bytes)?);
@@ -1040,14 +1137,8 @@ impl Reader<'_> {
                 next = seq.wrapping_add(bytes.len() as u32);
             }
         }
-        if has(DATA) {
-            side.data = Some(if has(DATA_IS_HEAD) {
-                side.head.begin()?
-            } else if has(DATA_IS_FIRST) {
-                side.first?
-            } else {
-                self.point()?
-            });
+        if has(DATA) && has(DATA_IS_HEAD) {
+            side.data = Some(side.head.begin()?);
         }
         Some(())
     }
@@ -1107,6 +1198,44 @@ mod tests {
             flows.push(flow);
         }
         flows
+    }
+
+    #[test]
+    fn what_is_near_is_told_in_one_word_and_what_is_not_in_full() {
+        let edges = |half: i64| [i64::MIN, -half - 1, -half, 1 - half, -1, 0, 1, half - 1, half, i64::MAX];
+        let base = FramePoint { time: Timestamp(5), capture: CaptureId(1), frame: 1 << 40 };
+        for nanos in edges(NEAR_NANOS) {
+            for frames in edges(NEAR_FRAMES) {
+                let is_near = (-NEAR_NANOS..NEAR_NANOS).contains(&nanos)
+                    && (-NEAR_FRAMES..NEAR_FRAMES).contains(&frames)
+                    && (nanos, frames) != (-NEAR_NANOS, -NEAR_FRAMES);
+                let point = FramePoint {
+                    time: Timestamp(base.time.0.wrapping_add(nanos)),
+                    frame: base.frame.wrapping_add_signed(frames),
+                    ..base
+                };
+                let mut out = Vec::new();
+                let mut writer = Writer::new(&mut out, base);
+                writer.point(point);
+                writer.flush();
+                assert_eq!(out.len(), if is_near { 8 } else { 24 }, "{nanos} ns, {frames} frames");
+                let mut reader = Reader { bytes: &out, base, hellos: &NO_HELLOS };
+                assert_eq!((reader.point(), reader.bytes.len()), (Some(point), 0));
+            }
+        }
+    }
+
+    #[test]
+    fn counts_stand_in_one_word_if_all_are_small() {
+        let most = COUNT_BITS.map(|bits| (1u64 << bits) - 1);
+        for counts in [[0; 3], most, [most[0], 0, most[2]], [1, 2, 3]] {
+            assert_eq!(count_word(counts).map(counts_of), Some(counts));
+        }
+        for place in 0..3 {
+            let mut counts = most;
+            counts[place] += 1;
+            assert_eq!(count_word(counts), None);
+        }
     }
 
     #[test]

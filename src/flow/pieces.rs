@@ -21,6 +21,9 @@ use std::sync::{Arc, LazyLock};
 /// stretches the index is what fills memory. A stretch that is larger has a block of its own.
 pub const BLOCK_BYTES: usize = 1 << 16;
 
+/// Bytes that no stretch without fragments and first bytes takes: eight ICMP errors of 47, two sides of 400.
+const SHORT_BYTES: usize = 1 << 11;
+
 /// Addresses of which it is known without a look into the set of all that packets were seen to them: as many as a first-level
 /// cache has room for.
 const REACHED_LATELY: usize = 256;
@@ -246,16 +249,23 @@ impl Pieces {
 
     /// `time` is its [`PartialFlow::order_time`].
     pub(super) fn push_view(&mut self, flow: &View<'_>, time: Timestamp, hash: u64) {
-        let mut packed = std::mem::take(&mut self.scratch);
-        packed.clear();
-        pack(flow, &mut self.hellos, &mut packed);
         let sent = |side: &Option<SideOf<'_>>| side.as_ref().is_some_and(SideOf::sent);
         let says =
             |side: &Option<SideOf<'_>>| side.as_ref().and_then(SideOf::head).is_some_and(Head::has_segments);
-        if is_dns_over_tcp(flow.key) && (says(&flow.low) || says(&flow.high)) {
+        let sent = [sent(&flow.low), sent(&flow.high)];
+        let says = says(&flow.low) || says(&flow.high);
+        if says && is_dns_over_tcp(flow.key) {
             self.dns_over_tcp.push(self.places.len() as u32);
         }
-        self.append(&packed, flow.key, [sent(&flow.low), sent(&flow.high)], time, hash);
+        let has_room = !self.open.is_empty() && self.open.len() + SHORT_BYTES <= BLOCK_BYTES;
+        if has_room && !says && flow.fragments.is_empty() {
+            self.enter(flow.key, sent, time, hash);
+            return pack(flow, &mut self.hellos, &mut self.open);
+        }
+        let mut packed = std::mem::take(&mut self.scratch);
+        packed.clear();
+        pack(flow, &mut self.hellos, &mut packed);
+        self.append(&packed, flow.key, sent, time, hash);
         self.scratch = packed;
     }
 
@@ -295,6 +305,12 @@ impl Pieces {
             let usual = if self.blocks.is_empty() { 1 << 12 } else { BLOCK_BYTES };
             self.open.reserve(packed.len().max(usual));
         }
+        self.enter(key, sent, time, hash);
+        self.open.extend_from_slice(packed);
+    }
+
+    /// Enters a stretch that is written at the end of the open block.
+    fn enter(&mut self, key: &FlowKey, sent: [bool; 2], time: Timestamp, hash: u64) {
         for (sent, to) in sent.into_iter().zip([key.high, key.low]) {
             let lately = &mut self.reached_lately[address_bits(to.ip) as usize % REACHED_LATELY];
             if sent && *lately != Some(to.ip) {
@@ -306,7 +322,6 @@ impl Pieces {
         self.places.push(self.open.len() as u16);
         self.hashes.push(short(hash));
         self.times.push(time);
-        self.open.extend_from_slice(packed);
     }
 
     fn close_block(&mut self) {
@@ -739,6 +754,22 @@ mod tests {
         flow
     }
 
+    /// One whose frames are far from each other, and many.
+    fn long_connection() -> PartialFlow {
+        let mut flow = connection();
+        let far = |point: &mut FramePoint| {
+            point.time.0 += 3_600_000_000_000;
+            point.frame += 1 << 33;
+        };
+        far(flow.high.fin.as_mut().unwrap());
+        far(flow.high.beyond_syn_last.as_mut().unwrap());
+        far(flow.low.tls_data.as_mut().unwrap());
+        flow.high.last = flow.high.fin.map(|fin| fin.time);
+        (flow.low.packets, flow.low.bytes, flow.low.payload) = (1 << 31, 1 << 40, 1 << 39);
+        (flow.high.packets, flow.high.payload) = (1 << 10, 0);
+        flow
+    }
+
     #[test]
     fn only_stretches_of_tcp_port_53_that_say_something_may_hold_messages() {
         let to_resolver = |mut flow: PartialFlow| {
@@ -763,7 +794,7 @@ mod tests {
             let mut pieces = Pieces::default();
             pieces.push_row(row, &mut scratch).map(|()| pieces.iter().map(Result::unwrap).collect::<Vec<_>>())
         };
-        for flow in [connection(), lone_packet(7)] {
+        for flow in [connection(), lone_packet(7), long_connection()] {
             let row = flow.to_row();
             assert_eq!(read(&row).unwrap(), [flow]);
             for length in 0..row.len() {

@@ -754,6 +754,42 @@ mod tests {
     }
 
     #[test]
+    fn a_stretch_is_packed_alike_from_a_table_and_as_a_value() {
+        let mut scene = Scene::keeping_bytes(100);
+        let (mut random, mut millis) = (11u32, 0);
+        for step in 0..4_000u64 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            let (client, server) = ((random >> 8) as u16 % 40, random >> 24 & 1);
+            millis += i64::from(random % 80);
+            if step % 200 == 199 {
+                // Farther than a word tells.
+                (millis, scene.frames) = (millis + 700_000, scene.frames + (1 << 23));
+            }
+            match random >> 28 {
+                0..3 => scene.tcp(millis, true, client, server, 0x02),
+                3..6 => scene.tcp(millis, false, client, server, 0x12),
+                6 => scene.tcp(millis, true, client, server, 0x10),
+                7 => scene.tcp(millis, step % 2 == 0, client, server, 0x11),
+                8 | 9 => scene.said(millis, step % 2 == 0, client, server, 2 + random % 9000, &[7; 700]),
+                10 => scene.tcp(millis, true, client, server, 0x04),
+                11..14 => scene.dns(millis, true, client),
+                _ => scene.dns(millis, false, client),
+            }
+        }
+        let pieces = scene.table.finish();
+        let (reader, mut far) = (pieces.reader(CaptureId(0)), 0);
+        for (number, flow) in pieces.iter().enumerate() {
+            let flow = flow.unwrap();
+            let row = flow.to_row();
+            reader.packed(number as u32, |packed| assert_eq!(packed, &row[1..], "{flow:?}")).unwrap();
+            let ends = [flow.low.first, flow.high.first, flow.low.beyond_syn_last, flow.high.beyond_syn_last];
+            let frames = || ends.iter().flatten().map(|point| point.frame);
+            far += usize::from(frames().max().unwrap() - frames().min().unwrap() >= 1 << 23);
+        }
+        assert!(pieces.len() > 1_000 && far > 10, "{} stretches, {far} of them far apart", pieces.len());
+    }
+
+    #[test]
     fn the_first_bytes_of_a_conversation_that_goes_on_are_told_once() {
         let mut scene = Scene::keeping_bytes(10);
         scene.table.keep_deltas();
