@@ -449,7 +449,8 @@ impl Pieces {
     /// Reads them, as stretches of a capture, or of a part of one.
     pub fn reader(&self, origin: impl Into<Origin>) -> PiecesReader<'_> {
         let origin = origin.into();
-        PiecesReader { pieces: self, origin, cache: RefCell::default(), last: Cell::new(0), sparse: false }
+        let (cache, last, only) = Default::default();
+        PiecesReader { pieces: self, origin, cache, last, sparse: false, only }
     }
 
     /// Reads a few of them, from anywhere: of a file no more than each.
@@ -522,6 +523,8 @@ pub struct PiecesReader<'a> {
     /// The block that was read last: the next stretch is mostly of the same.
     last: Cell<usize>,
     sparse: bool,
+    /// Room for a stretch that is read by itself.
+    only: RefCell<Vec<u8>>,
 }
 
 impl PiecesReader<'_> {
@@ -540,15 +543,15 @@ impl PiecesReader<'_> {
     /// # Errors
     /// As for [`PiecesReader::get`].
     pub fn get_into(&self, number: u32, flow: &mut PartialFlow) -> io::Result<()> {
-        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.origin, flow))
+        self.with(number, false, |bytes| unpack(bytes, &self.pieces.hellos, self.origin, flow))
     }
 
-    /// Hands over the bytes of a stretch, for [`PiecesReader::unpacked`].
+    /// Hands over the bytes of a stretch, for [`PiecesReader::unpacked`]; of a file no more than these, if so wanted.
     ///
     /// # Errors
     /// As for [`PiecesReader::get`].
-    pub fn packed(&self, number: u32, take: impl FnOnce(&[u8])) -> io::Result<()> {
-        self.with(number, |bytes| {
+    pub fn packed(&self, number: u32, alone: bool, take: impl FnOnce(&[u8])) -> io::Result<()> {
+        self.with(number, alone, |bytes| {
             take(bytes);
             Some(())
         })
@@ -578,6 +581,11 @@ impl PiecesReader<'_> {
         self.block_of(number).0
     }
 
+    /// The number of the first stretch behind the block of one.
+    pub fn block_end(&self, number: u32) -> u32 {
+        self.block_of(number).1
+    }
+
     /// The block of a stretch, and the number of the first stretch behind it.
     fn block_of(&self, number: u32) -> (usize, u32) {
         let Pieces { blocks, open_first, places, .. } = self.pieces;
@@ -602,7 +610,7 @@ impl PiecesReader<'_> {
         (block, first(block + 1))
     }
 
-    fn with<T>(&self, number: u32, read: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
+    fn with<T>(&self, number: u32, alone: bool, read: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
         let &offset = self.pieces.places.get(number as usize).ok_or_else(damaged)?;
         let (block, behind) = self.block_of(number);
         let next = self.pieces.places.get(number as usize + 1).filter(|_| number + 1 < behind);
@@ -613,8 +621,9 @@ impl PiecesReader<'_> {
                 open.get(range(open.len())).and_then(read).ok_or_else(damaged)
             }
             Some(Stored::Memory(bytes)) => bytes.get(range(bytes.len())).and_then(read).ok_or_else(damaged),
-            Some(&Stored::File { offset: start, bytes }) if self.sparse => {
-                let mut only = vec![0; range(bytes).len()];
+            Some(&Stored::File { offset: start, bytes }) if self.sparse || alone => {
+                let mut only = self.only.borrow_mut();
+                only.resize(range(bytes).len(), 0);
                 let file = self.pieces.file.as_ref().ok_or_else(damaged)?;
                 file.read_exact_at(&mut only, start + u64::from(offset))?;
                 read(&only).ok_or_else(damaged)

@@ -309,6 +309,8 @@ pub struct Bookmark<'l> {
     given: RefCell<Vec<Option<(IpAddr, bool)>>>,
     /// Hosts and addresses asked about, each in the slot of its hash.
     asked: RefCell<Vec<Option<Asked>>>,
+    /// What is asked for at a time.
+    wanted: RefCell<Vec<Wanted>>,
     /// The answers at hand: the newest first.
     newest: RefCell<Vec<(u32, u32)>>,
     /// Room for readings, of somebody who needs them no more.
@@ -335,6 +337,20 @@ struct Asked {
     found: Option<Place>,
 }
 
+/// Chains of one address whose memory is asked for before they are read.
+const MOST_ASKED_FOR: usize = 8;
+
+/// What is to be found of an address that a host was perhaps told.
+#[derive(Clone, Copy, Debug)]
+struct Wanted {
+    host: IpAddr,
+    ip: IpAddr,
+    /// Where in [`Bookmark::asked`] it may stand; none if no response gives the address.
+    slot: Option<usize>,
+    /// What was found, once it was.
+    known: Option<Option<Place>>,
+}
+
 /// Where it is known what a host was told of an address.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -354,7 +370,7 @@ const MOST_GIVEN: usize = 1 << 8;
 
 /// Hosts and addresses of which it is remembered where it is known: 8,192, half a megabyte, of which a processor's cache holds
 /// what a site's busy hosts ask for.
-const MOST_ASKED: usize = 1 << 13;
+const MOST_ASKED: usize = 1 << 15;
 
 /// How a [`Told`] stood when last asked for a time, all of it side by side: of an address with many names few have a new answer
 /// from one flow to the next, and to look at all that is behind each would take longer than to judge the flow.
@@ -1410,39 +1426,61 @@ impl Ledger {
         self.at(self.place(host, ip)?)
     }
 
-    /// The same, for one who asks again and again.
-    pub fn about_near(&self, host: IpAddr, ip: IpAddr, last: &Bookmark<'_>) -> Option<About<'_>> {
-        let mut given = last.given.borrow_mut();
-        if given.is_empty() {
-            given.resize(MOST_GIVEN, None);
-        }
-        let slot = given.get_mut(address_bits(ip) as usize % MOST_GIVEN);
-        let is_given = match slot {
-            Some(Some((known, is_given))) if *known == ip => *is_given,
-            Some(slot) => slot.insert((ip, self.given(ip).is_some())).1,
-            None => true,
-        };
-        if !is_given {
-            return None;
-        }
-        let mut asked = last.asked.borrow_mut();
+    /// The same of several hosts and addresses, one after another, for one who asks again and again. What is in no cache is asked
+    /// for of all of them before any is waited for.
+    pub fn abouts<'l>(
+        &'l self,
+        pairs: impl Iterator<Item = (IpAddr, IpAddr)>,
+        last: &Bookmark<'_>,
+        abouts: &mut Vec<Option<About<'l>>>,
+    ) {
+        let (mut given, mut asked) = (last.given.borrow_mut(), last.asked.borrow_mut());
         if asked.is_empty() {
+            given.resize(MOST_GIVEN, None);
             asked.resize(MOST_ASKED, None);
         }
-        let bits = address_bits(host).rotate_left(5) ^ address_bits(ip);
-        // Fibonacci hashing: who makes all of them meet in one slot makes them be looked up as if there were none.
-        let hash = ((bits >> 64) as u64 ^ bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        let Some(slot) = asked.get_mut((hash >> 40) as usize % MOST_ASKED) else {
-            return self.about(host, ip);
-        };
-        let found = match slot {
-            Some(known) if (known.host, known.ip) == (host, ip) => known.found,
-            _ => {
-                let found = self.place(host, ip).map(|place| self.marked(place, last));
-                slot.insert(Asked { host, ip, found }).found
+        let mut wanted = last.wanted.borrow_mut();
+        wanted.clear();
+        wanted.extend(pairs.map(|(host, ip)| {
+            let is_given = match given.get_mut(address_bits(ip) as usize % MOST_GIVEN) {
+                Some(Some((known, is_given))) if *known == ip => *is_given,
+                Some(slot) => slot.insert((ip, self.given(ip).is_some())).1,
+                None => true,
+            };
+            let bits = address_bits(host).rotate_left(5) ^ address_bits(ip);
+            // Fibonacci hashing: who makes all of them meet in one slot makes them be looked up as if there were none.
+            let hash = ((bits >> 64) as u64 ^ bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            Wanted { host, ip, slot: is_given.then_some((hash >> 40) as usize % MOST_ASKED), known: None }
+        }));
+        for Wanted { host, ip, slot, known } in wanted.iter_mut() {
+            let asked = slot.and_then(|slot| asked.get(slot).copied().flatten());
+            *known = asked.filter(|asked| (asked.host, asked.ip) == (*host, *ip)).map(|asked| asked.found);
+        }
+        for Wanted { host, ip, slot, known } in wanted.iter_mut().filter(|wanted| wanted.known.is_none()) {
+            let Some(slot) = slot.and_then(|slot| asked.get_mut(slot)) else { continue };
+            let found = self.place(*host, *ip).map(|place| self.marked(place, last));
+            *slot = Some(Asked { host: *host, ip: *ip, found });
+            *known = Some(found);
+        }
+        let near = last.near.borrow();
+        abouts.extend(wanted.iter().map(|wanted| {
+            let place = wanted.known.flatten()?;
+            // Their memory is on the way when they are asked for.
+            let begin = place.near as usize;
+            for near in near.get(begin..begin + nears_of(place.told).min(MOST_ASKED_FOR)).unwrap_or_default()
+            {
+                std::hint::black_box((near.since, near.ttl));
             }
-        };
-        self.at(found?)
+            self.at(place)
+        }));
+    }
+
+    /// As [`Ledger::about`], for one who asks again and again.
+    #[cfg(test)]
+    fn about_near(&self, host: IpAddr, ip: IpAddr, last: &Bookmark<'_>) -> Option<About<'_>> {
+        let mut abouts = Vec::new();
+        self.abouts([(host, ip)].into_iter(), last, &mut abouts);
+        abouts.pop().flatten()
     }
 
     /// The number of an address that a response gives. Every other flow is a query to a resolver, which none gives.

@@ -540,12 +540,21 @@ impl<'a> FlowReader<'a> {
         wanted.extend(numbers.zip(0..));
         put_in_order(wanted, order);
         let mut chunk = 0;
-        for &(number, place) in &*order {
+        // From which number on it is to be found out again whether few of a block are wanted.
+        let (mut behind, mut few) = (0, false);
+        for (at, &(number, place)) in order.iter().enumerate() {
             if self.joined.loose(number).is_some() {
                 continue;
             }
             let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
-            self.readers.get(index).ok_or_else(missing)?.packed(number - set.first, |packed| {
+            let reader = self.readers.get(index).ok_or_else(missing)?;
+            if number >= behind {
+                behind = set.first + reader.block_end(number - set.first);
+                let of_block = |&&(number, _): &&(u32, u32)| number < behind;
+                few =
+                    order.iter().skip(at).take(FEW_OF_A_BLOCK).take_while(of_block).count() < FEW_OF_A_BLOCK;
+            }
+            reader.packed(number - set.first, few, |packed| {
                 // One that is larger than a chunk has one of its own.
                 let has_room =
                     |bytes: &Vec<u8>| bytes.is_empty() || bytes.capacity() - bytes.len() >= packed.len();
@@ -564,32 +573,48 @@ impl<'a> FlowReader<'a> {
         Ok(())
     }
 
-    /// Hands over flows, in the order given. Where some wait in temporary files, those are read in their own order, for many
-    /// flows at a time: flows come in the order in which they began, and stand in the order in which they ended, seconds or
-    /// minutes later.
+    /// Hands over flows, in the order given, one by one.
     ///
     /// # Errors
-    /// As for [`Joined::stitch`], and what `take` answers.
+    /// As for [`FlowReader::each_some`].
     pub fn each(
         &self,
         flows: &[FlowNumber],
         take: &mut dyn FnMut(&PartialFlow) -> io::Result<()>,
     ) -> io::Result<()> {
-        let (mut stretch, mut further) = (PartialFlow::nothing(), PartialFlow::nothing());
+        self.each_some(flows, &mut |some| some.iter().try_for_each(&mut *take))
+    }
+
+    /// Hands over flows, in the order given, up to [`AT_ONCE`] of them at a time. Where some wait in temporary files, those are read in their own order, for many
+    /// flows at a time: flows come in the order in which they began, and stand in the order in which they ended, seconds or
+    /// minutes later.
+    ///
+    /// # Errors
+    /// As for [`Joined::stitch`], and what `take` answers.
+    pub fn each_some(
+        &self,
+        flows: &[FlowNumber],
+        take: &mut dyn FnMut(&[PartialFlow]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let mut some: Vec<PartialFlow> = Vec::new();
+        some.resize_with(flows.len().min(AT_ONCE), PartialFlow::nothing);
+        let one_by_one = |flows: &[FlowNumber],
+                          some: &mut [PartialFlow],
+                          take: &mut dyn FnMut(&[PartialFlow]) -> io::Result<()>| {
+            flows.chunks(AT_ONCE).try_for_each(|flows| {
+                let some = some.get_mut(..flows.len()).ok_or_else(missing)?;
+                flows.iter().zip(&mut *some).try_for_each(|(&flow, place)| self.get_into(flow, place))?;
+                take(some)
+            })
+        };
         if self.joined.sets.iter().all(|set| set.pieces.spilled_bytes() == 0) {
-            for &flow in flows {
-                self.get_into(flow, &mut stretch)?;
-                take(&stretch)?;
-            }
-            return Ok(());
+            return one_by_one(flows, &mut some, take);
         }
+        let mut further = PartialFlow::nothing();
         let (mut gathered, mut numbers) = (Gathered::of(self.joined), Vec::new());
         for flows in flows.chunks(WINDOW_FLOWS) {
             if self.are_near(flows) {
-                for &flow in flows {
-                    self.get_into(flow, &mut stretch)?;
-                    take(&stretch)?;
-                }
+                one_by_one(flows, &mut some, take)?;
                 continue;
             }
             numbers.clear();
@@ -602,19 +627,22 @@ impl<'a> FlowReader<'a> {
             self.gather(numbers.iter().copied(), &mut gathered)?;
             let mut places = 0..;
             let mut next = |number| places.next().map(|place| (place, number)).ok_or_else(missing);
-            for flow in flows {
-                match self.joined.group(*flow) {
-                    Some(members) => {
-                        let (&first, others) = members.split_first().ok_or_else(missing)?;
-                        gathered.get_into(self, next(first)?, &mut stretch)?;
-                        for &other in others {
-                            gathered.get_into(self, next(other)?, &mut further)?;
-                            stretch.join(&further);
+            for flows in flows.chunks(AT_ONCE) {
+                let some = some.get_mut(..flows.len()).ok_or_else(missing)?;
+                for (flow, stretch) in flows.iter().zip(&mut *some) {
+                    match self.joined.group(*flow) {
+                        Some(members) => {
+                            let (&first, others) = members.split_first().ok_or_else(missing)?;
+                            gathered.get_into(self, next(first)?, stretch)?;
+                            for &other in others {
+                                gathered.get_into(self, next(other)?, &mut further)?;
+                                stretch.join(&further);
+                            }
                         }
+                        None => gathered.get_into(self, next(flow.0)?, stretch)?,
                     }
-                    None => gathered.get_into(self, next(flow.0)?, &mut stretch)?,
                 }
-                take(&stretch)?;
+                take(some)?;
             }
         }
         Ok(())
@@ -666,9 +694,16 @@ impl<'a> FlowReader<'a> {
     }
 }
 
+/// Flows that are handed over together, so that whoever takes them can ask ahead for what he needs of each: 16, with which
+/// twenty kilobytes are filled.
+const AT_ONCE: usize = 16;
+
 /// Flows of which one is asked for among so many are read each by itself: of a block of a temporary file, which holds a
 /// thousand, others would be wanted too.
 const FEW_AMONG: usize = 64;
+
+/// Stretches of one block of a temporary file that are read each by itself, if there are no more: half of what the block costs.
+const FEW_OF_A_BLOCK: usize = 8;
 
 /// Flows that are read at once to be handed over: 32,768, some five to twelve megabytes.
 const WINDOW_FLOWS: usize = 1 << 15;

@@ -159,14 +159,16 @@ impl<'a> Reduction<'a> {
         flows: &[FlowNumber],
         take: &mut dyn FnMut(&Flow<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.unfinished(flows, &mut |stretch, finisher| take(&finisher.finish(stretch)))
+        self.unfinished(flows, &mut |stretches, finisher| {
+            stretches.iter().try_for_each(|stretch| take(&finisher.finish(stretch)))
+        })
     }
 
-    /// Hands over some flows as they were joined, and what finishes them.
+    /// Hands over some flows as they were joined, a few at a time, and what finishes them.
     fn unfinished(
         &self,
         flows: &[FlowNumber],
-        take: &mut dyn FnMut(&PartialFlow, &Finisher<'_>) -> io::Result<()>,
+        take: &mut dyn FnMut(&[PartialFlow], &Finisher<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let services = Services::default();
         let host_of = |ip: IpAddr| self.policy.map_or(ip, |(_, site)| site.host_of(ip));
@@ -179,10 +181,12 @@ impl<'a> Reduction<'a> {
         };
         let reader = FlowReader::new(&self.joined);
         let mut number = 0;
-        reader.each(flows, &mut |stretch| {
-            number += 1;
-            self.watch.flow(number);
-            take(stretch, &finisher)
+        reader.each_some(flows, &mut |stretches| {
+            for _ in stretches {
+                number += 1;
+                self.watch.flow(number);
+            }
+            take(stretches, &finisher)
         })
     }
 
@@ -244,15 +248,16 @@ impl<'a> Reduction<'a> {
         let mut counts = self.counts();
         let (mut numbers, mut named) = (self.order.iter(), Vec::new());
         self.watch.pass(self.order.len());
-        self.unfinished(&self.order, &mut |stretch, finisher| {
-            let number = numbers.next();
-            counts.begin(stretch.begin());
-            // Most flows of a flood say nothing: how they ended is none of what is counted here.
-            if stretch.may_say_something()
-                && let Some((.., point)) = server_name(&finisher.finish(stretch))
-            {
-                counts.name(point);
-                named.extend(number);
+        self.unfinished(&self.order, &mut |stretches, finisher| {
+            for (stretch, number) in stretches.iter().zip(&mut numbers) {
+                counts.begin(stretch.begin());
+                // Most flows of a flood say nothing: how they ended is none of what is counted here.
+                if stretch.may_say_something()
+                    && let Some((.., point)) = server_name(&finisher.finish(stretch))
+                {
+                    counts.name(point);
+                    named.push(*number);
+                }
             }
             Ok(())
         })?;
@@ -418,9 +423,10 @@ impl<'a> Judging<'a> {
         let one = |judge: &mut Judge<'_>, rows: Range<usize>| -> io::Result<(Sums, Counts)> {
             judge.begin_stretch(rows.start as u64);
             let mut counts = Counts(vec![(0, 0); reduction.joined.captures.len()]);
-            reduction.flows_of(reduction.stretch(rows), &mut |flow| {
-                counts.flow(flow);
-                judge.flow(flow);
+            reduction.unfinished(reduction.stretch(rows), &mut |stretches, finisher| {
+                let flows: Vec<Flow<'_>> = stretches.iter().map(|stretch| finisher.finish(stretch)).collect();
+                flows.iter().for_each(|flow| counts.flow(flow));
+                judge.flows(&flows);
                 Ok(())
             })?;
             Ok((judge.sums(), counts))

@@ -8,7 +8,7 @@ use super::row::{NameEvidence, NameEvidenceSource};
 use crate::flow::{ConnectTarget, Flow};
 use crate::matrix::{BaselineLine, BaselinePeer, Direction, Matrix, RoleIdx, RoleSet, Site};
 use crate::model::{AppProtocol, DomainName, FramePoint, Timestamp, Transport, address_bits};
-use crate::names::{Bookmark, ChainNumber, Ledger, Names, Reading};
+use crate::names::{About, Bookmark, ChainNumber, Ledger, Names, Reading};
 use ipnet::{IpNet, Ipv4Net};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
@@ -68,6 +68,13 @@ pub(super) struct Initiator {
     peers: u128,
     /// The address, where the baseline has more peers than bits.
     address: Option<IpAddr>,
+}
+
+impl Initiator {
+    /// A number that those who are the same to the site have in common.
+    pub(super) fn kind(&self) -> u32 {
+        self.kind
+    }
 }
 
 impl PartialEq for Initiator {
@@ -391,12 +398,23 @@ impl<'a> Surveyor<'a> {
         }
     }
 
-    /// What is known of where a flow of `host` goes; `target` is what the client asked the responder for, as a proxy.
+    /// What hosts were told of addresses, one after another.
+    pub(super) fn abouts(
+        &self,
+        pairs: impl Iterator<Item = (IpAddr, IpAddr)>,
+        abouts: &mut Vec<Option<About<'a>>>,
+    ) {
+        self.ledger.abouts(pairs, &self.bookmark, abouts);
+    }
+
+    /// What is known of where a flow of `host` goes, which was told `about` that; `target` is what the client asked the responder
+    /// for, as a proxy.
     pub(super) fn evidence(
         &self,
         flow: &Flow<'_>,
         host: IpAddr,
         target: Option<&ConnectTarget>,
+        about: Option<About<'a>>,
     ) -> Evidence<'a> {
         let (ip, announced) = (flow.to.ip, flow.server_name().is_some());
         // A proxy may hold other roles, too: where it was asked for nothing, it is the destination.
@@ -426,7 +444,6 @@ impl<'a> Surveyor<'a> {
             .cloned()
             .or_else(|| flow.http_host().and_then(|host| host.parse::<DomainName>().ok()))
             .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
-        let about = self.ledger.about_near(host, ip, &self.bookmark);
         let (mut readings, mut corroborated) = (Vec::new(), false);
         let (mut untrusted, mut unsolicited) = (None, false);
         if let Some(about) = about {

@@ -151,7 +151,7 @@ impl<'a> Classifier<'a> {
             .into_iter()
             .chain(flow.further_targets())
             .map(|target| {
-                let evidence = self.surveyor.evidence(flow, host, Some(target));
+                let evidence = self.surveyor.evidence(flow, host, Some(target), None);
                 (self.rule_on(around, &evidence), evidence)
             })
             .collect();

@@ -266,6 +266,13 @@ impl Findings {
         place
     }
 
+    /// Asks for the memory of the finding at a place.
+    pub(super) fn ask_for(&self, place: usize) {
+        if let Some(draft) = self.drafts.get(place) {
+            std::hint::black_box((draft.count, draft.details.len(), draft.detailed.len()));
+        }
+    }
+
     /// The finding of a stem for a flow of a host.
     fn draft_of_flow(
         &mut self,
@@ -882,6 +889,11 @@ fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) ->
 }
 
 impl Kind {
+    /// Where the finding of the flow before is, among all.
+    pub(super) fn last_place(&self) -> Option<usize> {
+        self.last.map(|(_, place)| place)
+    }
+
     /// The numbers of the details of a flow that tell no address.
     fn details(&mut self, wording: Wording, judged: &Judged<'_>, known: &mut Distinct<Box<str>>) -> &[u32] {
         let Kind { code, details: all, .. } = self;

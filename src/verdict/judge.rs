@@ -1,6 +1,6 @@
 //! All flows of a site to findings, coverage and totals, one flow at a time.
 
-use super::circumstances::{Evidence, Met};
+use super::circumstances::{Circumstances, Evidence, Met};
 use super::classify::{Classifier, Ruling, is_private};
 use super::coverage::CoverageTally;
 use super::encrypted::Encrypted;
@@ -17,7 +17,7 @@ use crate::audit::{
 use crate::flow::{Flow, FlowRecord};
 use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site};
 use crate::model::{DomainName, Spans, Timestamp, Transport};
-use crate::names::Ledger;
+use crate::names::{About, Ledger};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -81,6 +81,18 @@ pub struct Judge<'a> {
     sums: Sums,
     /// The number of its stretch of the rows.
     stretch: u32,
+    /// Room for what is known of flows before they are judged.
+    ahead: Vec<Ahead<'a>>,
+    abouts: Vec<Option<About<'a>>>,
+}
+
+/// What is known of a flow before it is judged.
+struct Ahead<'a> {
+    /// The address that stands for the initiator's host.
+    host: IpAddr,
+    around: Circumstances,
+    /// What the host was told of the responder's address.
+    about: Option<About<'a>>,
 }
 
 /// What judged flows came to. Sums over two stretches of the rows add up to those of both, so that stretches can be judged
@@ -145,6 +157,8 @@ impl<'a> Judge<'a> {
             place: 0,
             sums: Sums::new(case),
             stretch: 0,
+            ahead: Vec::new(),
+            abouts: Vec::new(),
         }
     }
 
@@ -167,16 +181,43 @@ impl<'a> Judge<'a> {
         std::mem::replace(&mut self.sums, Sums::new(self.case))
     }
 
-    /// Judges the next flow in the order of rows.
-    pub fn flow(&mut self, flow: &Flow<'_>) {
-        self.judge(flow, |_, _, _, _, _| ());
+    /// Judges the next flows in the order of rows. What each needs stands in large tables, which no cache holds: that of several is
+    /// asked for before the first is judged, so that they wait for it at the same time.
+    pub fn flows(&mut self, flows: &[Flow<'_>]) {
+        let mut ahead = std::mem::take(&mut self.ahead);
+        self.look_ahead(flows, &mut ahead);
+        for (flow, ahead) in flows.iter().zip(&ahead) {
+            self.judge(flow, ahead, |_, _, _, _, _| ());
+        }
+        self.ahead = ahead;
+    }
+
+    fn look_ahead(&mut self, flows: &[Flow<'_>], ahead: &mut Vec<Ahead<'a>>) {
+        let Judge { classifier, memo, abouts, sums, .. } = self;
+        ahead.clear();
+        ahead.extend(flows.iter().map(|flow| {
+            let Met { initiator, host, .. } = classifier.surveyor.met(flow.from.ip);
+            let alike = classifier.alike(flow.proto, flow.to.port);
+            let around = classifier.surveyor.circumstances(flow, initiator, alike, &classifier.index);
+            Ahead { host, around, about: None }
+        }));
+        memo.ask_for(ahead.iter().map(|ahead| &ahead.around), |place| sums.findings.ask_for(place));
+        classifier
+            .surveyor
+            .abouts(ahead.iter().zip(flows).map(|(ahead, flow)| (ahead.host, flow.to.ip)), abouts);
+        for (ahead, about) in ahead.iter_mut().zip(abouts.drain(..)) {
+            ahead.about = about;
+        }
     }
 
     /// Judges the next flow in the order of rows, and gives its row. None where the flow is none of its own: link upkeep,
     /// or answers that nobody asked for.
     pub fn row(&mut self, flow: &Flow<'_>) -> Option<VerdictRow> {
         let captures = self.case.captures;
-        self.judge(flow, |classifier, ruling, words, evidence, findings| {
+        let mut ahead = std::mem::take(&mut self.ahead);
+        self.look_ahead(std::slice::from_ref(flow), &mut ahead);
+        let known = ahead.first()?;
+        let row = self.judge(flow, known, |classifier, ruling, words, evidence, findings| {
             let words = words.get_or_insert_with(|| RowWords::of(classifier, ruling)).clone();
             let names = evidence.names(Some(flow.first_ts));
             let mut record: FlowRecord = flow.record(captures);
@@ -195,12 +236,15 @@ impl<'a> Judge<'a> {
                 nearest: words.nearest,
                 findings: findings.iter().collect(),
             }
-        })
+        });
+        self.ahead = ahead;
+        row
     }
 
     fn judge<T>(
         &mut self,
         flow: &Flow<'_>,
+        ahead: &Ahead<'a>,
         tell: impl FnOnce(&Classifier<'a>, &Ruling, &mut Option<RowWords>, &Evidence<'_>, Codes) -> T,
     ) -> Option<T> {
         self.place += 1;
@@ -220,18 +264,16 @@ impl<'a> Judge<'a> {
             *rulings += 1;
             Settled::new(ruling, *rulings)
         };
-        let Met { initiator, host, .. } = classifier.surveyor.met(flow.from.ip);
-        let alike = classifier.alike(flow.proto, flow.to.port);
-        let around = classifier.surveyor.circumstances(flow, initiator, alike, &classifier.index);
+        let &Ahead { host, ref around, about } = ahead;
         let (mut several, evidence);
-        let settled = match classifier.rule_on_several(flow, host, &around) {
+        let settled = match classifier.rule_on_several(flow, host, around) {
             Some((ruling, of_worst)) => {
                 (several, evidence) = (settle(ruling), of_worst);
                 &mut several
             }
             None => {
-                evidence = classifier.surveyor.evidence(flow, host, flow.proxy_target());
-                memo.ruling(classifier, &around, &evidence, settle)
+                evidence = classifier.surveyor.evidence(flow, host, flow.proxy_target(), about);
+                memo.ruling(classifier, around, &evidence, settle)
             }
         };
         settled.enter(*stretch, |ruling| intermittence.set(ruling));

@@ -6,7 +6,7 @@ use super::findings::Kind;
 use super::matches::{ClassNumber, SameNames};
 use super::row::Nearest;
 use crate::flow::ConnectTarget;
-use crate::model::DomainName;
+use crate::model::{DomainName, address_bits};
 use crate::names::{ChainNumber, Ledger, Reading};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet, HashTable};
@@ -24,8 +24,11 @@ const MOST_LINES: usize = 1 << 12;
 /// Chains of which no two alike are written into a key: beyond, the same may stand there again.
 const MOST_APART: usize = 64;
 
-/// Rulings that are looked at before a hash is made: a flood goes to a few ports of a machine.
-const RECENT: usize = 4;
+/// Circumstances whose memory is asked for together.
+const AT_ONCE: usize = 16;
+
+/// Where circumstances met before are remembered by a short hash of what parts most of them: 8,192 places, 32 KiB.
+const MOST_MET: usize = 1 << 13;
 
 /// A ruling, and where its flows are counted.
 #[derive(Debug)]
@@ -174,6 +177,8 @@ enum ChainKey {
 #[derive(Debug)]
 struct Key {
     around: Circumstances,
+    /// The first of the chains, which alone tells most apart.
+    first: Option<ChainKey>,
     chains: Box<[ChainKey]>,
     contested: bool,
     /// None where one of the chains holds it: they say it all.
@@ -204,6 +209,7 @@ impl Key {
         } = evidence;
         Key {
             around: *around,
+            first: chains.first().copied(),
             chains: chains.into(),
             contested: Ledger::contested(readings),
             written: written.clone().filter(|_| !corroborated),
@@ -220,6 +226,7 @@ impl Key {
     fn is(&self, around: &Circumstances, evidence: &Evidence<'_>, chains: &[ChainKey]) -> bool {
         let Key {
             around: of,
+            first,
             chains: told,
             contested,
             written,
@@ -233,7 +240,9 @@ impl Key {
         } = self;
         let other = evidence.written.as_ref();
         of == around
-            && **told == *chains
+            && *first == chains.first().copied()
+            && (chains.len() < 2 || **told == *chains)
+            && chains.len() == told.len()
             && *contested == Ledger::contested(&evidence.readings)
             && *is_written == other.is_some()
             && written.as_ref() == other.filter(|_| !evidence.corroborated)
@@ -261,16 +270,24 @@ fn hash_of(
     hasher.hash_one((around, chains, written, target))
 }
 
+/// The slot for circumstances in [`Memo::met`]. Whoever makes all of them meet in one makes them be looked up as if there were none.
+#[inline]
+fn slot_of(around: &Circumstances) -> usize {
+    let to = address_bits(around.to);
+    let ends =
+        u64::from(around.port) << 48 ^ u64::from(around.from.kind()) << 32 ^ to as u64 ^ (to >> 64) as u64;
+    // Fibonacci hashing.
+    (ends.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % MOST_MET
+}
+
 /// Rulings by what they rest on.
 pub(super) struct Memo {
     limit: usize,
     entries: Vec<(Key, Settled)>,
     table: HashTable<usize>,
     hasher: RandomState,
-    /// Where the rulings on flows before stand: mostly the next is of the same circumstances as one of these.
-    recent: [usize; RECENT],
-    /// Which of them gives way to the next.
-    oldest: usize,
+    /// Where the ruling on the last flow of such circumstances stands, by [`slot_of`]: mostly the next has the same.
+    met: Vec<u32>,
     /// Those of the flow at hand.
     chains: Vec<ChainKey>,
 }
@@ -282,8 +299,7 @@ impl Default for Memo {
             entries: Vec::new(),
             table: HashTable::new(),
             hasher: RandomState::default(),
-            recent: [0; RECENT],
-            oldest: 0,
+            met: vec![0; MOST_MET],
             chains: Vec::new(),
         }
     }
@@ -298,7 +314,7 @@ impl Memo {
         evidence: &Evidence<'_>,
         settle: impl FnOnce(Ruling) -> Settled,
     ) -> &mut Settled {
-        let Memo { limit, entries, table, hasher, recent, oldest, chains } = self;
+        let Memo { limit, entries, table, hasher, met, chains } = self;
         chains.clear();
         if !evidence.readings.is_empty() {
             let by_name = classifier.rests_on_names(around, evidence);
@@ -315,8 +331,10 @@ impl Memo {
         }
         let same =
             |&place: &usize| entries.get(place).is_some_and(|(key, _)| key.is(around, evidence, chains));
-        if let Some(&place) = recent.iter().find(|&place| same(place)) {
-            return &mut self.entries[place].1;
+        let slot = slot_of(around);
+        let last = met[slot] as usize;
+        if same(&last) {
+            return &mut self.entries[last].1;
         }
         let written = evidence.written.as_ref().filter(|_| !evidence.corroborated);
         let hash = hash_of(hasher, around, chains, written, evidence.target.as_ref());
@@ -335,9 +353,37 @@ impl Memo {
                 place
             }
         };
-        recent[*oldest] = place;
-        *oldest = (*oldest + 1) % RECENT;
+        met[slot] = place as u32;
         &mut self.entries[place].1
+    }
+
+    /// Asks for the memory in which the rulings on flows of such circumstances probably stand.
+    pub(super) fn ask_for<'c>(
+        &self,
+        arounds: impl Iterator<Item = &'c Circumstances>,
+        ask_for_draft: impl FnMut(usize),
+    ) {
+        // What stands behind the next word is asked for once all of the words are on their way.
+        let mut likely: [Option<&(Key, Settled)>; AT_ONCE] = [None; AT_ONCE];
+        for (likely, around) in likely.iter_mut().zip(arounds) {
+            *likely = self.entries.get(self.met[slot_of(around)] as usize);
+            if let Some((key, settled)) = likely {
+                std::hint::black_box((key.around.alike, key.first, key.is_written));
+                std::hint::black_box((settled.ruling.verdict, settled.serial, settled.last, settled.stretch));
+            }
+        }
+        let mut lines: [Option<&Line>; AT_ONCE] = [None; AT_ONCE];
+        for (line, (_, settled)) in lines.iter_mut().zip(likely.into_iter().flatten()) {
+            *line = settled.last.and_then(|(_, place)| settled.lines.get(place));
+            if let Some(line) = line {
+                std::hint::black_box((line.conversation, line.findings.len()));
+            }
+        }
+        let mut drafts: [Option<usize>; AT_ONCE] = [None; AT_ONCE];
+        for (draft, line) in drafts.iter_mut().zip(lines.into_iter().flatten()) {
+            *draft = line.findings.first().and_then(Kind::last_place);
+        }
+        drafts.into_iter().flatten().for_each(ask_for_draft);
     }
 }
 
