@@ -340,13 +340,15 @@ struct Asked {
 /// Chains of one address whose memory is asked for before they are read.
 const MOST_ASKED_FOR: usize = 8;
 
-/// What is to be found of an address that a host was perhaps told.
+/// What is to be found of an address that some response gives.
 #[derive(Clone, Copy, Debug)]
 struct Wanted {
     host: IpAddr,
     ip: IpAddr,
-    /// Where in [`Bookmark::asked`] it may stand; none if no response gives the address.
-    slot: Option<usize>,
+    /// Where in [`Bookmark::asked`] it may stand.
+    slot: usize,
+    /// Where the answer goes.
+    at: usize,
     /// What was found, once it was.
     known: Option<Option<Place>>,
 }
@@ -1441,38 +1443,46 @@ impl Ledger {
         }
         let mut wanted = last.wanted.borrow_mut();
         wanted.clear();
-        wanted.extend(pairs.map(|(host, ip)| {
+        for (host, ip) in pairs {
             let is_given = match given.get_mut(address_bits(ip) as usize % MOST_GIVEN) {
                 Some(Some((known, is_given))) if *known == ip => *is_given,
                 Some(slot) => slot.insert((ip, self.given(ip).is_some())).1,
                 None => true,
             };
-            let bits = address_bits(host).rotate_left(5) ^ address_bits(ip);
-            // Fibonacci hashing: who makes all of them meet in one slot makes them be looked up as if there were none.
-            let hash = ((bits >> 64) as u64 ^ bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-            Wanted { host, ip, slot: is_given.then_some((hash >> 40) as usize % MOST_ASKED), known: None }
-        }));
-        for Wanted { host, ip, slot, known } in wanted.iter_mut() {
-            let asked = slot.and_then(|slot| asked.get(slot).copied().flatten());
+            if is_given {
+                let bits = address_bits(host).rotate_left(5) ^ address_bits(ip);
+                // Fibonacci hashing: who makes all of them meet in one slot makes them be looked up as if there were none.
+                let hash = ((bits >> 64) as u64 ^ bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+                let slot = (hash >> 40) as usize % MOST_ASKED;
+                wanted.push(Wanted { host, ip, slot, known: None, at: abouts.len() });
+            }
+            abouts.push(None);
+        }
+        for Wanted { host, ip, slot, known, .. } in wanted.iter_mut() {
+            let asked = asked.get(*slot).copied().flatten();
             *known = asked.filter(|asked| (asked.host, asked.ip) == (*host, *ip)).map(|asked| asked.found);
         }
-        for Wanted { host, ip, slot, known } in wanted.iter_mut().filter(|wanted| wanted.known.is_none()) {
-            let Some(slot) = slot.and_then(|slot| asked.get_mut(slot)) else { continue };
+        for Wanted { host, ip, slot, known, .. } in wanted.iter_mut().filter(|wanted| wanted.known.is_none())
+        {
             let found = self.place(*host, *ip).map(|place| self.marked(place, last));
-            *slot = Some(Asked { host: *host, ip: *ip, found });
             *known = Some(found);
+            if let Some(slot) = asked.get_mut(*slot) {
+                *slot = Some(Asked { host: *host, ip: *ip, found });
+            }
         }
         let near = last.near.borrow();
-        abouts.extend(wanted.iter().map(|wanted| {
-            let place = wanted.known.flatten()?;
+        for wanted in wanted.iter() {
+            let Some(place) = wanted.known.flatten() else { continue };
             // Their memory is on the way when they are asked for.
             let begin = place.near as usize;
             for near in near.get(begin..begin + nears_of(place.told).min(MOST_ASKED_FOR)).unwrap_or_default()
             {
                 std::hint::black_box((near.since, near.ttl));
             }
-            self.at(place)
-        }));
+            if let Some(about) = abouts.get_mut(wanted.at) {
+                *about = self.at(place);
+            }
+        }
     }
 
     /// As [`Ledger::about`], for one who asks again and again.

@@ -231,6 +231,8 @@ struct Zones {
     begins: Vec<u128>,
     /// What its addresses are, as far as one of them was met.
     met: Vec<Option<Met>>,
+    /// The stretch of the address that was met last: mostly the next is in it.
+    last: usize,
 }
 
 impl Zones {
@@ -242,14 +244,17 @@ impl Zones {
         begins.sort_unstable();
         begins.dedup();
         let met = vec![None; begins.len()];
-        Zones { begins, met }
+        Zones { begins, met, last: 0 }
     }
 
     /// The place for what the addresses of a zone are.
     fn of_address(&mut self, ip: IpAddr) -> Option<&mut Option<Met>> {
         let bits = address_bits(ip);
-        let zone = self.begins.partition_point(|&begin| begin <= bits).checked_sub(1)?;
-        self.met.get_mut(zone)
+        let begins = |zone: usize| self.begins.get(zone).is_none_or(|&begin| begin <= bits);
+        if !begins(self.last) || self.begins.get(self.last + 1).is_some_and(|&end| end <= bits) {
+            self.last = self.begins.partition_point(|&begin| begin <= bits).checked_sub(1)?;
+        }
+        self.met.get_mut(self.last)
     }
 }
 
@@ -308,9 +313,11 @@ impl<'a> Surveyor<'a> {
         bits.is_some_and(|(_, bits)| bits[usize::from(port) / 64] & (1 << (port % 64)) != 0)
     }
 
-    /// Takes evidence back that nobody needs any more.
-    pub(super) fn take_back(&self, evidence: Evidence<'a>) {
-        self.bookmark.take_back(evidence.readings);
+    /// Takes readings back that nobody needs any more.
+    pub(super) fn take_back(&self, readings: &mut Vec<Reading<'a>>) {
+        if readings.capacity() > 0 {
+            self.bookmark.take_back(std::mem::take(readings));
+        }
     }
 
     /// What an address is to the site, as an initiator.

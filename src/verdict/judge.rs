@@ -265,7 +265,7 @@ impl<'a> Judge<'a> {
             Settled::new(ruling, *rulings)
         };
         let &Ahead { host, ref around, about } = ahead;
-        let (mut several, evidence);
+        let (mut several, mut evidence);
         let settled = match classifier.rule_on_several(flow, host, around) {
             Some((ruling, of_worst)) => {
                 (several, evidence) = (settle(ruling), of_worst);
@@ -307,7 +307,7 @@ impl<'a> Judge<'a> {
         encrypted.count(&judged, self.case);
         let codes = findings::of_flow(findings, &judged, &mut line.findings);
         let told = tell(classifier, ruling, words, &evidence, codes);
-        classifier.surveyor.take_back(evidence);
+        classifier.surveyor.take_back(&mut evidence.readings);
         Some(told)
     }
 

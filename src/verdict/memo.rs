@@ -25,7 +25,7 @@ const MOST_LINES: usize = 1 << 12;
 const MOST_APART: usize = 64;
 
 /// Circumstances whose memory is asked for together.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 8;
 
 /// Where circumstances met before are remembered by a short hash of what parts most of them: 8,192 places, 32 KiB.
 const MOST_MET: usize = 1 << 13;
