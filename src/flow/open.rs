@@ -491,13 +491,16 @@ impl Open {
             (facts.packets > 0).then_some(OpenSideAt { facts, syn, alert, udp, base, capture })
         };
         let (low, high) = (side(Side::Low, low_alert), side(Side::High, high_alert));
-        let first =
-            |side: &Option<OpenSideAt<'_>>| side.as_ref().and_then(|side| side.point(side.facts.first));
+        let mut begin = if self.low.packets > 0 { self.low.first } else { At::NONE };
+        if self.high.packets > 0 {
+            begin.lower(self.high.first);
+        }
+        let begin = begin.point(base, capture);
         let quoted = self.quotes().iter().map(|quote| quote.point).min();
-        let begin = [first(&low), first(&high), quoted].into_iter().flatten().min();
         View {
             key: &self.key,
-            begin: begin.unwrap_or_default(),
+            begin: if quoted.is_some() { begin.into_iter().chain(quoted).min() } else { begin }
+                .unwrap_or_default(),
             vlan: self.vlan,
             vni: rare.and_then(|rare| rare.vni),
             quotes: self.quotes(),

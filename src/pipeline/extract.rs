@@ -469,9 +469,10 @@ impl Mapper {
         if let Err(reason) = kept {
             return count(&mut self.skipped, reason.as_str());
         }
-        match decode_with(frame, decode) {
-            Decoded::Skipped(reason) => self.skip(reason),
-            Decoded::Packet(packet) => self.packet(&packet, frame.interface, point, frame.wire_len),
+        // By reference: taken out, it would be copied.
+        match &decode_with(frame, decode) {
+            Decoded::Skipped(reason) => self.skip(*reason),
+            Decoded::Packet(packet) => self.packet(packet, frame.interface, point, frame.wire_len),
         }
     }
 
