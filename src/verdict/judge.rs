@@ -265,16 +265,15 @@ impl<'a> Judge<'a> {
             Settled::new(ruling, *rulings)
         };
         let &Ahead { host, ref around, about } = ahead;
-        let (mut several, mut evidence);
+        // Found first, whether it is used or not: put in its place later it would be copied.
+        let mut evidence = classifier.surveyor.evidence(flow, host, flow.proxy_target(), about);
+        let mut several = None;
         let settled = match classifier.rule_on_several(flow, host, around) {
             Some((ruling, of_worst)) => {
-                (several, evidence) = (settle(ruling), of_worst);
-                &mut several
+                evidence = of_worst;
+                several.insert(settle(ruling))
             }
-            None => {
-                evidence = classifier.surveyor.evidence(flow, host, flow.proxy_target(), about);
-                memo.ruling(classifier, around, &evidence, settle)
-            }
+            None => memo.ruling(classifier, around, &evidence, settle),
         };
         settled.enter(*stretch, |ruling| intermittence.set(ruling));
         let named_by = evidence.first_chain();
