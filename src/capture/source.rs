@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 /// Bytes that one `read` asks for.
 ///
-/// Measured over a capture of 2 GB beside other work, the reads and a look at each record: 64 and 128 KiB cost 0.29 CPU s, 256 KiB
-/// to 1 MiB 0.36 (the copy leaves the second-level cache, a megabyte here, before it is decoded, and pushes tables out of it),
-/// 16 MiB half as much again; 32 KiB costs 1.1-1.2 times as much as 64 (system calls). Mapping the file costs 1.8-3 times.
+/// Whole audits in turn with one that reads 512 KiB (benches/README.md): 0.93 of its CPU on the head of W2 (five pairs), 0.99 on W1,
+/// W3 and W4: what is copied leaves a second-level cache of a megabyte before it is decoded, and pushes tables out of it. Reads of
+/// 16 MiB cost twice as much, mapping the file 1.8 to 3 times.
 const BUFFER_BYTES: usize = 128 * 1024;
 
 /// A stream as stored: counts its bytes and, if asked, has them digested, whoever reads it.
