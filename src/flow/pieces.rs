@@ -694,6 +694,15 @@ mod tests {
                 }
             }
             assert_eq!(reader.get(count - 1).unwrap(), lone_packet(count - 1));
+            let (mut packed, mut flow) = (Vec::new(), PartialFlow::nothing());
+            for number in (0..500u32).map(|n| n * 7_919 % count) {
+                for alone in [true, false] {
+                    reader.packed(number, alone, |bytes| packed = bytes.to_vec()).unwrap();
+                    reader.unpacked(&packed, &mut flow).unwrap();
+                    assert_eq!(flow, lone_packet(number));
+                }
+                assert!((number + 1..=count).contains(&reader.block_end(number)));
+            }
         }
         assert!(pieces.iter().map(Result::unwrap).eq((0..count).map(lone_packet)));
     }

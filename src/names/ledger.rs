@@ -2262,14 +2262,21 @@ mod tests {
         let bookmark = Bookmark::default();
         prop_assert_eq!(answers, slow.answers().iter().map(plain).collect::<Vec<_>>());
         same_selections(fast, slow)?;
-        for (host, other) in (0..36).map(|pair| (ip(pair / 6), ip(pair % 6))) {
+        let pairs = || (0..36).map(|pair| (ip(pair / 6), ip(pair % 6)));
+        // All at once, and each again before the first is known and after.
+        let mut abouts = Vec::new();
+        fast.abouts(pairs().chain(pairs()), &bookmark, &mut abouts);
+        fast.abouts(pairs(), &bookmark, &mut abouts);
+        for (place, (host, other)) in pairs().enumerate() {
             prop_assert_eq!(fast.told(host), slow.told(host));
             for port in [5000, 5001] {
                 let client = Endpoint::new(host, port);
                 prop_assert_eq!(fast.only_forged(client, other), slow.only_forged(client, other));
             }
-            let about = fast.about_near(host, other, &bookmark);
-            prop_assert_eq!(about.is_some(), fast.about(host, other).is_some());
+            let about = abouts[36 + place];
+            for about in [abouts[place], about, abouts[72 + place]] {
+                prop_assert_eq!(about.is_some(), fast.about(host, other).is_some());
+            }
             let unsolicited = about.and_then(|about| about.only_unsolicited()).map(|answer| flat(&answer));
             prop_assert_eq!(unsolicited, slow.only_unsolicited(host, other).map(plain));
             for name in (0..5).map(name) {
