@@ -24,6 +24,9 @@ const MOST_LINES: usize = 1 << 12;
 /// Chains of which no two alike are written into a key: beyond, the same may stand there again.
 const MOST_APART: usize = 64;
 
+/// Rulings from which on their memory is asked for: fewer, as a flood makes, are in a cache anyway.
+const LEAST_ASKED_FOR: usize = 256;
+
 /// Circumstances whose memory is asked for together.
 const AT_ONCE: usize = 8;
 
@@ -363,6 +366,9 @@ impl Memo {
         arounds: impl Iterator<Item = &'c Circumstances>,
         ask_for_draft: impl FnMut(usize),
     ) {
+        if self.entries.len() < LEAST_ASKED_FOR {
+            return;
+        }
         // What stands behind the next word is asked for once all of the words are on their way.
         let mut likely: [Option<&(Key, Settled)>; AT_ONCE] = [None; AT_ONCE];
         for (likely, around) in likely.iter_mut().zip(arounds) {
@@ -514,6 +520,45 @@ mod tests {
         let [whole, small] = memos;
         // Two strangers, and two workers, are the same as initiators.
         assert_eq!((whole.entries.len(), small.entries.len() <= 3), (5 * hosts.len() * 3, true));
+    }
+
+    #[test]
+    fn flows_of_more_or_fewer_chains_do_not_share_a_ruling() {
+        let matrix = Matrix::builtin();
+        let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+        let ledger = Ledger::default();
+        let classifier = Classifier::new(&matrix, &site, &ledger);
+        let around =
+            around(&classifier, ("10.1.0.4", "198.51.100.1"), (Transport::Tcp, 443), Telling::Enough);
+        let (azure, login, other) = ("management.azure.com", "login.microsoftonline.com", "www.example");
+        let chains: [&[&str]; 8] = [
+            &[azure, login],
+            &[azure],
+            &[login, azure],
+            &[],
+            &[login],
+            &[azure, other],
+            &[other],
+            &[other, azure],
+        ];
+        let mut memo = Memo::default();
+        // Each after each other, so that all of them stand where the last ruling on such circumstances is looked for.
+        let pairs = (0..chains.len()).flat_map(|first| (0..chains.len()).map(move |second| [first, second]));
+        let (mut serials, mut last) = (vec![None; chains.len()], 0);
+        for place in pairs.flatten() {
+            let readings =
+                chains[place].iter().map(|&name| reading(&[name], (false, false, false))).collect();
+            let evidence = Evidence { readings, ..Evidence::default() };
+            let known = memo.ruling(&classifier, &around, &evidence, |ruling| {
+                last += 1;
+                Settled::new(ruling, last)
+            });
+            let serial = *serials[place].get_or_insert(known.serial);
+            assert_eq!(known.serial, serial, "{:?}", chains[place]);
+        }
+        serials.sort_unstable();
+        serials.dedup();
+        assert_eq!(serials.len(), chains.len());
     }
 
     #[test]
