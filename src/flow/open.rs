@@ -2,7 +2,7 @@
 
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Told};
 use super::key::{FlowKey, Side};
-use super::packed::{Place, SideOf, SideView, SynAt, View};
+use super::packed::{Point, SideOf, SideView, SynAt, View};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact};
 use crate::decode::{Packet, Tcp};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
@@ -495,12 +495,10 @@ impl Open {
         if self.high.packets > 0 {
             begin.lower(self.high.first);
         }
-        let begin = begin.point(base, capture);
-        let quoted = self.quotes().iter().map(|quote| quote.point).min();
+        let quoted = self.quotes().iter().map(|quote| quote.point);
         View {
             key: &self.key,
-            begin: if quoted.is_some() { begin.into_iter().chain(quoted).min() } else { begin }
-                .unwrap_or_default(),
+            begin: begin.point(base, capture).into_iter().chain(quoted).min().unwrap_or_default(),
             vlan: self.vlan,
             vni: rare.and_then(|rare| rare.vni),
             quotes: self.quotes(),
@@ -577,7 +575,7 @@ impl<'a> OpenSideAt<'a> {
     }
 }
 
-impl Place for At {
+impl Point for At {
     #[inline]
     fn time(self) -> i64 {
         self.time

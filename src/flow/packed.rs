@@ -102,8 +102,9 @@ const ROOM: usize = u8::MAX as usize;
 const AT_ONCE: usize = 16;
 
 /// Bits of a frame's distance from the one that a stretch begins with, and of that of its time in nanoseconds: eight million
-/// frames and nine minutes both ways. Nearly all stretches are shorter, and in as little room as numbers of as many bytes as
-/// they need take, a word is written and read in a fifth of the instructions.
+/// frames and nine minutes both ways. Nearly all stretches are shorter. In as much room as numbers of as many bytes as they
+/// need, words and what came with them (only what is there is looked at) take 157 instead of 257 million instructions to pack and
+/// unpack the first 400,000 frames of W2 (callgrind).
 const NEAR_FRAME_BITS: u32 = 24;
 const NEAR_TIME_BITS: u32 = u64::BITS - NEAR_FRAME_BITS;
 const NEAR_FRAMES: i64 = 1 << (NEAR_FRAME_BITS - 1);
@@ -127,14 +128,14 @@ fn distances(word: u64) -> Option<(i64, i64)> {
     (word != 0).then_some((nanos, frames))
 }
 
-/// A frame of a side: as it is told elsewhere, or as it stands in a table.
-pub(super) trait Place: Copy + PartialEq {
+/// When a frame came and which it is: as it is told elsewhere, or as it stands in a table.
+pub(super) trait Point: Copy + PartialEq {
     fn time(self) -> i64;
     /// Frames before it: of the capture, or since the table's own beginning.
     fn frame(self) -> i64;
 }
 
-impl Place for FramePoint {
+impl Point for FramePoint {
     #[inline]
     fn time(self) -> i64 {
         self.time.0
@@ -227,18 +228,18 @@ impl<'a> Writer<'a> {
     fn point(&mut self, point: FramePoint) {
         // Points of other captures: only in what was merged before it was packed.
         debug_assert_eq!(point.capture, self.base.capture);
-        self.place(point, self.base);
+        self.distance(point, self.base);
     }
 
     /// A time, as that of the first frame.
     fn time(&mut self, time: Timestamp) {
-        self.place(FramePoint { time, ..self.base }, self.base);
+        self.distance(FramePoint { time, ..self.base }, self.base);
     }
 
     #[inline]
-    fn place<P: Place>(&mut self, place: P, base: P) {
-        let nanos = place.time().wrapping_sub(base.time());
-        let frames = place.frame().wrapping_sub(base.frame());
+    fn distance<P: Point>(&mut self, point: P, base: P) {
+        let nanos = point.time().wrapping_sub(base.time());
+        let frames = point.frame().wrapping_sub(base.frame());
         let word = near(nanos, frames);
         self.fixed(word.to_le_bytes());
         if word == 0 {
@@ -482,11 +483,11 @@ impl Writer<'_> {
 
     /// `head` are its first bytes.
     #[inline]
-    fn side<P: Place>(&mut self, side: &SideView<P>, head: Option<&Head>, hellos: &mut Hellos) {
+    fn side<P: Point>(&mut self, side: &SideView<P>, head: Option<&Head>, hellos: &mut Hellos) {
         let SideView { base, first, beyond_syn, .. } = *side;
         let beyond_syn_last = side.beyond_syn_last.or(beyond_syn);
         let (is_first, is_last) =
-            (|place: P| Some(place) == first, |place: P| Some(place) == beyond_syn_last);
+            (|point: P| Some(point) == first, |point: P| Some(point) == beyond_syn_last);
         // What is there is written first, and known in the end.
         let mask_at = self.out.len() + usize::from(self.used);
         let mut mask = 0u32;
@@ -503,10 +504,10 @@ impl Writer<'_> {
             if first == base {
                 mask |= FIRST_IS_BASE;
             } else {
-                self.place(first, base);
+                self.distance(first, base);
             }
             let last = side.last.unwrap_or(first.time());
-            if beyond_syn_last.is_some_and(|place| place.time() == last) && beyond_syn.is_some() {
+            if beyond_syn_last.is_some_and(|point| point.time() == last) && beyond_syn.is_some() {
                 mask |= LAST_IS_BEYOND;
             } else if first.time() == last {
                 mask |= LAST_IS_FIRST;
@@ -521,17 +522,17 @@ impl Writer<'_> {
             if syn.count != 1 || syn.last != syn.first || !is_first(syn.first) {
                 mask |= SYN_AGAIN;
                 self.number(syn.count.into());
-                self.place(syn.first, base);
-                self.place(syn.last, base);
+                self.distance(syn.first, base);
+                self.distance(syn.last, base);
             }
         }
-        if let Some((isn, ack, place)) = side.syn_ack {
+        if let Some((isn, ack, point)) = side.syn_ack {
             mask |= SYN_ACK;
             self.fixed((u64::from(ack) << 32 | u64::from(isn)).to_le_bytes());
-            if is_first(place) {
+            if is_first(point) {
                 mask |= ANSWER_IS_FIRST;
             } else {
-                self.place(place, base);
+                self.distance(point, base);
             }
         }
         if let (Some(begin), Some(end)) = (beyond_syn, beyond_syn_last) {
@@ -539,12 +540,12 @@ impl Writer<'_> {
             if is_first(begin) {
                 mask |= BEYOND_IS_FIRST;
             } else {
-                self.place(begin, base);
+                self.distance(begin, base);
             }
             if end == begin {
                 mask |= BEYOND_ONCE;
             } else {
-                self.place(end, base);
+                self.distance(end, base);
             }
         }
         if let Some(fin) = side.fin {
@@ -552,15 +553,15 @@ impl Writer<'_> {
             if is_last(fin) {
                 mask |= FIN_IS_LAST;
             } else {
-                self.place(fin, base);
+                self.distance(fin, base);
             }
         }
-        if let Some((place, ttl)) = side.reset {
+        if let Some((point, ttl)) = side.reset {
             mask |= RESET;
-            if is_last(place) {
+            if is_last(point) {
                 mask |= RESET_IS_LAST;
             } else {
-                self.place(place, base);
+                self.distance(point, base);
             }
             self.byte(ttl);
         }
@@ -576,14 +577,14 @@ impl Writer<'_> {
             mask |= TTL;
             self.fixed([low, high]);
         }
-        if let Some((place, description)) = side.alert {
+        if let Some((point, description)) = side.alert {
             mask |= ALERT;
-            self.place(place, base);
+            self.distance(point, base);
             self.byte(description);
         }
-        if let Some(place) = side.tls_data {
+        if let Some(point) = side.tls_data {
             mask |= TLS_DATA;
-            self.place(place, base);
+            self.distance(point, base);
         }
         if (side.dns.queries | side.dns.responses) != 0 {
             mask |= DNS;
@@ -597,7 +598,7 @@ impl Writer<'_> {
             } else if is_first(data) {
                 mask |= DATA_IS_FIRST;
             } else {
-                self.place(data, base);
+                self.distance(data, base);
             }
         }
         let told = head.and_then(Head::told);

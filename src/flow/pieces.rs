@@ -21,7 +21,7 @@ use std::sync::{Arc, LazyLock};
 /// stretches the index is what fills memory. A stretch that is larger has a block of its own.
 pub const BLOCK_BYTES: usize = 1 << 16;
 
-/// Bytes that no stretch without fragments and first bytes takes: eight ICMP errors of 47, two sides of 400.
+/// Bytes that no stretch without fragments and first bytes takes: eight ICMP errors of 47, two sides of 450, keys.
 const SHORT_BYTES: usize = 1 << 11;
 
 /// Addresses of which it is known without a look into the set of all that packets were seen to them: as many as a first-level
@@ -260,7 +260,9 @@ impl Pieces {
         let has_room = !self.open.is_empty() && self.open.len() + SHORT_BYTES <= BLOCK_BYTES;
         if has_room && !says && flow.fragments.is_empty() {
             self.enter(flow.key, sent, time, hash);
-            return pack(flow, &mut self.hellos, &mut self.open);
+            pack(flow, &mut self.hellos, &mut self.open);
+            debug_assert!(self.open.len() <= BLOCK_BYTES, "a stretch is longer than {SHORT_BYTES} bytes");
+            return;
         }
         let mut packed = std::mem::take(&mut self.scratch);
         packed.clear();

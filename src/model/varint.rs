@@ -51,16 +51,6 @@ const LENGTHS: [(u8, u64); 64] = {
     lengths
 };
 
-/// As [`word`], for numbers that are mostly below 16,384.
-#[inline]
-pub fn short_word(value: u64) -> Option<(u64, usize)> {
-    if value >= 1 << 14 {
-        return word(value);
-    }
-    let two = value >= 1 << 7;
-    Some((value & 0x7f | (value & 0x3f80) << 1 | u64::from(two) << 7, 1 + usize::from(two)))
-}
-
 #[cold]
 fn put_long(mut value: u64, out: &mut Vec<u8>) {
     while value >= 0x80 {
@@ -83,18 +73,6 @@ pub fn take(bytes: &mut &[u8]) -> Option<u64> {
         }
     }
     take_by_bytes(bytes)
-}
-
-/// As [`take`], for numbers that are mostly below 128.
-#[inline]
-pub fn take_short(bytes: &mut &[u8]) -> Option<u64> {
-    match bytes.split_first() {
-        Some((&byte, rest)) if byte < 0x80 => {
-            *bytes = rest;
-            Some(byte.into())
-        }
-        _ => take(bytes),
-    }
 }
 
 /// Writes bytes behind their length.
@@ -148,15 +126,12 @@ mod tests {
             put(number, &mut out);
             let digits = (64 - (number | 1).leading_zeros()).div_ceil(7) as usize;
             assert_eq!(out.len(), 1 + digits);
-            assert_eq!(short_word(number), word(number), "{number}");
             // Once with bytes behind it, once with none.
             for more in [0, 9] {
                 let mut bytes = out[1..].to_vec();
                 bytes.resize(bytes.len() + more, 0x81);
                 let mut rest = &bytes[..];
                 assert_eq!((take(&mut rest), rest.len()), (Some(number), more));
-                let mut rest = &bytes[..];
-                assert_eq!((take_short(&mut rest), rest.len()), (Some(number), more));
                 assert_eq!(take(&mut &bytes[..digits - 1]), None);
             }
         }

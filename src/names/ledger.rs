@@ -370,8 +370,8 @@ struct Place {
 /// hosts that are never seen again, to few addresses of which no name is known.
 const MOST_GIVEN: usize = 1 << 8;
 
-/// Hosts and addresses of which it is remembered where it is known: 8,192, half a megabyte, of which a processor's cache holds
-/// what a site's busy hosts ask for.
+/// Hosts and addresses of which it is remembered where it is known: 32,768, some two megabytes, of which a processor's cache
+/// holds what a site's busy hosts ask for.
 const MOST_ASKED: usize = 1 << 15;
 
 /// How a [`Told`] stood when last asked for a time, all of it side by side: of an address with many names few have a new answer
@@ -1485,14 +1485,6 @@ impl Ledger {
         }
     }
 
-    /// As [`Ledger::about`], for one who asks again and again.
-    #[cfg(test)]
-    fn about_near(&self, host: IpAddr, ip: IpAddr, last: &Bookmark<'_>) -> Option<About<'_>> {
-        let mut abouts = Vec::new();
-        self.abouts([(host, ip)].into_iter(), last, &mut abouts);
-        abouts.pop().flatten()
-    }
-
     /// The number of an address that a response gives. Every other flow is a query to a resolver, which none gives.
     fn given(&self, ip: IpAddr) -> Option<u32> {
         let ip = self.log.addresses().find(ip)?;
@@ -2156,6 +2148,18 @@ mod tests {
         assert_eq!(unsolicited(&growing), Some(11));
     }
 
+    /// As [`Ledger::about`], for one who asks again and again.
+    fn about_near<'l>(
+        ledger: &'l Ledger,
+        host: IpAddr,
+        ip: IpAddr,
+        last: &Bookmark<'_>,
+    ) -> Option<About<'l>> {
+        let mut abouts = Vec::new();
+        ledger.abouts([(host, ip)].into_iter(), last, &mut abouts);
+        abouts.pop().flatten()
+    }
+
     #[test]
     fn an_alias_told_before_names_the_address_too() {
         let (host, server) = (ip(0), ip(5));
@@ -2191,7 +2195,7 @@ mod tests {
         let ledger = Ledger::new(messages.collect(), &|ip| ip, &|_| true, Some(Timestamp(0)));
         let bookmark = Bookmark::default();
         for (number, host) in hosts().chain(hosts()) {
-            let about = ledger.about_near(host, server, &bookmark);
+            let about = about_near(&ledger, host, server, &bookmark);
             assert_eq!(about.is_some(), is_told(number), "{host}");
         }
     }
@@ -2213,7 +2217,7 @@ mod tests {
         let mut servers: Vec<(u32, IpAddr)> = servers().chain(servers()).collect();
         servers.sort_by_key(|&(number, _)| number as usize % MOST_GIVEN);
         for (number, server) in servers {
-            let about = ledger.about_near(host, server, &bookmark);
+            let about = about_near(&ledger, host, server, &bookmark);
             assert_eq!(about.is_some(), is_told(number), "{server}");
         }
     }

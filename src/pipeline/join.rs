@@ -9,6 +9,7 @@ use crate::flow::{
 };
 use crate::model::{CaptureId, FramePoint, Spans, Timestamp, Transport};
 use crate::names::{DnsLog, DnsObservation, dns};
+use crate::verdict::JUDGED_AT_ONCE;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -59,6 +60,9 @@ struct Set {
 pub(super) struct FlowNumber(u32);
 
 const GROUP: u32 = 1 << 31;
+
+/// Reads a flow in place of another.
+type ReadFlow<'r> = dyn FnMut(FlowNumber, &mut PartialFlow) -> io::Result<()> + 'r;
 
 /// Reads the flows of a [`Joined`].
 pub(super) struct FlowReader<'a> {
@@ -583,9 +587,9 @@ impl<'a> FlowReader<'a> {
         self.each_some(flows, &mut |some| some.iter().try_for_each(&mut *take))
     }
 
-    /// Hands over flows, in the order given, up to [`AT_ONCE`] of them at a time. Where some wait in temporary files, those are read in their own order, for many
-    /// flows at a time: flows come in the order in which they began, and stand in the order in which they ended, seconds or
-    /// minutes later.
+    /// Hands over flows, in the order given, up to [`JUDGED_AT_ONCE`] of them at a time. Where some wait in temporary files, those
+    /// are read in their own order, for many flows at a time: flows come in the order in which they began, and stand in the order
+    /// in which they ended, seconds or minutes later.
     ///
     /// # Errors
     /// As for [`Joined::stitch`], and what `take` answers.
@@ -595,24 +599,22 @@ impl<'a> FlowReader<'a> {
         take: &mut dyn FnMut(&[PartialFlow]) -> io::Result<()>,
     ) -> io::Result<()> {
         let mut some: Vec<PartialFlow> = Vec::new();
-        some.resize_with(flows.len().min(AT_ONCE), PartialFlow::nothing);
-        let one_by_one = |flows: &[FlowNumber],
-                          some: &mut [PartialFlow],
-                          take: &mut dyn FnMut(&[PartialFlow]) -> io::Result<()>| {
-            flows.chunks(AT_ONCE).try_for_each(|flows| {
+        some.resize_with(flows.len().min(JUDGED_AT_ONCE), PartialFlow::nothing);
+        let mut hand_over = |flows: &[FlowNumber], read: &mut ReadFlow<'_>| {
+            flows.chunks(JUDGED_AT_ONCE).try_for_each(|flows| {
                 let some = some.get_mut(..flows.len()).ok_or_else(missing)?;
-                flows.iter().zip(&mut *some).try_for_each(|(&flow, place)| self.get_into(flow, place))?;
+                flows.iter().zip(&mut *some).try_for_each(|(&flow, place)| read(flow, place))?;
                 take(some)
             })
         };
+        let mut one_by_one = |flow, place: &mut PartialFlow| self.get_into(flow, place);
         if self.joined.sets.iter().all(|set| set.pieces.spilled_bytes() == 0) {
-            return one_by_one(flows, &mut some, take);
+            return hand_over(flows, &mut one_by_one);
         }
-        let mut further = PartialFlow::nothing();
         let (mut gathered, mut numbers) = (Gathered::of(self.joined), Vec::new());
         for flows in flows.chunks(WINDOW_FLOWS) {
             if self.are_near(flows) {
-                one_by_one(flows, &mut some, take)?;
+                hand_over(flows, &mut one_by_one)?;
                 continue;
             }
             numbers.clear();
@@ -624,24 +626,10 @@ impl<'a> FlowReader<'a> {
             }
             self.gather(numbers.iter().copied(), &mut gathered)?;
             let mut places = 0..;
-            let mut next = |number| places.next().map(|place| (place, number)).ok_or_else(missing);
-            for flows in flows.chunks(AT_ONCE) {
-                let some = some.get_mut(..flows.len()).ok_or_else(missing)?;
-                for (flow, stretch) in flows.iter().zip(&mut *some) {
-                    match self.joined.group(*flow) {
-                        Some(members) => {
-                            let (&first, others) = members.split_first().ok_or_else(missing)?;
-                            gathered.get_into(self, next(first)?, stretch)?;
-                            for &other in others {
-                                gathered.get_into(self, next(other)?, &mut further)?;
-                                stretch.join(&further);
-                            }
-                        }
-                        None => gathered.get_into(self, next(flow.0)?, stretch)?,
-                    }
-                }
-                take(some)?;
-            }
+            let mut piece_into = |number, stretch: &mut PartialFlow| {
+                gathered.get_into(self, (places.next().ok_or_else(missing)?, number), stretch)
+            };
+            hand_over(flows, &mut |flow, place| self.flow_into(flow, place, &mut piece_into))?;
         }
         Ok(())
     }
@@ -669,13 +657,23 @@ impl<'a> FlowReader<'a> {
     /// # Errors
     /// As for [`Joined::stitch`].
     pub fn get_into(&self, flow: FlowNumber, place: &mut PartialFlow) -> io::Result<()> {
-        let Some(members) = self.joined.group(flow) else { return self.piece_into(flow.0, place) };
+        self.flow_into(flow, place, &mut |number, place| self.piece_into(number, place))
+    }
+
+    /// The same; `piece_into` reads each of its stretches.
+    fn flow_into(
+        &self,
+        flow: FlowNumber,
+        place: &mut PartialFlow,
+        piece_into: &mut dyn FnMut(u32, &mut PartialFlow) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let Some(members) = self.joined.group(flow) else { return piece_into(flow.0, place) };
         // They stand in the order in which they were found to be one flow.
         let (&first, others) = members.split_first().ok_or_else(missing)?;
-        self.piece_into(first, place)?;
+        piece_into(first, place)?;
         let mut further = PartialFlow::nothing();
         for &other in others {
-            self.piece_into(other, &mut further)?;
+            piece_into(other, &mut further)?;
             place.join(&further);
         }
         Ok(())
@@ -691,10 +689,6 @@ impl<'a> FlowReader<'a> {
         Ok(place)
     }
 }
-
-/// Flows that are handed over together, so that whoever takes them can ask ahead for what he needs of each: 8, with which
-/// ten kilobytes are filled. With 16 it is no faster.
-const AT_ONCE: usize = 8;
 
 /// Flows of which one is asked for among so many are read each by itself: of a block of a temporary file, which holds a
 /// thousand, others would be wanted too.

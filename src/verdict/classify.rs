@@ -13,7 +13,7 @@ use crate::matrix::{
     RuleState, Site,
 };
 use crate::model::{AppProtocol, DomainName, Transport};
-use crate::names::{Ledger, app};
+use crate::names::{About, Ledger, app};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::cell::RefCell;
@@ -142,6 +142,7 @@ impl<'a> Classifier<'a> {
         flow: &Flow<'_>,
         host: IpAddr,
         around: &Circumstances,
+        about: Option<About<'a>>,
     ) -> Option<(Ruling, Evidence<'a>)> {
         if flow.further_targets().is_empty() || !self.surveyor.is_proxy(self.site.roles_of(flow.to.ip)) {
             return None;
@@ -151,7 +152,7 @@ impl<'a> Classifier<'a> {
             .into_iter()
             .chain(flow.further_targets())
             .map(|target| {
-                let evidence = self.surveyor.evidence(flow, host, Some(target), None);
+                let evidence = self.surveyor.evidence(flow, host, Some(target), about);
                 (self.rule_on(around, &evidence), evidence)
             })
             .collect();

@@ -192,6 +192,7 @@ impl<'a> Judge<'a> {
         self.ahead = ahead;
     }
 
+    /// Finds out what is known of flows before they are judged, and asks for the memory of what they will need.
     fn look_ahead(&mut self, flows: &[Flow<'_>], ahead: &mut Vec<Ahead<'a>>) {
         let Judge { classifier, memo, abouts, sums, .. } = self;
         ahead.clear();
@@ -268,7 +269,7 @@ impl<'a> Judge<'a> {
         // Found first, whether it is used or not: put in its place later it would be copied.
         let mut evidence = classifier.surveyor.evidence(flow, host, flow.proxy_target(), about);
         let mut several = None;
-        let settled = match classifier.rule_on_several(flow, host, around) {
+        let settled = match classifier.rule_on_several(flow, host, around, about) {
             Some((ruling, of_worst)) => {
                 evidence = of_worst;
                 several.insert(settle(ruling))

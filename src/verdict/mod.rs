@@ -23,4 +23,5 @@ mod wording;
 
 pub use findings::{MOST_STRANGER_FINDINGS, MOST_STRANGERS};
 pub use judge::{Case, Judge, Sums, packs_used};
+pub use memo::JUDGED_AT_ONCE;
 pub use row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};
