@@ -60,12 +60,10 @@ impl Hash for Circumstances {
 /// What the initiator's address is to the site.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Initiator {
-    /// The number of all that follows but the address.
+    /// The number of all that it is, in [`Surveyor::kinds`].
     kind: u32,
-    pub roles: RoleSet,
     pub loopback: bool,
-    /// Which of the baseline's peers it is, a bit each.
-    peers: u128,
+    pub roles: RoleSet,
     /// The address, where the baseline has more peers than bits.
     address: Option<IpAddr>,
 }
@@ -87,7 +85,7 @@ impl Eq for Initiator {}
 
 impl Hash for Initiator {
     fn hash<H: Hasher>(&self, state: &mut H) {
-        let Initiator { kind, roles: _, loopback: _, peers: _, address } = self;
+        let Initiator { kind, roles: _, loopback: _, address } = self;
         kind.hash(state);
         // Nearly always there is none.
         address.iter().for_each(|ip| ip.hash(state));
@@ -211,7 +209,8 @@ pub(super) struct Surveyor<'a> {
     named_ports: Vec<(Transport, PortBits)>,
     /// What addresses of IPv4 are, and of IPv6.
     zones: [RefCell<Zones>; 2],
-    /// What initiators are, by number: equal ones have the same, since they are compared for every flow.
+    /// What initiators are, by number: equal ones have the same, since they are compared for every flow. Their roles, whether they
+    /// are loopback addresses, and which of the baseline's peers they are, a bit each.
     kinds: RefCell<Vec<(RoleSet, bool, u128)>>,
 }
 
@@ -229,32 +228,36 @@ pub(super) struct Met {
 struct Zones {
     /// Where each begins, ascending; the first at 0.
     begins: Vec<u128>,
+    /// By the first byte of addresses: the zone of the least of them. Most bytes are in one zone as a whole.
+    of_byte: Vec<usize>,
+    /// Bits that follow the first byte.
+    shift: u32,
     /// What its addresses are, as far as one of them was met.
     met: Vec<Option<Met>>,
-    /// The stretch of the address that was met last: mostly the next is in it.
-    last: usize,
 }
 
 impl Zones {
-    /// Those that the ends of prefixes make.
-    fn of(prefixes: impl Iterator<Item = IpNet>) -> Zones {
+    /// Those that the ends of prefixes make, among addresses of so many bits.
+    fn of(bits: u32, prefixes: impl Iterator<Item = IpNet>) -> Zones {
         let ends =
             |net: IpNet| [Some(address_bits(net.network())), address_bits(net.broadcast()).checked_add(1)];
         let mut begins: Vec<u128> = prefixes.flat_map(ends).flatten().chain([0]).collect();
         begins.sort_unstable();
         begins.dedup();
+        let shift = bits - u8::BITS;
+        let zone = |byte: u8| begins.partition_point(|&begin| begin <= u128::from(byte) << shift) - 1;
+        let of_byte = (0..=u8::MAX).map(zone).chain([begins.len() - 1]).collect();
         let met = vec![None; begins.len()];
-        Zones { begins, met, last: 0 }
+        Zones { begins, of_byte, shift, met }
     }
 
     /// The place for what the addresses of a zone are.
     fn of_address(&mut self, ip: IpAddr) -> Option<&mut Option<Met>> {
         let bits = address_bits(ip);
-        let begins = |zone: usize| self.begins.get(zone).is_none_or(|&begin| begin <= bits);
-        if !begins(self.last) || self.begins.get(self.last + 1).is_some_and(|&end| end <= bits) {
-            self.last = self.begins.partition_point(|&begin| begin <= bits).checked_sub(1)?;
-        }
-        self.met.get_mut(self.last)
+        let byte = (bits >> self.shift) as usize;
+        let (first, last) = (*self.of_byte.get(byte)?, *self.of_byte.get(byte + 1)?);
+        let further = self.begins.get(first + 1..=last).unwrap_or_default();
+        self.met.get_mut(first + further.partition_point(|&begin| begin <= bits))
     }
 }
 
@@ -301,9 +304,9 @@ impl<'a> Surveyor<'a> {
             let of_peers = peers.iter().flat_map(|peer| peer.prefixes());
             site.prefixes().chain(of_peers).chain(own).chain(loopback)
         };
-        let zones = [true, false].map(|v4| {
+        let zones = [(true, u32::BITS), (false, u128::BITS)].map(|(v4, bits)| {
             let of_version = prefixes().filter(|net| matches!(net, IpNet::V4(_)) == v4);
-            RefCell::new(Zones::of(of_version))
+            RefCell::new(Zones::of(bits, of_version))
         });
         Surveyor { site, ledger, bookmark, proxy, peers, named_ports, zones, kinds: RefCell::default() }
     }
@@ -337,7 +340,6 @@ impl<'a> Surveyor<'a> {
             kind: u32::try_from(kind).unwrap_or(u32::MAX),
             roles,
             loopback,
-            peers,
             address: (self.peers.len() > PEER_BITS).then_some(ip),
         }
     }
@@ -363,7 +365,10 @@ impl<'a> Surveyor<'a> {
     pub(super) fn is_peer(&self, from: &Initiator, line: &BaselineLine) -> bool {
         line.peers.iter().any(|peer| {
             match (self.peers.iter().position(|known| *known == peer), from.address) {
-                (Some(bit), _) if bit < PEER_BITS => from.peers & (1 << bit) != 0,
+                (Some(bit), _) if bit < PEER_BITS => {
+                    let kinds = self.kinds.borrow();
+                    kinds.get(from.kind as usize).is_some_and(|(.., peers)| peers & (1 << bit) != 0)
+                }
                 (_, Some(ip)) => peer.fits(self.site, ip, &[]),
                 (_, None) => false,
             }
@@ -451,6 +456,9 @@ impl<'a> Surveyor<'a> {
             .cloned()
             .or_else(|| flow.http_host().and_then(|host| host.parse::<DomainName>().ok()))
             .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
+        if about.is_none() && written.is_none() {
+            return Evidence { announced, ..Evidence::default() };
+        }
         let (mut readings, mut corroborated) = (Vec::new(), false);
         let (mut untrusted, mut unsolicited) = (None, false);
         if let Some(about) = about {
