@@ -3,6 +3,8 @@
 use crate::model::FramePoint;
 use crate::names::{app, tls};
 use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 /// How many bytes from the start of a TCP direction are kept: enough for a ClientHello with post-quantum key shares
@@ -86,6 +88,21 @@ pub struct Told {
     pub alert: Option<(FramePoint, u8)>,
     /// The first application-data record.
     pub data: Option<FramePoint>,
+}
+
+impl Opening {
+    /// Whether more bytes after these, which are none of which anything can be told yet, may make it.
+    fn may_begin_with(&self, bytes: &[u8]) -> bool {
+        let hello = |kind| {
+            let is = |at, byte| bytes.get(at).is_none_or(|&have| have == byte);
+            is(0, tls::HANDSHAKE) && is(5, kind)
+        };
+        match self {
+            Opening::ClientHello(_) => hello(1),
+            Opening::ServerHello(_) => hello(2),
+            Opening::Nothing => bytes.len() < app::DECIDING_BYTES,
+        }
+    }
 }
 
 impl Told {
@@ -366,15 +383,14 @@ impl Head {
         let Some(mut told) = self.told.take() else { return };
         let stream = self.assemble_from(start, HEAD_BYTES);
         if let Some(begin) = stream.point_at(0) {
-            let kept_first = begin < told.begin && stream.bytes.len() >= app::DECIDING_BYTES;
-            if kept_first && told.opening == Opening::Nothing && Told::of(&stream.bytes, begin).is_none() {
+            match Told::of(&stream.bytes, begin) {
+                Some(mut kept) => {
+                    kept.read(0, &stream.bytes, |offset| stream.point_at(offset as usize));
+                    told = told.or_earlier(kept);
+                }
                 // The first copy says something else.
-                return;
-            }
-            told.begin = told.begin.min(begin);
-            if let Some(mut kept) = Told::of(&stream.bytes, begin) {
-                kept.read(0, &stream.bytes, |offset| stream.point_at(offset as usize));
-                told = told.or_earlier(kept);
+                None if begin < told.begin && !told.opening.may_begin_with(&stream.bytes) => return,
+                None => told.begin = told.begin.min(begin),
             }
         }
         self.told = Some(told);
@@ -457,17 +473,30 @@ impl Head {
             .filter(|&(offset, ..)| offset < limit)
             .collect();
         by_offset.sort_unstable_by_key(|&(offset, order, _)| (offset, order));
-        let (mut stream, mut ends) = (Vec::new(), Vec::new());
-        for (offset, order, bytes) in by_offset {
-            let (offset, &Segment { seq, point, .. }) = (offset as usize, &ordered[order]);
-            let have = stream.len();
-            if offset > have {
-                break;
+        let (mut stream, mut ends): (Vec<u8>, Vec<Piece>) = (Vec::new(), Vec::new());
+        let mut further = by_offset.into_iter().map(|(offset, order, bytes)| (offset as usize, order, bytes));
+        let mut next = further.next();
+        // Those that begin before the end of the stream so far, and reach beyond it: the earliest says what follows, until it
+        // ends or another begins, which may be an earlier one.
+        let mut open: BinaryHeap<Reverse<(usize, usize, &[u8])>> = BinaryHeap::new();
+        while stream.len() < limit as usize {
+            while let Some((offset, order, bytes)) = next.filter(|&(offset, ..)| offset <= stream.len()) {
+                open.push(Reverse((order, offset, bytes)));
+                next = further.next();
             }
-            let end = (offset + bytes.len()).min(limit as usize);
-            if end > have {
-                stream.extend_from_slice(&bytes[have - offset..end - offset]);
-                ends.push(Piece { seq, point, end });
+            let Some(&Reverse((order, offset, bytes))) = open.peek() else { break };
+            let have = stream.len();
+            let begin_of_next = next.map_or(usize::MAX, |(offset, ..)| offset);
+            let end = (offset + bytes.len()).min(begin_of_next).min(limit as usize);
+            if end <= have {
+                open.pop();
+                continue;
+            }
+            stream.extend_from_slice(&bytes[have - offset..end - offset]);
+            let Segment { seq, point, .. } = ordered[order];
+            match ends.last_mut() {
+                Some(last) if (last.seq, last.point) == (seq, point) => last.end = end,
+                _ => ends.push(Piece { seq, point, end }),
             }
         }
         Stream { bytes: Cow::Owned(stream), ends: Cow::Owned(ends) }
@@ -529,6 +558,7 @@ impl Stream<'_> {
 mod tests {
     use super::*;
     use crate::model::{CaptureId, Timestamp};
+    use proptest::prelude::*;
 
     fn point(frame: u64) -> FramePoint {
         FramePoint { time: Timestamp(frame as i64), capture: CaptureId(0), frame }
@@ -636,6 +666,36 @@ mod tests {
         head.add(Some(0), 9000, point(4), &[4; 10], HEAD_BYTES);
         let bytes = head.assemble(Some(0), HEAD_BYTES).bytes;
         assert_eq!(bytes.len(), HEAD_BYTES as usize);
-        assert_eq!(&bytes[10..20], &[3; 10]);
+        assert_eq!(
+            (&bytes[10..20], &bytes[20..30], &bytes[30..40]),
+            (&[3; 10][..], &[2; 10][..], &[3; 10][..])
+        );
+    }
+
+    proptest! {
+        /// Of each byte the copy that was taken first counts, whatever overlaps; what is in no piece ends the stream.
+        #[test]
+        fn the_first_copy_of_each_byte_counts(
+            pieces in prop::collection::vec((0u32..120, 1usize..60, any::<u8>()), 0..12),
+            limit in 1u32..150,
+        ) {
+            let mut head = Head::default();
+            let mut expected: Vec<Option<(u8, u64)>> = vec![None; 200];
+            for (&(from, len, byte), frame) in pieces.iter().zip(1..) {
+                head.push(Segment { seq: 4001u32.wrapping_add(from), point: point(frame), bytes: &vec![byte; len] });
+                for place in &mut expected[from as usize..from as usize + len] {
+                    place.get_or_insert((byte, frame));
+                }
+            }
+            let expected: Vec<(u8, u64)> = expected.into_iter().take(limit as usize).map_while(|byte| byte).collect();
+            let stream = head.assemble(Some(4001), limit);
+            let told: Vec<(u8, u64)> = stream
+                .bytes
+                .iter()
+                .enumerate()
+                .map(|(at, &byte)| (byte, stream.point_at(at).unwrap().frame))
+                .collect();
+            prop_assert_eq!(told, expected);
+        }
     }
 }
