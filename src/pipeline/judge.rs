@@ -336,7 +336,10 @@ impl<'a> Judging<'a> {
                 let mut sums: Option<Sums> = None;
                 let mut named = Vec::new();
                 let mut judge = Judge::new(&case);
-                for rows in self.stretches() {
+                let stretches = self.stretches();
+                let mut left = stretches.len();
+                for rows in stretches {
+                    left -= 1;
                     judge.begin_stretch(rows.start as u64);
                     let flows = self.reduction.stretch(rows);
                     let mut numbers = flows.iter();
@@ -345,7 +348,7 @@ impl<'a> Judging<'a> {
                         named.extend(numbers.next().filter(|_| server_name(flow).is_some()));
                         judge.row(flow).map_or(Ok(()), &mut *sink)
                     })?;
-                    sums = Some(added(sums, judge.sums()));
+                    sums = Some(added(sums, if left > 0 { judge.part() } else { judge.sums() }));
                 }
                 // What was found before is the same.
                 let _ = self.reduction.named.set(named);
@@ -420,7 +423,7 @@ impl<'a> Judging<'a> {
     fn judged(&self) -> io::Result<(Option<Sums>, Counts)> {
         let (reduction, case, stretches) = (&self.reduction, &self.case(), self.stretches());
         reduction.watch.pass(reduction.order.len());
-        let one = |judge: &mut Judge<'_>, rows: Range<usize>| -> io::Result<(Sums, Counts)> {
+        let one = |judge: &mut Judge<'_>, rows: Range<usize>, goes_on| -> io::Result<(Sums, Counts)> {
             judge.begin_stretch(rows.start as u64);
             let mut counts = Counts(vec![(0, 0); reduction.joined.captures.len()]);
             reduction.unfinished(reduction.stretch(rows), &mut |stretches, finisher| {
@@ -429,8 +432,9 @@ impl<'a> Judging<'a> {
                 judge.flows(&flows);
                 Ok(())
             })?;
-            Ok((judge.sums(), counts))
+            Ok((if goes_on { judge.part() } else { judge.sums() }, counts))
         };
+        let jobs = reduction.jobs.clamp(1, stretches.len().max(1));
         let next = AtomicUsize::new(0);
         let done = Mutex::new(InOrder {
             sums: Ok(None),
@@ -439,17 +443,18 @@ impl<'a> Judging<'a> {
             waiting: BTreeMap::new(),
         });
         let work = || {
-            // Whoever judges several stretches finds a verdict once for all of them.
+            // Whoever judges several stretches, one after another, finds a verdict once for all of them, and findings too.
             let mut judge = Judge::new(case);
-            loop {
-                let place = next.fetch_add(1, Ordering::Relaxed);
+            let run = next.fetch_add(1, Ordering::Relaxed);
+            let of_run = stretches.len() * run / jobs..stretches.len() * (run + 1) / jobs;
+            for place in of_run.clone() {
                 let Some(rows) = stretches.get(place) else { return };
-                let result = one(&mut judge, rows.clone());
+                let result = one(&mut judge, rows.clone(), place + 1 < of_run.end);
                 done.lock().unwrap_or_else(PoisonError::into_inner).add(place, result);
             }
         };
         std::thread::scope(|scope| {
-            for _ in 1..reduction.jobs.clamp(1, stretches.len().max(1)) {
+            for _ in 1..jobs {
                 scope.spawn(work);
             }
             work();

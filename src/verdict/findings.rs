@@ -54,6 +54,9 @@ pub(super) struct Draft {
     details: Vec<u32>,
     /// Flows whose details are in already: see [`Detailed`].
     detailed: Vec<u64>,
+    /// The stretch of the rows in which it was counted last, and how often there.
+    turn: u32,
+    counted: u32,
     /// For the one that stands for all strangers beyond [`MOST_STRANGERS`].
     strangers: Option<Box<Strangers>>,
     /// Hosts for whose flows a name is missing.
@@ -171,9 +174,9 @@ const MOST_DETAILS: usize = 12;
 /// fewer could hide a handful of real peers. Initiators that hold a role are never folded.
 pub const MOST_STRANGERS: usize = 100;
 
-/// Flows of one finding whose details are told: its first 64. What only later ones would add stands in their rows; to word
-/// it for each of a million flows costs more than to judge them.
-const MOST_TOLD: u64 = 64;
+/// Flows of one finding and one stretch of the rows whose details are told: the first 64. What only later ones would add stands in
+/// their rows; to word it for each of a million flows costs more than to judge them.
+const MOST_TOLD: u32 = 64;
 
 /// Hosts of one finding of which it is said that they resolve names in secret.
 const MOST_NAMELESS: usize = 8;
@@ -198,6 +201,8 @@ pub(super) struct Findings {
     crowds: Vec<((Code, Severity), usize, Option<usize>)>,
     distinct: usize,
     captures: Arc<[Arc<str>]>,
+    /// The stretch of the rows that is counted.
+    turn: u32,
     /// The frames of the flow at hand.
     points: Vec<FramePoint>,
     /// What they prove, those that are its own.
@@ -217,9 +222,15 @@ impl Findings {
             crowds: Vec::new(),
             distinct: 0,
             captures: captures.into(),
+            turn: 0,
             points: Vec::new(),
             proofs: Vec::new(),
         }
+    }
+
+    /// Goes on to a stretch of the rows. What findings say depends on how rows are parted, and so on no number of threads.
+    pub(super) fn begin_stretch(&mut self) {
+        self.turn += 1;
     }
 
     /// The number of a stem.
@@ -548,6 +559,8 @@ impl Draft {
             hosts: None,
             details: Vec::new(),
             detailed: Vec::new(),
+            turn: 0,
+            counted: 0,
             strangers: None,
             nameless: None,
             of_stranger: false,
@@ -567,14 +580,7 @@ impl Draft {
             self.reach(first.to);
         }
         later.hosts.into_iter().flat_map(|hosts| *hosts).for_each(|ip| self.reach(ip));
-        for host in later.nameless.into_iter().flat_map(|hosts| *hosts) {
-            self.nameless.get_or_insert_default().insert(host);
-        }
-        while let Some(hosts) = &mut self.nameless
-            && hosts.len() > MOST_NAMELESS
-        {
-            hosts.pop_last();
-        }
+        later.nameless.into_iter().flat_map(|hosts| *hosts).for_each(|host| self.lacks_name(host));
         later.details.into_iter().for_each(|line| self.detail(line));
         match (&mut self.strangers, later.strangers) {
             (Some(own), Some(more)) => own.add(*more, room),
@@ -608,6 +614,14 @@ impl Draft {
     fn widen(&mut self, first: Timestamp, last: Timestamp) {
         let (since, until) = self.range.unwrap_or((first, last));
         self.range = Some((since.min(first), until.max(last)));
+    }
+
+    /// Notes a host for whose flows a name is missing: of many the least, whichever comes first.
+    fn lacks_name(&mut self, host: IpAddr) {
+        let hosts = self.nameless.get_or_insert_default();
+        if hosts.insert(host) && hosts.len() > MOST_NAMELESS {
+            hosts.pop_last();
+        }
     }
 
     /// Notes an address of the destination.
@@ -836,7 +850,7 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut 
         let known = kinds.iter().position(|kind| (kind.code, kind.severity) == (code, severity));
         let known = known.unwrap_or_else(|| {
             let stem = findings.stem(stem_of(judged, code, severity, folded));
-            kinds.push(Kind { code, severity, stem, last: None, details: Vec::new() });
+            kinds.push(Kind { severity, stem, ..Kind::of(code) });
             kinds.len() - 1
         });
         let Some(kind) = kinds.get_mut(known) else { continue };
@@ -852,9 +866,11 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut 
             kind.last = Some((host, place));
             (place, Share::Own)
         };
-        let Findings { drafts, lines, hasher, points, proofs, .. } = &mut *findings;
+        let Findings { drafts, lines, hasher, points, proofs, turn, .. } = &mut *findings;
         let draft = &mut drafts[place];
         draft.count(flow.first_ts, flow.last_ts);
+        draft.counted = if draft.turn == *turn { draft.counted.saturating_add(1) } else { 1 };
+        draft.turn = *turn;
         if !draft.is_cited() {
             collect_points(judged, points, proofs);
             draft.cite(points.iter().copied());
@@ -862,10 +878,7 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut 
         draft.reach(flow.to.ip);
         draft.outcomes.insert(flow.outcome);
         if code == Code::Undetermined && ruling.missing == Some(Missing::Name) {
-            let nameless = draft.nameless.get_or_insert_default();
-            if nameless.len() < MOST_NAMELESS {
-                nameless.insert(judged.host);
-            }
+            draft.lacks_name(judged.host);
         }
         add_details(draft, kind, judged, share, lines, hasher);
     }
@@ -889,6 +902,11 @@ fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) ->
 }
 
 impl Kind {
+    /// Of a code, before anything is known.
+    pub(super) fn of(code: Code) -> Kind {
+        Kind { code, severity: code.severity(), stem: 0, last: None, details: Vec::new() }
+    }
+
     /// Where the finding of the flow before is, among all.
     pub(super) fn last_place(&self) -> Option<usize> {
         self.last.map(|(_, place)| place)
@@ -924,7 +942,7 @@ fn add_details(
 ) {
     let (code, common) = (kind.code, share != Share::Own);
     let full = draft.details.len() >= MOST_DETAILS;
-    let told = draft.count > if common { 1 } else { MOST_TOLD };
+    let told = draft.counted > if common { 1 } else { MOST_TOLD };
     if full || told || share == Share::Code {
         return;
     }

@@ -6,7 +6,7 @@ use super::coverage::CoverageTally;
 use super::encrypted::Encrypted;
 use super::findings::{self, Accepted, Codes, Findings, Judged};
 use super::intermittent::Intermittence;
-use super::memo::{Memo, RowWords, Settled};
+use super::memo::{Memo, RowWords, Settled, Stretch};
 use super::resolving::Resolving;
 use super::row::{NameEvidenceSource, VerdictRow};
 use super::tally::Tally;
@@ -79,8 +79,10 @@ pub struct Judge<'a> {
     /// The place of the next flow in the order of rows.
     place: u64,
     sums: Sums,
-    /// The number of its stretch of the rows.
-    stretch: u32,
+    /// Findings of initiators that hold a role. None of them is folded, so they go on from one stretch to the next.
+    of_roles: Findings,
+    /// The stretch of the rows at hand.
+    stretch: Stretch,
     /// Room for what is known of flows before they are judged.
     ahead: Vec<Ahead<'a>>,
     abouts: Vec<Option<About<'a>>>,
@@ -156,18 +158,17 @@ impl<'a> Judge<'a> {
             rulings: 0,
             place: 0,
             sums: Sums::new(case),
-            stretch: 0,
+            of_roles: Findings::new(case.captures),
+            stretch: Stretch::default(),
             ahead: Vec::new(),
             abouts: Vec::new(),
         }
     }
 
-    /// Begins a stretch of the rows, from the one at `place` on, counted from 0. What flows came to is summed up anew;
-    /// rulings stay known, since they depend on no other flow.
+    /// Begins a stretch of the rows, from the one at `place` on, counted from 0, once its [`Judge::sums`] or [`Judge::part`] were
+    /// taken; rulings stay known, since they depend on no other flow.
     pub fn begin_stretch(&mut self, place: u64) {
         self.place = place;
-        self.stretch += 1;
-        self.sums = Sums::new(self.case);
     }
 
     /// Goes on from what earlier rows came to.
@@ -176,8 +177,20 @@ impl<'a> Judge<'a> {
         Judge { sums, ..self }
     }
 
-    /// What the flows of this stretch came to.
+    /// What the flows of this stretch came to, and the findings that [`Judge::part`] left out. What follows is summed up anew.
     pub fn sums(&mut self) -> Sums {
+        let mut sums = self.part();
+        let of_roles = std::mem::replace(&mut self.of_roles, Findings::new(self.case.captures));
+        sums.findings.absorb(of_roles);
+        self.stretch.run += 1;
+        sums
+    }
+
+    /// What the flows of this stretch came to, but for findings of initiators that hold a role: those go on in the next stretch,
+    /// whose rows must be the next ones, and to make them anew for each stretch would cost more.
+    pub fn part(&mut self) -> Sums {
+        self.stretch.number += 1;
+        self.of_roles.begin_stretch();
         std::mem::replace(&mut self.sums, Sums::new(self.case))
     }
 
@@ -194,7 +207,7 @@ impl<'a> Judge<'a> {
 
     /// Finds out what is known of flows before they are judged, and asks for the memory of what they will need.
     fn look_ahead(&mut self, flows: &[Flow<'_>], ahead: &mut Vec<Ahead<'a>>) {
-        let Judge { classifier, memo, abouts, sums, .. } = self;
+        let Judge { classifier, memo, abouts, of_roles, .. } = self;
         ahead.clear();
         ahead.extend(flows.iter().map(|flow| {
             let Met { initiator, host, .. } = classifier.surveyor.met(flow.from.ip);
@@ -202,7 +215,7 @@ impl<'a> Judge<'a> {
             let around = classifier.surveyor.circumstances(flow, initiator, alike, &classifier.index);
             Ahead { host, around, about: None }
         }));
-        memo.ask_for(ahead.iter().map(|ahead| &ahead.around), |place| sums.findings.ask_for(place));
+        memo.ask_for(ahead.iter().map(|ahead| &ahead.around), |place| of_roles.ask_for(place));
         classifier
             .surveyor
             .abouts(ahead.iter().zip(flows).map(|(ahead, flow)| (ahead.host, flow.to.ip)), abouts);
@@ -259,7 +272,7 @@ impl<'a> Judge<'a> {
                 return None;
             }
         }
-        let Judge { classifier, memo, rulings, stretch, .. } = self;
+        let Judge { classifier, memo, rulings, of_roles, stretch, .. } = self;
         let Sums { tally, coverage, intermittence, findings, encrypted, accepts, .. } = &mut self.sums;
         let mut settle = |ruling: Ruling| {
             *rulings += 1;
@@ -285,6 +298,7 @@ impl<'a> Judge<'a> {
         let (serial, rule_set) = (settled.serial, settled.rule_set);
         let (ruling, words, Some(line)) = settled.line(line) else { return None };
         tally.count(flow, ruling, &evidence, line.conversation);
+        let findings = if ruling.from_roles.is_empty() { findings } else { of_roles };
         coverage.count(flow, ruling);
         if let Some(set) = rule_set {
             intermittence.count(host, set, self.place, flow, ruling);
@@ -331,6 +345,7 @@ impl<'a> Judge<'a> {
 
     fn finished(mut self, inputs: Vec<CaptureSummary>, with_names: bool, most: usize) -> (Audit, Untold) {
         let case = self.case;
+        self.sums = self.sums();
         let encrypted = std::mem::take(&mut self.sums.encrypted);
         let reasons = encrypted.reasons();
         self.sums.findings.say_why_nameless(&reasons);

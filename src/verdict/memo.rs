@@ -34,6 +34,15 @@ pub const JUDGED_AT_ONCE: usize = 8;
 /// Where circumstances met before are remembered by a short hash of what parts most of them: 8,192 places, 32 KiB.
 const MOST_MET: usize = 1 << 13;
 
+/// A stretch of the rows, of which each has sums of its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Stretch {
+    /// Another one for each.
+    pub number: u32,
+    /// Another one for each run of stretches; findings of initiators that hold a role are those of a run.
+    pub run: u32,
+}
+
 /// A ruling, and where its flows are counted.
 #[derive(Debug)]
 pub(super) struct Settled {
@@ -43,7 +52,7 @@ pub(super) struct Settled {
     /// What the rows of its flows say of it, once there was one.
     words: Option<RowWords>,
     /// The stretch of the rows in whose sums the flows of what follows are counted; none where no flow was yet.
-    stretch: Option<u32>,
+    stretch: Option<Stretch>,
     /// The set of rules that document its flows.
     pub rule_set: Option<usize>,
     /// Chains by which it is noted that the rules were exercised.
@@ -79,8 +88,8 @@ impl RowWords {
 /// Where the flows of one ruling, first name and port are counted.
 #[derive(Debug)]
 pub(super) struct Line {
-    /// The line of the From x To table.
-    pub conversation: usize,
+    /// The line of the From x To table; none before the first flow of a stretch.
+    pub conversation: Option<usize>,
     /// The findings that they belong to, as far as there were any.
     pub findings: Vec<Kind>,
 }
@@ -101,8 +110,8 @@ impl Settled {
         }
     }
 
-    /// Goes on to a stretch of the rows, of which each has sums of its own; `rule_set` is called where it is another one.
-    pub(super) fn enter(&mut self, stretch: u32, rule_set: impl FnOnce(&Ruling) -> Option<usize>) {
+    /// Goes on to a stretch of the rows; `rule_set` is called where it is another one.
+    pub(super) fn enter(&mut self, stretch: Stretch, rule_set: impl FnOnce(&Ruling) -> Option<usize>) {
         if self.stretch == Some(stretch) {
             return;
         }
@@ -119,11 +128,16 @@ impl Settled {
             last,
             conversation,
         } = self;
+        let of_run = !ruling.from_roles.is_empty() && of.is_some_and(|of| of.run == stretch.run);
         *of = Some(stretch);
         *set = rule_set(ruling);
         noted.clear();
-        lines.clear();
-        line_of.clear();
+        if of_run {
+            lines.iter_mut().for_each(|line| line.conversation = None);
+        } else {
+            lines.clear();
+            line_of.clear();
+        }
         *last = None;
         *conversation = None;
     }
@@ -140,24 +154,28 @@ impl Settled {
             (Some(name), _) => self.line_of.get(&name).copied(),
             (None, _) => None,
         };
+        // Of the same name only the findings tell one port from another.
+        let last = self.last.filter(|((last, _), _)| name.is_some_and(|(name, _)| name == *last));
+        let before = last.and_then(|(_, place)| self.lines.get(place)?.conversation);
         let place = known.unwrap_or_else(|| {
-            // Of the same name only the findings tell one port from another.
-            let last = self.last.filter(|((last, _), _)| name.is_some_and(|(name, _)| name == *last));
-            let before = last.and_then(|(_, place)| self.lines.get(place)).map(|line| line.conversation);
             if self.lines.len() >= MOST_LINES {
                 self.lines.clear();
                 self.line_of.clear();
             }
-            let conversation = before.or(self.conversation).unwrap_or_else(|| {
-                let (place, of_all) = conversation(&self.ruling);
-                self.conversation = of_all.then_some(place);
-                place
-            });
-            self.lines.push(Line { conversation, findings: Vec::new() });
+            self.lines.push(Line { conversation: None, findings: Vec::new() });
             let place = self.lines.len() - 1;
             name.map(|name| self.line_of.insert(name, place));
             place
         });
+        if let Some(line) = self.lines.get_mut(place)
+            && line.conversation.is_none()
+        {
+            line.conversation = before.or(self.conversation).or_else(|| {
+                let (place, of_all) = conversation(&self.ruling);
+                self.conversation = of_all.then_some(place);
+                Some(place)
+            });
+        }
         self.last = name.map(|name| (name, place));
         place
     }
@@ -397,7 +415,8 @@ impl Memo {
 mod tests {
     use super::super::circumstances::Telling;
     use super::*;
-    use crate::matrix::{Matrix, Site};
+    use crate::audit::Code;
+    use crate::matrix::{Matrix, RoleSet, Site};
     use crate::model::{FramePoint, Transport};
 
     const SITE: &str = r#"
@@ -583,17 +602,31 @@ mod tests {
         let around = around(&classifier, ("10.1.0.4", "10.1.1.7"), (Transport::Tcp, 443), Telling::Enough);
         let mut settled = settle(classifier.rule_on(&around, &Evidence::default()));
         let named_by = Evidence::default().first_chain().map(|chain| (chain, 443));
-        for (stretch, set, conversation) in [(1, Some(3), 7), (2, Some(0), 1), (5, None, 0), (6, Some(2), 2)]
-        {
-            settled.enter(stretch, |_| set);
-            let place = settled.place(named_by, |_| (conversation, false));
-            for _ in 0..2 {
-                settled.enter(stretch, |_| panic!("it is known in this stretch"));
-                assert_eq!(settled.place(named_by, |_| panic!("so is its line")), place);
+        let kind = || Kind::of(Code::UnexpectedTraffic);
+        let stretches = [(0, 0, Some(3), 7), (1, 0, Some(0), 1), (4, 1, None, 0), (5, 1, Some(2), 2)];
+        for of_roles in [true, false] {
+            if !of_roles {
+                settled.ruling.from_roles = RoleSet::default();
+                settled.stretch = None;
             }
-            let (_, _, line) = settled.line(place);
-            assert_eq!(line.map(|line| line.conversation), Some(conversation));
-            assert_eq!(settled.rule_set, set);
+            let mut run_before = None;
+            for (number, run, set, conversation) in stretches {
+                let stretch = Stretch { number, run };
+                settled.enter(stretch, |_| set);
+                let place = settled.place(named_by, |_| (conversation, false));
+                for _ in 0..2 {
+                    settled.enter(stretch, |_| panic!("it is known in this stretch"));
+                    assert_eq!(settled.place(named_by, |_| panic!("so is its line")), place);
+                }
+                let (_, _, line) = settled.line(place);
+                let line = line.unwrap();
+                assert_eq!(line.conversation, Some(conversation));
+                // The findings of who holds a role are known as long as the run goes on.
+                assert_eq!(line.findings.len(), usize::from(of_roles && run_before == Some(run)));
+                line.findings = vec![kind()];
+                assert_eq!(settled.rule_set, set);
+                run_before = Some(run);
+            }
         }
     }
 

@@ -274,7 +274,7 @@ impl Tally {
         flow: &Flow<'_>,
         ruling: &Ruling,
         evidence: &Evidence<'_>,
-        conversation: usize,
+        conversation: Option<usize>,
     ) {
         self.flows += 1;
         if flow.proto == Transport::Tcp {
@@ -298,7 +298,7 @@ impl Tally {
             }
         }
         self.encrypted_hellos += u64::from(flow.ech());
-        if let Some(line) = self.conversations.lines.get_mut(conversation) {
+        if let Some(line) = conversation.and_then(|place| self.conversations.lines.get_mut(place)) {
             line.flows += 1;
             line.bytes += flow.bytes;
             line.verdicts.count(ruling.verdict);
