@@ -88,9 +88,7 @@ impl Deltas {
         let (reader, mut row) = (done.reader(capture), Vec::new());
         for number in self.told..cut {
             row.clear();
-            row_of_packed(&mut row, |row| {
-                reader.packed(number, false, |bytes| row.extend_from_slice(bytes))
-            })?;
+            row_of_packed(&mut row, |row| reader.packed(number, |bytes| row.extend_from_slice(bytes)))?;
             varint::put_bytes(&row, out);
         }
         self.told = cut;

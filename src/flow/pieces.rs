@@ -545,15 +545,15 @@ impl PiecesReader<'_> {
     /// # Errors
     /// As for [`PiecesReader::get`].
     pub fn get_into(&self, number: u32, flow: &mut PartialFlow) -> io::Result<()> {
-        self.with(number, false, |bytes| unpack(bytes, &self.pieces.hellos, self.origin, flow))
+        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.origin, flow))
     }
 
-    /// Hands over the bytes of a stretch, for [`PiecesReader::unpacked`]; of a file no more than these, if so wanted.
+    /// Hands over the bytes of a stretch, for [`PiecesReader::unpacked`].
     ///
     /// # Errors
     /// As for [`PiecesReader::get`].
-    pub fn packed(&self, number: u32, alone: bool, take: impl FnOnce(&[u8])) -> io::Result<()> {
-        self.with(number, alone, |bytes| {
+    pub fn packed(&self, number: u32, take: impl FnOnce(&[u8])) -> io::Result<()> {
+        self.with(number, |bytes| {
             take(bytes);
             Some(())
         })
@@ -583,11 +583,6 @@ impl PiecesReader<'_> {
         self.block_of(number).0
     }
 
-    /// The number of the first stretch behind the block of one.
-    pub fn block_end(&self, number: u32) -> u32 {
-        self.block_of(number).1
-    }
-
     /// The block of a stretch, and the number of the first stretch behind it.
     fn block_of(&self, number: u32) -> (usize, u32) {
         let Pieces { blocks, open_first, places, .. } = self.pieces;
@@ -612,7 +607,7 @@ impl PiecesReader<'_> {
         (block, first(block + 1))
     }
 
-    fn with<T>(&self, number: u32, alone: bool, read: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
+    fn with<T>(&self, number: u32, read: impl FnOnce(&[u8]) -> Option<T>) -> io::Result<T> {
         let &offset = self.pieces.places.get(number as usize).ok_or_else(damaged)?;
         let (block, behind) = self.block_of(number);
         let next = self.pieces.places.get(number as usize + 1).filter(|_| number + 1 < behind);
@@ -623,7 +618,7 @@ impl PiecesReader<'_> {
                 open.get(range(open.len())).and_then(read).ok_or_else(damaged)
             }
             Some(Stored::Memory(bytes)) => bytes.get(range(bytes.len())).and_then(read).ok_or_else(damaged),
-            Some(&Stored::File { offset: start, bytes }) if self.sparse || alone => {
+            Some(&Stored::File { offset: start, bytes }) if self.sparse => {
                 let mut only = self.only.borrow_mut();
                 only.resize(range(bytes).len(), 0);
                 let file = self.pieces.file.as_ref().ok_or_else(damaged)?;
@@ -698,12 +693,9 @@ mod tests {
             assert_eq!(reader.get(count - 1).unwrap(), lone_packet(count - 1));
             let (mut packed, mut flow) = (Vec::new(), PartialFlow::nothing());
             for number in (0..500u32).map(|n| n * 7_919 % count) {
-                for alone in [true, false] {
-                    reader.packed(number, alone, |bytes| packed = bytes.to_vec()).unwrap();
-                    reader.unpacked(&packed, &mut flow).unwrap();
-                    assert_eq!(flow, lone_packet(number));
-                }
-                assert!((number + 1..=count).contains(&reader.block_end(number)));
+                reader.packed(number, |bytes| packed = bytes.to_vec()).unwrap();
+                reader.unpacked(&packed, &mut flow).unwrap();
+                assert_eq!(flow, lone_packet(number));
             }
         }
         assert!(pieces.iter().map(Result::unwrap).eq((0..count).map(lone_packet)));

@@ -781,7 +781,7 @@ mod tests {
         for (number, flow) in pieces.iter().enumerate() {
             let flow = flow.unwrap();
             let row = flow.to_row();
-            reader.packed(number as u32, false, |packed| assert_eq!(packed, &row[1..], "{flow:?}")).unwrap();
+            reader.packed(number as u32, |packed| assert_eq!(packed, &row[1..], "{flow:?}")).unwrap();
             let ends = [flow.low.first, flow.high.first, flow.low.beyond_syn_last, flow.high.beyond_syn_last];
             let frames = || ends.iter().flatten().map(|point| point.frame);
             far += usize::from(frames().max().unwrap() - frames().min().unwrap() >= 1 << 23);

@@ -542,21 +542,13 @@ impl<'a> FlowReader<'a> {
         wanted.extend(numbers.zip(0..));
         put_in_order(wanted, order);
         let mut chunk = 0;
-        // From which number on it is to be found out again whether few of a block are wanted.
-        let (mut behind, mut few) = (0, false);
-        for (at, &(number, place)) in order.iter().enumerate() {
+        for &(number, place) in &*order {
             if self.joined.loose(number).is_some() {
                 continue;
             }
             let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
             let reader = self.readers.get(index).ok_or_else(missing)?;
-            if number >= behind {
-                behind = set.first + reader.block_end(number - set.first);
-                let of_block = |&&(number, _): &&(u32, u32)| number < behind;
-                few =
-                    order.iter().skip(at).take(FEW_OF_A_BLOCK).take_while(of_block).count() < FEW_OF_A_BLOCK;
-            }
-            reader.packed(number - set.first, few, |packed| {
+            reader.packed(number - set.first, |packed| {
                 // One that is larger than a chunk has one of its own.
                 let has_room =
                     |bytes: &Vec<u8>| bytes.is_empty() || bytes.capacity() - bytes.len() >= packed.len();
@@ -693,9 +685,6 @@ impl<'a> FlowReader<'a> {
 /// Flows of which one is asked for among so many are read each by itself: of a block of a temporary file, which holds a
 /// thousand, others would be wanted too.
 const FEW_AMONG: usize = 64;
-
-/// Stretches of one block of a temporary file that are read each by itself, if there are no more: half of what the block costs.
-const FEW_OF_A_BLOCK: usize = 8;
 
 /// Flows that are read at once to be handed over: 32,768, some five to twelve megabytes.
 const WINDOW_FLOWS: usize = 1 << 15;
