@@ -367,6 +367,10 @@ impl Findings {
 
     /// Adds what later flows came to. Strangers that were not met before have findings of their own as far as there is room.
     pub(super) fn absorb(&mut self, later: Findings) {
+        if self.stems.values().is_empty() && self.drafts.is_empty() {
+            *self = later;
+            return;
+        }
         let Findings { stems, drafts, strangers, crowds, phrases, lines, .. } = later;
         let stem_of: Vec<StemId> = stems.into_values().into_iter().map(|stem| self.stem(stem)).collect();
         let phrase_of: Vec<u32> =
@@ -483,22 +487,32 @@ impl Findings {
         let (phrases, lines) = (self.phrases, self.lines);
         let stem = |draft: &Draft| stems.get(draft.stem);
         // What tells most of them apart stands beside them: to look into each would cost more than to compare.
-        let mut order: Vec<_> = drafts
+        let mut order: Vec<Ranked<'_>> = drafts
             .iter()
             .zip(0..)
             .map(|(draft, place)| {
                 let (first, ..) = draft.rank(stem(draft), &phrases);
-                (first, draft, place)
+                (first, &**draft, place)
             })
             .collect();
-        order.sort_by(|(first_a, a, _), (first_b, b, _)| {
+        let by_rank = |(first_a, a, _): &Ranked<'_>, (first_b, b, _): &Ranked<'_>| {
             // What is equal in all that orders findings stands by its stem and host.
             let key = |draft: &Draft| (stem(draft).map(|stem| (stem.code, stem.severity)), draft.host);
             let rest = |draft: &Draft| stem(draft).map(|stem| (&stem.to, stem.port, stem.proto, &stem.rules));
             let ranks = || a.rank(stem(a), &phrases).cmp(&b.rank(stem(b), &phrases));
             let equal = || key(a).cmp(&key(b)).then_with(|| rest(a).cmp(&rest(b)));
             first_a.cmp(first_b).then_with(ranks).then_with(equal)
-        });
+        };
+        // Of a hundred thousand that are only counted none needs its place among the others.
+        let kind = |(first, ..): &Ranked<'_>| first.0;
+        order.sort_unstable_by_key(kind);
+        for of_kind in order.chunk_by_mut(|a, b| kind(a) == kind(b)) {
+            if of_kind.len() > most {
+                of_kind.select_nth_unstable_by(most, by_rank);
+            }
+            let told = of_kind.len().min(most);
+            of_kind[..told].sort_by(by_rank);
+        }
         let order: Vec<usize> = order.into_iter().map(|(.., place)| place).collect();
         // What is not put into words is freed in the order in which it was made: that is faster.
         let mut drafts: Vec<Option<Box<Draft>>> = drafts.into_iter().map(Some).collect();
@@ -533,6 +547,9 @@ impl Findings {
 
 /// What tells apart most of them.
 type RankFirst = (Option<(Severity, Code)>, bool, Option<IpAddr>, Option<IpAddr>);
+
+/// A finding with what tells it apart, and its place.
+type Ranked<'d> = (RankFirst, &'d Draft, usize);
 
 /// What orders findings: severity, code, whether it stands for many strangers, initiator, destination, its name, port and
 /// transport, rules.

@@ -79,8 +79,6 @@ pub struct Judge<'a> {
     /// The place of the next flow in the order of rows.
     place: u64,
     sums: Sums,
-    /// Findings of initiators that hold a role. None of them is folded, so they go on from one stretch to the next.
-    of_roles: Findings,
     /// The stretch of the rows at hand.
     stretch: Stretch,
     /// Room for what is known of flows before they are judged.
@@ -103,7 +101,10 @@ pub struct Sums {
     dhcp_packets: Option<u64>,
     unsolicited_flows: u64,
     tally: Tally,
+    /// Findings of initiators without a role.
     findings: Findings,
+    /// Findings of initiators that hold one. None of them is folded, so they may go on from one stretch to the next.
+    of_roles: Findings,
     coverage: CoverageTally,
     intermittence: Intermittence,
     accepts: BTreeSet<usize>,
@@ -117,6 +118,7 @@ impl Sums {
             unsolicited_flows: 0,
             tally: Tally::default(),
             findings: Findings::new(case.captures),
+            of_roles: Findings::new(case.captures),
             coverage: CoverageTally::default(),
             intermittence: Intermittence::default(),
             accepts: BTreeSet::new(),
@@ -132,6 +134,7 @@ impl Sums {
             unsolicited_flows,
             tally,
             findings,
+            of_roles,
             coverage,
             intermittence,
             accepts,
@@ -141,6 +144,7 @@ impl Sums {
         self.unsolicited_flows += unsolicited_flows;
         self.tally.add(tally);
         self.findings.absorb(findings);
+        self.of_roles.absorb(of_roles);
         self.coverage.add(coverage);
         self.intermittence.add(intermittence);
         self.accepts.extend(accepts);
@@ -158,7 +162,6 @@ impl<'a> Judge<'a> {
             rulings: 0,
             place: 0,
             sums: Sums::new(case),
-            of_roles: Findings::new(case.captures),
             stretch: Stretch::default(),
             ahead: Vec::new(),
             abouts: Vec::new(),
@@ -179,19 +182,18 @@ impl<'a> Judge<'a> {
 
     /// What the flows of this stretch came to, and the findings that [`Judge::part`] left out. What follows is summed up anew.
     pub fn sums(&mut self) -> Sums {
-        let mut sums = self.part();
-        let of_roles = std::mem::replace(&mut self.of_roles, Findings::new(self.case.captures));
-        sums.findings.absorb(of_roles);
-        self.stretch.run += 1;
-        sums
+        self.stretch = Stretch { number: self.stretch.number + 1, run: self.stretch.run + 1 };
+        std::mem::replace(&mut self.sums, Sums::new(self.case))
     }
 
     /// What the flows of this stretch came to, but for findings of initiators that hold a role: those go on in the next stretch,
     /// whose rows must be the next ones, and to make them anew for each stretch would cost more.
     pub fn part(&mut self) -> Sums {
         self.stretch.number += 1;
-        self.of_roles.begin_stretch();
-        std::mem::replace(&mut self.sums, Sums::new(self.case))
+        let mut part = std::mem::replace(&mut self.sums, Sums::new(self.case));
+        std::mem::swap(&mut self.sums.of_roles, &mut part.of_roles);
+        self.sums.of_roles.begin_stretch();
+        part
     }
 
     /// Judges the next flows in the order of rows. What each needs stands in large tables, which no cache holds: that of several is
@@ -207,7 +209,7 @@ impl<'a> Judge<'a> {
 
     /// Finds out what is known of flows before they are judged, and asks for the memory of what they will need.
     fn look_ahead(&mut self, flows: &[Flow<'_>], ahead: &mut Vec<Ahead<'a>>) {
-        let Judge { classifier, memo, abouts, of_roles, .. } = self;
+        let Judge { classifier, memo, abouts, sums, .. } = self;
         ahead.clear();
         ahead.extend(flows.iter().map(|flow| {
             let Met { initiator, host, .. } = classifier.surveyor.met(flow.from.ip);
@@ -215,7 +217,7 @@ impl<'a> Judge<'a> {
             let around = classifier.surveyor.circumstances(flow, initiator, alike, &classifier.index);
             Ahead { host, around, about: None }
         }));
-        memo.ask_for(ahead.iter().map(|ahead| &ahead.around), |place| of_roles.ask_for(place));
+        memo.ask_for(ahead.iter().map(|ahead| &ahead.around), |place| sums.of_roles.ask_for(place));
         classifier
             .surveyor
             .abouts(ahead.iter().zip(flows).map(|(ahead, flow)| (ahead.host, flow.to.ip)), abouts);
@@ -272,8 +274,9 @@ impl<'a> Judge<'a> {
                 return None;
             }
         }
-        let Judge { classifier, memo, rulings, of_roles, stretch, .. } = self;
-        let Sums { tally, coverage, intermittence, findings, encrypted, accepts, .. } = &mut self.sums;
+        let Judge { classifier, memo, rulings, stretch, .. } = self;
+        let Sums { tally, coverage, intermittence, findings, of_roles, encrypted, accepts, .. } =
+            &mut self.sums;
         let mut settle = |ruling: Ruling| {
             *rulings += 1;
             Settled::new(ruling, *rulings)
@@ -345,7 +348,10 @@ impl<'a> Judge<'a> {
 
     fn finished(mut self, inputs: Vec<CaptureSummary>, with_names: bool, most: usize) -> (Audit, Untold) {
         let case = self.case;
-        self.sums = self.sums();
+        // Those without a role are few.
+        let of_strangers = std::mem::replace(&mut self.sums.findings, Findings::new(case.captures));
+        std::mem::swap(&mut self.sums.findings, &mut self.sums.of_roles);
+        self.sums.findings.absorb(of_strangers);
         let encrypted = std::mem::take(&mut self.sums.encrypted);
         let reasons = encrypted.reasons();
         self.sums.findings.say_why_nameless(&reasons);

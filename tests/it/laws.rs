@@ -727,6 +727,43 @@ fn what_waits_in_a_temporary_file_changes_no_audit() {
     assert_eq!(whole(&frames, &ExtractOptions::default()), whole(&frames, &aside));
 }
 
+/// Four rounds of a hundred attempts at one name, whose answer is too old from the second one on: what is told of the later ones is
+/// told by any number of threads, though each tells no more than the first flows of a stretch in detail.
+#[test]
+fn findings_of_many_flows_are_told_alike_by_any_number_of_threads() {
+    let lookup =
+        [Event::Query { id: 1, name: 2 }, Event::Answer { id: 1, name: 2, alias: None, server: 0, rcode: 0 }];
+    let attempts = (0..400u16).map(|n| {
+        let client_port = 40_000 + n;
+        let syn = Event::Tcp { server: 0, client_port, from_client: true, flags: 2, seq: 1, ack: 0, says: 0 };
+        (if n % 100 == 0 { 100_000_000_000_000 } else { 1_000_000 }, syn)
+    });
+    let mut story: Vec<(i64, Event)> =
+        lookup.into_iter().map(|event| (50_000_000, event)).chain(attempts).collect();
+    // The first round follows the answer at once.
+    story[2].0 = 1_000_000;
+    let frames = frames(&story);
+    let matrix = Matrix::builtin();
+    let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+    let audit = |stretches: usize, jobs: usize, rows: bool| {
+        let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
+        let extracted = Extracted { captures, jobs, ..Extracted::default() };
+        let judging = Judging::new(extracted, &matrix, &site).unwrap().parted(stretches);
+        let mut none = |_| Ok(());
+        judging.audit(if rows { Some(&mut none) } else { None }).unwrap()
+    };
+    for stretches in [4, 5] {
+        let one = audit(stretches, 1, false);
+        let finding = one.findings.iter().find(|finding| finding.count == 400).unwrap();
+        let expired = finding.details.iter().filter(|line| line.contains("past its time")).count();
+        assert_eq!((expired, finding.evidence.len()), (1, Finding::MOST_EVIDENCE), "{:?}", finding.details);
+        assert_eq!(audit(stretches, 1, true), one, "{stretches} stretches, rows");
+        for jobs in 2..=stretches {
+            assert_eq!(audit(stretches, jobs, false), one, "{stretches} stretches, {jobs} threads");
+        }
+    }
+}
+
 /// Four hundred strangers knock twice each, in two rounds: wherever rows are parted, a hundred have findings of their own, and
 /// what the others did is told in one, each of them counted once.
 #[test]
