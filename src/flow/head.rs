@@ -625,6 +625,39 @@ mod tests {
     }
 
     #[test]
+    fn a_hello_that_was_read_stands_unless_an_earlier_copy_says_something_else() {
+        let hello = Told {
+            read_to: 100,
+            begin: point(5),
+            opening: Opening::ServerHello(0x0303),
+            alert: None,
+            data: None,
+        };
+        let prefix = [tls::HANDSHAKE, 3, 3, 0, 90, 2, 0, 0, 86];
+        let other = [tls::HANDSHAKE, 3, 3, 0, 90, 1, 0, 0, 86];
+        for (what, bytes, frame, expected) in [
+            ("its own beginning, before", &prefix[..], 4, Some((true, 4))),
+            ("its own beginning, after", &prefix[..], 6, Some((true, 5))),
+            ("another's beginning, before", &other[..], 4, None),
+            ("another's beginning, after", &other[..], 6, Some((true, 5))),
+            ("too few bytes of something else, before", &b"x"[..], 4, None),
+            ("something else, before", &[b'x'; 50][..], 4, Some((false, 4))),
+            ("something else, after", &[b'x'; 50][..], 6, Some((true, 5))),
+        ] {
+            let (mut read, mut kept) = (Head::default(), Head::default());
+            read.tell(hello.clone());
+            kept.add(None, 1000, point(frame), bytes, HEAD_BYTES);
+            let (mut one, mut turned) = (read.clone(), kept.clone());
+            one.append(&kept, Some(1000));
+            turned.append(&read, Some(1000));
+            for head in [one, turned] {
+                let told = head.told().map(|told| (told.opening == hello.opening, told.begin.frame));
+                assert_eq!(told, expected, "{what}");
+            }
+        }
+    }
+
+    #[test]
     fn a_transfer_cut_after_three_gigabytes_begins_where_it_began() {
         let (mut whole, mut rest) = (Head::default(), Head::default());
         whole.add(None, 1000, point(1), &[1; 10], HEAD_BYTES);

@@ -16,7 +16,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 /// Takes rows, one by one, in their order.
@@ -337,9 +336,8 @@ impl<'a> Judging<'a> {
                 let mut named = Vec::new();
                 let mut judge = Judge::new(&case);
                 let stretches = self.stretches();
-                let mut left = stretches.len();
-                for rows in stretches {
-                    left -= 1;
+                let last = stretches.len().saturating_sub(1);
+                for (place, rows) in stretches.into_iter().enumerate() {
                     judge.begin_stretch(rows.start as u64);
                     let flows = self.reduction.stretch(rows);
                     let mut numbers = flows.iter();
@@ -348,7 +346,7 @@ impl<'a> Judging<'a> {
                         named.extend(numbers.next().filter(|_| server_name(flow).is_some()));
                         judge.row(flow).map_or(Ok(()), &mut *sink)
                     })?;
-                    sums = Some(added(sums, if left > 0 { judge.part() } else { judge.sums() }));
+                    sums = Some(added(sums, judge.sums(place < last)));
                 }
                 // What was found before is the same.
                 let _ = self.reduction.named.set(named);
@@ -432,20 +430,18 @@ impl<'a> Judging<'a> {
                 judge.flows(&flows);
                 Ok(())
             })?;
-            Ok((if goes_on { judge.part() } else { judge.sums() }, counts))
+            Ok((judge.sums(goes_on), counts))
         };
         let jobs = reduction.jobs.clamp(1, stretches.len().max(1));
-        let next = AtomicUsize::new(0);
         let done = Mutex::new(InOrder {
             sums: Ok(None),
             counts: reduction.counts(),
             added: 0,
             waiting: BTreeMap::new(),
         });
-        let work = || {
+        let work = |run: usize| {
             // Whoever judges several stretches, one after another, finds a verdict once for all of them, and findings too.
             let mut judge = Judge::new(case);
-            let run = next.fetch_add(1, Ordering::Relaxed);
             let of_run = stretches.len() * run / jobs..stretches.len() * (run + 1) / jobs;
             for place in of_run.clone() {
                 let Some(rows) = stretches.get(place) else { return };
@@ -454,10 +450,11 @@ impl<'a> Judging<'a> {
             }
         };
         std::thread::scope(|scope| {
-            for _ in 1..jobs {
-                scope.spawn(work);
+            for run in 1..jobs {
+                let work = &work;
+                scope.spawn(move || work(run));
             }
-            work();
+            work(0);
         });
         let done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
         Ok((done.sums?, done.counts))

@@ -209,8 +209,8 @@ pub(super) struct Surveyor<'a> {
     named_ports: Vec<(Transport, PortBits)>,
     /// What addresses of IPv4 are, and of IPv6.
     zones: [RefCell<Zones>; 2],
-    /// What initiators are, by number: equal ones have the same, since they are compared for every flow. Their roles, whether they
-    /// are loopback addresses, and which of the baseline's peers they are, a bit each.
+    /// What initiators are, by number, so that one number is compared for every flow: their roles, whether they are loopback
+    /// addresses, and which of the baseline's peers they are, a bit each.
     kinds: RefCell<Vec<(RoleSet, bool, u128)>>,
 }
 

@@ -55,7 +55,7 @@ pub(super) struct Draft {
     /// Flows whose details are in already: see [`Detailed`].
     detailed: Vec<u64>,
     /// The stretch of the rows in which it was counted last, and how often there.
-    turn: u32,
+    stretch: u32,
     counted: u32,
     /// For the one that stands for all strangers beyond [`MOST_STRANGERS`].
     strangers: Option<Box<Strangers>>,
@@ -202,7 +202,7 @@ pub(super) struct Findings {
     distinct: usize,
     captures: Arc<[Arc<str>]>,
     /// The stretch of the rows that is counted.
-    turn: u32,
+    stretch: u32,
     /// The frames of the flow at hand.
     points: Vec<FramePoint>,
     /// What they prove, those that are its own.
@@ -222,7 +222,7 @@ impl Findings {
             crowds: Vec::new(),
             distinct: 0,
             captures: captures.into(),
-            turn: 0,
+            stretch: 0,
             points: Vec::new(),
             proofs: Vec::new(),
         }
@@ -230,7 +230,7 @@ impl Findings {
 
     /// Goes on to a stretch of the rows. What findings say depends on how rows are parted, and so on no number of threads.
     pub(super) fn begin_stretch(&mut self) {
-        self.turn += 1;
+        self.stretch += 1;
     }
 
     /// The number of a stem.
@@ -576,7 +576,7 @@ impl Draft {
             hosts: None,
             details: Vec::new(),
             detailed: Vec::new(),
-            turn: 0,
+            stretch: 0,
             counted: 0,
             strangers: None,
             nameless: None,
@@ -883,11 +883,11 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut 
             kind.last = Some((host, place));
             (place, Share::Own)
         };
-        let Findings { drafts, lines, hasher, points, proofs, turn, .. } = &mut *findings;
+        let Findings { drafts, lines, hasher, points, proofs, stretch, .. } = &mut *findings;
         let draft = &mut drafts[place];
         draft.count(flow.first_ts, flow.last_ts);
-        draft.counted = if draft.turn == *turn { draft.counted.saturating_add(1) } else { 1 };
-        draft.turn = *turn;
+        draft.counted = if draft.stretch == *stretch { draft.counted.saturating_add(1) } else { 1 };
+        draft.stretch = *stretch;
         if !draft.is_cited() {
             collect_points(judged, points, proofs);
             draft.cite(points.iter().copied());
@@ -1055,6 +1055,30 @@ mod tests {
         assert_eq!(size_of::<Cited>(), 12);
         for frame in [0, 1, u64::from(u32::MAX), u64::from(u32::MAX) + 1, u64::MAX] {
             assert_eq!(Cited::of(FramePoint { frame, ..FramePoint::default() }).frame(), frame);
+        }
+    }
+
+    #[test]
+    fn of_many_hosts_that_lack_a_name_the_least_are_known_in_whatever_order_they_come() {
+        let host = |n: u32| IpAddr::V4(n.into());
+        let least: BTreeSet<IpAddr> = (0..MOST_NAMELESS as u32).map(host).collect();
+        for step in [1, 7, 19] {
+            let draft = || {
+                Draft::new(
+                    0,
+                    None,
+                    About::Told(Box::new(note(Code::Undetermined, String::new(), Vec::new()))),
+                )
+            };
+            let (mut whole, mut first, mut second) = (draft(), draft(), draft());
+            for n in (0..20).map(|n| n * step % 20) {
+                whole.lacks_name(host(n));
+                if n % 3 == 0 { &mut first } else { &mut second }.lacks_name(host(n));
+            }
+            first.add(second, 0);
+            for draft in [whole, first] {
+                assert_eq!(draft.nameless.as_deref(), Some(&least), "{step}");
+            }
         }
     }
 

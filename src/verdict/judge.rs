@@ -168,8 +168,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Begins a stretch of the rows, from the one at `place` on, counted from 0, once its [`Judge::sums`] or [`Judge::part`] were
-    /// taken; rulings stay known, since they depend on no other flow.
+    /// Begins a stretch of the rows, from the one at `place` on, counted from 0, once its [`Judge::sums`] were taken; rulings stay known, since they depend on no other flow.
     pub fn begin_stretch(&mut self, place: u64) {
         self.place = place;
     }
@@ -180,20 +179,19 @@ impl<'a> Judge<'a> {
         Judge { sums, ..self }
     }
 
-    /// What the flows of this stretch came to, and the findings that [`Judge::part`] left out. What follows is summed up anew.
-    pub fn sums(&mut self) -> Sums {
-        self.stretch = Stretch { number: self.stretch.number + 1, run: self.stretch.run + 1 };
-        std::mem::replace(&mut self.sums, Sums::new(self.case))
-    }
-
-    /// What the flows of this stretch came to, but for findings of initiators that hold a role: those go on in the next stretch,
-    /// whose rows must be the next ones, and to make them anew for each stretch would cost more.
-    pub fn part(&mut self) -> Sums {
-        self.stretch.number += 1;
-        let mut part = std::mem::replace(&mut self.sums, Sums::new(self.case));
-        std::mem::swap(&mut self.sums.of_roles, &mut part.of_roles);
-        self.sums.of_roles.begin_stretch();
-        part
+    /// What the flows of this stretch came to; what follows is summed up anew. If it `goes_on`, the next stretch is that of the next
+    /// rows, and findings of initiators that hold a role are left for it: to make them anew would cost more.
+    pub fn sums(&mut self, goes_on: bool) -> Sums {
+        let Judge { case, sums, stretch, .. } = self;
+        stretch.number += 1;
+        let mut taken = std::mem::replace(sums, Sums::new(case));
+        if goes_on {
+            std::mem::swap(&mut sums.of_roles, &mut taken.of_roles);
+            sums.of_roles.begin_stretch();
+        } else {
+            stretch.run += 1;
+        }
+        taken
     }
 
     /// Judges the next flows in the order of rows. What each needs stands in large tables, which no cache holds: that of several is
