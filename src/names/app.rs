@@ -507,15 +507,13 @@ mod tests {
         })
     }
 
-    /// What is ever told of a direction, whoever sent it.
+    /// What is ever told of a direction, whoever sent it. A client's requests and hellos are looked for only where its own
+    /// bytes are known for a protocol, a server's choice by the protocol of its client.
     fn is_told(stream: &[u8]) -> bool {
         recognise(stream, b"").is_some()
             || recognise(b"", stream).is_some()
-            || AppProtocol::ALL.iter().any(|&app| {
-                inner_client_hello(app, stream).is_some() || inner_server_version(app, stream).is_some()
-            })
+            || AppProtocol::ALL.iter().any(|&app| inner_server_version(app, stream).is_some())
             || !http::statuses(stream).is_empty()
-            || !http::requests(stream).is_empty()
             || tls::fatal_alert(stream).is_some()
             || tls::first_application_data(stream).is_some()
     }
