@@ -291,14 +291,21 @@ fn hash_of(
     hasher.hash_one((around, chains, written, target))
 }
 
-/// The slot for circumstances in [`Memo::met`]. Whoever makes all of them meet in one makes them be looked up as if there were none.
+/// The slot for circumstances in [`Memo::met`], by all that parts them. Whoever makes all of them meet in one makes them be looked
+/// up as if there were none.
 #[inline]
 fn slot_of(around: &Circumstances) -> usize {
-    let to = address_bits(around.to);
-    let ends =
-        u64::from(around.port) << 48 ^ u64::from(around.from.kind()) << 32 ^ to as u64 ^ (to >> 64) as u64;
-    // Fibonacci hashing.
-    (ends.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 40) as usize % MOST_MET
+    let Circumstances { port: _, alike, to, proto, from, reversed_by, app, telling } = *around;
+    let to = address_bits(to);
+    let few = u64::from(alike.number()) << 32
+        ^ u64::from(from.kind()) << 16
+        ^ u64::from(reversed_by.is_some()) << 15
+        ^ app.map_or(0, |app| 1 + app as u64) << 10
+        ^ (telling as u64) << 8
+        ^ u64::from(proto.number());
+    // Fibonacci hashing of each.
+    let ends = (to as u64 ^ (to >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    ((ends ^ few).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 40) as usize % MOST_MET
 }
 
 /// Rulings by what they rest on.

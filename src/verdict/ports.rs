@@ -10,6 +10,13 @@ use hashbrown::HashMap;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct PortsAlike(u32);
 
+impl PortsAlike {
+    /// Another one for each set.
+    pub(super) fn number(self) -> u32 {
+        self.0
+    }
+}
+
 /// Who carries a port: places of rules, and lines of the baseline.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct Carriers {
