@@ -1,6 +1,8 @@
 //! Public resolvers that answer over HTTPS. No rule speaks of them: who uses one hides names from the capture.
 
 use crate::model::{DomainName, DomainPattern};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -9,7 +11,10 @@ use std::sync::OnceLock;
 /// Who answers DNS over HTTPS for everybody, by name and by address.
 #[derive(Clone, Debug, Default)]
 pub struct PublicResolvers {
-    /// Every flow of an audited host is held against them.
+    /// The last bytes of each name, as [`last_bytes`] has them: every flow of an audited host is held against them, and few end so.
+    endings: HashSet<u64, RandomState>,
+    /// Whether a name may end in other bytes: a wildcard stands for some of its last.
+    other_endings: bool,
     exact: BTreeSet<String>,
     /// Each with the plain labels at its end.
     wildcards: Vec<(String, DomainPattern)>,
@@ -50,10 +55,13 @@ impl PublicResolvers {
         let mut resolvers = PublicResolvers::default();
         for entry in file.resolver {
             for pattern in entry.names {
+                let ending = pattern.plain_ending();
+                resolvers.endings.insert(last_bytes(&ending));
+                resolvers.other_endings |= !pattern.is_exact() && ending.len() < LAST_BYTES;
                 if pattern.is_exact() {
                     resolvers.exact.insert(pattern.to_string());
                 } else {
-                    resolvers.wildcards.push((pattern.plain_ending(), pattern));
+                    resolvers.wildcards.push((ending, pattern));
                 }
             }
             let operator = entry.operator;
@@ -64,6 +72,9 @@ impl PublicResolvers {
 
     /// Whether a name is one of theirs.
     pub fn named(&self, name: &DomainName) -> bool {
+        if !(self.other_endings || self.endings.contains(&last_bytes(name.as_str()))) {
+            return false;
+        }
         let name_ends = |ending: &str| name.as_str().ends_with(ending);
         self.exact.contains(name.as_str())
             || self.wildcards.iter().any(|(ending, pattern)| name_ends(ending) && pattern.matches(name))
@@ -72,6 +83,18 @@ impl PublicResolvers {
     /// Whose an address is.
     pub fn at(&self, ip: IpAddr) -> Option<&str> {
         self.operators.get(&ip).map(String::as_str)
+    }
+}
+
+/// As many last bytes tell most names apart.
+const LAST_BYTES: usize = 8;
+
+/// The last eight bytes of a text, all of it if it has fewer.
+fn last_bytes(text: &str) -> u64 {
+    let bytes = text.as_bytes();
+    match bytes.last_chunk::<LAST_BYTES>() {
+        Some(last) => u64::from_be_bytes(*last),
+        None => bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)),
     }
 }
 
@@ -90,11 +113,25 @@ mod tests {
             ("www.cloudflare.com",         false),
             ("a.b.cloudflare-dns.com",     false),
             ("google",                     false),
+            ("doh.pub",                    true),
+            ("dot.doh.pub",                false),
         ] {
             assert_eq!(resolvers.named(&name.parse().unwrap()), expected, "{name}");
         }
         assert_eq!(resolvers.at("2620:fe::fe".parse().unwrap()), Some("Quad9"));
         assert_eq!(resolvers.at("203.0.113.9".parse().unwrap()), None);
+    }
+
+    #[test]
+    fn a_wildcard_before_a_short_ending_stands_for_every_name_that_ends_so() {
+        for (pattern, name) in
+            [("*.a.io", "b.a.io"), ("*.a.io", "longer.a.io"), ("dns*.io", "dns9.io"), ("a.io", "a.io")]
+        {
+            let text = format!("[[resolver]]\noperator = \"o\"\nnames = [\"{pattern}\"]\nsource = \"s\"\n");
+            let resolvers = PublicResolvers::of(toml::from_str(&text).unwrap());
+            assert!(resolvers.named(&name.parse().unwrap()), "{pattern} {name}");
+            assert!(!resolvers.named(&"b.io".parse().unwrap()), "{pattern}");
+        }
     }
 
     #[test]

@@ -388,12 +388,13 @@ impl<'a> Classifier<'a> {
 
     /// Whether a ruling may rest on the very names of the chains, and not only on which patterns they fit: it does where
     /// they are contested, or stand for an address of one's own.
-    pub(super) fn rests_on_names(&self, around: &Circumstances, evidence: &Evidence<'_>) -> bool {
-        evidence.proxied()
-            || Ledger::contested(&evidence.readings)
-            || self.is_own_space(around.to)
-            || self.site.is_mirror(around.to)
-            || !self.site.roles_of(around.to).is_empty()
+    pub(super) fn rests_on_names(evidence: &Evidence<'_>, address_is_ours: bool) -> bool {
+        address_is_ours || evidence.proxied() || Ledger::contested(&evidence.readings)
+    }
+
+    /// Whether an address is one of one's own, for [`Classifier::rests_on_names`].
+    pub(super) fn is_ours(&self, ip: IpAddr) -> bool {
+        self.is_own_space(ip) || self.site.is_mirror(ip) || !self.site.roles_of(ip).is_empty()
     }
 
     /// Whose storage account it is, where only rules for accounts document the flow and the site lists its own.

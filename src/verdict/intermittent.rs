@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// What the flows of one host came to that one and the same set of rules documents.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Attempts {
     worked: u64,
     blocked: u64,
@@ -24,14 +24,14 @@ struct Attempts {
 }
 
 impl Attempts {
-    fn add(&mut self, other: &Attempts) {
+    fn add(&mut self, other: Attempts) {
         self.worked += other.worked;
         self.blocked += other.blocked;
         self.outcomes.merge(other.outcomes);
         let ranges = self.range.into_iter().chain(other.range);
         self.range = ranges.reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)));
-        self.first_worked = First::earlier(self.first_worked.take(), other.first_worked.as_deref());
-        self.first_blocked = First::earlier(self.first_blocked.take(), other.first_blocked.as_deref());
+        self.first_worked = First::earlier(self.first_worked.take(), other.first_worked);
+        self.first_blocked = First::earlier(self.first_blocked.take(), other.first_blocked);
     }
 }
 
@@ -58,8 +58,8 @@ impl First {
         })
     }
 
-    fn earlier(have: Option<Box<First>>, other: Option<&First>) -> Option<Box<First>> {
-        have.into_iter().chain(other.cloned().map(Box::new)).min_by_key(|first| first.place)
+    fn earlier(have: Option<Box<First>>, other: Option<Box<First>>) -> Option<Box<First>> {
+        have.into_iter().chain(other).min_by_key(|first| first.place)
     }
 }
 
@@ -105,7 +105,7 @@ impl Intermittence {
         let set_of: Vec<usize> = sets.iter().map(|rules| self.number(rules)).collect();
         for ((host, set), other) in attempts {
             if let Some(&set) = set_of.get(set) {
-                self.attempts.entry((host, set)).or_default().add(&other);
+                self.attempts.entry((host, set)).or_default().add(other);
             }
         }
     }
@@ -154,7 +154,7 @@ impl Intermittence {
         for ((host, sets), of) in groups {
             let mut all = Attempts::default();
             for attempts in sets.into_iter().filter_map(|set| self.attempts.get(&(host, set))) {
-                all.add(attempts);
+                all.add(attempts.clone());
             }
             let (Some(worked), Some(blocked)) = (&all.first_worked, &all.first_blocked) else { continue };
             let rules = of.iter().filter_map(|&kind| kinds.get(kind)).flatten();

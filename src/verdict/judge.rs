@@ -180,13 +180,16 @@ impl<'a> Judge<'a> {
     }
 
     /// What the flows of this stretch came to; what follows is summed up anew. If it `goes_on`, the next stretch is that of the next
-    /// rows, and findings of initiators that hold a role are left for it: to make them anew would cost more.
+    /// rows, and what is never folded is left for it, since to make it anew would cost more: findings of initiators that hold a
+    /// role, which rules were exercised, and what worked and was blocked of them.
     pub fn sums(&mut self, goes_on: bool) -> Sums {
         let Judge { case, sums, stretch, .. } = self;
         stretch.number += 1;
         let mut taken = std::mem::replace(sums, Sums::new(case));
         if goes_on {
             std::mem::swap(&mut sums.of_roles, &mut taken.of_roles);
+            std::mem::swap(&mut sums.coverage, &mut taken.coverage);
+            std::mem::swap(&mut sums.intermittence, &mut taken.intermittence);
             sums.of_roles.begin_stretch();
         } else {
             stretch.run += 1;

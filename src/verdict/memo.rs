@@ -39,7 +39,9 @@ const MOST_MET: usize = 1 << 13;
 pub(super) struct Stretch {
     /// Another one for each.
     pub number: u32,
-    /// Another one for each run of stretches; findings of initiators that hold a role are those of a run.
+    /// Another one for each run of stretches. What goes on from one stretch to the next is that of a run: see [`Judge::sums`].
+    ///
+    /// [`Judge::sums`]: super::judge::Judge::sums
     pub run: u32,
 }
 
@@ -110,7 +112,7 @@ impl Settled {
         }
     }
 
-    /// Goes on to a stretch of the rows; `rule_set` is called where it is another one.
+    /// Goes on to a stretch of the rows; `rule_set` is called where it is the first of a run.
     pub(super) fn enter(&mut self, stretch: Stretch, rule_set: impl FnOnce(&Ruling) -> Option<usize>) {
         if self.stretch == Some(stretch) {
             return;
@@ -128,11 +130,13 @@ impl Settled {
             last,
             conversation,
         } = self;
-        let of_run = !ruling.from_roles.is_empty() && of.is_some_and(|of| of.run == stretch.run);
+        let of_run = of.is_some_and(|of| of.run == stretch.run);
         *of = Some(stretch);
-        *set = rule_set(ruling);
-        noted.clear();
-        if of_run {
+        if !of_run {
+            *set = rule_set(ruling);
+            noted.clear();
+        }
+        if of_run && !ruling.from_roles.is_empty() {
             lines.iter_mut().for_each(|line| line.conversation = None);
         } else {
             lines.clear();
@@ -199,6 +203,8 @@ enum ChainKey {
 #[derive(Debug)]
 struct Key {
     around: Circumstances,
+    /// Whether the address is one of one's own ([`Classifier::is_ours`]), which follows from the circumstances.
+    ours: bool,
     /// The first of the chains, where no further memory is waited for: it alone tells most apart.
     first: Option<ChainKey>,
     chains: Box<[ChainKey]>,
@@ -215,7 +221,7 @@ struct Key {
 }
 
 impl Key {
-    fn of(around: &Circumstances, evidence: &Evidence<'_>, chains: &[ChainKey]) -> Key {
+    fn of(around: &Circumstances, ours: bool, evidence: &Evidence<'_>, chains: &[ChainKey]) -> Key {
         // Every field is taken apart here, so that a new one cannot be forgotten.
         let Evidence {
             readings,
@@ -231,6 +237,7 @@ impl Key {
         } = evidence;
         Key {
             around: *around,
+            ours,
             first: chains.first().copied(),
             chains: chains.into(),
             contested: Ledger::contested(readings),
@@ -248,6 +255,7 @@ impl Key {
     fn is(&self, around: &Circumstances, evidence: &Evidence<'_>, chains: &[ChainKey]) -> bool {
         let Key {
             around: of,
+            ours: _,
             first,
             chains: told,
             contested,
@@ -344,8 +352,13 @@ impl Memo {
     ) -> &mut Settled {
         let Memo { limit, entries, table, hasher, met, chains } = self;
         chains.clear();
+        let slot = slot_of(around);
+        let last = met[slot] as usize;
+        let alike = entries.get(last).filter(|(key, _)| key.around == *around);
+        let ours = alike.map(|(key, _)| key.ours);
         if !evidence.readings.is_empty() {
-            let by_name = classifier.rests_on_names(around, evidence);
+            let ours = ours.unwrap_or_else(|| classifier.is_ours(around.to));
+            let by_name = Classifier::rests_on_names(evidence, ours);
             let chain = |reading: &Reading<'_>| match by_name {
                 true => ChainKey::Names(classifier.matches.same_names(reading)),
                 false => ChainKey::Alike(classifier.matches.class(reading)),
@@ -359,8 +372,6 @@ impl Memo {
         }
         let same =
             |&place: &usize| entries.get(place).is_some_and(|(key, _)| key.is(around, evidence, chains));
-        let slot = slot_of(around);
-        let last = met[slot] as usize;
         if same(&last) {
             return &mut self.entries[last].1;
         }
@@ -375,7 +386,8 @@ impl Memo {
                 }
                 let place = entries.len();
                 let settled = settle(classifier.rule_on(around, evidence));
-                entries.push((Key::of(around, evidence, chains), settled));
+                let ours = ours.unwrap_or_else(|| classifier.is_ours(around.to));
+                entries.push((Key::of(around, ours, evidence, chains), settled));
                 let again = |&place: &usize| entries.get(place).map_or(0, |(key, _)| key.hash(hasher));
                 table.insert_unique(hash, place, again);
                 place
@@ -610,7 +622,8 @@ mod tests {
         let mut settled = settle(classifier.rule_on(&around, &Evidence::default()));
         let named_by = Evidence::default().first_chain().map(|chain| (chain, 443));
         let kind = || Kind::of(Code::UnexpectedTraffic);
-        let stretches = [(0, 0, Some(3), 7), (1, 0, Some(0), 1), (4, 1, None, 0), (5, 1, Some(2), 2)];
+        // The set of rules is that of a run.
+        let stretches = [(0, 0, Some(3), 7), (1, 0, Some(3), 1), (4, 1, None, 0), (5, 2, Some(2), 2)];
         for of_roles in [true, false] {
             if !of_roles {
                 settled.ruling.from_roles = RoleSet::default();
@@ -619,7 +632,10 @@ mod tests {
             let mut run_before = None;
             for (number, run, set, conversation) in stretches {
                 let stretch = Stretch { number, run };
-                settled.enter(stretch, |_| set);
+                settled.enter(stretch, |_| {
+                    assert_ne!(run_before, Some(run), "it is known in this run");
+                    set
+                });
                 let place = settled.place(named_by, |_| (conversation, false));
                 for _ in 0..2 {
                     settled.enter(stretch, |_| panic!("it is known in this stretch"));
