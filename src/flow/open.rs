@@ -209,6 +209,16 @@ impl Open {
         self.high = OpenSide::NOTHING;
     }
 
+    /// Asks for the memory of what a packet of one side changes.
+    #[inline]
+    pub fn ask_for(&self, side: Side) {
+        let own = match side {
+            Side::Low => &self.low,
+            Side::High => &self.high,
+        };
+        std::hint::black_box((self.latest, self.live, own.packets));
+    }
+
     /// Becomes an empty place.
     pub fn end(&mut self, keep: &mut Keep) {
         (self.live, self.rare) = (false, None);

@@ -113,6 +113,14 @@ pub struct FlowTable {
     deltas: Option<Box<Deltas>>,
 }
 
+/// Whose a packet is that will be counted: see [`FlowTable::ahead`].
+#[derive(Clone, Copy, Debug)]
+pub struct Asked {
+    key: FlowKey,
+    side: Side,
+    hash: u64,
+}
+
 impl FlowTable {
     /// A table for frames of one capture. When it is full a conversation is cut (of one packet, if there is one), which
     /// changes no audit: the cuts are joined again by `stitch`.
@@ -221,6 +229,23 @@ impl FlowTable {
         self.done.len()
     }
 
+    /// Asks for the memory of the conversation of a packet that will be counted.
+    #[inline]
+    pub fn ahead(&self, packet: &Packet<'_>) -> Asked {
+        let (src_port, dst_port) = match packet.payload {
+            Payload::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
+            Payload::Udp(udp) => (udp.src_port, udp.dst_port),
+            Payload::Ports(..) | Payload::Icmp(_) | Payload::None => (0, 0),
+        };
+        let (key, side) = key_of(packet, src_port, dst_port);
+        let hash = hash_of(&key);
+        // Mostly it is the first that looks alike.
+        if let Some(flow) = self.index.find(hash, |_| true).and_then(|&slot| self.open.get(slot as usize)) {
+            flow.ask_for(side);
+        }
+        Asked { key, side, hash }
+    }
+
     /// Counts a packet. `dns` tells whether it is a DNS message over UDP, and if so whether a response.
     pub fn observe(
         &mut self,
@@ -229,11 +254,24 @@ impl FlowTable {
         wire_len: u32,
         dns: Option<bool>,
     ) -> Observed {
+        let asked = self.ahead(packet);
+        self.observe_ahead(packet, &asked, point, wire_len, dns)
+    }
+
+    /// The same, of the packet that was asked for last.
+    pub fn observe_ahead(
+        &mut self,
+        packet: &Packet<'_>,
+        asked: &Asked,
+        point: FramePoint,
+        wire_len: u32,
+        dns: Option<bool>,
+    ) -> Observed {
         match packet.payload {
             Payload::Tcp(tcp) => {
-                let (key, side) = key_of(packet, tcp.src_port, tcp.dst_port);
+                let &Asked { key, side, hash } = asked;
                 let starts = tcp.flags.syn() && !tcp.flags.ack();
-                let (slot, at, hash) = self.flow(key, side, point, starts, (wire_len, tcp.payload_len));
+                let (slot, at) = self.flow_of(key, hash, side, point, starts, (wire_len, tcp.payload_len));
                 let Some(flow) = self.open.get_mut(slot as usize) else {
                     return Observed::NoTransport;
                 };
@@ -246,8 +284,8 @@ impl FlowTable {
                 Observed::Flow
             }
             Payload::Udp(udp) => {
-                let (key, side) = key_of(packet, udp.src_port, udp.dst_port);
-                let (slot, at, hash) = self.flow(key, side, point, false, (wire_len, udp.payload_len));
+                let &Asked { key, side, hash } = asked;
+                let (slot, at) = self.flow_of(key, hash, side, point, false, (wire_len, udp.payload_len));
                 let Some(flow) = self.open.get_mut(slot as usize) else {
                     return Observed::NoTransport;
                 };
@@ -297,7 +335,7 @@ impl FlowTable {
 
     /// Counts a packet of a conversation, and nothing that it says.
     fn count(&mut self, key: FlowKey, side: Side, packet: &Packet<'_>, point: FramePoint, wire_len: u32) {
-        let (slot, at, _) = self.flow(key, side, point, false, (wire_len, 0));
+        let (slot, at) = self.flow(key, side, point, false, (wire_len, 0));
         if let Some(flow) = self.open.get_mut(slot as usize) {
             flow.count(side, packet, at, wire_len);
         }
@@ -371,8 +409,6 @@ impl FlowTable {
         Observed::Flow
     }
 
-    /// Where the open stretch of a conversation stands, cut first where the mapper has to; the frame as it is told there; and
-    /// the hash of the key. `more` is what will be counted: bytes on the wire and of payload.
     #[inline]
     fn flow(
         &mut self,
@@ -381,7 +417,22 @@ impl FlowTable {
         point: FramePoint,
         starts: bool,
         more: (u32, u32),
-    ) -> (u32, At, u64) {
+    ) -> (u32, At) {
+        self.flow_of(key, hash_of(&key), side, point, starts, more)
+    }
+
+    /// Where the open stretch of a conversation stands, cut first where the mapper has to; and the frame as it is told there.
+    /// `more` is what will be counted: bytes on the wire and of payload.
+    #[inline]
+    fn flow_of(
+        &mut self,
+        key: FlowKey,
+        hash: u64,
+        side: Side,
+        point: FramePoint,
+        starts: bool,
+        more: (u32, u32),
+    ) -> (u32, At) {
         self.close_until(point.time.0);
         if point.frame.wrapping_sub(self.base).wrapping_sub(1) >= u64::from(u32::MAX) {
             // The distance does not fit: everything is cut here, and told from here.
@@ -389,7 +440,6 @@ impl FlowTable {
             self.base = point.frame.saturating_sub(1);
         }
         let at = At { time: point.time.0, frame: (point.frame - self.base) as u32 };
-        let hash = hash_of(&key);
         let open = &self.open;
         let found =
             self.index.find(hash, |&slot| open.get(slot as usize).is_some_and(|flow| flow.key == key));
@@ -408,11 +458,11 @@ impl FlowTable {
                 flow.begin(key);
             }
             self.touch(slot, at);
-            return (slot, at, hash);
+            return (slot, at);
         }
         let slot = self.open_slot(key, hash, at.time);
         self.touch(slot, at);
-        (slot, at, hash)
+        (slot, at)
     }
 
     #[inline]
