@@ -39,18 +39,20 @@ static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 pub(super) fn hash_of(key: &FlowKey) -> u64 {
     use std::hash::{BuildHasher, Hasher};
     let mut hasher = KEYS.build_hasher();
+    let rest =
+        u64::from(key.low.port) << 24 | u64::from(key.high.port) << 8 | u64::from(key.transport.number());
     match (key.low.ip, key.high.ip) {
+        // All of it at once: this is asked for every packet.
         (IpAddr::V4(low), IpAddr::V4(high)) => {
-            hasher.write_u64(u64::from(u32::from(low)) << 32 | u64::from(u32::from(high)));
+            let ends = u64::from(u32::from(low)) << 32 | u64::from(u32::from(high));
+            hasher.write_u128(u128::from(ends) << 64 | u128::from(rest));
         }
         (low, high) => {
             hasher.write_u128(address_bits(low));
             hasher.write_u128(address_bits(high));
+            hasher.write_u64(rest);
         }
     }
-    hasher.write_u64(
-        u64::from(key.low.port) << 24 | u64::from(key.high.port) << 8 | u64::from(key.transport.number()),
-    );
     hasher.finish()
 }
 

@@ -76,13 +76,14 @@ impl Copies {
 
     /// Everything that stays the same from one interface to the next: not the time to live, nor what depends on it.
     fn fingerprint(&self, packet: &Packet<'_>) -> u64 {
-        // By words of eight bytes: this is asked of every packet.
+        // By words of sixteen bytes: this is asked of every packet.
         let mut hasher = self.state.build_hasher();
         // Identification of IPv4 (RFC 791): a retransmission has another.
         let mut id = [0; 2];
+        let mut ends = 0;
         match (packet.src, packet.dst) {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                hasher.write_u64(u64::from(u32::from(src)) << 32 | u64::from(u32::from(dst)));
+                ends = u64::from(u32::from(src)) << 32 | u64::from(u32::from(dst));
                 if let Some(bytes) = packet.ip_bytes.get(4..).and_then(|rest| rest.first_chunk()) {
                     id = *bytes;
                 }
@@ -97,13 +98,15 @@ impl Copies {
         }
         let protocol = u64::from(packet.transport.number()) << 16 | u64::from(u16::from_be_bytes(id));
         let mut ports = |src: u16, dst: u16| {
-            hasher.write_u64(u64::from(src) << 48 | u64::from(dst) << 32 | protocol);
+            let ports = u64::from(src) << 48 | u64::from(dst) << 32 | protocol;
+            hasher.write_u128(u128::from(ends) << 64 | u128::from(ports));
         };
         let payload = match packet.payload {
             Payload::Tcp(tcp) => {
                 ports(tcp.src_port, tcp.dst_port);
-                hasher.write_u64(u64::from(tcp.seq) << 32 | u64::from(tcp.ack));
-                hasher.write_u64(u64::from(tcp.payload_len) << 16 | u64::from(tcp.flags.0));
+                let numbers = u64::from(tcp.seq) << 32 | u64::from(tcp.ack);
+                let rest = u64::from(tcp.payload_len) << 16 | u64::from(tcp.flags.0);
+                hasher.write_u128(u128::from(numbers) << 64 | u128::from(rest));
                 tcp.payload
             }
             Payload::Udp(udp) => {
