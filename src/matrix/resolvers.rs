@@ -1,8 +1,6 @@
 //! Public resolvers that answer over HTTPS. No rule speaks of them: who uses one hides names from the capture.
 
 use crate::model::{DomainName, DomainPattern};
-use foldhash::fast::RandomState;
-use hashbrown::HashSet;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -12,7 +10,7 @@ use std::sync::OnceLock;
 #[derive(Clone, Debug, Default)]
 pub struct PublicResolvers {
     /// The last bytes of each name, as [`last_bytes`] has them: every flow of an audited host is held against them, and few end so.
-    endings: HashSet<u64, RandomState>,
+    endings: BTreeSet<u64>,
     /// Whether a name may end in other bytes: a wildcard stands for some of its last.
     other_endings: bool,
     exact: BTreeSet<String>,
