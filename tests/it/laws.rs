@@ -4,7 +4,7 @@
 //! resets, silence, split payload and forged answers meet by chance. Times strictly increase: there the laws are exact.
 
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
-use portproof::audit::{Audit, CaptureSummary, EvidenceFrame, Finding, Severity, Untold};
+use portproof::audit::{Audit, CaptureSummary, Code, EvidenceFrame, Finding, Severity, Untold};
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::capture::{CaptureReader, Digest};
 use portproof::flow::{Budget, PartialFlow, Pieces, stitch};
@@ -760,6 +760,50 @@ fn findings_of_many_flows_are_told_alike_by_any_number_of_threads() {
         assert_eq!(audit(stretches, 1, true), one, "{stretches} stretches, rows");
         for jobs in 2..=stretches {
             assert_eq!(audit(stretches, jobs, false), one, "{stretches} stretches, {jobs} threads");
+        }
+    }
+}
+
+/// Forty attempts at one name, of which some of the first work and the last are blocked: that they did both is told, and what became
+/// of their rule, wherever rows are parted and whoever judges them.
+#[test]
+fn what_worked_in_one_stretch_and_was_blocked_in_another_is_intermittent() {
+    let lookup =
+        [Event::Query { id: 1, name: 0 }, Event::Answer { id: 1, name: 0, alias: None, server: 0, rcode: 0 }];
+    let attempts = (0..40u16).flat_map(|n| {
+        let client_port = 40_000 + n;
+        let packet = |from_client, flags, seq, ack| Event::Tcp {
+            server: 0,
+            client_port,
+            from_client,
+            flags,
+            seq,
+            ack,
+            says: 0,
+        };
+        let shake = [packet(true, 2, 1, 0), packet(false, 0x12, 1, 2), packet(true, 0x10, 2, 2)];
+        shake.into_iter().take(if n < 20 && n % 3 == 0 { 3 } else { 1 })
+    });
+    let mut story: Vec<(i64, Event)> =
+        lookup.into_iter().chain(attempts).map(|event| (1_000_000, event)).collect();
+    // Silence counts once it has lasted.
+    story.push((10_000_000_000, Event::Udp { server: 0, client_port: 50_000, from_client: true }));
+    let frames = frames(&story);
+    let matrix = Matrix::builtin();
+    let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+    let audit = |stretches: usize, jobs: usize, rows: bool| {
+        let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
+        let extracted = Extracted { captures, jobs, ..Extracted::default() };
+        let judging = Judging::new(extracted, &matrix, &site).unwrap().parted(stretches);
+        let mut none = |_| Ok(());
+        judging.audit(if rows { Some(&mut none) } else { None }).unwrap()
+    };
+    let whole = audit(1, 1, false);
+    assert!(whole.findings.iter().any(|finding| finding.code == Code::Intermittent), "{:?}", whole.findings);
+    for stretches in 2..=6 {
+        assert_eq!(audit(stretches, 1, true), whole, "{stretches} stretches, rows");
+        for jobs in 1..=3 {
+            assert_eq!(audit(stretches, jobs, false), whole, "{stretches} stretches, {jobs} threads");
         }
     }
 }
