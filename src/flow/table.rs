@@ -113,12 +113,18 @@ pub struct FlowTable {
     deltas: Option<Box<Deltas>>,
 }
 
-/// Whose a packet is that will be counted: see [`FlowTable::ahead`].
+/// The key of a packet's conversation, who sent the packet, and the key's hash: found once for each packet.
 #[derive(Clone, Copy, Debug)]
-pub struct Asked {
+pub struct HashedKey {
     key: FlowKey,
     side: Side,
     hash: u64,
+}
+
+impl HashedKey {
+    fn of((key, side): (FlowKey, Side)) -> Self {
+        HashedKey { key, side, hash: hash_of(&key) }
+    }
 }
 
 impl FlowTable {
@@ -231,19 +237,14 @@ impl FlowTable {
 
     /// Asks for the memory of the conversation of a packet that will be counted.
     #[inline]
-    pub fn ahead(&self, packet: &Packet<'_>) -> Asked {
-        let (src_port, dst_port) = match packet.payload {
-            Payload::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
-            Payload::Udp(udp) => (udp.src_port, udp.dst_port),
-            Payload::Ports(..) | Payload::Icmp(_) | Payload::None => (0, 0),
-        };
-        let (key, side) = key_of(packet, src_port, dst_port);
-        let hash = hash_of(&key);
+    pub fn ahead(&self, packet: &Packet<'_>) -> HashedKey {
+        let hashed = HashedKey::of(key_of(packet));
         // Mostly it is the first that looks alike.
-        if let Some(flow) = self.index.find(hash, |_| true).and_then(|&slot| self.open.get(slot as usize)) {
-            flow.ask_for(side);
+        let likely = self.index.find(hashed.hash, |_| true);
+        if let Some(flow) = likely.and_then(|&slot| self.open.get(slot as usize)) {
+            flow.ask_for(hashed.side);
         }
-        Asked { key, side, hash }
+        hashed
     }
 
     /// Counts a packet. `dns` tells whether it is a DNS message over UDP, and if so whether a response.
@@ -254,24 +255,23 @@ impl FlowTable {
         wire_len: u32,
         dns: Option<bool>,
     ) -> Observed {
-        let asked = self.ahead(packet);
-        self.observe_ahead(packet, &asked, point, wire_len, dns)
+        self.observe_ahead(packet, self.ahead(packet), point, wire_len, dns)
     }
 
     /// The same, of the packet that was asked for last.
     pub fn observe_ahead(
         &mut self,
         packet: &Packet<'_>,
-        asked: &Asked,
+        hashed: HashedKey,
         point: FramePoint,
         wire_len: u32,
         dns: Option<bool>,
     ) -> Observed {
         match packet.payload {
             Payload::Tcp(tcp) => {
-                let &Asked { key, side, hash } = asked;
+                let HashedKey { side, hash, .. } = hashed;
                 let starts = tcp.flags.syn() && !tcp.flags.ack();
-                let (slot, at) = self.flow_of(key, hash, side, point, starts, (wire_len, tcp.payload_len));
+                let (slot, at) = self.flow(hashed, point, starts, (wire_len, tcp.payload_len));
                 let Some(flow) = self.open.get_mut(slot as usize) else {
                     return Observed::NoTransport;
                 };
@@ -284,8 +284,8 @@ impl FlowTable {
                 Observed::Flow
             }
             Payload::Udp(udp) => {
-                let &Asked { key, side, hash } = asked;
-                let (slot, at) = self.flow_of(key, hash, side, point, false, (wire_len, udp.payload_len));
+                let HashedKey { side, hash, .. } = hashed;
+                let (slot, at) = self.flow(hashed, point, false, (wire_len, udp.payload_len));
                 let Some(flow) = self.open.get_mut(slot as usize) else {
                     return Observed::NoTransport;
                 };
@@ -315,43 +315,34 @@ impl FlowTable {
                 }
                 Observed::Flow
             }
-            Payload::Ports(src, dst) => {
-                let (key, side) = key_of(packet, src, dst);
-                self.count(key, side, packet, point, wire_len);
-                Observed::Flow
-            }
-            Payload::Icmp(icmp) => self.observe_icmp(packet, &icmp, point, wire_len),
+            Payload::Ports(..) => self.count(hashed, packet, point, wire_len),
+            Payload::Icmp(icmp) => self.observe_icmp(packet, &icmp, hashed, point, wire_len),
             Payload::None if packet.shortfall.is_some() || packet.fragment.is_some_and(|f| f.offset > 0) => {
                 Observed::NoTransport
             }
             Payload::None if packet.transport.has_ports() => Observed::NoTransport,
-            Payload::None => {
-                let (key, side) = key_of(packet, 0, 0);
-                self.count(key, side, packet, point, wire_len);
-                Observed::Flow
-            }
+            Payload::None => self.count(hashed, packet, point, wire_len),
         }
     }
 
     /// Counts a packet of a conversation, and nothing that it says.
-    fn count(&mut self, key: FlowKey, side: Side, packet: &Packet<'_>, point: FramePoint, wire_len: u32) {
-        let (slot, at) = self.flow(key, side, point, false, (wire_len, 0));
+    fn count(
+        &mut self,
+        hashed: HashedKey,
+        packet: &Packet<'_>,
+        point: FramePoint,
+        wire_len: u32,
+    ) -> Observed {
+        let (slot, at) = self.flow(hashed, point, false, (wire_len, 0));
         if let Some(flow) = self.open.get_mut(slot as usize) {
-            flow.count(side, packet, at, wire_len);
+            flow.count(hashed.side, packet, at, wire_len);
         }
+        Observed::Flow
     }
 
     /// Counts a frame that carried an earlier part of a datagram of which `packet` was read.
     pub fn count_earlier_fragment(&mut self, packet: &Packet<'_>, point: FramePoint, wire_len: u32) {
-        let (src_port, dst_port) = match packet.payload {
-            Payload::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
-            Payload::Udp(udp) => (udp.src_port, udp.dst_port),
-            Payload::Ports(src, dst) => (src, dst),
-            Payload::Icmp(icmp) => icmp_ports(packet.transport == Transport::Icmp6, icmp.kind, icmp.code),
-            Payload::None => (0, 0),
-        };
-        let (key, side) = key_of(packet, src_port, dst_port);
-        self.count(key, side, packet, point, wire_len);
+        self.count(HashedKey::of(key_of(packet)), packet, point, wire_len);
     }
 
     /// Counts a datagram that came in several frames: `packet` at the last of them, the others with its flow.
@@ -375,6 +366,7 @@ impl FlowTable {
         &mut self,
         packet: &Packet<'_>,
         icmp: &Icmp<'_>,
+        hashed: HashedKey,
         point: FramePoint,
         wire_len: u32,
     ) -> Observed {
@@ -393,7 +385,7 @@ impl FlowTable {
                 sender: packet.src,
                 tcp_seq: quote.tcp_seq,
             };
-            let (slot, ..) = self.flow(key, quoted, point, false, (0, 0));
+            let (slot, _) = self.flow(HashedKey::of((key, quoted)), point, false, (0, 0));
             let Some(flow) = self.open.get_mut(slot as usize) else {
                 return Observed::NoTransport;
             };
@@ -403,32 +395,15 @@ impl FlowTable {
             flow.add_quote(fact);
             return Observed::Quote;
         }
-        let (src, dst) = icmp_ports(v6, icmp.kind, icmp.code);
-        let (key, side) = key_of(packet, src, dst);
-        self.count(key, side, packet, point, wire_len);
-        Observed::Flow
-    }
-
-    #[inline]
-    fn flow(
-        &mut self,
-        key: FlowKey,
-        side: Side,
-        point: FramePoint,
-        starts: bool,
-        more: (u32, u32),
-    ) -> (u32, At) {
-        self.flow_of(key, hash_of(&key), side, point, starts, more)
+        self.count(hashed, packet, point, wire_len)
     }
 
     /// Where the open stretch of a conversation stands, cut first where the mapper has to; and the frame as it is told there.
     /// `more` is what will be counted: bytes on the wire and of payload.
     #[inline]
-    fn flow_of(
+    fn flow(
         &mut self,
-        key: FlowKey,
-        hash: u64,
-        side: Side,
+        HashedKey { key, side, hash }: HashedKey,
         point: FramePoint,
         starts: bool,
         more: (u32, u32),
@@ -639,7 +614,15 @@ fn is_idle(flow: &Open, time: i64) -> bool {
         || flow.first_time().is_some_and(|begin| begin.saturating_sub(time) > UDP_IDLE_NANOS)
 }
 
-fn key_of(packet: &Packet<'_>, src_port: u16, dst_port: u16) -> (FlowKey, Side) {
+/// The key of a packet's conversation, and who sent the packet.
+fn key_of(packet: &Packet<'_>) -> (FlowKey, Side) {
+    let (src_port, dst_port) = match packet.payload {
+        Payload::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
+        Payload::Udp(udp) => (udp.src_port, udp.dst_port),
+        Payload::Ports(src, dst) => (src, dst),
+        Payload::Icmp(icmp) => icmp_ports(packet.transport == Transport::Icmp6, icmp.kind, icmp.code),
+        Payload::None => (0, 0),
+    };
     FlowKey::of(packet.transport, Endpoint::new(packet.src, src_port), Endpoint::new(packet.dst, dst_port))
 }
 

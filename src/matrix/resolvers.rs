@@ -9,10 +9,7 @@ use std::sync::OnceLock;
 /// Who answers DNS over HTTPS for everybody, by name and by address.
 #[derive(Clone, Debug, Default)]
 pub struct PublicResolvers {
-    /// The last bytes of each name, as [`last_bytes`] has them: every flow of an audited host is held against them, and few end so.
-    endings: BTreeSet<u64>,
-    /// Whether a name may end in other bytes: a wildcard stands for some of its last.
-    other_endings: bool,
+    /// Every flow of an audited host is held against them.
     exact: BTreeSet<String>,
     /// Each with the plain labels at its end.
     wildcards: Vec<(String, DomainPattern)>,
@@ -53,13 +50,10 @@ impl PublicResolvers {
         let mut resolvers = PublicResolvers::default();
         for entry in file.resolver {
             for pattern in entry.names {
-                let ending = pattern.plain_ending();
-                resolvers.endings.insert(last_bytes(&ending));
-                resolvers.other_endings |= !pattern.is_exact() && ending.len() < LAST_BYTES;
                 if pattern.is_exact() {
                     resolvers.exact.insert(pattern.to_string());
                 } else {
-                    resolvers.wildcards.push((ending, pattern));
+                    resolvers.wildcards.push((pattern.plain_ending(), pattern));
                 }
             }
             let operator = entry.operator;
@@ -70,9 +64,6 @@ impl PublicResolvers {
 
     /// Whether a name is one of theirs.
     pub fn named(&self, name: &DomainName) -> bool {
-        if !(self.other_endings || self.endings.contains(&last_bytes(name.as_str()))) {
-            return false;
-        }
         let name_ends = |ending: &str| name.as_str().ends_with(ending);
         self.exact.contains(name.as_str())
             || self.wildcards.iter().any(|(ending, pattern)| name_ends(ending) && pattern.matches(name))
@@ -81,18 +72,6 @@ impl PublicResolvers {
     /// Whose an address is.
     pub fn at(&self, ip: IpAddr) -> Option<&str> {
         self.operators.get(&ip).map(String::as_str)
-    }
-}
-
-/// As many last bytes tell most names apart.
-const LAST_BYTES: usize = 8;
-
-/// The last eight bytes of a text, all of it if it has fewer.
-fn last_bytes(text: &str) -> u64 {
-    let bytes = text.as_bytes();
-    match bytes.last_chunk::<LAST_BYTES>() {
-        Some(last) => u64::from_be_bytes(*last),
-        None => bytes.iter().fold(0, |all, &byte| all << 8 | u64::from(byte)),
     }
 }
 

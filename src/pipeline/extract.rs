@@ -534,7 +534,7 @@ impl Mapper {
         self.packets += 1;
         // Memory is asked for here and waited for below.
         let ahead = dns_payload(packet).map(|message| self.dns.ahead(message));
-        let asked = self.table.ahead(packet);
+        let hashed = self.table.ahead(packet);
         match self.copies.look(packet, interface_of(packet, interface), point.time) {
             Some(Copy::OtherInterface) => {
                 self.duplicates += 1;
@@ -558,7 +558,7 @@ impl Mapper {
             return;
         }
         let message = ahead.and_then(|ahead| read_dns_ahead(packet, &ahead, point, &mut self.dns));
-        let observed = self.table.observe_ahead(packet, &asked, point, wire_len, message);
+        let observed = self.table.observe_ahead(packet, hashed, point, wire_len, message);
         self.tally(packet, observed);
     }
 

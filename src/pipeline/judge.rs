@@ -8,8 +8,7 @@ use crate::flow::{Finisher, Flow, FlowRecord, HostSight, PartialFlow, capture_na
 use crate::matrix::{Matrix, Site};
 use crate::model::{CaptureId, FramePoint, Transport};
 use crate::names::{DnsRow, Ledger, NameRow, NameSource, ServerEnds};
-use crate::verdict::{Case, JUDGED_AT_ONCE, Judge, Sums, VerdictRow};
-use arrayvec::ArrayVec;
+use crate::verdict::{Case, Judge, Sums, VerdictRow};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::cell::RefCell;
@@ -426,13 +425,9 @@ impl<'a> Judging<'a> {
             judge.begin_stretch(rows.start as u64);
             let mut counts = Counts(vec![(0, 0); reduction.joined.captures.len()]);
             reduction.unfinished(reduction.stretch(rows), &mut |stretches, finisher| {
-                // On the stack: a list of a few kilobytes would be asked of the allocator, and given back, for every few flows.
-                for stretches in stretches.chunks(JUDGED_AT_ONCE) {
-                    let flows: ArrayVec<Flow<'_>, JUDGED_AT_ONCE> =
-                        stretches.iter().map(|stretch| finisher.finish(stretch)).collect();
-                    flows.iter().for_each(|flow| counts.flow(flow));
-                    judge.flows(&flows);
-                }
+                let flows: Vec<Flow<'_>> = stretches.iter().map(|stretch| finisher.finish(stretch)).collect();
+                flows.iter().for_each(|flow| counts.flow(flow));
+                judge.flows(&flows);
                 Ok(())
             })?;
             Ok((judge.sums(goes_on), counts))

@@ -168,7 +168,8 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Begins a stretch of the rows, from the one at `place` on, counted from 0, once its [`Judge::sums`] were taken; rulings stay known, since they depend on no other flow.
+    /// Begins a stretch of the rows, from the one at `place` on, counted from 0, once the [`Judge::sums`] of the one before were
+    /// taken; rulings stay known, since they depend on no other flow.
     pub fn begin_stretch(&mut self, place: u64) {
         self.place = place;
     }

@@ -311,7 +311,7 @@ fn slot_of(around: &Circumstances) -> usize {
         ^ app.map_or(0, |app| 1 + app as u64) << 10
         ^ (telling as u64) << 8
         ^ u64::from(proto.number());
-    // Fibonacci hashing of each.
+    // Products with odd numbers spread the bits upwards; the first is that of Fibonacci hashing.
     let ends = (to as u64 ^ (to >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((ends ^ few).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 40) as usize % MOST_MET
 }
@@ -355,9 +355,8 @@ impl Memo {
         let slot = slot_of(around);
         let last = met[slot] as usize;
         let alike = entries.get(last).filter(|(key, _)| key.around == *around);
-        let ours = alike.map(|(key, _)| key.ours);
+        let ours = alike.map_or_else(|| classifier.is_ours(around.to), |(key, _)| key.ours);
         if !evidence.readings.is_empty() {
-            let ours = ours.unwrap_or_else(|| classifier.is_ours(around.to));
             let by_name = Classifier::rests_on_names(evidence, ours);
             let chain = |reading: &Reading<'_>| match by_name {
                 true => ChainKey::Names(classifier.matches.same_names(reading)),
@@ -386,7 +385,6 @@ impl Memo {
                 }
                 let place = entries.len();
                 let settled = settle(classifier.rule_on(around, evidence));
-                let ours = ours.unwrap_or_else(|| classifier.is_ours(around.to));
                 entries.push((Key::of(around, ours, evidence, chains), settled));
                 let again = |&place: &usize| entries.get(place).map_or(0, |(key, _)| key.hash(hasher));
                 table.insert_unique(hash, place, again);

@@ -727,6 +727,17 @@ fn what_waits_in_a_temporary_file_changes_no_audit() {
     assert_eq!(whole(&frames, &ExtractOptions::default()), whole(&frames, &aside));
 }
 
+/// The audit of one capture whose rows are parted into so many stretches, with a sink for rows or without.
+fn parted(frames: &Frames, stretches: usize, jobs: usize, rows: bool) -> Audit {
+    let matrix = Matrix::builtin();
+    let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+    let captures = vec![one_capture("whole", frames, &ExtractOptions::default())];
+    let extracted = Extracted { captures, jobs, ..Extracted::default() };
+    let judging = Judging::new(extracted, &matrix, &site).unwrap().parted(stretches);
+    let mut none = |_| Ok(());
+    judging.audit(if rows { Some(&mut none) } else { None }).unwrap()
+}
+
 /// Four rounds of a hundred attempts at one name, whose answer is too old from the second one on: what is told of the later ones is
 /// told by any number of threads, though each tells no more than the first flows of a stretch in detail.
 #[test]
@@ -743,15 +754,7 @@ fn findings_of_many_flows_are_told_alike_by_any_number_of_threads() {
     // The first round follows the answer at once.
     story[2].0 = 1_000_000;
     let frames = frames(&story);
-    let matrix = Matrix::builtin();
-    let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
-    let audit = |stretches: usize, jobs: usize, rows: bool| {
-        let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
-        let extracted = Extracted { captures, jobs, ..Extracted::default() };
-        let judging = Judging::new(extracted, &matrix, &site).unwrap().parted(stretches);
-        let mut none = |_| Ok(());
-        judging.audit(if rows { Some(&mut none) } else { None }).unwrap()
-    };
+    let audit = |stretches, jobs, rows| parted(&frames, stretches, jobs, rows);
     for stretches in [4, 5] {
         let one = audit(stretches, 1, false);
         let finding = one.findings.iter().find(|finding| finding.count == 400).unwrap();
@@ -789,15 +792,7 @@ fn what_worked_in_one_stretch_and_was_blocked_in_another_is_intermittent() {
     // Silence counts once it has lasted.
     story.push((10_000_000_000, Event::Udp { server: 0, client_port: 50_000, from_client: true }));
     let frames = frames(&story);
-    let matrix = Matrix::builtin();
-    let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
-    let audit = |stretches: usize, jobs: usize, rows: bool| {
-        let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
-        let extracted = Extracted { captures, jobs, ..Extracted::default() };
-        let judging = Judging::new(extracted, &matrix, &site).unwrap().parted(stretches);
-        let mut none = |_| Ok(());
-        judging.audit(if rows { Some(&mut none) } else { None }).unwrap()
-    };
+    let audit = |stretches, jobs, rows| parted(&frames, stretches, jobs, rows);
     let whole = audit(1, 1, false);
     assert!(whole.findings.iter().any(|finding| finding.code == Code::Intermittent), "{:?}", whole.findings);
     for stretches in 2..=6 {
@@ -830,9 +825,7 @@ fn strangers_are_folded_alike_wherever_rows_are_parted() {
     let matrix = Matrix::builtin();
     let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
     let told = |stretches: usize| {
-        let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
-        let extracted = Extracted { captures, jobs: 2, ..Extracted::default() };
-        let audit = Judging::new(extracted, &matrix, &site).unwrap().parted(stretches).audit(None).unwrap();
+        let audit = parted(&frames, stretches, 2, false);
         let of_strangers = || audit.findings.iter().filter(|finding| finding.to.port == Some(22));
         let common = of_strangers().filter(|finding| finding.from.ip.is_none());
         let titles: Vec<String> = common.map(|finding| finding.title.clone()).collect();

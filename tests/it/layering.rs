@@ -51,7 +51,6 @@ const DOORS: &[(&str, &[&str])] = &[
     ("aes",                      &["names"]),
     ("aes_gcm",                  &["names"]),
     ("sha1",                     &["flow"]),
-    ("arrayvec",                 &["pipeline"]),
     ("hashbrown",                &["model", "names", "flow", "verdict", "pipeline"]),
     ("foldhash",                 &["model", "names", "flow", "verdict", "pipeline"]),
     ("tempfile",                 &["flow", "cli"]),
