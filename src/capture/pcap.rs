@@ -143,7 +143,7 @@ impl Pcap {
     }
 
     /// The next record.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&self, source: &mut Source) -> Result<Record, Stop> {
         if !source.have(self.header_bytes) {
             return Err(self.stop_in_header(source));

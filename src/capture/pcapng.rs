@@ -162,7 +162,7 @@ impl Pcapng {
     }
 
     /// The next packet; other blocks on the way are read or skipped.
-    #[inline]
+    #[inline(always)]
     pub(super) fn next(&mut self, source: &mut Source) -> Result<Record, Stop> {
         loop {
             if !source.have(12) {
@@ -197,7 +197,7 @@ impl Pcapng {
     }
 
     /// Sees to it that the window shows a whole block of at least `least` and at most `limit` bytes, whose lengths agree.
-    #[inline]
+    #[inline(always)]
     fn whole(&self, source: &mut Source, length: u32, least: u32, limit: u32) -> Result<(), Stop> {
         if !length.is_multiple_of(4) || length < least {
             return Err(Stop::Damaged(source.offset(), FrameProblem::BlockLength { length, least }));
@@ -223,6 +223,7 @@ impl Pcapng {
         Ok(())
     }
 
+    #[inline(never)]
     fn section(&mut self, source: &mut Source) -> Result<(), Stop> {
         let offset = source.offset();
         let magic = u32_at(source.window(), 8, true);
@@ -244,6 +245,7 @@ impl Pcapng {
         Ok(())
     }
 
+    #[inline(never)]
     fn interface(&mut self, source: &mut Source, length: u32) -> Result<(), Stop> {
         self.whole(source, length, 20, BLOCK_LIMIT_BYTES)?;
         let block = source.window();
@@ -279,6 +281,7 @@ impl Pcapng {
         Ok(())
     }
 
+    #[inline(never)]
     fn statistics(&mut self, source: &mut Source, length: u32) -> Result<(), Stop> {
         self.whole(source, length, 24, BLOCK_LIMIT_BYTES)?;
         let block = source.window();
@@ -299,6 +302,7 @@ impl Pcapng {
     }
 
     /// Skips a block without holding it in memory; its lengths must agree all the same.
+    #[inline(never)]
     fn other(&mut self, source: &mut Source, kind: u32, length: u32) -> Result<(), Stop> {
         let offset = source.offset();
         if !length.is_multiple_of(4) || length < 12 {
@@ -328,6 +332,7 @@ impl Pcapng {
         limit.unwrap_or(STANDARD_LIMIT_BYTES).saturating_add(PACKET_BLOCK_EXTRA_BYTES)
     }
 
+    #[inline(always)]
     fn enhanced(&mut self, source: &mut Source, length: u32) -> Result<Record, Stop> {
         self.packet_whole(source, length, 32)?;
         let block = source.window().get(..28).unwrap_or_default();
@@ -341,6 +346,7 @@ impl Pcapng {
         self.packet(source, length, head, 4)
     }
 
+    #[inline(never)]
     fn obsolete(&mut self, source: &mut Source, length: u32) -> Result<Record, Stop> {
         self.packet_whole(source, length, 32)?;
         let block = source.window();
@@ -360,6 +366,7 @@ impl Pcapng {
         Ok(record)
     }
 
+    #[inline(never)]
     fn simple(&mut self, source: &mut Source, length: u32) -> Result<Record, Stop> {
         self.packet_whole(source, length, 16)?;
         let offset = source.offset();
@@ -401,7 +408,7 @@ impl Pcapng {
         self.whole(source, length, least, limit)
     }
 
-    #[inline]
+    #[inline(always)]
     fn packet(
         &mut self,
         source: &mut Source,

@@ -338,7 +338,7 @@ impl CaptureReader {
     ///
     /// Not an `Iterator`: a frame borrows the buffer.
     #[allow(clippy::should_implement_trait)]
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self) -> Option<Frame<'_>> {
         if self.end.is_some() {
             return None;
@@ -367,7 +367,7 @@ impl CaptureReader {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn frame(&mut self, record: Record) -> Frame<'_> {
         self.number += 1;
         self.frames += 1;

@@ -20,7 +20,7 @@ pub(super) struct IpHead<'a> {
 
 impl<'a> IpHead<'a> {
     /// The packet with this header.
-    #[inline]
+    #[inline(always)]
     pub(super) fn packet(
         self,
         transport: Transport,
@@ -66,7 +66,7 @@ fn ipv4_length(total: usize, header: usize, region: Region<'_>) -> Option<usize>
 }
 
 /// An IPv4 packet (RFC 791).
-#[inline]
+#[inline(always)]
 pub(super) fn ipv4<'a>(region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
     let Ok(header) = Ipv4HeaderSlice::from_slice(region.bytes) else { return ipv4_irregular(region, walk) };
     let header_bytes = header.slice().len();

@@ -16,7 +16,7 @@ fn skip<'a>(reason: SkipReason) -> Decoded<'a> {
 }
 
 /// What a frame of this link type holds.
-#[inline]
+#[inline(always)]
 pub(super) fn link<'a>(link_type: LinkType, region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
     if link_type == LinkType(1) { ethernet(region, walk) } else { other_link(link_type, region, walk) }
 }
@@ -52,7 +52,7 @@ fn other_link<'a>(link_type: LinkType, region: Region<'a>, walk: Walk<'_>) -> De
 }
 
 /// An Ethernet frame without preamble and frame check sequence.
-#[inline]
+#[inline(always)]
 pub(super) fn ethernet<'a>(region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
     match region.u16_at(12) {
         Some(IPV4) => ip::ipv4(region.after(14), walk),

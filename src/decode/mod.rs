@@ -61,7 +61,7 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Decoded<'a> {
 }
 
 /// Finds the innermost IP packet of a frame. Total: any bytes give an answer, and none makes it panic.
-#[inline]
+#[inline(always)]
 pub fn decode_with<'a>(frame: &Frame<'a>, options: &DecodeOptions) -> Decoded<'a> {
     let whole = Region::new(frame.bytes, (frame.wire_len as usize).max(frame.bytes.len()));
     // The frame check sequence is the end of the frame on the wire; a cut frame has lost it, or part of it, already.

@@ -14,7 +14,7 @@ fn length(wire: usize) -> u32 {
 }
 
 /// What an IP packet carries, from its first byte after IP.
-#[inline]
+#[inline(always)]
 pub(super) fn transport<'a>(
     protocol: u8,
     region: Region<'a>,
@@ -48,7 +48,7 @@ fn shortfall(region: Region<'_>, head: IpHead<'_>, need: usize) -> Option<Shortf
     (region.bytes.len() < need).then(|| head.short(region, need))
 }
 
-#[inline]
+#[inline(always)]
 fn tcp<'a>(region: Region<'a>, head: IpHead<'a>, walk: Walk<'_>) -> Decoded<'a> {
     let Ok(header) = TcpHeaderSlice::from_slice(region.bytes) else {
         let (payload, shortfall) = tcp_irregular(region, head);
@@ -92,7 +92,7 @@ fn tcp_irregular<'a>(region: Region<'a>, head: IpHead<'a>) -> (Payload<'a>, Shor
     (ports(region), head.short(region, 20))
 }
 
-#[inline]
+#[inline(always)]
 fn udp<'a>(region: Region<'a>, head: IpHead<'a>, walk: Walk<'_>) -> Decoded<'a> {
     let Ok(header) = UdpHeaderSlice::from_slice(region.bytes) else {
         return head.packet(Transport::Udp, ports(region), shortfall(region, head, 8), walk);

@@ -49,6 +49,7 @@ fn lies_below(a: &Endpoint, b: &Endpoint) -> bool {
 
 impl FlowKey {
     /// The key of a packet from `src` to `dst`, and the side that sent it.
+    #[inline(always)]
     pub fn of(transport: Transport, src: Endpoint, dst: Endpoint) -> (FlowKey, Side) {
         if lies_below(&src, &dst) {
             (FlowKey { transport, low: src, high: dst }, Side::Low)

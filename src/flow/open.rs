@@ -297,6 +297,7 @@ impl Open {
     }
 
     /// Counts a packet.
+    #[inline(always)]
     pub fn count(&mut self, side: Side, packet: &Packet<'_>, at: At, wire_len: u32) {
         // Nearly every packet comes after all others of its conversation.
         if self.low.packets | self.high.packets > 0 && at.time > self.latest {
@@ -363,6 +364,7 @@ impl Open {
     }
 
     /// Counts what a TCP segment says. `point` is `at` in full.
+    #[inline(always)]
     pub fn count_tcp(
         &mut self,
         side: Side,
@@ -490,6 +492,7 @@ impl Open {
     }
 
     /// The stretch as it is packed; frame numbers are above `base`.
+    #[inline(always)]
     pub fn view(&self, base: u64, capture: CaptureId) -> View<'_> {
         let rare = self.rare.as_deref();
         let [low_alert, high_alert] = rare.map(|rare| rare.alerts).unwrap_or_default();
@@ -548,7 +551,7 @@ impl<'a> OpenSideAt<'a> {
     }
 
     /// As it is packed: `head` are its first bytes, and with `begin` the stretch begins.
-    #[inline]
+    #[inline(always)]
     pub fn view(&self, head: Option<&Head>, begin: FramePoint) -> SideView<At> {
         let facts = self.facts;
         let some = |at: At| at.is_some().then_some(at);

@@ -388,6 +388,7 @@ impl<'a> View<'a> {
 }
 
 /// Appends a stretch of one capture. All its points must be of the same capture: which one is told when it is read.
+#[inline(always)]
 pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
     let base = flow.begin;
     let mut w = Writer::new(out, base);
@@ -482,7 +483,7 @@ impl Writer<'_> {
     }
 
     /// `head` are its first bytes.
-    #[inline]
+    #[inline(always)]
     fn side<P: Point>(&mut self, side: &SideView<P>, head: Option<&Head>, hellos: &mut Hellos) {
         let SideView { base, first, beyond_syn, .. } = *side;
         let beyond_syn_last = side.beyond_syn_last.or(beyond_syn);
@@ -705,7 +706,7 @@ impl Reader<'_> {
         self.point().map(|point| point.time)
     }
 
-    #[inline]
+    #[inline(always)]
     fn point(&mut self) -> Option<FramePoint> {
         let word = self.fixed().map(u64::from_le_bytes)?;
         let (nanos, frames) = match distances(word) {
@@ -820,11 +821,10 @@ fn unpacked_by_field<'b>(
             flow.fragments.push(r.fragment()?);
         }
     }
-    if flags & LOW != 0 {
-        r.side(&mut flow.low)?;
-    }
-    if flags & HIGH != 0 {
-        r.side(&mut flow.high)?;
+    for (bit, side) in [(LOW, &mut flow.low), (HIGH, &mut flow.high)] {
+        if flags & bit != 0 {
+            r.side(side)?;
+        }
     }
     Some(r.bytes)
 }
@@ -1063,6 +1063,7 @@ impl Reader<'_> {
         Some(counts_of(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])))
     }
 
+    #[inline(always)]
     fn side(&mut self, side: &mut SideFacts) -> Option<()> {
         let mask = self.u32()?;
         let has = |bit: u32| mask & bit != 0;
@@ -1144,6 +1145,7 @@ impl Reader<'_> {
         Some(())
     }
 
+    #[inline(always)]
     fn told(&mut self) -> Option<Told> {
         let flags = self.byte()?;
         let opening = match flags & 3 {

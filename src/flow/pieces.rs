@@ -36,6 +36,7 @@ const CACHED_BLOCKS: usize = 16;
 static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
 /// The hash by which stretches of one conversation are found.
+#[inline(always)]
 pub(super) fn hash_of(key: &FlowKey) -> u64 {
     use std::hash::{BuildHasher, Hasher};
     let mut hasher = KEYS.build_hasher();
@@ -250,6 +251,7 @@ impl Pieces {
     }
 
     /// `time` is its [`PartialFlow::order_time`].
+    #[inline(always)]
     pub(super) fn push_view(&mut self, flow: &View<'_>, time: Timestamp, hash: u64) {
         let sent = |side: &Option<SideOf<'_>>| side.as_ref().is_some_and(SideOf::sent);
         let says =
@@ -260,17 +262,21 @@ impl Pieces {
             self.dns_over_tcp.push(self.places.len() as u32);
         }
         let has_room = !self.open.is_empty() && self.open.len() + SHORT_BYTES <= BLOCK_BYTES;
-        if has_room && !says && flow.fragments.is_empty() {
+        let in_place = has_room && !says && flow.fragments.is_empty();
+        if in_place {
             self.enter(flow.key, sent, time, hash);
-            pack(flow, &mut self.hellos, &mut self.open);
-            debug_assert!(self.open.len() <= BLOCK_BYTES, "a stretch is longer than {SHORT_BYTES} bytes");
-            return;
         }
-        let mut packed = std::mem::take(&mut self.scratch);
-        packed.clear();
-        pack(flow, &mut self.hellos, &mut packed);
-        self.append(&packed, flow.key, sent, time, hash);
-        self.scratch = packed;
+        self.scratch.clear();
+        pack(flow, &mut self.hellos, if in_place { &mut self.open } else { &mut self.scratch });
+        debug_assert!(
+            self.open.len() <= BLOCK_BYTES || !in_place,
+            "a stretch is longer than {SHORT_BYTES} bytes"
+        );
+        if !in_place {
+            let packed = std::mem::take(&mut self.scratch);
+            self.append(&packed, flow.key, sent, time, hash);
+            self.scratch = packed;
+        }
     }
 
     /// Adds the stretch that a row carries ([`PartialFlow::to_row`]). The bytes may be anybody's: what is no stretch is
@@ -314,6 +320,7 @@ impl Pieces {
     }
 
     /// Enters a stretch that is written at the end of the open block.
+    #[inline(always)]
     fn enter(&mut self, key: &FlowKey, sent: [bool; 2], time: Timestamp, hash: u64) {
         for (sent, to) in sent.into_iter().zip([key.high, key.low]) {
             let lately = &mut self.reached_lately[address_bits(to.ip) as usize % REACHED_LATELY];

@@ -122,6 +122,7 @@ pub struct HashedKey {
 }
 
 impl HashedKey {
+    #[inline(always)]
     fn of((key, side): (FlowKey, Side)) -> Self {
         HashedKey { key, side, hash: hash_of(&key) }
     }
@@ -236,7 +237,7 @@ impl FlowTable {
     }
 
     /// Asks for the memory of the conversation of a packet that will be counted.
-    #[inline]
+    #[inline(always)]
     pub fn ahead(&self, packet: &Packet<'_>) -> HashedKey {
         let hashed = HashedKey::of(key_of(packet));
         // Mostly it is the first that looks alike.
@@ -259,6 +260,7 @@ impl FlowTable {
     }
 
     /// The same, of the packet that was asked for last.
+    #[inline(always)]
     pub fn observe_ahead(
         &mut self,
         packet: &Packet<'_>,
@@ -267,39 +269,31 @@ impl FlowTable {
         wire_len: u32,
         dns: Option<bool>,
     ) -> Observed {
-        match packet.payload {
-            Payload::Tcp(tcp) => {
-                let HashedKey { side, hash, .. } = hashed;
-                let starts = tcp.flags.syn() && !tcp.flags.ack();
-                let (slot, at) = self.flow(hashed, point, starts, (wire_len, tcp.payload_len));
-                let Some(flow) = self.open.get_mut(slot as usize) else {
-                    return Observed::NoTransport;
-                };
-                flow.count(side, packet, at, wire_len);
-                let was_closing = flow.closing;
-                flow.count_tcp(side, &tcp, packet.ttl, at, point, &mut self.keep);
-                if flow.closing && !was_closing {
-                    self.closed.push_back((at.time, slot, hash));
-                }
-                Observed::Flow
+        let (starts, payload_len) = match packet.payload {
+            Payload::Tcp(tcp) => (tcp.flags.syn() && !tcp.flags.ack(), tcp.payload_len),
+            Payload::Udp(udp) => (false, udp.payload_len),
+            Payload::Ports(..) => (false, 0),
+            Payload::Icmp(icmp) => return self.observe_icmp(packet, &icmp, hashed, point, wire_len),
+            Payload::None if packet.shortfall.is_some() || packet.fragment.is_some_and(|f| f.offset > 0) => {
+                return Observed::NoTransport;
             }
+            Payload::None if packet.transport.has_ports() => return Observed::NoTransport,
+            Payload::None => (false, 0),
+        };
+        let HashedKey { side, hash, .. } = hashed;
+        let (slot, at) = self.flow(hashed, point, starts, (wire_len, payload_len));
+        let Some(flow) = self.open.get_mut(slot as usize) else { return Observed::NoTransport };
+        flow.count(side, packet, at, wire_len);
+        let was_closing = flow.closing;
+        match packet.payload {
+            Payload::Tcp(tcp) => flow.count_tcp(side, &tcp, packet.ttl, at, point, &mut self.keep),
             Payload::Udp(udp) => {
-                let HashedKey { side, hash, .. } = hashed;
-                let (slot, at) = self.flow(hashed, point, false, (wire_len, udp.payload_len));
-                let Some(flow) = self.open.get_mut(slot as usize) else {
-                    return Observed::NoTransport;
-                };
-                flow.count(side, packet, at, wire_len);
                 flow.count_payload(side, at, udp.payload_len);
                 match dns {
                     Some(response) => {
                         flow.count_dns(side, response);
-                        let was_closing = flow.closing;
                         // Most resolvers ask each question from a port of its own, once.
                         flow.closing = response && flow.is_one_exchange();
-                        if flow.closing && !was_closing {
-                            self.closed.push_back((at.time, slot, hash));
-                        }
                     }
                     // QUIC long headers (RFC 9000 section 17.2) carry the ClientHello.
                     None if udp.payload.first().is_some_and(|first| first & 0xc0 == 0xc0) => {
@@ -313,16 +307,13 @@ impl FlowTable {
                     }
                     None => {}
                 }
-                Observed::Flow
             }
-            Payload::Ports(..) => self.count(hashed, packet, point, wire_len),
-            Payload::Icmp(icmp) => self.observe_icmp(packet, &icmp, hashed, point, wire_len),
-            Payload::None if packet.shortfall.is_some() || packet.fragment.is_some_and(|f| f.offset > 0) => {
-                Observed::NoTransport
-            }
-            Payload::None if packet.transport.has_ports() => Observed::NoTransport,
-            Payload::None => self.count(hashed, packet, point, wire_len),
+            Payload::Ports(..) | Payload::Icmp(_) | Payload::None => {}
         }
+        if flow.closing && !was_closing {
+            self.closed.push_back((at.time, slot, hash));
+        }
+        Observed::Flow
     }
 
     /// Counts a packet of a conversation, and nothing that it says.
@@ -400,7 +391,7 @@ impl FlowTable {
 
     /// Where the open stretch of a conversation stands, cut first where the mapper has to; and the frame as it is told there.
     /// `more` is what will be counted: bytes on the wire and of payload.
-    #[inline]
+    #[inline(always)]
     fn flow(
         &mut self,
         HashedKey { key, side, hash }: HashedKey,
@@ -419,18 +410,12 @@ impl FlowTable {
         let found =
             self.index.find(hash, |&slot| open.get(slot as usize).is_some_and(|flow| flow.key == key));
         if let Some(&slot) = found {
-            let flow = self.open.get_mut(slot as usize);
-            if let Some(flow) = flow
+            if let Some(flow) = self.open.get(slot as usize)
                 && (starts
                     || flow.is_full(side, more.0, more.1)
                     || (key.transport != Transport::Tcp && is_idle(flow, at.time)))
             {
-                put_aside(&mut self.done, flow, hash, self.base, self.capture, &mut self.changes);
-                if let Some(deltas) = &mut self.deltas {
-                    deltas.end(slot, flow);
-                }
-                flow.end(&mut self.keep);
-                flow.begin(key);
+                self.cut_off(slot, hash);
             }
             self.touch(slot, at);
             return (slot, at);
@@ -438,6 +423,18 @@ impl FlowTable {
         let slot = self.open_slot(key, hash, at.time);
         self.touch(slot, at);
         (slot, at)
+    }
+
+    /// Cuts an open stretch, whose key has this hash; another of the same key begins in its place.
+    #[inline(never)]
+    fn cut_off(&mut self, slot: u32, hash: u64) {
+        let Some(flow) = self.open.get_mut(slot as usize) else { return };
+        put_aside(&mut self.done, flow, hash, self.base, self.capture, &mut self.changes);
+        if let Some(deltas) = &mut self.deltas {
+            deltas.end(slot, flow);
+        }
+        flow.end(&mut self.keep);
+        flow.begin(flow.key);
     }
 
     #[inline]
@@ -498,18 +495,24 @@ impl FlowTable {
     }
 
     /// Puts aside conversations that closed a while ago.
-    #[inline]
+    #[inline(always)]
     fn close_until(&mut self, now: i64) {
-        while let Some(&(time, slot, hash)) = self.closed.front()
-            && now.saturating_sub(time) > self.patience.linger_ns
+        while let Some(&closed) = self.closed.front()
+            && now.saturating_sub(closed.0) > self.patience.linger_ns
         {
-            self.closed.pop_front();
-            let flow = self.open.get(slot as usize);
-            // The place may have been taken by another conversation since.
-            if flow.is_some_and(|flow| flow.live && flow.closing && hash_of(&flow.key) == hash) {
-                self.hurried += u64::from(now.saturating_sub(time) <= LINGER_NANOS);
-                self.remove(slot, hash);
-            }
+            self.close_first(closed, now);
+        }
+    }
+
+    /// Puts aside the first of those that closed.
+    #[inline(never)]
+    fn close_first(&mut self, (time, slot, hash): (i64, u32, u64), now: i64) {
+        self.closed.pop_front();
+        let flow = self.open.get(slot as usize);
+        // The place may have been taken by another conversation since.
+        if flow.is_some_and(|flow| flow.live && flow.closing && hash_of(&flow.key) == hash) {
+            self.hurried += u64::from(now.saturating_sub(time) <= LINGER_NANOS);
+            self.remove(slot, hash);
         }
     }
 
@@ -552,6 +555,7 @@ impl FlowTable {
     }
 
     /// Ends an open stretch, whose key has this hash; its place is free again.
+    #[inline(never)]
     fn remove(&mut self, slot: u32, hash: u64) {
         let Some(flow) = self.open.get_mut(slot as usize).filter(|flow| flow.live) else { return };
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == slot) {
@@ -588,6 +592,7 @@ impl FlowTable {
     }
 }
 
+#[inline(always)]
 fn put_aside(
     done: &mut Pieces,
     flow: &Open,
@@ -615,6 +620,7 @@ fn is_idle(flow: &Open, time: i64) -> bool {
 }
 
 /// The key of a packet's conversation, and who sent the packet.
+#[inline(always)]
 fn key_of(packet: &Packet<'_>) -> (FlowKey, Side) {
     let (src_port, dst_port) = match packet.payload {
         Payload::Tcp(tcp) => (tcp.src_port, tcp.dst_port),

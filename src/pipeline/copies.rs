@@ -48,6 +48,7 @@ impl Default for Copies {
 
 impl Copies {
     /// Whether this packet was seen within 5 ms, and where.
+    #[inline(always)]
     pub(super) fn look(
         &mut self,
         packet: &Packet<'_>,
@@ -75,6 +76,7 @@ impl Copies {
     }
 
     /// Everything that stays the same from one interface to the next: not the time to live, nor what depends on it.
+    #[inline(always)]
     fn fingerprint(&self, packet: &Packet<'_>) -> u64 {
         // By words of sixteen bytes: this is asked of every packet.
         let mut hasher = self.state.build_hasher();

@@ -457,7 +457,11 @@ impl Mapper {
     }
 
     /// Takes the next frame, kept or left out by choice.
-    #[inline]
+    ///
+    /// All that each frame goes through, from its record to the flow that counts it, is inlined here, and what few frames need is
+    /// not: first 400,000 frames of W2, 0.92 of the instructions (callgrind). Called one by one, each step reads from memory what
+    /// the one before has just written there.
+    #[inline(always)]
     pub(super) fn frame(&mut self, frame: &Frame<'_>, kept: Result<(), NotChosen>, decode: &DecodeOptions) {
         let point = FramePoint { time: frame.time, capture: CaptureId(0), frame: frame.number };
         self.frames += 1;
@@ -530,6 +534,7 @@ impl Mapper {
         count(&mut self.skipped, reason.as_str());
     }
 
+    #[inline(always)]
     fn packet(&mut self, packet: &Packet<'_>, interface: u32, point: FramePoint, wire_len: u32) {
         self.packets += 1;
         // Memory is asked for here and waited for below.
