@@ -305,8 +305,8 @@ pub struct Bookmark<'l> {
     near_of: RefCell<Vec<u32>>,
     /// By [`Told`], of what was asked for.
     near: RefCell<Vec<Near>>,
-    /// Addresses asked about and whether any response gives them, each in the slot of its last bits.
-    given: RefCell<Vec<Option<(IpAddr, bool)>>>,
+    /// Addresses asked about, and the numbers of those that some response gives, each in the slot of its last bits.
+    given: RefCell<Vec<Option<Given>>>,
     /// Hosts and addresses asked about, each in the slot of its hash.
     asked: RefCell<Vec<Option<Asked>>>,
     /// What is asked for at a time.
@@ -329,6 +329,13 @@ impl<'l> Bookmark<'l> {
     }
 }
 
+/// An address, and its number if some response gives it.
+#[derive(Clone, Copy, Debug)]
+struct Given {
+    ip: IpAddr,
+    number: Option<u32>,
+}
+
 /// What was found of an address that a host was perhaps told.
 #[derive(Clone, Copy, Debug)]
 struct Asked {
@@ -345,6 +352,8 @@ const MOST_ASKED_FOR: usize = 8;
 struct Wanted {
     host: IpAddr,
     ip: IpAddr,
+    /// The number of the address.
+    number: u32,
     /// Where in [`Bookmark::asked`] it may stand.
     slot: usize,
     /// Where the answer goes.
@@ -1425,7 +1434,7 @@ impl Ledger {
 
     /// What `host` was told of `ip`, by answers of any standing; none where it was told nothing.
     pub fn about(&self, host: IpAddr, ip: IpAddr) -> Option<About<'_>> {
-        self.at(self.place(host, ip)?)
+        self.at(self.place(host, self.given(ip)?)?)
     }
 
     /// The same of several hosts and addresses, one after another, for one who asks again and again. What is in no cache is asked
@@ -1444,17 +1453,17 @@ impl Ledger {
         let mut wanted = last.wanted.borrow_mut();
         wanted.clear();
         for (host, ip) in pairs {
-            let is_given = match given.get_mut(address_bits(ip) as usize % MOST_GIVEN) {
-                Some(Some((known, is_given))) if *known == ip => *is_given,
-                Some(slot) => slot.insert((ip, self.given(ip).is_some())).1,
-                None => true,
+            let number = match given.get_mut(address_bits(ip) as usize % MOST_GIVEN) {
+                Some(Some(known)) if known.ip == ip => known.number,
+                Some(slot) => slot.insert(Given { ip, number: self.given(ip) }).number,
+                None => self.given(ip),
             };
-            if is_given {
+            if let Some(number) = number {
                 let bits = address_bits(host).rotate_left(5) ^ address_bits(ip);
                 // Fibonacci hashing: who makes all of them meet in one slot makes them be looked up as if there were none.
                 let hash = ((bits >> 64) as u64 ^ bits as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
                 let slot = (hash >> 40) as usize % MOST_ASKED;
-                wanted.push(Wanted { host, ip, slot, known: None, at: abouts.len() });
+                wanted.push(Wanted { host, ip, number, slot, known: None, at: abouts.len() });
             }
             abouts.push(None);
         }
@@ -1462,12 +1471,12 @@ impl Ledger {
             let asked = asked.get(*slot).copied().flatten();
             *known = asked.filter(|asked| (asked.host, asked.ip) == (*host, *ip)).map(|asked| asked.found);
         }
-        for Wanted { host, ip, slot, known, .. } in wanted.iter_mut().filter(|wanted| wanted.known.is_none())
-        {
-            let found = self.place(*host, *ip).map(|place| self.marked(place, last));
-            *known = Some(found);
-            if let Some(slot) = asked.get_mut(*slot) {
-                *slot = Some(Asked { host: *host, ip: *ip, found });
+        for wanted in wanted.iter_mut().filter(|wanted| wanted.known.is_none()) {
+            let Wanted { host, ip, number, slot, .. } = *wanted;
+            let found = self.place(host, number).map(|place| self.marked(place, last));
+            wanted.known = Some(found);
+            if let Some(slot) = asked.get_mut(slot) {
+                *slot = Some(Asked { host, ip, found });
             }
         }
         let near = last.near.borrow();
@@ -1491,8 +1500,8 @@ impl Ledger {
         self.parties.get(ip as usize).filter(|party| party.given).map(|_| ip)
     }
 
-    fn place(&self, host: IpAddr, ip: IpAddr) -> Option<Place> {
-        let ip = self.given(ip)?;
+    /// What a host was told of an address that some response gives.
+    fn place(&self, host: IpAddr, ip: u32) -> Option<Place> {
         let host = self.log.addresses().find(host)?;
         let number_of_share = self.share_of(host)?;
         let share = self.shares.get(number_of_share)?;
