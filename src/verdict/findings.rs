@@ -907,11 +907,14 @@ fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) ->
     let name = judged.evidence.first_name().map(ToString::to_string);
     let (ip, port) = destination(judged);
     let to = name.unwrap_or_else(|| ip.to_string());
-    let [from_roles, _] = (judged.roles)();
+    let folded_to = || {
+        let [from_roles, _] = (judged.roles)();
+        format!("{} {to} {:?}", from_roles.join("+"), ruling.missing)
+    };
     Stem {
         code,
         severity,
-        to: if folded { format!("{} {to} {:?}", from_roles.join("+"), ruling.missing) } else { to },
+        to: if folded { folded_to() } else { to },
         port: (!folded).then_some(port),
         proto: Some(judged.flow.proto),
         rules: if folded { rules_of(ruling).to_vec() } else { Vec::new() },
