@@ -388,6 +388,9 @@ impl<'a> View<'a> {
 }
 
 /// Appends a stretch of one capture. All its points must be of the same capture: which one is told when it is read.
+///
+/// Inlined where a table puts stretches aside, as what it is made of is here, and what reading is made of in
+/// [`unpacked_by_field`]: each conversation goes through both.
 #[inline(always)]
 pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
     let base = flow.begin;

@@ -231,7 +231,8 @@ impl Pieces {
             + self.hashes.capacity() * 4
             + self.times.capacity() * 8;
         // A place of the set, its tag, and as much again that is free.
-        let reached = self.reached.capacity() * (size_of::<IpAddr>() + 1) * 8 / 7;
+        let reached = self.reached.capacity() * (size_of::<IpAddr>() + 1) * 8 / 7
+            + self.reached_lately.capacity() * size_of::<Option<IpAddr>>();
         let fragments = self.fragments.len() * size_of::<PartialFlow>();
         blocks.sum::<usize>() + self.open.capacity() + index + reached + fragments
     }
@@ -687,6 +688,23 @@ mod tests {
             ..SideFacts::default()
         };
         PartialFlow { low, ..PartialFlow::new(key) }
+    }
+
+    #[test]
+    fn addresses_reached_are_all_known_though_many_share_their_last_bits() {
+        // The lesser endpoint, 10.0.0.1, sends to each of them; a quarter of them share one place among those known lately.
+        let numbers: Vec<u32> = (0..8_000).map(|place| 0x0b00_0000 + place * 1_024).collect();
+        let mut pieces = Pieces::default();
+        for &number in numbers.iter().chain(&numbers) {
+            pieces.push(lone_packet(number));
+        }
+        assert!(!pieces.reached_lately.is_empty(), "{pieces:?}");
+        let mut reached: Vec<IpAddr> = pieces.reached().collect();
+        reached.sort_unstable();
+        assert_eq!(reached, numbers.iter().map(|&ip| IpAddr::V4(ip.into())).collect::<Vec<_>>());
+        pieces.make_room(0);
+        assert!(pieces.reached_lately.is_empty());
+        assert_eq!(pieces.reached().count(), numbers.len());
     }
 
     #[test]

@@ -428,13 +428,21 @@ impl FlowTable {
     /// Cuts an open stretch, whose key has this hash; another of the same key begins in its place.
     #[inline(never)]
     fn cut_off(&mut self, slot: u32, hash: u64) {
+        self.end_stretch(slot, hash);
+        if let Some(flow) = self.open.get_mut(slot as usize) {
+            flow.begin(flow.key);
+        }
+    }
+
+    /// Puts an open stretch aside, whose key has this hash: nothing is left in its place.
+    #[inline(never)]
+    fn end_stretch(&mut self, slot: u32, hash: u64) {
         let Some(flow) = self.open.get_mut(slot as usize) else { return };
         put_aside(&mut self.done, flow, hash, self.base, self.capture, &mut self.changes);
         if let Some(deltas) = &mut self.deltas {
             deltas.end(slot, flow);
         }
         flow.end(&mut self.keep);
-        flow.begin(flow.key);
     }
 
     #[inline]
@@ -557,15 +565,13 @@ impl FlowTable {
     /// Ends an open stretch, whose key has this hash; its place is free again.
     #[inline(never)]
     fn remove(&mut self, slot: u32, hash: u64) {
-        let Some(flow) = self.open.get_mut(slot as usize).filter(|flow| flow.live) else { return };
+        if !self.open.get(slot as usize).is_some_and(|flow| flow.live) {
+            return;
+        }
         if let Ok(entry) = self.index.find_entry(hash, |&other| other == slot) {
             entry.remove();
         }
-        put_aside(&mut self.done, flow, hash, self.base, self.capture, &mut self.changes);
-        if let Some(deltas) = &mut self.deltas {
-            deltas.end(slot, flow);
-        }
-        flow.end(&mut self.keep);
+        self.end_stretch(slot, hash);
         self.free.push(slot);
     }
 

@@ -210,6 +210,19 @@ scenes! {
         s.findings(&["undetermined"]).expect_finding(finding("undetermined").count(3).severity("medium"));
     }
 
+    fn undetermined_flows_of_different_roles_do_not_fold(s) {
+        let both = "10.10.1.5";
+        s.site("roles.backup-appliance", r#"["10.10.1.4", "10.10.1.5"]"#).site("roles.smtp-server", r#"["10.10.1.5"]"#);
+        s.site("roles.http-proxy", r#"["10.50.0.3"]"#);
+        for (time, client) in [(1.0, APPLIANCE), (2.0, both)] {
+            let talk = s.at(time).tcp(client, "10.50.0.3", 3128);
+            talk.missed(|talk| talk.handshake().exchange(&http_connect("nginx.org:443"), &http_status(200)))
+                .exchange(&app_data(50), &app_data(50));
+        }
+        s.findings(&["undetermined"]);
+        s.expect_finding(finding("undetermined").times(2).count(1));
+    }
+
     fn undetermined_flows_to_different_addresses_do_not_fold(s) {
         s.at(1.0).tcp(APPLIANCE, WEB, 443).handshake().tls_without_name().fin();
         s.at(2.0).tcp(APPLIANCE, WEB2, 443).handshake().tls_without_name().fin();
