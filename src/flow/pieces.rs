@@ -25,7 +25,7 @@ pub const BLOCK_BYTES: usize = 1 << 16;
 const SHORT_BYTES: usize = 1 << 11;
 
 /// Addresses of which it is known without a look into the set of all that packets were seen to them, once there are stretches
-/// enough to fill a block: 4,096, 68 KiB. With 256 W2 takes some 2 % more.
+/// enough to fill a block: 4,096, 68 KiB. With 256 W2 takes 1.02 of the CPU (nine runs in turn).
 const REACHED_LATELY: usize = 1 << 12;
 
 /// Blocks of a file that a reader keeps: it goes through them in their order, mostly.
