@@ -352,7 +352,7 @@ impl<'a> Judging<'a> {
                 let _ = self.reduction.named.set(named);
                 (sums, counts)
             }
-            None => self.judged()?,
+            None => self.judged(usize::MAX)?,
         };
         Ok(self.finish(sums, &counts))
     }
@@ -363,8 +363,8 @@ impl<'a> Judging<'a> {
     /// # Errors
     /// As for [`Reduction::new`].
     pub fn audit_alone(&mut self) -> io::Result<Audit> {
-        let (sums, counts) = self.judged_alone()?;
-        Ok(self.finish(sums, &counts))
+        let (audit, _) = self.summary_alone(usize::MAX)?;
+        Ok(audit)
     }
 
     /// The same for a summary: of each kind of findings `most` are put into words, and the others are counted.
@@ -372,15 +372,10 @@ impl<'a> Judging<'a> {
     /// # Errors
     /// As for [`Reduction::new`].
     pub fn summary_alone(&mut self, most: usize) -> io::Result<(Audit, Untold)> {
-        let (sums, counts) = self.judged_alone()?;
-        Ok(self.finish_summary(sums, &counts, most))
-    }
-
-    fn judged_alone(&mut self) -> io::Result<(Option<Sums>, Counts)> {
-        let judged = self.judged()?;
+        let (sums, counts) = self.judged(most)?;
         self.reduction.joined.give_up_flows();
         self.reduction.order = Vec::new();
-        Ok(judged)
+        Ok(self.finish_summary(sums, &counts, most))
     }
 
     fn case(&self) -> Case<'_> {
@@ -402,23 +397,23 @@ impl<'a> Judging<'a> {
     }
 
     fn finish(&self, sums: Option<Sums>, counts: &Counts) -> Audit {
-        let (audit, _) = self.finish_summary(sums, counts, usize::MAX);
-        audit
+        self.finish_summary(sums, counts, usize::MAX).0
     }
 
     fn finish_summary(&self, sums: Option<Sums>, counts: &Counts, most: usize) -> (Audit, Untold) {
         let inputs = self.reduction.inputs.get_or_init(|| self.reduction.counted(counts));
         let case = self.case();
-        let judge = Judge::new(&case);
+        let judge = Judge::of_summary(&case, most);
         let judge = match sums {
             Some(sums) => judge.with(sums),
             None => judge,
         };
-        judge.finish_summary(inputs.clone(), most)
+        judge.finish_summary(inputs.clone())
     }
 
-    /// Judges stretches of the rows on several threads. What each came to is added up in their order.
-    fn judged(&self) -> io::Result<(Option<Sums>, Counts)> {
+    /// Judges stretches of the rows on several threads. What each came to is added up in their order. Of each kind of findings
+    /// `most` will be told.
+    fn judged(&self, most: usize) -> io::Result<(Option<Sums>, Counts)> {
         let (reduction, case, stretches) = (&self.reduction, &self.case(), self.stretches());
         reduction.watch.pass(reduction.order.len());
         let one = |judge: &mut Judge<'_>, rows: Range<usize>, goes_on| -> io::Result<(Sums, Counts)> {
@@ -441,7 +436,7 @@ impl<'a> Judging<'a> {
         });
         let work = |run: usize| {
             // Whoever judges several stretches, one after another, finds a verdict once for all of them, and findings too.
-            let mut judge = Judge::new(case);
+            let mut judge = Judge::of_summary(case, most);
             let of_run = stretches.len() * run / jobs..stretches.len() * (run + 1) / jobs;
             for place in of_run.clone() {
                 let Some(rows) = stretches.get(place) else { return };

@@ -16,7 +16,7 @@ use crate::model::{CaptureId, Distinct, DomainName, FramePoint, Timestamp, Trans
 use foldhash::fast::RandomState;
 use hashbrown::{HashSet, HashTable};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,18 +35,26 @@ pub(super) struct Stem {
 /// A stem, by number: looked up once for all flows of a ruling.
 pub(super) type StemId = u32;
 
-/// A finding while it grows. There may be a hundred thousand of them, so it holds what its words are made of; they are made
-/// at the end.
+/// A finding while it grows: what it is known by, and what is counted of it whether it will be told or not.
 pub(super) struct Draft {
     stem: StemId,
+    /// The number of its phrase; none where it is told in words already.
+    phrase: u32,
     host: Option<IpAddr>,
+    outcomes: OutcomeSet,
+    /// None where it is certain that others of its kind stand before it, as many as are told.
+    body: Option<Box<Body>>,
+}
+
+/// All else that a finding tells. There may be a hundred thousand of them, so it holds what its words are made of; they are made
+/// at the end.
+struct Body {
     about: About,
     count: u64,
     /// When the first began and the last ended.
     range: Option<(Timestamp, Timestamp)>,
     /// The first ones, each once; what is counted comes in order of time.
     evidence: Vec<Cited>,
-    outcomes: OutcomeSet,
     /// The destination's addresses, once there are two.
     #[expect(clippy::box_collection, reason = "mostly none, and a draft is to be small")]
     hosts: Option<Box<BTreeSet<IpAddr>>>,
@@ -188,9 +196,7 @@ pub const MOST_STRANGER_FINDINGS: usize = 1_000;
 pub(super) struct Findings {
     stems: Distinct<Stem>,
     hasher: RandomState,
-    /// Each by itself: a list of a hundred thousand that grows would stand twice.
-    #[expect(clippy::vec_box, reason = "as said: they are large, and are freed one by one")]
-    drafts: Vec<Box<Draft>>,
+    drafts: Vec<Draft>,
     /// By stem and host.
     draft_of: HashTable<u32>,
     phrases: Distinct<Phrase>,
@@ -200,6 +206,10 @@ pub(super) struct Findings {
     /// The same by code, whatever the destination.
     crowds: Vec<((Code, Severity), usize, Option<usize>)>,
     distinct: usize,
+    /// How many of each kind will be told.
+    most: usize,
+    /// By code: the least initiators of that many findings, and of none that is told of another address of its host.
+    least: Vec<((Code, Severity), BinaryHeap<IpAddr>)>,
     captures: Arc<[Arc<str>]>,
     /// The stretch of the rows that is counted.
     stretch: u32,
@@ -210,7 +220,8 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    pub(super) fn new(captures: &[Arc<str>]) -> Self {
+    /// None yet. Of each kind `most` will be told, of which the words are made of more than is counted.
+    pub(super) fn new(captures: &[Arc<str>], most: usize) -> Self {
         Findings {
             stems: Distinct::default(),
             hasher: RandomState::default(),
@@ -221,6 +232,8 @@ impl Findings {
             strangers: Vec::new(),
             crowds: Vec::new(),
             distinct: 0,
+            most,
+            least: Vec::new(),
             captures: captures.into(),
             stretch: 0,
             points: Vec::new(),
@@ -253,7 +266,7 @@ impl Findings {
     ) -> &mut Draft {
         let place = match self.place_of(stem, host) {
             Some(place) => place,
-            None => self.insert(Box::new(Draft::new(stem, host, About::Told(Box::new(make()))))),
+            None => self.insert(Draft::told(stem, host, make())),
         };
         &mut self.drafts[place]
     }
@@ -266,7 +279,7 @@ impl Findings {
     }
 
     /// Adds a draft that is the only one of its stem and host.
-    fn insert(&mut self, draft: Box<Draft>) -> usize {
+    fn insert(&mut self, draft: Draft) -> usize {
         let Findings { drafts, draft_of, hasher, .. } = self;
         let place = drafts.len();
         let hash = draft_hash(hasher, draft.stem, draft.host);
@@ -280,7 +293,8 @@ impl Findings {
     /// Asks for the memory of the finding at a place.
     pub(super) fn ask_for(&self, place: usize) {
         if let Some(draft) = self.drafts.get(place) {
-            std::hint::black_box((draft.count, draft.details.len(), draft.detailed.len()));
+            let body = draft.body.as_ref();
+            std::hint::black_box(body.map(|body| (body.count, body.details.len(), body.detailed.len())));
         }
     }
 
@@ -293,13 +307,41 @@ impl Findings {
         judged: &Judged<'_>,
     ) -> usize {
         self.place_of(stem, host).unwrap_or_else(|| {
-            let first = FirstFlow::of(
-                phrase_number(&mut self.phrases, &phrase_key(code, judged)),
-                Share::Own,
-                judged,
-            );
-            self.insert(Box::new(Draft::new(stem, host, About::Flows(first))))
+            let phrase = phrase_number(&mut self.phrases, &phrase_key(code, judged));
+            let mut draft = Draft { stem, phrase, host, outcomes: OutcomeSet::default(), body: None };
+            if self.may_be_told(stem, host, judged) {
+                draft.body = Some(Body::of(About::Flows(FirstFlow::of(Share::Own, judged))));
+            }
+            self.insert(draft)
         })
+    }
+
+    /// Whether a new finding may be among those of its kind that are told. It is not where initiators of as many others are
+    /// less than its own: none of them is folded into another, and what findings are ordered by begins with the initiator. Where
+    /// a host has several addresses, which of them stands there is told by its first flow, which may be among rows that somebody
+    /// else judges: such findings count for nothing here.
+    fn may_be_told(&mut self, stem: StemId, host: Option<IpAddr>, judged: &Judged<'_>) -> bool {
+        let Some(host) = host.filter(|_| self.most < usize::MAX) else { return true };
+        if judged.ruling.from_roles.is_empty() || (judged.has_other_addresses)() {
+            return true;
+        }
+        let Some(kind) = self.stems.get(stem).map(|stem| (stem.code, stem.severity)) else { return true };
+        let place = self.least.iter().position(|(of, _)| *of == kind).unwrap_or_else(|| {
+            self.least.push((kind, BinaryHeap::new()));
+            self.least.len() - 1
+        });
+        let Some((_, least)) = self.least.get_mut(place) else { return true };
+        if least.len() < self.most {
+            least.push(host);
+            return true;
+        }
+        match least.peek_mut() {
+            Some(mut greatest) if host < *greatest => *greatest = host,
+            Some(greatest) => return host == *greatest,
+            // None is told.
+            None => return false,
+        }
+        true
     }
 
     /// The finding of a stem for an initiator that holds no role: its own, or a common one beyond [`MOST_STRANGERS`] of the
@@ -319,20 +361,28 @@ impl Findings {
             if *count < MOST_STRANGER_FINDINGS {
                 (*own, *count) = (*own + 1, *count + 1);
                 let place = self.draft_of_flow(stem, Some(host), code, judged);
-                self.drafts[place].of_stranger = true;
+                if let Some(body) = &mut self.drafts[place].body {
+                    body.of_stranger = true;
+                }
                 return (place, Share::Own);
             }
             (of_code, Share::Code)
         };
         let (drafts, phrases) = (&mut self.drafts, &mut self.phrases);
         let place = *common.get_or_insert_with(|| {
-            let first = FirstFlow::of(phrase_number(phrases, &phrase_key(code, judged)), share, judged);
-            let mut draft = Draft::new(stem, None, About::Flows(first));
-            draft.strangers = Some(Box::default());
-            drafts.push(Box::new(draft));
+            let phrase = phrase_number(phrases, &phrase_key(code, judged));
+            let mut body = Body::of(About::Flows(FirstFlow::of(share, judged)));
+            body.strangers = Some(Box::default());
+            drafts.push(Draft {
+                stem,
+                phrase,
+                host: None,
+                outcomes: OutcomeSet::default(),
+                body: Some(body),
+            });
             drafts.len() - 1
         });
-        if let Some(strangers) = &mut self.drafts[place].strangers {
+        if let Some(strangers) = self.drafts[place].body.as_mut().and_then(|body| body.strangers.as_mut()) {
             self.distinct += strangers.insert(host, MOST_DISTINCT.saturating_sub(self.distinct));
         }
         (place, share)
@@ -355,7 +405,7 @@ impl Findings {
         let frames = finding.evidence.clone();
         let (host, outcomes) = (finding.from.ip, finding.outcomes.clone());
         let draft = self.draft(stem, host, || Finding { evidence: Vec::new(), ..finding });
-        if let About::Told(told) = &mut draft.about {
+        if let Some(About::Told(told)) = draft.body.as_mut().map(|body| &mut body.about) {
             for frame in frames {
                 if told.evidence.len() < Finding::MOST_EVIDENCE && !told.evidence.contains(&frame) {
                     told.evidence.push(frame);
@@ -383,18 +433,17 @@ impl Findings {
         let of_code: HashSet<usize, RandomState> = crowds.iter().filter_map(|&(.., common)| common).collect();
         for (place, mut draft) in drafts.into_iter().enumerate() {
             let Some(&stem) = stem_of.get(draft.stem as usize) else { continue };
-            draft.stem = stem;
-            if let About::Flows(first) = &mut draft.about {
-                first.phrase = here(&phrase_of, first.phrase);
+            (draft.stem, draft.phrase) = (stem, here(&phrase_of, draft.phrase));
+            if let Some(body) = &mut draft.body {
+                body.details.iter_mut().for_each(|line| *line = here(&line_of, *line));
             }
-            draft.details.iter_mut().for_each(|line| *line = here(&line_of, *line));
             if of_stem.contains(&place) {
-                self.add_common(*draft, Share::Destination);
+                self.add_common(draft, Share::Destination);
             } else if of_code.contains(&place) {
-                self.add_common(*draft, Share::Code);
+                self.add_common(draft, Share::Code);
             } else if let Some(known) = self.place_of(stem, draft.host) {
-                self.drafts[known].add(*draft, 0);
-            } else if !draft.of_stranger {
+                self.drafts[known].add(draft, 0);
+            } else if !draft.is_of_stranger() {
                 self.insert(draft);
             } else {
                 let own = self.strangers[stem as usize].0 < MOST_STRANGERS;
@@ -426,8 +475,8 @@ impl Findings {
         match self.drafts.get_mut(known) {
             Some(known) => self.distinct += known.add(draft, room),
             None => {
-                self.distinct += draft.strangers.as_ref().map_or(0, |strangers| strangers.len());
-                self.drafts.push(Box::new(draft));
+                self.distinct += draft.strangers().map_or(0, Strangers::len);
+                self.drafts.push(draft);
             }
         }
     }
@@ -447,40 +496,37 @@ impl Findings {
         if reasons.is_empty() {
             return;
         }
-        for draft in &mut self.drafts {
-            let Some(hosts) = draft.nameless.take() else { continue };
+        for body in self.drafts.iter_mut().filter_map(|draft| draft.body.as_mut()) {
+            let Some(hosts) = body.nameless.take() else { continue };
             for why in hosts.iter().filter_map(|host| reasons.get(host)) {
-                draft.detail(line_number(&mut self.lines, why.clone()));
-                draft.hidden = true;
+                body.detail(line_number(&mut self.lines, why.clone()));
+                body.hidden = true;
             }
         }
     }
 
     /// All findings, most severe first, then by code, initiator, destination, port and transport; of one code those that
-    /// stand for many strangers last. Of each kind no more than `most` are put into words; the others are counted.
+    /// stand for many strangers last. Of each kind no more are put into words than was asked for; the others are counted.
     /// `role_words` gives the ids of roles.
-    pub(super) fn finish(
-        self,
-        role_words: &dyn Fn(RoleSet) -> Vec<String>,
-        most: usize,
-    ) -> (Vec<Finding>, Untold) {
+    pub(super) fn finish(self, role_words: &dyn Fn(RoleSet) -> Vec<String>) -> (Vec<Finding>, Untold) {
+        let most = self.most;
         let rank: BTreeMap<&str, usize> =
             self.captures.iter().enumerate().map(|(rank, name)| (&**name, rank)).collect();
         let stems = self.stems;
         let mut drafts = self.drafts;
         let mut room = MOST_DISTINCT.saturating_sub(self.distinct);
-        for strangers in drafts.iter_mut().filter_map(|draft| draft.strangers.as_mut()) {
+        for strangers in drafts.iter_mut().filter_map(Draft::strangers_mut) {
             room = room.saturating_sub(strangers.settle(room));
         }
         // Whoever has a finding of its own is none of the further ones: where stretches of the rows were judged apart, a
         // stranger may have been one of the many in one of them.
         let own: Vec<(usize, IpAddr)> = drafts
             .iter()
-            .filter(|draft| draft.of_stranger)
+            .filter(|draft| draft.is_of_stranger())
             .filter_map(|draft| self.strangers.get(draft.stem as usize)?.1.zip(draft.host))
             .collect();
         for (common, host) in own {
-            if let Some(strangers) = drafts.get_mut(common).and_then(|draft| draft.strangers.as_mut()) {
+            if let Some(strangers) = drafts.get_mut(common).and_then(Draft::strangers_mut) {
                 strangers.remove(host);
             }
         }
@@ -492,7 +538,7 @@ impl Findings {
             .zip(0..)
             .map(|(draft, place)| {
                 let (first, ..) = draft.rank(stem(draft), &phrases);
-                (first, &**draft, place)
+                (first, draft, place)
             })
             .collect();
         let by_rank = |(first_a, a, _): &Ranked<'_>, (first_b, b, _): &Ranked<'_>| {
@@ -514,8 +560,6 @@ impl Findings {
             of_kind[..told].sort_by(by_rank);
         }
         let order: Vec<usize> = order.into_iter().map(|(.., place)| place).collect();
-        // What is not put into words is freed in the order in which it was made: that is faster.
-        let mut drafts: Vec<Option<Box<Draft>>> = drafts.into_iter().map(Some).collect();
         let rank_of: Vec<usize> =
             self.captures.iter().filter_map(|name| rank.get(&**name).copied()).collect();
         let words = Words {
@@ -531,15 +575,18 @@ impl Findings {
         let (mut untold, mut last, mut told) = (Untold::default(), None, 0);
         for place in order {
             let Some(draft) = drafts.get_mut(place) else { continue };
-            let Some(one) = draft else { continue };
-            let stem = stem(one);
-            let ((kind, ..), _, (.., rules)) = one.rank(stem, &phrases);
+            let stem = stem(draft);
+            let ((kind, ..), _, (.., rules)) = draft.rank(stem, &phrases);
             told = if kind == last { told + 1 } else { 1 };
             last = kind;
-            match kind {
-                Some(kind) if told > most => untold.add(kind, rules, one.outcomes.iter()),
-                _ => findings.extend(draft.take().map(|draft| draft.finish(stem, &words))),
+            if let Some(kind) = kind.filter(|_| told > most || draft.body.is_none()) {
+                debug_assert!(told > most, "what has no words stands behind all that is told");
+                untold.add(kind, rules, draft.outcomes.iter());
+                // It is freed in the order in which it was made: that is faster.
+                continue;
             }
+            let (phrase, outcomes) = (draft.phrase, draft.outcomes);
+            findings.extend(draft.body.take().map(|body| body.finish(stem, phrase, outcomes, &words)));
         }
         (findings, untold)
     }
@@ -560,19 +607,99 @@ fn frame(captures: &[Arc<str>], point: FramePoint) -> EvidenceFrame {
 }
 
 impl Draft {
-    fn new(stem: StemId, host: Option<IpAddr>, about: About) -> Draft {
+    fn told(stem: StemId, host: Option<IpAddr>, finding: Finding) -> Draft {
+        let body = Some(Body::of(About::Told(Box::new(finding))));
+        Draft { stem, phrase: u32::MAX, host, outcomes: OutcomeSet::default(), body }
+    }
+
+    fn strangers(&self) -> Option<&Strangers> {
+        self.body.as_ref()?.strangers.as_deref()
+    }
+
+    fn strangers_mut(&mut self) -> Option<&mut Strangers> {
+        self.body.as_mut()?.strangers.as_deref_mut()
+    }
+
+    /// Whether its initiator holds no role.
+    fn is_of_stranger(&self) -> bool {
+        self.body.as_ref().is_some_and(|body| body.of_stranger)
+    }
+
+    /// Counts one more observation.
+    pub(super) fn count(&mut self, first: Timestamp, last: Timestamp) {
+        if let Some(body) = &mut self.body {
+            body.count(first, last);
+        }
+    }
+
+    /// Cites frames, as far as there is room.
+    pub(super) fn cite(&mut self, frames: impl IntoIterator<Item = FramePoint>) {
+        if let Some(body) = &mut self.body {
+            body.cite(frames);
+        }
+    }
+
+    /// Adds what later flows came to; the numbers of its lines and phrases are those of the list that this one is of. What is not
+    /// told of one of them is told of neither.
+    fn add(&mut self, later: Draft, room: usize) -> usize {
+        self.outcomes.merge(later.outcomes);
+        match (&mut self.body, later.body) {
+            (Some(body), Some(later)) => body.add(*later, room),
+            (body, _) => {
+                *body = None;
+                0
+            }
+        }
+    }
+
+    /// One that stands for many strangers, of this one's.
+    fn made_common(self, share: Share, lines: &Distinct<Box<str>>) -> Draft {
+        let body = self.body.map(|body| Box::new(body.made_common(share, self.host, lines)));
+        Draft { host: None, body, ..self }
+    }
+
+    /// What orders it among others. Of what is not told, so much that it stands behind all that is.
+    fn rank<'r>(&'r self, stem: Option<&'r Stem>, phrases: &'r Distinct<Phrase>) -> Rank<'r> {
+        let rules = phrases.get(self.phrase).map_or(&[][..], |phrase| &phrase.rules);
+        let kind = stem.map(|stem| (stem.severity, stem.code));
+        let Some(body) = &self.body else {
+            return ((kind, false, self.host, None), None, (None, None, rules));
+        };
+        let common = body.strangers.is_some();
+        match &body.about {
+            About::Told(told) => (
+                (Some((told.severity, told.code)), common, told.from.ip, told.to.ip),
+                told.to.name.as_ref(),
+                (told.to.port, told.to.proto, &told.rules),
+            ),
+            About::Flows(first) => {
+                let (ip, port) = first.destination();
+                let to = (first.share != Share::Code).then_some(first);
+                (
+                    (kind, common, (first.share == Share::Own).then_some(first.from), to.map(|_| ip)),
+                    to.and_then(|first| first.name.as_ref()),
+                    (
+                        to.and_then(|first| first.proto.has_ports().then_some(port)),
+                        to.map(|first| first.proto),
+                        rules,
+                    ),
+                )
+            }
+        }
+    }
+}
+
+impl Body {
+    fn of(about: About) -> Box<Body> {
         let (count, range) = match &about {
             About::Flows(_) => (0, None),
             About::Told(told) => (told.count, told.first_ts.zip(told.last_ts)),
         };
-        Draft {
-            stem,
-            host,
+        Box::new(Body {
             about,
             count,
             range,
             evidence: Vec::new(),
-            outcomes: OutcomeSet::default(),
             hosts: None,
             details: Vec::new(),
             detailed: Vec::new(),
@@ -582,17 +709,15 @@ impl Draft {
             nameless: None,
             of_stranger: false,
             hidden: false,
-        }
+        })
     }
 
-    /// Adds what later flows came to; the numbers of its lines and phrases are those of the list that this one is of.
-    fn add(&mut self, later: Draft, room: usize) -> usize {
+    fn add(&mut self, later: Body, room: usize) -> usize {
         self.count += later.count;
         if let Some((first, last)) = later.range {
             self.widen(first, last);
         }
         self.cite_all(later.evidence);
-        self.outcomes.merge(later.outcomes);
         if let About::Flows(first) = &later.about {
             self.reach(first.to);
         }
@@ -605,8 +730,7 @@ impl Draft {
         }
     }
 
-    /// One that stands for many strangers, of this one's.
-    fn made_common(mut self, share: Share, lines: &Distinct<Box<str>>) -> Draft {
+    fn made_common(mut self, share: Share, host: Option<IpAddr>, lines: &Distinct<Box<str>>) -> Body {
         if let About::Flows(first) = &mut self.about {
             first.share = share;
             let own = first.from.to_string();
@@ -618,12 +742,11 @@ impl Draft {
             self.hosts = None;
         }
         let mut strangers = Box::<Strangers>::default();
-        self.host.map(|host| strangers.insert(host, 1));
-        Draft { host: None, strangers: Some(strangers), of_stranger: false, ..self }
+        host.map(|host| strangers.insert(host, 1));
+        Body { strangers: Some(strangers), of_stranger: false, ..self }
     }
 
-    /// Counts one more observation.
-    pub(super) fn count(&mut self, first: Timestamp, last: Timestamp) {
+    fn count(&mut self, first: Timestamp, last: Timestamp) {
         self.count += 1;
         self.widen(first, last);
     }
@@ -656,7 +779,7 @@ impl Draft {
     }
 
     /// The first ones stay: the bound is on what is kept while there may be millions of flows.
-    pub(super) fn cite(&mut self, frames: impl IntoIterator<Item = FramePoint>) {
+    fn cite(&mut self, frames: impl IntoIterator<Item = FramePoint>) {
         self.cite_all(frames.into_iter().map(Cited::of));
     }
 
@@ -685,48 +808,17 @@ impl Draft {
         }
     }
 
-    /// What orders it among others.
-    fn rank<'r>(&'r self, stem: Option<&'r Stem>, phrases: &'r Distinct<Phrase>) -> Rank<'r> {
-        let common = self.strangers.is_some();
-        match &self.about {
-            About::Told(told) => (
-                (Some((told.severity, told.code)), common, told.from.ip, told.to.ip),
-                told.to.name.as_ref(),
-                (told.to.port, told.to.proto, &told.rules),
-            ),
-            About::Flows(first) => {
-                let rules = phrases.get(first.phrase).map_or(&[][..], |phrase| &phrase.rules);
-                let (ip, port) = first.destination();
-                let to = (first.share != Share::Code).then_some(first);
-                (
-                    (
-                        stem.map(|stem| (stem.severity, stem.code)),
-                        common,
-                        (first.share == Share::Own).then_some(first.from),
-                        to.map(|_| ip),
-                    ),
-                    to.and_then(|first| first.name.as_ref()),
-                    (
-                        to.and_then(|first| first.proto.has_ports().then_some(port)),
-                        to.map(|first| first.proto),
-                        rules,
-                    ),
-                )
-            }
-        }
-    }
-
-    fn finish(self, stem: Option<&Stem>, words: &Words<'_>) -> Finding {
+    fn finish(self, stem: Option<&Stem>, phrase: u32, outcomes: OutcomeSet, words: &Words<'_>) -> Finding {
         let mut finding = match self.about {
             About::Told(told) => *told,
-            About::Flows(first) => worded(first, stem, words),
+            About::Flows(first) => worded(first, stem, phrase, words),
         };
         if self.hidden {
             finding.remedy = HIDDEN_REMEDY.into();
         }
         finding.count = self.count;
         (finding.first_ts, finding.last_ts) = self.range.unzip();
-        finding.outcomes = self.outcomes.iter().collect();
+        finding.outcomes = outcomes.iter().collect();
         let by_itself = !finding.evidence.is_empty();
         let mut cited = self.evidence;
         cited.sort_by_key(|at| (words.rank_of.get(at.capture.0 as usize).copied(), at.frame()));
@@ -781,6 +873,8 @@ pub(super) struct Judged<'j> {
     pub roles: &'j dyn Fn() -> [Vec<String>; 2],
     /// The host that began.
     pub host: IpAddr,
+    /// Whether that has further addresses.
+    pub has_other_addresses: &'j dyn Fn() -> bool,
     pub accepted: Option<&'j Accepted>,
 }
 
@@ -885,6 +979,8 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut 
         };
         let Findings { drafts, lines, hasher, points, proofs, stretch, .. } = &mut *findings;
         let draft = &mut drafts[place];
+        draft.outcomes.insert(flow.outcome);
+        let Some(draft) = &mut draft.body else { continue };
         draft.count(flow.first_ts, flow.last_ts);
         draft.counted = if draft.stretch == *stretch { draft.counted.saturating_add(1) } else { 1 };
         draft.stretch = *stretch;
@@ -893,7 +989,6 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut 
             draft.cite(points.iter().copied());
         }
         draft.reach(flow.to.ip);
-        draft.outcomes.insert(flow.outcome);
         if code == Code::Undetermined && ruling.missing == Some(Missing::Name) {
             draft.lacks_name(judged.host);
         }
@@ -953,7 +1048,7 @@ pub(super) fn rules_of(ruling: &Ruling) -> &[String] {
 
 /// Adds the details of a flow, unless a flow with the same ones was there before.
 fn add_details(
-    draft: &mut Draft,
+    draft: &mut Body,
     kind: &mut Kind,
     judged: &Judged<'_>,
     share: Share,
@@ -1054,7 +1149,8 @@ mod tests {
 
     #[test]
     fn a_finding_that_grows_takes_a_quarter_of_a_kilobyte_and_cites_frames_of_twelve_bytes() {
-        assert!(size_of::<Draft>() <= 256, "{}", size_of::<Draft>());
+        assert!(size_of::<Draft>() <= 40, "{}", size_of::<Draft>());
+        assert!(size_of::<Body>() <= 232, "{}", size_of::<Body>());
         assert_eq!(size_of::<Cited>(), 12);
         for frame in [0, 1, u64::from(u32::MAX), u64::from(u32::MAX) + 1, u64::MAX] {
             assert_eq!(Cited::of(FramePoint { frame, ..FramePoint::default() }).frame(), frame);
@@ -1066,19 +1162,14 @@ mod tests {
         let host = |n: u32| IpAddr::V4(n.into());
         let least: BTreeSet<IpAddr> = (0..MOST_NAMELESS as u32).map(host).collect();
         for step in [1, 7, 19] {
-            let draft = || {
-                Draft::new(
-                    0,
-                    None,
-                    About::Told(Box::new(note(Code::Undetermined, String::new(), Vec::new()))),
-                )
-            };
+            let draft =
+                || Body::of(About::Told(Box::new(note(Code::Undetermined, String::new(), Vec::new()))));
             let (mut whole, mut first, mut second) = (draft(), draft(), draft());
             for n in (0..20).map(|n| n * step % 20) {
                 whole.lacks_name(host(n));
                 if n % 3 == 0 { &mut first } else { &mut second }.lacks_name(host(n));
             }
-            first.add(second, 0);
+            first.add(*second, 0);
             for draft in [whole, first] {
                 assert_eq!(draft.nameless.as_deref(), Some(&least), "{step}");
             }

@@ -73,6 +73,8 @@ fn is_forged_answer(case: &Case<'_>, flow: &Flow<'_>) -> bool {
 /// Judges flows one by one, in the order of rows, and keeps of them only what they come to.
 pub struct Judge<'a> {
     case: &'a Case<'a>,
+    /// How many findings of each kind are put into words; others are counted.
+    most: usize,
     classifier: Classifier<'a>,
     memo: Memo,
     rulings: u64,
@@ -112,13 +114,13 @@ pub struct Sums {
 }
 
 impl Sums {
-    fn new(case: &Case<'_>) -> Self {
+    fn new(case: &Case<'_>, most: usize) -> Self {
         Sums {
             dhcp_packets: None,
             unsolicited_flows: 0,
             tally: Tally::default(),
-            findings: Findings::new(case.captures),
-            of_roles: Findings::new(case.captures),
+            findings: Findings::new(case.captures, most),
+            of_roles: Findings::new(case.captures, most),
             coverage: CoverageTally::default(),
             intermittence: Intermittence::default(),
             accepts: BTreeSet::new(),
@@ -155,13 +157,19 @@ impl Sums {
 impl<'a> Judge<'a> {
     /// For these rules, this site, this evidence.
     pub fn new(case: &'a Case<'a>) -> Self {
+        Judge::of_summary(case, usize::MAX)
+    }
+
+    /// The same for a summary: of each kind of findings `most` are put into words, and the others are counted.
+    pub fn of_summary(case: &'a Case<'a>, most: usize) -> Self {
         Judge {
             case,
+            most,
             classifier: Classifier::new(case.matrix, case.site, case.ledger),
             memo: Memo::default(),
             rulings: 0,
             place: 0,
-            sums: Sums::new(case),
+            sums: Sums::new(case, most),
             stretch: Stretch::default(),
             ahead: Vec::new(),
             abouts: Vec::new(),
@@ -184,9 +192,9 @@ impl<'a> Judge<'a> {
     /// rows, and what is never folded is left for it, since to make it anew would cost more: findings of initiators that hold a
     /// role, which rules were exercised, and what worked and was blocked of them.
     pub fn sums(&mut self, goes_on: bool) -> Sums {
-        let Judge { case, sums, stretch, .. } = self;
+        let Judge { case, most, sums, stretch, .. } = self;
         stretch.number += 1;
-        let mut taken = std::mem::replace(sums, Sums::new(case));
+        let mut taken = std::mem::replace(sums, Sums::new(case, *most));
         if goes_on {
             std::mem::swap(&mut sums.of_roles, &mut taken.of_roles);
             std::mem::swap(&mut sums.coverage, &mut taken.coverage);
@@ -321,6 +329,7 @@ impl<'a> Judge<'a> {
             serial,
             roles: &|| [ruling.from_roles, ruling.to_roles].map(|roles| classifier.role_words(roles)),
             host,
+            has_other_addresses: &|| self.case.site.hosts().contains_key(&host),
             accepted: accepted.as_ref(),
         };
         encrypted.count(&judged, self.case);
@@ -332,26 +341,25 @@ impl<'a> Judge<'a> {
 
     /// What all flows came to; `inputs` are the captures, in the order in which their frames were taken.
     pub fn finish(self, inputs: Vec<CaptureSummary>) -> Audit {
-        let (audit, _) = self.finished(inputs, true, usize::MAX);
-        audit
+        self.finish_summary(inputs).0
     }
 
-    /// The same for a summary: of each kind of findings `most` are put into words, and the others are counted.
-    pub fn finish_summary(self, inputs: Vec<CaptureSummary>, most: usize) -> (Audit, Untold) {
-        self.finished(inputs, true, most)
+    /// The same, and what [`Judge::of_summary`] left untold.
+    pub fn finish_summary(self, inputs: Vec<CaptureSummary>) -> (Audit, Untold) {
+        self.finished(inputs, true)
     }
 
     /// The same for somebody who looks again and again, and knows what the names come to: findings about them, and what they are
     /// worth, are left out. All messages are looked at for them, each time.
     pub fn finish_flows(self) -> Audit {
-        let (audit, _) = self.finished(Vec::new(), false, usize::MAX);
-        audit
+        self.finished(Vec::new(), false).0
     }
 
-    fn finished(mut self, inputs: Vec<CaptureSummary>, with_names: bool, most: usize) -> (Audit, Untold) {
+    fn finished(mut self, inputs: Vec<CaptureSummary>, with_names: bool) -> (Audit, Untold) {
         let case = self.case;
         // Those without a role are few.
-        let of_strangers = std::mem::replace(&mut self.sums.findings, Findings::new(case.captures));
+        let of_strangers =
+            std::mem::replace(&mut self.sums.findings, Findings::new(case.captures, self.most));
         std::mem::swap(&mut self.sums.findings, &mut self.sums.of_roles);
         self.sums.findings.absorb(of_strangers);
         let encrypted = std::mem::take(&mut self.sums.encrypted);
@@ -377,7 +385,7 @@ impl<'a> Judge<'a> {
         let mut totals = Totals { unsolicited_flows: self.sums.unsolicited_flows, ..Totals::default() };
         totals.upkeep.extend(self.sums.dhcp_packets.map(|packets| ("dhcp".to_owned(), packets)));
         self.sums.tally.totals(&mut totals);
-        let (findings, untold) = self.sums.findings.finish(&|roles| self.classifier.role_words(roles), most);
+        let (findings, untold) = self.sums.findings.finish(&|roles| self.classifier.role_words(roles));
         for input in &inputs {
             totals.frames += input.frames;
             totals.packets += input.packets;

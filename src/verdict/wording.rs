@@ -30,8 +30,6 @@ pub(super) enum Share {
 
 /// The first flow of a finding, as far as words are made of it.
 pub(super) struct FirstFlow {
-    /// The number of its phrase.
-    pub phrase: u32,
     pub share: Share,
     pub name: Option<DomainName>,
     pub from: IpAddr,
@@ -43,10 +41,9 @@ pub(super) struct FirstFlow {
 }
 
 impl FirstFlow {
-    pub fn of(phrase: u32, share: Share, judged: &Judged<'_>) -> FirstFlow {
+    pub fn of(share: Share, judged: &Judged<'_>) -> FirstFlow {
         let flow = judged.flow;
         FirstFlow {
-            phrase,
             share,
             name: judged.evidence.first_name().cloned(),
             from: flow.from.ip,
@@ -140,9 +137,9 @@ fn push_in_capitals(to: &mut String, proto: Transport) {
     to.get_mut(from..).into_iter().for_each(str::make_ascii_uppercase);
 }
 
-/// A finding about flows, in words.
-pub(super) fn worded(first: FirstFlow, stem: Option<&Stem>, words: &Words<'_>) -> Finding {
-    let Some((stem, phrase)) = stem.zip(words.phrases.get(first.phrase)) else {
+/// A finding about flows, in words; `phrase` is the number of its phrase.
+pub(super) fn worded(first: FirstFlow, stem: Option<&Stem>, phrase: u32, words: &Words<'_>) -> Finding {
+    let Some((stem, phrase)) = stem.zip(words.phrases.get(phrase)) else {
         // Every draft has both.
         return Finding::of(Code::Undetermined, String::new());
     };

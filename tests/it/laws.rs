@@ -803,6 +803,47 @@ fn what_worked_in_one_stretch_and_was_blocked_in_another_is_intermittent() {
     }
 }
 
+/// Sixty hosts of a role go where no rule lets them, in two rounds, the least first, last or anywhere; one of them has two addresses,
+/// and begins with the lesser of them. What a summary tells is what a whole audit tells of the first of them, wherever rows are
+/// parted and whoever judges them: what is left out in one stretch is not told of another.
+#[test]
+fn a_summary_tells_the_first_findings_whole_whatever_comes_first() {
+    let attempt = |round: u16, host: u8| {
+        let mut bytes = Vec::new();
+        // The host of two addresses: what it does first is done by the lesser one.
+        let last = if host == 0 && round > 0 { 200 } else { host + 1 };
+        let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+        let ip = ethernet.ipv4([10, 10, 2, last], [198, 51, 100, 7], 60);
+        ip.tcp(40_000 + round, 22, 1, 1000).syn().write(&mut bytes, &[]).unwrap();
+        bytes
+    };
+    let matrix = Matrix::builtin();
+    let site = SITE.replace(r#"["10.10.2.0/24"]"#, r#"["10.10.2.0/24", ["10.10.2.200", "10.10.2.1"]]"#);
+    let site = Site::parse(&site, "site.toml", &matrix).unwrap();
+    let orders: [fn(u8) -> u8; 4] = [|n| n, |n| 59 - n, |n| (n as u16 * 37 % 60) as u8, |n| (n + 1) % 60];
+    for order in orders {
+        let rounds = (0..4u16).flat_map(|round| (0..60u8).map(move |n| (round, n)));
+        let frames: Frames = rounds
+            .zip(0..)
+            .map(|((round, n), at)| (Timestamp(BEGIN + at * 10_000_000_000), attempt(round, order(n))))
+            .collect();
+        for (stretches, jobs) in [(1, 1), (2, 1), (3, 2), (4, 4)] {
+            let judging = || {
+                let captures = vec![one_capture("whole", &frames, &ExtractOptions::default())];
+                let extracted = Extracted { captures, jobs, ..Extracted::default() };
+                Judging::new(extracted, &matrix, &site).unwrap().parted(stretches)
+            };
+            [1, 3, TOLD_PER_CODE, 60, 61]
+                .into_iter()
+                .for_each(|most| assert_summary_is_the_same(judging, most));
+            let (some, untold) = judging().summary_alone(3).unwrap();
+            let told = some.findings.iter().filter(|finding| finding.code == Code::UnexpectedAttempt);
+            let told: Vec<u64> = told.map(|finding| finding.count).collect();
+            assert_eq!((told, untold.of(Severity::Medium)), (vec![4, 4, 4], 57), "{stretches} stretches");
+        }
+    }
+}
+
 /// Four hundred strangers knock twice each, in two rounds: wherever rows are parted, a hundred have findings of their own, and
 /// what the others did is told in one, each of them counted once.
 #[test]
