@@ -237,6 +237,15 @@ impl Pieces {
         blocks.sum::<usize>() + self.open.capacity() + index + reached + fragments
     }
 
+    /// Bytes of all packed stretches, wherever they are.
+    pub fn packed_bytes(&self) -> usize {
+        let blocks = self.blocks.iter().map(|block| match &block.stored {
+            Stored::Memory(bytes) => bytes.len(),
+            Stored::File { bytes, .. } => *bytes,
+        });
+        blocks.sum::<usize>() + self.open.len()
+    }
+
     /// Bytes that wait in the temporary file.
     pub fn spilled_bytes(&self) -> u64 {
         self.file_bytes

@@ -474,7 +474,7 @@ impl Joined {
     /// Runs of flows of one time from a place on, as many as are worth being read at once, and where the next may begin.
     fn ties(&self, order: &[FlowNumber], from: usize) -> (Vec<Range<usize>>, usize) {
         let time_at = |place: usize| order.get(place).map(|&flow| self.time(flow));
-        let (mut ties, mut tied) = (Vec::new(), 0);
+        let (mut ties, mut tied, most) = (Vec::new(), 0, self.window_flows());
         let (mut begin, mut time) = (from, time_at(from));
         for end in from + 1..=order.len() {
             let next = time_at(end);
@@ -486,11 +486,18 @@ impl Joined {
                 ties.push(begin..end);
             }
             (begin, time) = (end, next);
-            if tied >= WINDOW_FLOWS {
+            if tied >= most {
                 break;
             }
         }
         (ties, begin)
+    }
+
+    /// How many flows are read at once to be handed over: as many as [`WINDOW_BYTES`] hold, about.
+    fn window_flows(&self) -> usize {
+        let sum = |of: fn(&Pieces) -> usize| self.sets.iter().map(|set| of(&set.pieces)).sum::<usize>();
+        let bytes_of_one = sum(Pieces::packed_bytes) / sum(Pieces::len).max(1);
+        (WINDOW_BYTES / bytes_of_one.max(1)).clamp(1 << 12, MOST_WINDOW_FLOWS)
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
@@ -604,7 +611,7 @@ impl<'a> FlowReader<'a> {
             return hand_over(flows, &mut one_by_one);
         }
         let (mut gathered, mut numbers) = (Gathered::of(self.joined), Vec::new());
-        for flows in flows.chunks(WINDOW_FLOWS) {
+        for flows in flows.chunks(self.joined.window_flows()) {
             if self.are_near(flows) {
                 hand_over(flows, &mut one_by_one)?;
                 continue;
@@ -686,9 +693,12 @@ impl<'a> FlowReader<'a> {
 /// thousand, others would be wanted too.
 const FEW_AMONG: usize = 64;
 
-/// Flows that are read at once to be handed over: 65,536. With half as many W2 reads its temporary file six times over, and the
-/// peak of W1 is 4 MiB less, that of W2 5.
-const WINDOW_FLOWS: usize = 1 << 16;
+/// Bytes of packed flows that are read at once to be handed over: 16 MiB. With half as many W2 reads its temporary file six times
+/// over.
+const WINDOW_BYTES: usize = 1 << 24;
+
+/// Flows that are read at once at the most, however short they are: 131,072, of which the list takes 4 MiB.
+const MOST_WINDOW_FLOWS: usize = 1 << 17;
 
 /// Stretches that are read at once to be held against each other: a quarter of a million, some tens of megabytes. Fewer would
 /// go through the temporary file more often.
@@ -794,7 +804,7 @@ impl Drop for Gathered<'_> {
     }
 }
 
-/// Chunks that wait to be needed again: 24 MiB, what [`WINDOW_FLOWS`] of long connections take.
+/// Chunks that wait to be needed again: 24 MiB, a half more than [`WINDOW_BYTES`].
 const MOST_SPARE: usize = 384;
 
 /// How many stretches, neighbours by number, are read in any order: 256 stand in one block of a temporary file or two.
