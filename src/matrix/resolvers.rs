@@ -1,8 +1,10 @@
 //! Public resolvers that answer over HTTPS. No rule speaks of them: who uses one hides names from the capture.
 
 use crate::model::{DomainName, DomainPattern};
+use foldhash::fast::RandomState;
+use hashbrown::HashSet;
 use serde::Deserialize;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
@@ -10,7 +12,7 @@ use std::sync::OnceLock;
 #[derive(Clone, Debug, Default)]
 pub struct PublicResolvers {
     /// Every flow of an audited host is held against them.
-    exact: BTreeSet<String>,
+    exact: HashSet<String, RandomState>,
     /// Each with the plain labels at its end.
     wildcards: Vec<(String, DomainPattern)>,
     operators: BTreeMap<IpAddr, String>,
@@ -78,6 +80,7 @@ impl PublicResolvers {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     #[rustfmt::skip]

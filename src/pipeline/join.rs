@@ -56,7 +56,7 @@ struct Set {
 }
 
 /// A flow: a stretch by its number over all captures, or (with the highest bit) a group.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FlowNumber(u32);
 
 const GROUP: u32 = 1 << 31;
@@ -256,35 +256,63 @@ impl Joined {
         let alone = |number: &u32| {
             grouped.get(*number as usize / 64).is_some_and(|word| word >> (number % 64) & 1 == 0)
         };
+        let groups = || (GROUP..).zip(self.groups.iter().map(|group| group.time));
+        let loose =
+            || (self.loose_first..).zip(self.loose.iter().map(|flow| flow.order_time().unwrap_or_default()));
+        let packed = || {
+            self.sets
+                .iter()
+                .flat_map(|set| (set.first..).zip(set.pieces.times().iter().copied()))
+                .chain(loose())
+        };
+        let each = || packed().filter(|(number, _)| alone(number)).chain(groups());
         let count = all as usize - self.members.len() + self.groups.len();
-        let mut flows: Vec<FlowNumber> = Vec::with_capacity(count);
-        flows.extend((0..all).filter(alone).map(FlowNumber));
-        flows.extend((0..self.groups.len() as u32).map(|group| FlowNumber(group | GROUP)));
-        // Stretches are cut nearly in order of time: few runs are to be merged. Those of one set are put in order first: there a
-        // time is found by its place alone.
-        let mut parts: Vec<(&Set, &mut [FlowNumber])> = Vec::new();
-        let mut rest = &mut flows[..];
-        for set in &self.sets {
-            let end = set.first + set.pieces.times().len() as u32;
-            let (own, others) = rest.split_at_mut(rest.partition_point(|flow| flow.0 < end));
-            let part = own.len().div_ceil(jobs.div_ceil(self.sets.len())).max(1);
-            parts.extend(own.chunks_mut(part).map(|part| (set, part)));
-            rest = others;
+        let widened =
+            |(first, last): (i64, i64), (_, Timestamp(time)): (u32, _)| (first.min(time), last.max(time));
+        let (first, last) = each().fold((i64::MAX, i64::MIN), widened);
+        if first > last {
+            return Vec::new();
+        }
+        // Dealt out to many short spans of time, of which each is put in order by itself.
+        let span = |time: i64| time.wrapping_sub(first) as u64;
+        let shift = (0..u64::BITS).find(|shift| span(last) >> shift <= (count / DEALT_TOGETHER) as u64);
+        let shift = shift.unwrap_or_default();
+        let place = |time: i64| (span(time) >> shift) as usize;
+        let dealt = || each().map(|(number, time)| (place(time.0), FlowNumber(number)));
+        let mut flows = Vec::new();
+        let ends = deal_out(place(last) + 1, dealt, &mut flows);
+        let mut parts: Vec<(&mut [FlowNumber], &[usize])> = Vec::new();
+        let (mut rest, mut from) = (&mut flows[..], 0);
+        for ends in ends.chunks(ends.len().div_ceil(jobs).max(1)) {
+            let end = ends.last().copied().unwrap_or(from);
+            let (own, others) = rest.split_at_mut(end.saturating_sub(from).min(rest.len()));
+            parts.push((own, ends));
+            (rest, from) = (others, end);
         }
         let parts = Mutex::new(parts.into_iter());
         let some = || {
+            let mut timed: Vec<(Timestamp, FlowNumber)> = Vec::new();
             loop {
                 let next = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((set, part)) = next else { return };
-                let times = set.pieces.times();
-                part.sort_by_key(|flow| times.get((flow.0 - set.first) as usize).copied());
+                let Some((part, ends)) = next else { return };
+                let before = ends.last().copied().unwrap_or_default() - part.len();
+                let mut from = before;
+                for &end in ends {
+                    let span = part.get_mut(from - before..end - before).unwrap_or_default();
+                    from = end;
+                    if span.len() > 1 {
+                        timed.clear();
+                        timed.extend(span.iter().map(|&flow| (self.time(flow), flow)));
+                        timed.sort_unstable();
+                        span.iter_mut().zip(&timed).for_each(|(place, &(_, flow))| *place = flow);
+                    }
+                }
             }
         };
         std::thread::scope(|scope| {
             (1..jobs).for_each(|_| drop(scope.spawn(some)));
             some();
         });
-        flows.sort_by_key(|&flow| self.time(flow));
         flows
     }
 
@@ -322,25 +350,10 @@ impl Joined {
                 self.sets.iter().flat_map(|set| set.pieces.hashes().iter().copied().zip(set.first..));
             loose.chain(packed).filter(|&(hash, _)| place(hash) >> 32 == part as u64)
         };
-        let mut ends = vec![0usize; (1 << LIST_BITS) + 1];
-        for (hash, _) in each() {
-            if let Some(count) = ends.get_mut(list_of(hash) + 1) {
-                *count += 1;
-            }
-        }
-        let all = ends.iter_mut().fold(0, |before, end| {
-            *end += before;
-            *end
-        });
-        // From here on each is where the next of its list goes: at the end, where the list ends.
-        let mut by_hash = vec![0u64; all];
-        for (hash, number) in each() {
-            let Some(end) = ends.get_mut(list_of(hash)) else { continue };
-            if let Some(entry) = by_hash.get_mut(*end) {
-                *entry = u64::from(hash) << 32 | u64::from(number);
-            }
-            *end += 1;
-        }
+        let dealt =
+            || each().map(|(hash, number)| (list_of(hash), u64::from(hash) << 32 | u64::from(number)));
+        let mut by_hash = Vec::new();
+        let ends = deal_out(1 << LIST_BITS, dealt, &mut by_hash);
         let mut from = 0;
         for end in ends {
             if let Some(list) = by_hash.get_mut(from..end) {
@@ -711,6 +724,9 @@ const LEAST_SHARED: usize = 1 << 14;
 /// many short ones would cost time.
 const MOST_LISTED: usize = 1 << 21;
 
+/// Flows that fall into one span of time, on average, while they are put in order.
+const DEALT_TOGETHER: usize = 4;
+
 /// Into so many lists hashes are dealt out, as a power of two: 1,024, of two thousand hashes each where there are most.
 const LIST_BITS: u32 = 10;
 
@@ -813,29 +829,42 @@ const NEIGHBOURS: u32 = 256;
 /// The same by ascending numbers, but for those of [`NEIGHBOURS`]. Many of a short range, as they mostly are, are counted out
 /// instead of sorted.
 fn put_in_order(wanted: &[(u32, u32)], order: &mut Vec<(u32, u32)>) {
-    order.clear();
-    order.extend_from_slice(wanted);
-    let Some(least) = wanted.iter().map(|&(number, _)| number).min() else { return };
+    let least = wanted.iter().map(|&(number, _)| number).min().unwrap_or_default();
     let of = |number: u32| ((number - least) / NEIGHBOURS) as usize;
     let most = wanted.iter().map(|&(number, _)| of(number)).max().unwrap_or_default();
     if most > wanted.len() {
+        order.clear();
+        order.extend_from_slice(wanted);
         order.sort_unstable();
         return;
     }
-    // Where the next of each neighbourhood goes.
-    let mut ends = vec![0usize; most + 2];
-    wanted.iter().for_each(|&(number, _)| ends[of(number) + 1] += 1);
-    ends.iter_mut().fold(0, |before, end| {
-        *end += before;
-        *end
-    });
-    for &entry in wanted {
-        let end = &mut ends[of(entry.0)];
-        if let Some(place) = order.get_mut(*end) {
-            *place = entry;
+    deal_out(most + 1, || wanted.iter().map(|&entry| (of(entry.0), entry)), order);
+}
+
+/// Puts what `each` gives, the same each time it is asked, into so many lists, one behind another: each is given with the
+/// number of its list. In a list they stand in the order in which they were given. Tells where each list ends.
+fn deal_out<T: Copy + Default, I: Iterator<Item = (usize, T)>>(
+    lists: usize,
+    each: impl Fn() -> I,
+    dealt: &mut Vec<T>,
+) -> Vec<usize> {
+    let mut ends = vec![0usize; lists];
+    each().for_each(|(list, _)| ends.get_mut(list).into_iter().for_each(|count| *count += 1));
+    let mut all = 0;
+    for end in &mut ends {
+        // From here on each is where the next of its list goes: at the end, where the list ends.
+        all += std::mem::replace(end, all);
+    }
+    dealt.clear();
+    dealt.resize(all, T::default());
+    each().for_each(|(list, item)| {
+        let Some(end) = ends.get_mut(list) else { return };
+        if let Some(place) = dealt.get_mut(*end) {
+            *place = item;
         }
         *end += 1;
-    }
+    });
+    ends
 }
 
 impl<'a> Gathered<'a> {
@@ -950,6 +979,62 @@ mod tests {
             numbers.sort_unstable();
             assert!(numbers.into_iter().eq(0..40_100), "{parts} parts");
         }
+    }
+
+    #[test]
+    fn flows_stand_by_time_then_by_number_however_their_times_are_spread() {
+        use crate::flow::{FlowKey, SideFacts};
+        use crate::model::Endpoint;
+        let spreads: [fn(u32) -> i64; 6] = [
+            |n| i64::from(n.wrapping_mul(2_654_435_761) >> 8),
+            |n| i64::from(n / 3),
+            |n| -i64::from(n) * 1_000_000_007,
+            |_| 5,
+            // One that is far from all others, one at either end of what there is.
+            |n| if n == 77 { 1 << 60 } else { i64::from(n % 100) },
+            |n| [i64::MIN, i64::MAX, i64::from(n % 7)][(n % 3) as usize],
+        ];
+        for (spread, time) in spreads.into_iter().enumerate() {
+            let lone = |number: u32| {
+                let of = |port| Endpoint::new([10, 0, 0, 1].into(), port);
+                let (key, _) = FlowKey::of(Transport::Udp, of(7), of(number as u16));
+                let point = FramePoint {
+                    frame: u64::from(number) + 1,
+                    time: Timestamp(time(number)),
+                    ..FramePoint::default()
+                };
+                let low = SideFacts {
+                    packets: 1,
+                    first: Some(point),
+                    last: Some(point.time),
+                    ..SideFacts::default()
+                };
+                PartialFlow { low, ..PartialFlow::new(key) }
+            };
+            let mut joined = join(Extracted::default());
+            let of = |first: u32| Set {
+                first,
+                origin: Origin::default(),
+                pieces: (first..first + 500).map(lone).collect::<Pieces>(),
+            };
+            joined.sets = vec![of(0), of(500)];
+            joined.loose = (1_000..1_050).map(lone).collect();
+            joined.loose_first = 1_000;
+            joined.members = vec![3, 500, 1_001, 1_002];
+            joined.groups = [(0, 2, 40), (2, 4, time(9))]
+                .map(|(from, to, at)| Group { from, to, time: Timestamp(at) })
+                .into();
+            let alone = (0..1_050).filter(|number| !joined.members.contains(number));
+            let alone = alone.map(|number| (time(number), number));
+            let mut expected: Vec<(i64, u32)> = alone.chain([(40, GROUP), (time(9), GROUP | 1)]).collect();
+            expected.sort_unstable();
+            for jobs in [1, 2, 5] {
+                let flows = joined.in_order_of_time(1_050, jobs);
+                let times = flows.iter().map(|&flow| (joined.time(flow).0, flow.0));
+                assert_eq!(times.collect::<Vec<_>>(), expected, "spread {spread}, {jobs} threads");
+            }
+        }
+        assert_eq!(join(Extracted::default()).in_order_of_time(0, 2), []);
     }
 
     #[test]
