@@ -1,10 +1,8 @@
 //! Public resolvers that answer over HTTPS. No rule speaks of them: who uses one hides names from the capture.
 
 use crate::model::{DomainName, DomainPattern};
-use foldhash::fast::RandomState;
-use hashbrown::HashSet;
 use serde::Deserialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
@@ -12,7 +10,7 @@ use std::sync::OnceLock;
 #[derive(Clone, Debug, Default)]
 pub struct PublicResolvers {
     /// Every flow of an audited host is held against them.
-    exact: HashSet<String, RandomState>,
+    exact: HashSet<String>,
     /// Each with the plain labels at its end.
     wildcards: Vec<(String, DomainPattern)>,
     operators: BTreeMap<IpAddr, String>,

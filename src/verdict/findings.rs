@@ -208,7 +208,7 @@ pub(super) struct Findings {
     distinct: usize,
     /// How many of each kind will be told.
     most: usize,
-    /// By code: the least initiators of that many findings, and of none that is told of another address of its host.
+    /// By code, the least initiators of that many findings; see [`Findings::may_be_told`].
     least: Vec<((Code, Severity), BinaryHeap<IpAddr>)>,
     captures: Arc<[Arc<str>]>,
     /// The stretch of the rows that is counted.
@@ -220,7 +220,7 @@ pub(super) struct Findings {
 }
 
 impl Findings {
-    /// None yet. Of each kind `most` will be told, of which the words are made of more than is counted.
+    /// None yet. Of each kind `most` will be told: of what certainly is none of them only what is counted is kept.
     pub(super) fn new(captures: &[Arc<str>], most: usize) -> Self {
         Findings {
             stems: Distinct::default(),
