@@ -274,46 +274,41 @@ impl Joined {
             return Vec::new();
         }
         // Dealt out to many short spans of time, of which each is put in order by itself.
-        let span = |time: i64| time.wrapping_sub(first) as u64;
-        let shift = (0..u64::BITS).find(|shift| span(last) >> shift <= (count / DEALT_TOGETHER) as u64);
-        let shift = shift.unwrap_or_default();
-        let place = |time: i64| (span(time) >> shift) as usize;
-        let dealt = || each().map(|(number, time)| (place(time.0), FlowNumber(number)));
+        let since_first = |time: i64| time.wrapping_sub(first) as u64;
+        let spans = (count / DEALT_TOGETHER) as u64;
+        let shift = (0..u64::BITS).find(|shift| since_first(last) >> shift <= spans).unwrap_or_default();
+        let span = |time: i64| (since_first(time) >> shift) as usize;
+        let dealt = || each().map(|(number, time)| (span(time.0), FlowNumber(number)));
         let mut flows = Vec::new();
-        let ends = deal_out(place(last) + 1, dealt, &mut flows);
-        let mut parts: Vec<(&mut [FlowNumber], &[usize])> = Vec::new();
-        let (mut rest, mut from) = (&mut flows[..], 0);
-        for ends in ends.chunks(ends.len().div_ceil(jobs).max(1)) {
-            let end = ends.last().copied().unwrap_or(from);
-            let (own, others) = rest.split_at_mut(end.saturating_sub(from).min(rest.len()));
-            parts.push((own, ends));
-            (rest, from) = (others, end);
-        }
-        let parts = Mutex::new(parts.into_iter());
-        let some = || {
-            let mut timed: Vec<(Timestamp, FlowNumber)> = Vec::new();
-            loop {
-                let next = parts.lock().unwrap_or_else(PoisonError::into_inner).next();
-                let Some((part, ends)) = next else { return };
-                let before = ends.last().copied().unwrap_or_default() - part.len();
-                let mut from = before;
-                for &end in ends {
-                    let span = part.get_mut(from - before..end - before).unwrap_or_default();
-                    from = end;
-                    if span.len() > 1 {
-                        timed.clear();
-                        timed.extend(span.iter().map(|&flow| (self.time(flow), flow)));
-                        timed.sort_unstable();
-                        span.iter_mut().zip(&timed).for_each(|(place, &(_, flow))| *place = flow);
-                    }
-                }
-            }
-        };
+        let ends = deal_out(span(last) + 1, dealt, &mut flows);
         std::thread::scope(|scope| {
-            (1..jobs).for_each(|_| drop(scope.spawn(some)));
-            some();
+            let (mut rest, mut begin) = (&mut flows[..], 0);
+            for ends in ends.chunks(ends.len().div_ceil(jobs.max(1))) {
+                let end = ends.last().copied().unwrap_or(begin);
+                let (own, others) = rest.split_at_mut(end - begin);
+                let mut work = move || self.order_spans(own, begin, ends);
+                (rest, begin) = (others, end);
+                // The last part is left to this thread.
+                if rest.is_empty() { work() } else { drop(scope.spawn(work)) }
+            }
         });
         flows
+    }
+
+    /// Puts the flows of each of several spans of time in order; `begin` and `ends` tell where among all flows the spans stand.
+    fn order_spans(&self, flows: &mut [FlowNumber], begin: usize, ends: &[usize]) {
+        let mut timed: Vec<(Timestamp, FlowNumber)> = Vec::new();
+        let (mut rest, mut from) = (flows, begin);
+        for &end in ends {
+            let (span, others) = rest.split_at_mut(end - from);
+            (rest, from) = (others, end);
+            if span.len() > 1 {
+                timed.clear();
+                timed.extend(span.iter().map(|&flow| (self.time(flow), flow)));
+                timed.sort_unstable();
+                span.iter_mut().zip(&timed).for_each(|(place, &(_, flow))| *place = flow);
+            }
+        }
     }
 
     /// Joins the conversations whose hashes fall into one of several equal ranges.
@@ -509,8 +504,7 @@ impl Joined {
     /// How many flows are read at once to be handed over: as many as [`WINDOW_BYTES`] hold, about.
     fn window_flows(&self) -> usize {
         let sum = |of: fn(&Pieces) -> usize| self.sets.iter().map(|set| of(&set.pieces)).sum::<usize>();
-        let bytes_of_one = sum(Pieces::packed_bytes) / sum(Pieces::len).max(1);
-        (WINDOW_BYTES / bytes_of_one.max(1)).clamp(1 << 12, MOST_WINDOW_FLOWS)
+        window_of(sum(Pieces::packed_bytes) / sum(Pieces::len).max(1))
     }
 
     fn spare(&self) -> MutexGuard<'_, Vec<Vec<u8>>> {
@@ -706,9 +700,17 @@ impl<'a> FlowReader<'a> {
 /// thousand, others would be wanted too.
 const FEW_AMONG: usize = 64;
 
-/// Bytes of packed flows that are read at once to be handed over: 16 MiB. With half as many W2 reads its temporary file six times
-/// over.
+/// Bytes of packed flows that are read at once to be handed over: 16 MiB. So W2 reads 735 MB of its temporary file of 170, for all
+/// that it is read for; with 7 MiB, 964.
 const WINDOW_BYTES: usize = 1 << 24;
+
+/// How many flows of so many bytes each are read at once.
+fn window_of(bytes_of_one: usize) -> usize {
+    (WINDOW_BYTES / bytes_of_one.max(1)).clamp(LEAST_WINDOW_FLOWS, MOST_WINDOW_FLOWS)
+}
+
+/// The same at the least, however long they are: what a window costs is a walk through the temporary file.
+const LEAST_WINDOW_FLOWS: usize = 1 << 12;
 
 /// Flows that are read at once at the most, however short they are: 131,072, of which the list takes 4 MiB.
 const MOST_WINDOW_FLOWS: usize = 1 << 17;
@@ -951,21 +953,24 @@ pub(super) fn dns_of_tcp(flow: &PartialFlow) -> Vec<DnsObservation> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::flow::{FlowKey, SideFacts};
+    use crate::model::Endpoint;
+
+    /// A stretch of one packet at a time. Two neighbours have one key.
+    fn lone(number: u32, time: i64) -> PartialFlow {
+        let ip = IpAddr::V4((number / 2).into());
+        let (key, _) =
+            FlowKey::of(Transport::Udp, Endpoint::new(ip, 7), Endpoint::new([10, 0, 0, 1].into(), 9));
+        let point =
+            FramePoint { frame: u64::from(number) + 1, time: Timestamp(time), ..FramePoint::default() };
+        let low =
+            SideFacts { packets: 1, first: Some(point), last: Some(point.time), ..SideFacts::default() };
+        PartialFlow { low, ..PartialFlow::new(key) }
+    }
 
     #[test]
     fn hashes_of_a_range_are_ascending_and_each_stretch_is_in_one() {
-        use crate::flow::{FlowKey, SideFacts};
-        use crate::model::Endpoint;
-        let lone = |number: u32| {
-            // Two of each key.
-            let ip = IpAddr::V4((number / 2).into());
-            let (key, _) =
-                FlowKey::of(Transport::Udp, Endpoint::new(ip, 7), Endpoint::new([10, 0, 0, 1].into(), 9));
-            let point = FramePoint { frame: u64::from(number) + 1, ..FramePoint::default() };
-            let low =
-                SideFacts { packets: 1, first: Some(point), last: Some(point.time), ..SideFacts::default() };
-            PartialFlow { low, ..PartialFlow::new(key) }
-        };
+        let lone = |number| lone(number, 0);
         let mut joined = join(Extracted::default());
         let pieces = || (0..20_000).map(lone).collect::<Pieces>();
         let of = |first| Set { first, origin: Origin::default(), pieces: pieces() };
@@ -983,8 +988,6 @@ mod tests {
 
     #[test]
     fn flows_stand_by_time_then_by_number_however_their_times_are_spread() {
-        use crate::flow::{FlowKey, SideFacts};
-        use crate::model::Endpoint;
         let spreads: [fn(u32) -> i64; 6] = [
             |n| i64::from(n.wrapping_mul(2_654_435_761) >> 8),
             |n| i64::from(n / 3),
@@ -995,22 +998,7 @@ mod tests {
             |n| [i64::MIN, i64::MAX, i64::from(n % 7)][(n % 3) as usize],
         ];
         for (spread, time) in spreads.into_iter().enumerate() {
-            let lone = |number: u32| {
-                let of = |port| Endpoint::new([10, 0, 0, 1].into(), port);
-                let (key, _) = FlowKey::of(Transport::Udp, of(7), of(number as u16));
-                let point = FramePoint {
-                    frame: u64::from(number) + 1,
-                    time: Timestamp(time(number)),
-                    ..FramePoint::default()
-                };
-                let low = SideFacts {
-                    packets: 1,
-                    first: Some(point),
-                    last: Some(point.time),
-                    ..SideFacts::default()
-                };
-                PartialFlow { low, ..PartialFlow::new(key) }
-            };
+            let lone = |number| lone(number, time(number));
             let mut joined = join(Extracted::default());
             let of = |first: u32| Set {
                 first,
@@ -1035,6 +1023,19 @@ mod tests {
             }
         }
         assert_eq!(join(Extracted::default()).in_order_of_time(0, 2), []);
+    }
+
+    #[test]
+    fn a_window_holds_as_many_flows_as_fit_into_its_bytes() {
+        let mut joined = join(Extracted::default());
+        assert_eq!(joined.window_flows(), MOST_WINDOW_FLOWS);
+        let pieces: Pieces = (0..1_000).map(|number| lone(number, 0)).collect();
+        let bytes_of_one = pieces.packed_bytes() / pieces.len();
+        joined.sets = vec![Set { first: 0, origin: Origin::default(), pieces }];
+        assert!((1..100).contains(&bytes_of_one), "{bytes_of_one}");
+        assert_eq!(joined.window_flows(), MOST_WINDOW_FLOWS);
+        assert_eq!(window_of(2 * WINDOW_BYTES / MOST_WINDOW_FLOWS), MOST_WINDOW_FLOWS / 2);
+        assert_eq!(window_of(WINDOW_BYTES), LEAST_WINDOW_FLOWS);
     }
 
     #[test]

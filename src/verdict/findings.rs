@@ -3,6 +3,7 @@
 use super::circumstances::{Evidence, FirstChain};
 use super::classify::{Issue, Ruling};
 use super::coverage::OutcomeSet;
+use super::foremost::Foremost;
 use super::row::Differs;
 use super::strangers::{MOST_DISTINCT, Strangers};
 use super::wording::{
@@ -16,7 +17,7 @@ use crate::model::{CaptureId, Distinct, DomainName, FramePoint, Timestamp, Trans
 use foldhash::fast::RandomState;
 use hashbrown::{HashSet, HashTable};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -56,7 +57,7 @@ struct Body {
     /// The first ones, each once; what is counted comes in order of time.
     evidence: Vec<Cited>,
     /// The destination's addresses, once there are two.
-    #[expect(clippy::box_collection, reason = "mostly none, and a draft is to be small")]
+    #[expect(clippy::box_collection, reason = "mostly none, and a body is to be small")]
     hosts: Option<Box<BTreeSet<IpAddr>>>,
     /// Details, by their numbers in [`Findings::lines`].
     details: Vec<u32>,
@@ -68,7 +69,7 @@ struct Body {
     /// For the one that stands for all strangers beyond [`MOST_STRANGERS`].
     strangers: Option<Box<Strangers>>,
     /// Hosts for whose flows a name is missing.
-    #[expect(clippy::box_collection, reason = "mostly none, and a draft is to be small")]
+    #[expect(clippy::box_collection, reason = "mostly none, and a body is to be small")]
     nameless: Option<Box<BTreeSet<IpAddr>>>,
     /// Whether its initiator holds no role.
     of_stranger: bool,
@@ -206,10 +207,8 @@ pub(super) struct Findings {
     /// The same by code, whatever the destination.
     crowds: Vec<((Code, Severity), usize, Option<usize>)>,
     distinct: usize,
-    /// How many of each kind will be told.
-    most: usize,
-    /// By code, the least initiators of that many findings; see [`Findings::may_be_told`].
-    least: Vec<((Code, Severity), BinaryHeap<IpAddr>)>,
+    /// Which of them may be told.
+    foremost: Foremost,
     captures: Arc<[Arc<str>]>,
     /// The stretch of the rows that is counted.
     stretch: u32,
@@ -232,8 +231,7 @@ impl Findings {
             strangers: Vec::new(),
             crowds: Vec::new(),
             distinct: 0,
-            most,
-            least: Vec::new(),
+            foremost: Foremost::new(most),
             captures: captures.into(),
             stretch: 0,
             points: Vec::new(),
@@ -298,6 +296,12 @@ impl Findings {
         }
     }
 
+    /// How many there are, and how many of them may be told.
+    #[cfg(test)]
+    pub(super) fn sizes(&self) -> (usize, usize) {
+        (self.drafts.len(), self.drafts.iter().filter(|draft| draft.body.is_some()).count())
+    }
+
     /// The finding of a stem for a flow of a host.
     fn draft_of_flow(
         &mut self,
@@ -316,32 +320,14 @@ impl Findings {
         })
     }
 
-    /// Whether a new finding may be among those of its kind that are told. It is not where initiators of as many others are
-    /// less than its own: none of them is folded into another, and what findings are ordered by begins with the initiator. Where
-    /// a host has several addresses, which of them stands there is told by its first flow, which may be among rows that somebody
-    /// else judges: such findings count for nothing here.
+    /// Whether a new finding may be among those of its kind that are told. Strangers may be folded into others, and where a host
+    /// has several addresses, which of them findings are ordered by is told by the first flow, which may be among rows that
+    /// somebody else judges: such findings may always be, and count for nothing here.
     fn may_be_told(&mut self, stem: StemId, host: Option<IpAddr>, judged: &Judged<'_>) -> bool {
-        let Some(host) = host.filter(|_| self.most < usize::MAX) else { return true };
-        if judged.ruling.from_roles.is_empty() || (judged.has_other_addresses)() {
-            return true;
-        }
-        let Some(kind) = self.stems.get(stem).map(|stem| (stem.code, stem.severity)) else { return true };
-        let place = self.least.iter().position(|(of, _)| *of == kind).unwrap_or_else(|| {
-            self.least.push((kind, BinaryHeap::new()));
-            self.least.len() - 1
-        });
-        let Some((_, least)) = self.least.get_mut(place) else { return true };
-        if least.len() < self.most {
-            least.push(host);
-            return true;
-        }
-        match least.peek_mut() {
-            Some(mut greatest) if host < *greatest => *greatest = host,
-            Some(greatest) => return host == *greatest,
-            // None is told.
-            None => return false,
-        }
-        true
+        let kind = self.stems.get(stem).map(|stem| (stem.severity, stem.code));
+        let Some((kind, host)) = kind.zip(host).filter(|_| !self.foremost.are_all()) else { return true };
+        let is_certain = !judged.ruling.from_roles.is_empty() && !(judged.has_other_addresses)();
+        !is_certain || self.foremost.admit(kind, host)
     }
 
     /// The finding of a stem for an initiator that holds no role: its own, or a common one beyond [`MOST_STRANGERS`] of the
@@ -509,7 +495,7 @@ impl Findings {
     /// stand for many strangers last. Of each kind no more are put into words than was asked for; the others are counted.
     /// `role_words` gives the ids of roles.
     pub(super) fn finish(self, role_words: &dyn Fn(RoleSet) -> Vec<String>) -> (Vec<Finding>, Untold) {
-        let most = self.most;
+        let most = self.foremost.most();
         let rank: BTreeMap<&str, usize> =
             self.captures.iter().enumerate().map(|(rank, name)| (&**name, rank)).collect();
         let stems = self.stems;
@@ -980,19 +966,19 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut 
         let Findings { drafts, lines, hasher, points, proofs, stretch, .. } = &mut *findings;
         let draft = &mut drafts[place];
         draft.outcomes.insert(flow.outcome);
-        let Some(draft) = &mut draft.body else { continue };
-        draft.count(flow.first_ts, flow.last_ts);
-        draft.counted = if draft.stretch == *stretch { draft.counted.saturating_add(1) } else { 1 };
-        draft.stretch = *stretch;
-        if !draft.is_cited() {
+        let Some(body) = &mut draft.body else { continue };
+        body.count(flow.first_ts, flow.last_ts);
+        body.counted = if body.stretch == *stretch { body.counted.saturating_add(1) } else { 1 };
+        body.stretch = *stretch;
+        if !body.is_cited() {
             collect_points(judged, points, proofs);
-            draft.cite(points.iter().copied());
+            body.cite(points.iter().copied());
         }
-        draft.reach(flow.to.ip);
+        body.reach(flow.to.ip);
         if code == Code::Undetermined && ruling.missing == Some(Missing::Name) {
-            draft.lacks_name(judged.host);
+            body.lacks_name(judged.host);
         }
-        add_details(draft, kind, judged, share, lines, hasher);
+        add_details(body, kind, judged, share, lines, hasher);
     }
     codes
 }
@@ -1048,7 +1034,7 @@ pub(super) fn rules_of(ruling: &Ruling) -> &[String] {
 
 /// Adds the details of a flow, unless a flow with the same ones was there before.
 fn add_details(
-    draft: &mut Body,
+    body: &mut Body,
     kind: &mut Kind,
     judged: &Judged<'_>,
     share: Share,
@@ -1056,8 +1042,8 @@ fn add_details(
     hasher: &RandomState,
 ) {
     let (code, common) = (kind.code, share != Share::Own);
-    let full = draft.details.len() >= MOST_DETAILS;
-    let told = draft.counted > if common { 1 } else { MOST_TOLD };
+    let full = body.details.len() >= MOST_DETAILS;
+    let told = body.counted > if common { 1 } else { MOST_TOLD };
     if full || told || share == Share::Code {
         return;
     }
@@ -1070,26 +1056,26 @@ fn add_details(
     });
     if let Some(wording) = wording {
         if !common && !tells_addresses(code, judged) {
-            kind.details(wording, judged, known).iter().for_each(|&line| draft.detail(line));
+            kind.details(wording, judged, known).iter().for_each(|&line| body.detail(line));
             return;
         }
         let detailed = Detailed { ruling: judged.serial, from: flow.from.ip, to: flow.to.ip, wording };
         let detailed = hasher.hash_one(detailed);
-        if draft.detailed.contains(&detailed) {
+        if body.detailed.contains(&detailed) {
             return;
         }
-        if draft.detailed.len() < MOST_DETAILED {
-            if draft.detailed.len() == draft.detailed.capacity() {
-                draft.detailed.reserve_exact(draft.detailed.len().max(1));
+        if body.detailed.len() < MOST_DETAILED {
+            if body.detailed.len() == body.detailed.capacity() {
+                body.detailed.reserve_exact(body.detailed.len().max(1));
             }
-            draft.detailed.push(detailed);
+            body.detailed.push(detailed);
         }
     }
     // What is said of all strangers names none of them.
     let own = common.then(|| flow.from.ip.to_string());
     for line in details(code, judged) {
         if own.as_ref().is_none_or(|own| !line.contains(own)) {
-            draft.detail(line_number(known, line));
+            body.detail(line_number(known, line));
         }
     }
 }
@@ -1162,16 +1148,16 @@ mod tests {
         let host = |n: u32| IpAddr::V4(n.into());
         let least: BTreeSet<IpAddr> = (0..MOST_NAMELESS as u32).map(host).collect();
         for step in [1, 7, 19] {
-            let draft =
+            let body =
                 || Body::of(About::Told(Box::new(note(Code::Undetermined, String::new(), Vec::new()))));
-            let (mut whole, mut first, mut second) = (draft(), draft(), draft());
+            let (mut whole, mut first, mut second) = (body(), body(), body());
             for n in (0..20).map(|n| n * step % 20) {
                 whole.lacks_name(host(n));
                 if n % 3 == 0 { &mut first } else { &mut second }.lacks_name(host(n));
             }
             first.add(*second, 0);
-            for draft in [whole, first] {
-                assert_eq!(draft.nameless.as_deref(), Some(&least), "{step}");
+            for body in [whole, first] {
+                assert_eq!(body.nameless.as_deref(), Some(&least), "{step}");
             }
         }
     }

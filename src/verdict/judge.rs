@@ -674,3 +674,64 @@ fn remarks(
     }
     remarks
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Severity;
+    use crate::flow::{Finisher, FlowKey, HostSight, PartialFlow, SideFacts};
+    use crate::model::{Endpoint, FramePoint};
+
+    const SITE: &str = r#"
+        [site]
+        name = "s"
+        virtual_network = ["10.1.0.0/16"]
+        [roles]
+        worker = ["10.1.1.0/24"]
+    "#;
+
+    #[test]
+    fn of_findings_that_will_not_be_told_no_more_is_kept_than_what_is_counted() {
+        let matrix = Matrix::builtin();
+        let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
+        let (ledger, spans, sight, without_flow) =
+            (Ledger::default(), Spans::default(), HostSight::default(), BTreeMap::new());
+        let case = Case {
+            matrix: &matrix,
+            site: &site,
+            ledger: &ledger,
+            unreadable: &[],
+            captures: &["one".into()],
+            spans: &spans,
+            without_flow: &without_flow,
+        };
+        let finisher =
+            Finisher { spans: &spans, sight: &sight, host_of: &|ip| ip, is_service: &|_, port| port == 9999 };
+        // Two hundred hosts of a role, the least first, each at two ports that no rule names.
+        let attempt = |n: u32| {
+            let client = Endpoint::new([10, 1, 1, (n / 2) as u8].into(), 40_000);
+            let server = Endpoint::new([198, 51, 100, 7].into(), 9_000 + (n % 2) as u16);
+            let (key, _) = FlowKey::of(Transport::Udp, client, server);
+            let point = FramePoint {
+                time: Timestamp(i64::from(n)),
+                frame: u64::from(n) + 1,
+                ..FramePoint::default()
+            };
+            let low =
+                SideFacts { packets: 1, first: Some(point), last: Some(point.time), ..SideFacts::default() };
+            PartialFlow { low, ..PartialFlow::new(key) }
+        };
+        let attempts: Vec<PartialFlow> = (0..400).map(attempt).collect();
+        let kept = |most| {
+            let mut judge = Judge::of_summary(&case, most);
+            attempts.iter().for_each(|attempt| judge.flows(&[finisher.finish(attempt)]));
+            let (all, told) = judge.sums.of_roles.sizes();
+            let (audit, untold) = judge.finish_summary(Vec::new());
+            let told_of = audit.findings.iter().filter(|finding| finding.from.ip.is_some()).count();
+            (all, told, told_of, untold.of(Severity::Medium))
+        };
+        assert_eq!(kept(usize::MAX), (400, 400, 400, 0));
+        // Both of the last host that may be told are kept whole.
+        assert_eq!(kept(3), (400, 4, 3, 397));
+    }
+}

@@ -9,6 +9,7 @@ mod coverage;
 mod encrypted;
 mod findings;
 mod fit;
+mod foremost;
 mod index;
 mod intermittent;
 mod judge;
