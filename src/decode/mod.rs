@@ -13,6 +13,7 @@ mod icmp;
 mod ip;
 mod link;
 mod packet;
+mod plain;
 mod region;
 mod transport;
 mod tunnel;
@@ -20,6 +21,8 @@ mod tunnel;
 pub use packet::{
     Decoded, Fragment, Icmp, Packet, Payload, Quote, Shortfall, SkipReason, Tcp, TcpFlags, Udp, icmp_ports,
 };
+
+pub use plain::plain_tcp;
 
 use crate::capture::Frame;
 use region::{Region, Walk};

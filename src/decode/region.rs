@@ -71,6 +71,14 @@ impl<'o> Walk<'o> {
         Walk { options, vlan: None, vni: None, link_interface: None, strict: false, depth: 0 }
     }
 
+    /// Goes behind a VLAN tag. Identifier 0 marks a priority, not a VLAN (802.1Q).
+    #[inline]
+    pub(super) fn enter_vlan(&mut self, tag: u16) {
+        if tag & 0x0FFF != 0 {
+            self.vlan = Some(tag & 0x0FFF);
+        }
+    }
+
     /// The walk one layer of encapsulation further in, unless it is deep enough.
     #[inline]
     pub(super) fn deeper(self) -> Option<Self> {

@@ -84,11 +84,13 @@ pub(super) fn by_port<'a>(
     head: IpHead<'a>,
     walk: Walk<'_>,
 ) -> Option<Packet<'a>> {
-    if walk.options.vxlan_ports.contains(&port) {
+    #[expect(clippy::manual_contains, reason = "a call for each list of one or two, asked of every datagram")]
+    let is_of = |ports: &[u16]| ports.iter().any(|&one| one == port);
+    if is_of(&walk.options.vxlan_ports) {
         vxlan(data, head, walk, false)
-    } else if walk.options.vxlan_gpe_ports.contains(&port) {
+    } else if is_of(&walk.options.vxlan_gpe_ports) {
         vxlan(data, head, walk, true)
-    } else if walk.options.geneve_ports.contains(&port) {
+    } else if is_of(&walk.options.geneve_ports) {
         geneve(data, head, walk)
     } else {
         None

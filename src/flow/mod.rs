@@ -30,4 +30,4 @@ pub use partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, Side
 pub use pieces::{BLOCK_BYTES, Budget, Pieces, PiecesReader};
 pub use record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 pub use stitch::{SYN_DUPLICATE_NANOS, UDP_IDLE_NANOS, initiator, stitch};
-pub use table::{FlowTable, Observed, TableOptions};
+pub use table::{FlowTable, HashedKey, Observed, TableOptions};

@@ -28,6 +28,14 @@ impl At {
         (self.time, self.frame) < (other.time, other.frame)
     }
 
+    /// Takes `other` if it is the first; what is there already is certain to be earlier.
+    #[inline]
+    fn first(&mut self, other: At) {
+        if !self.is_some() {
+            *self = other;
+        }
+    }
+
     /// Takes `other` if it is the first or earlier.
     fn lower(&mut self, other: At) {
         if !self.is_some() || other.is_before(*self) {
@@ -127,7 +135,14 @@ impl Keep {
         self.spare.pop().unwrap_or_default()
     }
 
-    fn give_back(&mut self, head: Option<Box<Head>>) {
+    #[inline]
+    fn give_back(&mut self, head: &mut Option<Box<Head>>) {
+        if head.is_some() {
+            self.take_back(head.take());
+        }
+    }
+
+    fn take_back(&mut self, head: Option<Box<Head>>) {
         if let Some(mut head) = head
             && self.spare.len() < SPARE_HEADS
             && head.room() <= SPARE_ROOM
@@ -154,7 +169,7 @@ struct Rare {
 #[repr(C, align(64))]
 pub(super) struct Open {
     /// The latest time at which anything was seen of it, if anything was.
-    latest: i64,
+    pub latest: i64,
     pub key: FlowKey,
     /// Whether there is a stretch here.
     pub live: bool,
@@ -219,11 +234,24 @@ impl Open {
         std::hint::black_box((self.latest, self.live, own.packets));
     }
 
+    /// Asks for the memory of all of it: a field of each line of the cache.
+    pub fn ask_for_all(&self) {
+        let Open { low, high, .. } = self;
+        let heads = (low.head.is_some(), high.head.is_some());
+        std::hint::black_box((self.latest, low.packets, high.packets, heads, high.tls_data.frame));
+    }
+
+    /// Asks for the memory of the first bytes of both sides.
+    pub fn ask_for_heads(&self) {
+        let say_something = |side: &OpenSide| side.head.as_ref().is_some_and(|head| head.told().is_some());
+        std::hint::black_box((say_something(&self.low), say_something(&self.high)));
+    }
+
     /// Becomes an empty place.
     pub fn end(&mut self, keep: &mut Keep) {
         (self.live, self.rare) = (false, None);
-        keep.give_back(self.low.head.take());
-        keep.give_back(self.high.head.take());
+        keep.give_back(&mut self.low.head);
+        keep.give_back(&mut self.high.head);
     }
 
     #[inline]
@@ -296,9 +324,9 @@ impl Open {
         }
     }
 
-    /// Counts a packet.
+    /// Counts a packet. Tells whether it came later than all that was seen of the conversation before.
     #[inline(always)]
-    pub fn count(&mut self, side: Side, packet: &Packet<'_>, at: At, wire_len: u32) {
+    pub fn count(&mut self, side: Side, packet: &Packet<'_>, at: At, wire_len: u32) -> bool {
         // Nearly every packet comes after all others of its conversation.
         if self.low.packets | self.high.packets > 0 && at.time > self.latest {
             self.latest = at.time;
@@ -306,10 +334,8 @@ impl Open {
             own.last = at.time;
             own.packets += 1;
             own.bytes += wire_len;
-            if !own.first.is_some() {
-                own.first = at;
-            }
-            return;
+            own.first.first(at);
+            return true;
         }
         let earlier = |have: At| have.is_some() && !at.is_before(have);
         if !earlier(self.side(side).first) && !earlier(self.side(side.other()).first) {
@@ -321,6 +347,7 @@ impl Open {
         own.packets += 1;
         own.bytes += wire_len;
         own.first.lower(at);
+        false
     }
 
     /// Counts a UDP datagram's payload.
@@ -363,14 +390,14 @@ impl Open {
         (rare.quotes, rare.quoted_last) = (flow.quotes, flow.quoted_last);
     }
 
-    /// Counts what a TCP segment says. `point` is `at` in full.
+    /// Counts what a TCP segment says. `point` is `at` in full; `later` is what [`Open::count`] told.
     #[inline(always)]
     pub fn count_tcp(
         &mut self,
         side: Side,
         tcp: &Tcp<'_>,
         ttl: u8,
-        at: At,
+        (at, later): (At, bool),
         point: FramePoint,
         keep: &mut Keep,
     ) {
@@ -381,6 +408,9 @@ impl Open {
             if self.syn.is_none() {
                 (self.syn, self.syn_at) = (Some((side, tcp.seq)), at);
             }
+        } else if later {
+            own.beyond_syn.first(at);
+            own.beyond_syn_last = at;
         } else {
             own.beyond_syn.lower(at);
             own.beyond_syn_last.raise(at);
@@ -415,7 +445,11 @@ impl Open {
             return;
         }
         let own = self.side_mut(side);
-        own.data.lower(at);
+        if later {
+            own.data.first(at);
+        } else {
+            own.data.lower(at);
+        }
         if let [kind, 3, _, high, low, rest @ ..] = tcp.payload {
             match (kind, rest) {
                 // A record that is nothing but a fatal alert (RFC 8446 section 6): type 21, two bytes, level 2.

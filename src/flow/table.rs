@@ -56,6 +56,13 @@ const ROOMY: usize = 1 << 13;
 /// again.
 const TCP_QUIET_NANOS: i64 = 300 * NANOS_PER_SECOND;
 
+/// What conversations that closed have in memory is asked for when so many others are to be put aside before: what is not in a
+/// cache any more comes while they are. First the places, then what those point to.
+const CLOSED_AHEAD: usize = 3;
+
+/// The same for those that are looked at for their silence.
+const LOOKS_AHEAD: usize = 8;
+
 /// How long conversations that show nothing stay open, and how hard the table looks for those that are over.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
@@ -93,6 +100,8 @@ pub struct FlowTable {
     free: Vec<u32>,
     /// Conversations that seem to be over, in order: since when, and where they stand.
     closed: VecDeque<(i64, u32, u64)>,
+    /// After this time the first of them is put aside: asked of every packet.
+    due: i64,
     /// The last that began, up to [`ROOMY`] of them, in order.
     begun: VecDeque<(u32, u64)>,
     /// Where the next look goes.
@@ -119,12 +128,35 @@ pub struct HashedKey {
     key: FlowKey,
     side: Side,
     hash: u64,
+    /// Where the conversation may stand in the table that was asked for it; [`NOWHERE`] where none was.
+    likely: u32,
 }
 
+/// No place of a table.
+const NOWHERE: u32 = u32::MAX;
+
 impl HashedKey {
+    /// That of a packet, for no table yet.
+    #[inline(always)]
+    pub fn of_packet(packet: &Packet<'_>) -> Self {
+        HashedKey::of(key_of(packet))
+    }
+
     #[inline(always)]
     fn of((key, side): (FlowKey, Side)) -> Self {
-        HashedKey { key, side, hash: hash_of(&key) }
+        HashedKey { key, side, hash: hash_of(&key), likely: NOWHERE }
+    }
+
+    /// The key's hash, another in each run of the program.
+    #[inline(always)]
+    pub fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    /// Who sent the packet.
+    #[inline(always)]
+    pub fn side(&self) -> Side {
+        self.side
     }
 }
 
@@ -137,6 +169,7 @@ impl FlowTable {
             open: Vec::new(),
             free: Vec::new(),
             closed: VecDeque::new(),
+            due: i64::MAX,
             begun: VecDeque::new(),
             hand: 0,
             done: Pieces::new(options.budget.clone()),
@@ -219,6 +252,7 @@ impl FlowTable {
     /// changes no audit: fewer conversations lose their place to others.
     pub fn hurry(&mut self, hurried: bool) {
         self.patience = if hurried { Patience::HURRIED } else { Patience::USUAL };
+        self.set_due();
     }
 
     /// Conversations that were cut since there was hurry, and only therefore.
@@ -239,12 +273,13 @@ impl FlowTable {
     /// Asks for the memory of the conversation of a packet that will be counted.
     #[inline(always)]
     pub fn ahead(&self, packet: &Packet<'_>) -> HashedKey {
-        let hashed = HashedKey::of(key_of(packet));
+        let mut hashed = HashedKey::of_packet(packet);
         // Mostly it is the first that looks alike.
-        let likely = self.index.find(hashed.hash, |_| true);
-        if let Some(flow) = likely.and_then(|&slot| self.open.get(slot as usize)) {
+        let likely = self.index.find(hashed.hash, |_| true).copied().unwrap_or(NOWHERE);
+        if let Some(flow) = self.open.get(likely as usize) {
             flow.ask_for(hashed.side);
         }
+        hashed.likely = likely;
         hashed
     }
 
@@ -283,10 +318,10 @@ impl FlowTable {
         let HashedKey { side, hash, .. } = hashed;
         let (slot, at) = self.flow(hashed, point, starts, (wire_len, payload_len));
         let Some(flow) = self.open.get_mut(slot as usize) else { return Observed::NoTransport };
-        flow.count(side, packet, at, wire_len);
+        let later = flow.count(side, packet, at, wire_len);
         let was_closing = flow.closing;
         match packet.payload {
-            Payload::Tcp(tcp) => flow.count_tcp(side, &tcp, packet.ttl, at, point, &mut self.keep),
+            Payload::Tcp(tcp) => flow.count_tcp(side, &tcp, packet.ttl, (at, later), point, &mut self.keep),
             Payload::Udp(udp) => {
                 flow.count_payload(side, at, udp.payload_len);
                 match dns {
@@ -312,6 +347,9 @@ impl FlowTable {
         }
         if flow.closing && !was_closing {
             self.closed.push_back((at.time, slot, hash));
+            if self.closed.len() == 1 {
+                self.set_due();
+            }
         }
         Observed::Flow
     }
@@ -394,7 +432,7 @@ impl FlowTable {
     #[inline(always)]
     fn flow(
         &mut self,
-        HashedKey { key, side, hash }: HashedKey,
+        HashedKey { key, side, hash, likely }: HashedKey,
         point: FramePoint,
         starts: bool,
         more: (u32, u32),
@@ -406,10 +444,9 @@ impl FlowTable {
             self.base = point.frame.saturating_sub(1);
         }
         let at = At { time: point.time.0, frame: (point.frame - self.base) as u32 };
-        let open = &self.open;
-        let found =
-            self.index.find(hash, |&slot| open.get(slot as usize).is_some_and(|flow| flow.key == key));
-        if let Some(&slot) = found {
+        let is = |slot: u32| self.open.get(slot as usize).is_some_and(|flow| flow.live && flow.key == key);
+        let found = if is(likely) { Some(likely) } else { self.index.find(hash, |&slot| is(slot)).copied() };
+        if let Some(slot) = found {
             if let Some(flow) = self.open.get(slot as usize)
                 && (starts
                     || flow.is_full(side, more.0, more.1)
@@ -505,17 +542,34 @@ impl FlowTable {
     /// Puts aside conversations that closed a while ago.
     #[inline(always)]
     fn close_until(&mut self, now: i64) {
+        if now > self.due {
+            self.close_due(now);
+        }
+    }
+
+    /// The same, where there are some.
+    #[inline(never)]
+    fn close_due(&mut self, now: i64) {
         while let Some(&closed) = self.closed.front()
             && now.saturating_sub(closed.0) > self.patience.linger_ns
         {
             self.close_first(closed, now);
         }
+        self.set_due();
+    }
+
+    /// The first of those that closed is another one, or patience is.
+    fn set_due(&mut self) {
+        let after = |closed: &(i64, u32, u64)| closed.0.saturating_add(self.patience.linger_ns);
+        self.due = self.closed.front().map_or(i64::MAX, after);
     }
 
     /// Puts aside the first of those that closed.
-    #[inline(never)]
     fn close_first(&mut self, (time, slot, hash): (i64, u32, u64), now: i64) {
         self.closed.pop_front();
+        let soon = |place: usize| self.open.get(self.closed.get(place)?.1 as usize);
+        soon(2 * CLOSED_AHEAD).into_iter().for_each(Open::ask_for_all);
+        soon(CLOSED_AHEAD).into_iter().for_each(Open::ask_for_heads);
         let flow = self.open.get(slot as usize);
         // The place may have been taken by another conversation since.
         if flow.is_some_and(|flow| flow.live && flow.closing && hash_of(&flow.key) == hash) {
@@ -530,6 +584,9 @@ impl FlowTable {
             self.hand = 0;
         }
         let slot = self.hand as u32;
+        if let Some(flow) = self.open.get(self.hand + LOOKS_AHEAD) {
+            std::hint::black_box(flow.latest);
+        }
         let Some(flow) = self.open.get(self.hand) else { return };
         self.hand += 1;
         if !flow.live {
@@ -580,6 +637,7 @@ impl FlowTable {
         self.index.clear();
         self.free.clear();
         self.closed.clear();
+        self.set_due();
         self.begun.clear();
         self.hand = 0;
         for (slot, flow) in std::mem::take(&mut self.open).iter().enumerate().filter(|(_, flow)| flow.live) {

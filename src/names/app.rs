@@ -36,18 +36,20 @@ pub const DECIDING_BYTES: usize = 25;
 /// [`recognise`] knows no protocol that begins so, and nobody who speaks one is answered so. Where it is not certain, no.
 pub fn says_nothing(stream: &[u8]) -> bool {
     let Some(first) = stream.first_chunk::<DECIDING_BYTES>() else { return false };
-    let of_client = http::may_be_client(first)
-        || looks_like_ssh(first)
-        || looks_like_smtp_client(first)
+    // Protocols of text begin with a visible character, requests of HTTP perhaps with an empty line.
+    let is_text = first[0].is_ascii_graphic() || matches!(first[0], b'\r' | b'\n');
+    let of_client = is_text
+        && (http::may_be_client(first) || looks_like_ssh(first) || looks_like_smtp_client(first))
         || looks_like_smb(first)
         || looks_like_postgresql(first)
         || looks_like_tds(first)
         || looks_like_mongodb(first)
         // Its header alone; where it is whole, the question is looked at, too.
         || first.first_chunk::<14>().is_some_and(|header| dns::looks_like_tcp_query(header));
-    let of_server = http::looks_like_server(first)
-        || is_reply(first)
-        || server_tls(AppProtocol::Postgresql, first).is_some_and(|rest| tls::begins_record(&rest))
+    let of_server = is_text
+        && (http::looks_like_server(first)
+            || is_reply(first)
+            || server_tls(AppProtocol::Postgresql, first).is_some_and(|rest| tls::begins_record(&rest)))
         || matches!(first, [TDS_PRELOGIN | TDS_RESPONSE, ..]);
     !(tls::begins_record(first) || of_client || of_server)
 }

@@ -567,6 +567,10 @@ pub fn tcp_messages(stream: &[u8]) -> (Vec<(usize, &[u8])>, &[u8]) {
 /// Whether these may be the first bytes of a client's DNS over TCP: a length that holds a question, then the header of
 /// a query with one question and no answer. Cut input is judged by what is there; shorter than a header is no.
 pub(super) fn looks_like_tcp_query(stream: &[u8]) -> bool {
+    // One question, no answer: what is no query mostly ends here.
+    if !matches!(stream, [_, _, _, _, _, _, 0, 1, 0, 0, ..]) {
+        return false;
+    }
     let Some((prefix, rest)) = stream.split_first_chunk() else { return false };
     let length = usize::from(u16::from_be_bytes(*prefix));
     let Some(header) = Header::read(rest) else { return false };

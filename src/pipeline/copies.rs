@@ -2,7 +2,8 @@
 //! removed).
 
 use crate::decode::{Packet, Payload};
-use crate::model::{Timestamp, address_bits};
+use crate::flow::{HashedKey, Side};
+use crate::model::Timestamp;
 use foldhash::fast::FixedState;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
@@ -52,10 +53,11 @@ impl Copies {
     pub(super) fn look(
         &mut self,
         packet: &Packet<'_>,
+        key: HashedKey,
         interface: (u8, u32),
         time: Timestamp,
     ) -> Option<Copy> {
-        let hash = self.fingerprint(packet);
+        let hash = self.fingerprint(packet, key);
         let slot = &mut self.seen[hash as usize % REMEMBERED];
         let found = slot
             .filter(|seen| seen.hash == hash && time.since(seen.time).saturating_abs() <= COPY_NANOS)
@@ -75,66 +77,57 @@ impl Copies {
         self.seen.iter().zip(&others.seen).all(|(one, other)| one == other || (idle(one) && idle(other)))
     }
 
-    /// Everything that stays the same from one interface to the next: not the time to live, nor what depends on it.
+    /// Everything that stays the same from one interface to the next: not the time to live, nor what depends on it. Ends and
+    /// transport are in the key's hash, whose seed nobody knows: so nobody can make one packet pass for a copy of another.
     #[inline(always)]
-    fn fingerprint(&self, packet: &Packet<'_>) -> u64 {
+    fn fingerprint(&self, packet: &Packet<'_>, key: HashedKey) -> u64 {
         // By words of sixteen bytes: this is asked of every packet.
         let mut hasher = self.state.build_hasher();
         // Identification of IPv4 (RFC 791): a retransmission has another.
         let mut id = [0; 2];
-        let mut ends = 0;
-        match (packet.src, packet.dst) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => {
-                ends = u64::from(u32::from(src)) << 32 | u64::from(u32::from(dst));
-                if let Some(bytes) = packet.ip_bytes.get(4..).and_then(|rest| rest.first_chunk()) {
-                    id = *bytes;
-                }
-            }
-            (src, dst) => {
-                hasher.write_u128(address_bits(src));
-                hasher.write_u128(address_bits(dst));
-            }
+        if let (IpAddr::V4(_), Some(bytes)) =
+            (packet.src, packet.ip_bytes.get(4..6).and_then(|id| id.first_chunk()))
+        {
+            id = *bytes;
         }
         if let Some(fragment) = packet.fragment {
             fragment.hash(&mut hasher);
         }
-        let protocol = u64::from(packet.transport.number()) << 16 | u64::from(u16::from_be_bytes(id));
-        let mut ports = |src: u16, dst: u16| {
-            let ports = u64::from(src) << 48 | u64::from(dst) << 32 | protocol;
-            hasher.write_u128(u128::from(ends) << 64 | u128::from(ports));
+        let whose = u64::from(u16::from_be_bytes(id)) << 16 | u64::from(key.side() == Side::High) << 8;
+        let mut ends = |numbers: u64, rest: u64| {
+            hasher.write_u128(u128::from(key.hash()) << 64 | u128::from(numbers));
+            hasher.write_u64(rest);
         };
         let payload = match packet.payload {
             Payload::Tcp(tcp) => {
-                ports(tcp.src_port, tcp.dst_port);
                 let numbers = u64::from(tcp.seq) << 32 | u64::from(tcp.ack);
-                let rest = u64::from(tcp.payload_len) << 16 | u64::from(tcp.flags.0);
-                hasher.write_u128(u128::from(numbers) << 64 | u128::from(rest));
+                ends(numbers, u64::from(tcp.payload_len) << 32 | whose | u64::from(tcp.flags.0));
                 tcp.payload
             }
             Payload::Udp(udp) => {
-                ports(udp.src_port, udp.dst_port);
-                hasher.write_u32(udp.payload_len);
+                ends(0, u64::from(udp.payload_len) << 32 | whose);
                 udp.payload
             }
             Payload::Icmp(icmp) => {
-                ports(0, 0);
-                (icmp.kind, icmp.code).hash(&mut hasher);
+                ends(u64::from(icmp.kind) << 8 | u64::from(icmp.code), whose);
                 // Echo identifier and sequence number stand in the message's header, before the body.
                 let message = packet.ip_bytes.len().saturating_sub(icmp.body.len() + 8);
                 hasher.write(packet.ip_bytes.get(message..).unwrap_or_default());
                 icmp.body
             }
-            Payload::Ports(src, dst) => {
-                ports(src, dst);
+            Payload::Ports(..) => {
+                ends(0, whose);
                 packet.ip_bytes
             }
             Payload::None => {
-                ports(0, 0);
+                ends(0, whose);
                 packet.ip_bytes.get(20..).unwrap_or_default()
             }
         };
-        if !payload.is_empty() {
-            hasher.write(&payload[..payload.len().min(TELLING_BYTES)]);
+        let (words, rest) = payload[..payload.len().min(TELLING_BYTES)].as_chunks::<16>();
+        words.iter().for_each(|word| hasher.write_u128(u128::from_le_bytes(*word)));
+        if !rest.is_empty() {
+            hasher.write(rest);
         }
         hasher.finish()
     }

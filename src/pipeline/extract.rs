@@ -10,10 +10,11 @@ use crate::capture::{
     FileFormat, Frame, FrameProblem, Input, InputProblem, Intake, cuts, discover,
 };
 use crate::decode::{
-    DecodeOptions, Decoded, Packet, Payload, Shortfall, SkipReason, decode_datagram, decode_with,
+    DecodeOptions, Decoded, Packet, Payload, Shortfall, SkipReason, decode_datagram, decode_with, plain_tcp,
 };
 use crate::flow::{
-    Budget, Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, Reassembly, TableOptions,
+    Budget, Datagram, FlowTable, FragmentPiece, HashedKey, Observed, PartialFlow, Pieces, Reassembly,
+    TableOptions,
 };
 use crate::model::{CaptureId, Endpoint, FramePoint, NotChosen, Spans, Transport};
 use crate::names::{Ahead, DnsLog, dns};
@@ -275,7 +276,8 @@ fn extract_parts(
         let mut mapper = Mapper::new(options);
         let reader = CaptureReader::open_at(input, Arc::clone(intake), cut, |frame| {
             if let Decoded::Packet(packet) = decode_with(frame, &options.decode) {
-                mapper.copies.look(&packet, interface_of(&packet, frame.interface), frame.time);
+                let key = HashedKey::of_packet(&packet);
+                mapper.copies.look(&packet, key, interface_of(&packet, frame.interface), frame.time);
             }
         });
         reader.ok().map(|reader| read(reader, mapper, part))
@@ -473,6 +475,9 @@ impl Mapper {
         if let Err(reason) = kept {
             return count(&mut self.skipped, reason.as_str());
         }
+        if let Some(packet) = plain_tcp(frame) {
+            return self.packet(&packet, frame.interface, point, frame.wire_len);
+        }
         // By reference: taken out, it would be copied.
         match &decode_with(frame, decode) {
             Decoded::Skipped(reason) => self.skip(*reason),
@@ -540,7 +545,7 @@ impl Mapper {
         // Memory is asked for here and waited for below.
         let ahead = dns_payload(packet).map(|message| self.dns.ahead(message));
         let hashed = self.table.ahead(packet);
-        match self.copies.look(packet, interface_of(packet, interface), point.time) {
+        match self.copies.look(packet, hashed, interface_of(packet, interface), point.time) {
             Some(Copy::OtherInterface) => {
                 self.duplicates += 1;
                 if !self.keep_duplicates {

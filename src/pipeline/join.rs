@@ -633,7 +633,9 @@ impl<'a> FlowReader<'a> {
             self.gather(numbers.iter().copied(), &mut gathered)?;
             let mut places = 0..;
             let mut piece_into = |number, stretch: &mut PartialFlow| {
-                gathered.get_into(self, (places.next().ok_or_else(missing)?, number), stretch)
+                let place = places.next().ok_or_else(missing)?;
+                gathered.ask_for(place + JUDGED_AT_ONCE);
+                gathered.get_into(self, (place, number), stretch)
             };
             hand_over(flows, &mut |flow, place| self.flow_into(flow, place, &mut piece_into))?;
         }
@@ -875,6 +877,19 @@ impl<'a> Gathered<'a> {
         Gathered { joined, spans, chunks, wanted, order }
     }
 
+    /// The packed stretch at a place among those asked for.
+    fn packed(&self, place: usize) -> Option<&[u8]> {
+        let &(chunk, from, to) = self.spans.get(place)?;
+        self.chunks.get(chunk as usize)?.get(from as usize..to as usize)
+    }
+
+    /// Asks for its memory.
+    fn ask_for(&self, place: usize) {
+        if let Some(packed) = self.packed(place) {
+            std::hint::black_box((packed.first(), packed.last()));
+        }
+    }
+
     /// `asked`: its place among those asked for, and its number.
     fn get_into(
         &self,
@@ -886,9 +901,7 @@ impl<'a> Gathered<'a> {
             flow.clone_from(loose);
             return Ok(());
         }
-        let span = self.spans.get(place);
-        let bytes = span
-            .and_then(|&(chunk, from, to)| self.chunks.get(chunk as usize)?.get(from as usize..to as usize));
+        let bytes = self.packed(place);
         let (index, _) = reader.joined.set_of(number).ok_or_else(missing)?;
         reader.readers.get(index).ok_or_else(missing)?.unpacked(bytes.ok_or_else(missing)?, flow)
     }

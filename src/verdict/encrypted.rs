@@ -31,7 +31,7 @@ impl Encrypted {
     /// through count: an attempt that was blocked has hidden nothing.
     pub(super) fn count(&mut self, one: &Judged<'_>, case: &Case<'_>) {
         let flow = one.flow;
-        if !flow.outcome.worked() || !one.ruling.from_roles.meets(case.site.subjects()) {
+        if !may_hide(one) || !flow.outcome.worked() || !one.ruling.from_roles.meets(case.site.subjects()) {
             return;
         }
         let seen = Seen::of(one);
@@ -113,6 +113,15 @@ fn reason(host: IpAddr, titles: &[String]) -> String {
         "{host} resolves names over encrypted DNS ({}{more}): no capture shows what they are",
         told.join(", ")
     )
+}
+
+/// Whether a flow may carry DNS in secret, by what it speaks, or by its port where nothing tells that: asked of every flow before
+/// all that [`Seen::recognise`] asks.
+fn may_hide(one: &Judged<'_>) -> bool {
+    match one.flow.app {
+        Some(app) => matches!(app, AppProtocol::Tls | AppProtocol::Quic) || one.evidence.proxied(),
+        None => matches!(one.flow.to.port, PORT | HTTPS) || one.evidence.proxied(),
+    }
 }
 
 /// What tells how a flow carries DNS in secret.

@@ -893,6 +893,11 @@ impl Codes {
         self.0 |= 1 << code as u32;
     }
 
+    /// Whether there is none.
+    pub(super) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
     pub(super) fn iter(self) -> impl Iterator<Item = Code> {
         let mut left = self.0;
         std::iter::from_fn(move || {
@@ -903,17 +908,16 @@ impl Codes {
     }
 }
 
-/// The codes that a flow's row carries.
-fn codes_of(judged: &Judged<'_>) -> Codes {
-    let ruling = judged.ruling;
+/// The codes that a flow's row carries; `accepted` is the site's exception for it.
+pub(super) fn codes_of(outcome: Outcome, ruling: &Ruling, accepted: Option<&Accepted>) -> Codes {
     let got_through = matches!(
-        judged.flow.outcome,
+        outcome,
         Outcome::Established | Outcome::Answered | Outcome::Midstream | Outcome::HalfOpen | Outcome::OneSided
     );
-    let code = match (ruling.verdict, judged.flow.outcome.is_blocked()) {
+    let code = match (ruling.verdict, outcome.is_blocked()) {
         (Verdict::Documented, true) => Some(Code::DocumentedBlocked),
         (Verdict::Platform, true) => Some(Code::PlatformBlocked),
-        (Verdict::Undocumented, _) if judged.accepted.is_some_and(|accepted| !accepted.expired) => {
+        (Verdict::Undocumented, _) if accepted.is_some_and(|accepted| !accepted.expired) => {
             Some(Code::Accepted)
         }
         (Verdict::Undocumented, _) if got_through => Some(Code::UnexpectedTraffic),
@@ -932,10 +936,9 @@ fn codes_of(judged: &Judged<'_>) -> Codes {
     codes
 }
 
-/// The findings of one flow; tells the codes that its row carries.
-pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut Vec<Kind>) -> Codes {
+/// The findings of one flow, by the codes that its row carries ([`codes_of`]).
+pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, codes: Codes, kinds: &mut Vec<Kind>) {
     let (flow, ruling) = (judged.flow, judged.ruling);
-    let codes = codes_of(judged);
     let alias = ruling.nearest.as_ref().is_some_and(|nearest| nearest.differs == Differs::Alias);
     for code in codes.iter() {
         let severity = match code {
@@ -980,7 +983,6 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, kinds: &mut 
         }
         add_details(body, kind, judged, share, lines, hasher);
     }
-    codes
 }
 
 fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) -> Stem {

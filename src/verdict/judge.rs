@@ -303,24 +303,30 @@ impl<'a> Judge<'a> {
             None => memo.ruling(classifier, around, &evidence, settle),
         };
         settled.enter(*stretch, |ruling| intermittence.set(ruling));
-        let named_by = evidence.first_chain();
-        let line = settled.place(named_by.map(|named_by| (named_by, flow.to.port)), |ruling| {
-            tally.conversation(classifier, ruling, evidence.first_name(), flow.to.ip)
-        });
         coverage.note_names(&settled.ruling, &evidence, &mut settled.noted);
+        let accepted = if settled.ruling.verdict == Verdict::Undocumented {
+            accepted(self.case.site, flow, &settled.ruling, &evidence, accepts)
+        } else {
+            None
+        };
+        let codes = findings::codes_of(flow.outcome, &settled.ruling, accepted.as_ref());
+        let named_by = evidence.first_chain();
         let (serial, rule_set) = (settled.serial, settled.rule_set);
-        let (ruling, words, Some(line)) = settled.line(line) else { return None };
-        tally.count(flow, ruling, &evidence, line.conversation);
+        // Of most flows nothing is found, and where they are counted is known: then their line is not looked up.
+        let common = settled.common_conversation().filter(|_| codes.is_empty());
+        let place = match common {
+            Some(_) => None,
+            None => Some(settled.place(named_by.map(|named_by| (named_by, flow.to.port)), |ruling| {
+                tally.conversation(classifier, ruling, evidence.first_name(), flow.to.ip)
+            })),
+        };
+        let (ruling, words, line) = settled.line(place);
+        tally.count(flow, ruling, &evidence, line.as_ref().map_or(common, |line| line.conversation));
         let findings = if ruling.from_roles.is_empty() { findings } else { of_roles };
         coverage.count(flow, ruling);
         if let Some(set) = rule_set {
             intermittence.count(host, set, self.place, flow, ruling);
         }
-        let accepted = if ruling.verdict == Verdict::Undocumented {
-            accepted(self.case.site, flow, ruling, &evidence, accepts)
-        } else {
-            None
-        };
         let judged = Judged {
             flow,
             ruling,
@@ -333,7 +339,9 @@ impl<'a> Judge<'a> {
             accepted: accepted.as_ref(),
         };
         encrypted.count(&judged, self.case);
-        let codes = findings::of_flow(findings, &judged, &mut line.findings);
+        if let Some(line) = line {
+            findings::of_flow(findings, &judged, codes, &mut line.findings);
+        }
         let told = tell(classifier, ruling, words, &evidence, codes);
         classifier.surveyor.take_back(&mut evidence.readings);
         Some(told)

@@ -146,6 +146,11 @@ impl Settled {
         *conversation = None;
     }
 
+    /// The line of the From x To table of all its flows, where it is the same for all names and known.
+    pub(super) fn common_conversation(&self) -> Option<usize> {
+        self.conversation
+    }
+
     /// The place of the line of a first name and port; `conversation` is asked for where it is not known. Without a name that
     /// tells it, always. It also says whether the conversation is the same for all names.
     pub(super) fn place(
@@ -184,9 +189,13 @@ impl Settled {
         place
     }
 
-    /// The ruling, what rows say of it, and the line at a place that was just given.
-    pub(super) fn line(&mut self, place: usize) -> (&Ruling, &mut Option<RowWords>, Option<&mut Line>) {
-        (&self.ruling, &mut self.words, self.lines.get_mut(place))
+    /// The ruling, what rows say of it, and the line at a place that was just given, if one was.
+    pub(super) fn line(
+        &mut self,
+        place: Option<usize>,
+    ) -> (&Ruling, &mut Option<RowWords>, Option<&mut Line>) {
+        let line = place.and_then(|place| self.lines.get_mut(place));
+        (&self.ruling, &mut self.words, line)
     }
 }
 
@@ -639,7 +648,7 @@ mod tests {
                     settled.enter(stretch, |_| panic!("it is known in this stretch"));
                     assert_eq!(settled.place(named_by, |_| panic!("so is its line")), place);
                 }
-                let (_, _, line) = settled.line(place);
+                let (_, _, line) = settled.line(Some(place));
                 let line = line.unwrap();
                 assert_eq!(line.conversation, Some(conversation));
                 // The findings of who holds a role are known as long as the run goes on.

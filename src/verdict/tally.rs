@@ -62,7 +62,7 @@ struct Line {
 /// Who talks to whom.
 #[derive(Default)]
 struct Conversations {
-    places: BTreeMap<(String, String), usize>,
+    places: HashMap<(String, String), usize, RandomState>,
     lines: Vec<Line>,
 }
 
@@ -93,7 +93,10 @@ impl Conversations {
     }
 
     fn number(&mut self, mut key: (String, String)) -> usize {
-        if self.places.len() >= MOST_CONVERSATIONS && !self.places.contains_key(&key) {
+        if let Some(&known) = self.places.get(&key) {
+            return known;
+        }
+        if self.places.len() >= MOST_CONVERSATIONS {
             key.1 = "(others)".to_owned();
         }
         *self.places.entry(key).or_insert_with(|| {
@@ -118,7 +121,8 @@ impl Conversations {
     }
 
     fn finish(self) -> Vec<Conversation> {
-        let lines = self.places.into_iter().filter_map(|((from, to), place)| {
+        let places: BTreeMap<(String, String), usize> = self.places.into_iter().collect();
+        let lines = places.into_iter().filter_map(|((from, to), place)| {
             let line = self.lines.get(place)?;
             Some(Conversation {
                 from,
