@@ -169,7 +169,7 @@ struct Rare {
 #[repr(C, align(64))]
 pub(super) struct Open {
     /// The latest time at which anything was seen of it, if anything was.
-    pub latest: i64,
+    latest: i64,
     pub key: FlowKey,
     /// Whether there is a stretch here.
     pub live: bool,
@@ -232,19 +232,6 @@ impl Open {
             Side::High => &self.high,
         };
         std::hint::black_box((self.latest, self.live, own.packets));
-    }
-
-    /// Asks for the memory of all of it: a field of each line of the cache.
-    pub fn ask_for_all(&self) {
-        let Open { low, high, .. } = self;
-        let heads = (low.head.is_some(), high.head.is_some());
-        std::hint::black_box((self.latest, low.packets, high.packets, heads, high.tls_data.frame));
-    }
-
-    /// Asks for the memory of the first bytes of both sides.
-    pub fn ask_for_heads(&self) {
-        let say_something = |side: &OpenSide| side.head.as_ref().is_some_and(|head| head.told().is_some());
-        std::hint::black_box((say_something(&self.low), say_something(&self.high)));
     }
 
     /// Becomes an empty place.

@@ -56,13 +56,6 @@ const ROOMY: usize = 1 << 13;
 /// again.
 const TCP_QUIET_NANOS: i64 = 300 * NANOS_PER_SECOND;
 
-/// What conversations that closed have in memory is asked for when so many others are to be put aside before: what is not in a
-/// cache any more comes while they are. First the places, then what those point to.
-const CLOSED_AHEAD: usize = 3;
-
-/// The same for those that are looked at for their silence.
-const LOOKS_AHEAD: usize = 8;
-
 /// How long conversations that show nothing stay open, and how hard the table looks for those that are over.
 #[derive(Clone, Copy, Debug)]
 struct Patience {
@@ -567,9 +560,6 @@ impl FlowTable {
     /// Puts aside the first of those that closed.
     fn close_first(&mut self, (time, slot, hash): (i64, u32, u64), now: i64) {
         self.closed.pop_front();
-        let soon = |place: usize| self.open.get(self.closed.get(place)?.1 as usize);
-        soon(2 * CLOSED_AHEAD).into_iter().for_each(Open::ask_for_all);
-        soon(CLOSED_AHEAD).into_iter().for_each(Open::ask_for_heads);
         let flow = self.open.get(slot as usize);
         // The place may have been taken by another conversation since.
         if flow.is_some_and(|flow| flow.live && flow.closing && hash_of(&flow.key) == hash) {
@@ -584,9 +574,6 @@ impl FlowTable {
             self.hand = 0;
         }
         let slot = self.hand as u32;
-        if let Some(flow) = self.open.get(self.hand + LOOKS_AHEAD) {
-            std::hint::black_box(flow.latest);
-        }
         let Some(flow) = self.open.get(self.hand) else { return };
         self.hand += 1;
         if !flow.live {

@@ -634,7 +634,6 @@ impl<'a> FlowReader<'a> {
             let mut places = 0..;
             let mut piece_into = |number, stretch: &mut PartialFlow| {
                 let place = places.next().ok_or_else(missing)?;
-                gathered.ask_for(place + JUDGED_AT_ONCE);
                 gathered.get_into(self, (place, number), stretch)
             };
             hand_over(flows, &mut |flow, place| self.flow_into(flow, place, &mut piece_into))?;
@@ -881,13 +880,6 @@ impl<'a> Gathered<'a> {
     fn packed(&self, place: usize) -> Option<&[u8]> {
         let &(chunk, from, to) = self.spans.get(place)?;
         self.chunks.get(chunk as usize)?.get(from as usize..to as usize)
-    }
-
-    /// Asks for its memory.
-    fn ask_for(&self, place: usize) {
-        if let Some(packed) = self.packed(place) {
-            std::hint::black_box((packed.first(), packed.last()));
-        }
     }
 
     /// `asked`: its place among those asked for, and its number.
