@@ -22,7 +22,7 @@ pub use packet::{
     Decoded, Fragment, Icmp, Packet, Payload, Quote, Shortfall, SkipReason, Tcp, TcpFlags, Udp, icmp_ports,
 };
 
-pub use plain::plain_tcp;
+pub use plain::Plain;
 
 use crate::capture::Frame;
 use region::{Region, Walk};

@@ -1,6 +1,7 @@
 //! Packets within packets. The innermost conversation is the one judged; where a tunnel's inner part is no sound IP
 //! packet, these say `None` and the outer packet stands.
 
+use super::DecodeOptions;
 use super::ip::IpHead;
 use super::link;
 use super::packet::{Decoded, Packet};
@@ -25,6 +26,21 @@ pub(super) fn by_protocol<'a>(protocol: u8, region: Region<'a>, walk: Walk<'_>) 
         137 => packet(link::mpls(region, walk)),
         _ => None,
     }
+}
+
+/// Whether a port is one of a tunnel.
+#[inline(always)]
+pub(super) fn is_port(port: u16, options: &DecodeOptions) -> bool {
+    is_of(port, &options.vxlan_ports)
+        || is_of(port, &options.vxlan_gpe_ports)
+        || is_of(port, &options.geneve_ports)
+}
+
+/// Whether a port is one of these.
+#[inline(always)]
+#[expect(clippy::manual_contains, reason = "a call for each list of one or two, asked of every datagram")]
+fn is_of(port: u16, ports: &[u16]) -> bool {
+    ports.iter().any(|&one| one == port)
 }
 
 /// Generic routing encapsulation: version 0 (RFC 2784, 2890), and version 1 of PPTP (RFC 2637).
@@ -84,13 +100,11 @@ pub(super) fn by_port<'a>(
     head: IpHead<'a>,
     walk: Walk<'_>,
 ) -> Option<Packet<'a>> {
-    #[expect(clippy::manual_contains, reason = "a call for each list of one or two, asked of every datagram")]
-    let is_of = |ports: &[u16]| ports.iter().any(|&one| one == port);
-    if is_of(&walk.options.vxlan_ports) {
+    if is_of(port, &walk.options.vxlan_ports) {
         vxlan(data, head, walk, false)
-    } else if is_of(&walk.options.vxlan_gpe_ports) {
+    } else if is_of(port, &walk.options.vxlan_gpe_ports) {
         vxlan(data, head, walk, true)
-    } else if is_of(&walk.options.geneve_ports) {
+    } else if is_of(port, &walk.options.geneve_ports) {
         geneve(data, head, walk)
     } else {
         None

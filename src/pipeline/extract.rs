@@ -10,7 +10,7 @@ use crate::capture::{
     FileFormat, Frame, FrameProblem, Input, InputProblem, Intake, cuts, discover,
 };
 use crate::decode::{
-    DecodeOptions, Decoded, Packet, Payload, Shortfall, SkipReason, decode_datagram, decode_with, plain_tcp,
+    DecodeOptions, Decoded, Packet, Payload, Plain, Shortfall, SkipReason, decode_datagram, decode_with,
 };
 use crate::flow::{
     Budget, Datagram, FlowTable, FragmentPiece, HashedKey, Observed, PartialFlow, Pieces, Reassembly,
@@ -475,8 +475,17 @@ impl Mapper {
         if let Err(reason) = kept {
             return count(&mut self.skipped, reason.as_str());
         }
-        if let Some(packet) = plain_tcp(frame) {
-            return self.packet(&packet, frame.interface, point, frame.wire_len);
+        // What follows is inlined for each of both: it knows what it goes on with.
+        if let Some(plain) = Plain::of(frame) {
+            if plain.protocol() == 6 {
+                if let Some(packet) = plain.tcp() {
+                    return self.packet(&packet, frame.interface, point, frame.wire_len);
+                }
+            } else if plain.protocol() == 17
+                && let Some(packet) = plain.udp(decode)
+            {
+                return self.packet(&packet, frame.interface, point, frame.wire_len);
+            }
         }
         // By reference: taken out, it would be copied.
         match &decode_with(frame, decode) {
