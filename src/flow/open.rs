@@ -59,7 +59,8 @@ impl At {
     }
 }
 
-/// What one side sent. The fields are those of [`super::SideFacts`], those that every packet changes first.
+/// What one side sent, as far as nearly every packet changes it: one line of the cache. The fields are those of
+/// [`super::SideFacts`].
 #[derive(Clone, Debug)]
 #[repr(C)]
 struct OpenSide {
@@ -75,15 +76,8 @@ struct OpenSide {
     acks_seen: u8,
     /// Least and greatest; the other way round where none was seen.
     ttl: (u8, u8),
-    reset_ttl: u8,
-    head: Option<Box<Head>>,
-    data: At,
-    syn_ack: At,
-    /// Of TCP, the numbers of the SYN-ACK: its own, and what it acknowledges. Of UDP, how many DNS queries and responses.
-    numbers: (u32, u32),
-    fin: At,
-    reset: At,
-    tls_data: At,
+    /// What is known of [`FurtherSide`], so that most packets need not touch it: bits.
+    settled: u8,
 }
 
 impl OpenSide {
@@ -98,7 +92,34 @@ impl OpenSide {
         beyond_syn_last: At::NONE,
         acks_seen: 0,
         ttl: (u8::MAX, 0),
-        reset_ttl: 0,
+        settled: 0,
+    };
+
+    /// There was data: only what is earlier changes which is the first.
+    const DATA: u8 = 1;
+    /// The same of application data in TLS.
+    const TLS_DATA: u8 = 2;
+    /// Whatever else this side says, nothing of it is kept.
+    const SAID_ALL: u8 = 4;
+}
+
+/// All else of what one side sent.
+#[derive(Clone, Debug)]
+#[repr(C)]
+struct FurtherSide {
+    head: Option<Box<Head>>,
+    data: At,
+    syn_ack: At,
+    /// Of TCP, the numbers of the SYN-ACK: its own, and what it acknowledges. Of UDP, how many DNS queries and responses.
+    numbers: (u32, u32),
+    fin: At,
+    reset: At,
+    tls_data: At,
+    reset_ttl: u8,
+}
+
+impl FurtherSide {
+    const NOTHING: FurtherSide = FurtherSide {
         head: None,
         data: At::NONE,
         syn_ack: At::NONE,
@@ -106,6 +127,7 @@ impl OpenSide {
         fin: At::NONE,
         reset: At::NONE,
         tls_data: At::NONE,
+        reset_ttl: 0,
     };
 }
 
@@ -164,7 +186,8 @@ struct Rare {
 }
 
 /// An open stretch, or a place for one. In lines of the cache: whose it is and when it was heard last, which is all that
-/// finding it and looking whether it is over need; what both sides share; each side.
+/// finding it and looking whether it is over need; what nearly every packet changes of each side; all else. A packet touches two
+/// of six lines, mostly.
 #[derive(Clone, Debug)]
 #[repr(C, align(64))]
 pub(super) struct Open {
@@ -183,12 +206,14 @@ pub(super) struct Open {
     seen: bool,
     pub opened: u32,
     vlan: Option<u16>,
+    low: OpenSide,
+    high: OpenSide,
+    further_low: FurtherSide,
+    further_high: FurtherSide,
     /// The SYN with which it begins, and who sent it: a SYN always begins a stretch, so there is at most one.
     syn: Option<(Side, u32)>,
     syn_at: At,
     rare: Option<Box<Rare>>,
-    low: OpenSide,
-    high: OpenSide,
 }
 
 impl Open {
@@ -211,6 +236,8 @@ impl Open {
             rare: None,
             low: OpenSide::NOTHING,
             high: OpenSide::NOTHING,
+            further_low: FurtherSide::NOTHING,
+            further_high: FurtherSide::NOTHING,
         }
     }
 
@@ -220,25 +247,22 @@ impl Open {
         (self.live, self.closing, self.touched, self.seen) = (true, false, false, false);
         (self.unwritten, self.written) = (false, false);
         (self.opened, self.syn, self.syn_at, self.vlan, self.rare) = (0, None, At::NONE, None, None);
-        self.low = OpenSide::NOTHING;
-        self.high = OpenSide::NOTHING;
+        (self.low, self.high) = (OpenSide::NOTHING, OpenSide::NOTHING);
+        (self.further_low, self.further_high) = (FurtherSide::NOTHING, FurtherSide::NOTHING);
     }
 
     /// Asks for the memory of what a packet of one side changes.
     #[inline]
     pub fn ask_for(&self, side: Side) {
-        let own = match side {
-            Side::Low => &self.low,
-            Side::High => &self.high,
-        };
+        let own = self.side(side);
         std::hint::black_box((self.latest, self.live, own.packets));
     }
 
     /// Becomes an empty place.
     pub fn end(&mut self, keep: &mut Keep) {
         (self.live, self.rare) = (false, None);
-        keep.give_back(&mut self.low.head);
-        keep.give_back(&mut self.high.head);
+        keep.give_back(&mut self.further_low.head);
+        keep.give_back(&mut self.further_high.head);
     }
 
     #[inline]
@@ -254,6 +278,22 @@ impl Open {
         match side {
             Side::Low => &mut self.low,
             Side::High => &mut self.high,
+        }
+    }
+
+    #[inline]
+    fn further(&self, side: Side) -> &FurtherSide {
+        match side {
+            Side::Low => &self.further_low,
+            Side::High => &self.further_high,
+        }
+    }
+
+    #[inline]
+    fn further_mut(&mut self, side: Side) -> &mut FurtherSide {
+        match side {
+            Side::Low => &mut self.further_low,
+            Side::High => &mut self.further_high,
         }
     }
 
@@ -342,26 +382,26 @@ impl Open {
         let own = self.side_mut(side);
         own.payload += payload_len;
         if payload_len > 0 {
-            own.data.lower(at);
+            self.further_mut(side).data.lower(at);
         }
     }
 
     /// Counts a DNS message over UDP.
     pub fn count_dns(&mut self, side: Side, response: bool) {
-        let (queries, responses) = &mut self.side_mut(side).numbers;
+        let (queries, responses) = &mut self.further_mut(side).numbers;
         let count = if response { responses } else { queries };
         *count = count.saturating_add(1);
     }
 
     /// Keeps a UDP datagram.
     pub fn keep_datagram(&mut self, side: Side, point: FramePoint, bytes: &[u8], keep: &mut Keep) {
-        let head = self.side_mut(side).head.get_or_insert_with(|| keep.head());
+        let head = self.further_mut(side).head.get_or_insert_with(|| keep.head());
         head.add_datagram(point, bytes, HEAD_BYTES);
     }
 
     /// Keeps a UDP datagram if it is the first.
     pub fn keep_first_datagram(&mut self, side: Side, point: FramePoint, bytes: &[u8], keep: &mut Keep) {
-        if self.side(side).head.is_none() {
+        if self.further(side).head.is_none() {
             self.keep_datagram(side, point, bytes, keep);
         }
     }
@@ -402,21 +442,25 @@ impl Open {
             own.beyond_syn.lower(at);
             own.beyond_syn_last.raise(at);
         }
-        let own = self.side_mut(side);
-        if flags.syn() && flags.ack() && (!own.syn_ack.is_some() || at.is_before(own.syn_ack)) {
-            (own.numbers, own.syn_ack) = ((tcp.seq, tcp.ack), at);
+        if flags.syn() && flags.ack() {
+            let further = self.further_mut(side);
+            if !further.syn_ack.is_some() || at.is_before(further.syn_ack) {
+                (further.numbers, further.syn_ack) = ((tcp.seq, tcp.ack), at);
+            }
         }
         if flags.fin() {
-            own.fin.lower(at);
+            self.further_mut(side).fin.lower(at);
         }
         if flags.rst() {
-            if !own.reset.is_some() || at.is_before(own.reset) {
-                (own.reset, own.reset_ttl) = (at, ttl);
+            let further = self.further_mut(side);
+            if !further.reset.is_some() || at.is_before(further.reset) {
+                (further.reset, further.reset_ttl) = (at, ttl);
             }
             self.closing = true;
             // What follows a reset's header explains it (RFC 9293 section 3.5.3): no payload, no acknowledgement.
             return;
         }
+        let own = self.side_mut(side);
         own.ttl = (own.ttl.0.min(ttl), own.ttl.1.max(ttl));
         if flags.ack() {
             match own.acks_seen {
@@ -425,17 +469,16 @@ impl Open {
                 _ => {}
             }
         }
-        if flags.fin() && self.side(side.other()).fin.is_some() {
+        if flags.fin() && self.further(side.other()).fin.is_some() {
             self.closing = true;
         }
         if tcp.payload_len == 0 {
             return;
         }
-        let own = self.side_mut(side);
-        if later {
-            own.data.first(at);
-        } else {
-            own.data.lower(at);
+        let settled = self.side(side).settled;
+        if !later || settled & OpenSide::DATA == 0 {
+            self.further_mut(side).data.lower(at);
+            self.side_mut(side).settled |= OpenSide::DATA;
         }
         if let [kind, 3, _, high, low, rest @ ..] = tcp.payload {
             match (kind, rest) {
@@ -447,19 +490,19 @@ impl Open {
                         *alert = (at, *description);
                     }
                 }
-                (23, _) => own.tls_data.lower(at),
+                (23, _) if !later || settled & OpenSide::TLS_DATA == 0 => {
+                    self.further_mut(side).tls_data.lower(at);
+                    self.side_mut(side).settled |= OpenSide::TLS_DATA;
+                }
                 _ => {}
             }
         }
-        self.keep_segment(side, tcp, point, keep);
+        if settled & OpenSide::SAID_ALL == 0 {
+            self.keep_segment(side, tcp, point, keep);
+        }
     }
 
     fn keep_segment(&mut self, side: Side, tcp: &Tcp<'_>, point: FramePoint, keep: &mut Keep) {
-        if let Some(head) = &self.side(side).head
-            && head.told().is_some_and(|told| told.read_to == Told::CLOSED)
-        {
-            return;
-        }
         let is_dns = self.key.low.port == dns::PORT || self.key.high.port == dns::PORT;
         // A SYN takes a sequence number of its own, before its payload (RFC 9293 section 3.4, TCP Fast Open).
         let seq = tcp.seq.wrapping_add(u32::from(tcp.flags.syn()));
@@ -469,14 +512,17 @@ impl Open {
             && !is_dns
             && match self.syn {
                 Some((by, _)) if by == side => true,
-                Some(_) => self.side(side).syn_ack.is_some(),
+                Some(_) => self.further(side).syn_ack.is_some(),
                 None => false,
             };
-        let own = self.side_mut(side);
+        let own = self.further_mut(side);
         match (start, read_here) {
             (Some(start), true) => {
                 let head = own.head.get_or_insert_with(|| keep.head());
                 head.read(start, seq, point, tcp.payload);
+                if head.told().is_some_and(|told| told.read_to == Told::CLOSED) {
+                    self.side_mut(side).settled |= OpenSide::SAID_ALL;
+                }
             }
             (start, _) => {
                 let limit = if is_dns { DNS_HEAD_BYTES } else { HEAD_BYTES };
@@ -497,10 +543,10 @@ impl Open {
 
     /// Sequence number of a side's first payload byte, where a SYN told it.
     fn stream_start(&self, side: Side) -> Option<u32> {
-        let own = self.side(side);
+        let own = self.further(side);
         let syn = self.syn.filter(|(by, _)| *by == side).map(|(_, isn)| isn);
         let told = syn.or(own.syn_ack.is_some().then_some(own.numbers.0));
-        let peer = self.side(side.other());
+        let peer = self.further(side.other());
         // A SYN-ACK tells where the other side's stream begins, too.
         told.map(|isn| isn.wrapping_add(1)).or(peer.syn_ack.is_some().then_some(peer.numbers.1))
     }
@@ -518,11 +564,11 @@ impl Open {
         let rare = self.rare.as_deref();
         let [low_alert, high_alert] = rare.map(|rare| rare.alerts).unwrap_or_default();
         let side = |side: Side, alert: (At, u8)| {
-            let facts = self.side(side);
+            let (facts, further) = (self.side(side), self.further(side));
             let isn = self.syn.filter(|(by, _)| *by == side).map(|(_, isn)| isn);
             let udp = self.key.transport == Transport::Udp;
             let syn = (isn, self.syn_at);
-            (facts.packets > 0).then_some(OpenSideAt { facts, syn, alert, udp, base, capture })
+            (facts.packets > 0).then_some(OpenSideAt { facts, further, syn, alert, udp, base, capture })
         };
         let (low, high) = (side(Side::Low, low_alert), side(Side::High, high_alert));
         let mut begin = if self.low.packets > 0 { self.low.first } else { At::NONE };
@@ -549,6 +595,7 @@ impl Open {
 #[derive(Clone, Copy)]
 pub(super) struct OpenSideAt<'a> {
     facts: &'a OpenSide,
+    further: &'a FurtherSide,
     /// The initial sequence number of its SYN, and where a SYN is.
     syn: (Option<u32>, At),
     alert: (At, u8),
@@ -568,17 +615,17 @@ impl<'a> OpenSideAt<'a> {
     }
 
     pub fn head(&self) -> Option<&'a Head> {
-        self.facts.head.as_deref()
+        self.further.head.as_deref()
     }
 
     /// As it is packed: `head` are its first bytes, and with `begin` the stretch begins.
     #[inline(always)]
     pub fn view(&self, head: Option<&Head>, begin: FramePoint) -> SideView<At> {
-        let facts = self.facts;
+        let (facts, further) = (self.facts, self.further);
         let some = |at: At| at.is_some().then_some(at);
         let (isn, syn_at) = self.syn;
         let (alert_at, description) = self.alert;
-        let (first_number, second_number) = facts.numbers;
+        let (first_number, second_number) = further.numbers;
         let begin_of_head = head.and_then(Head::begin);
         SideView {
             base: At { time: begin.time.0, frame: begin.frame.wrapping_sub(self.base) as u32 },
@@ -586,12 +633,12 @@ impl<'a> OpenSideAt<'a> {
             first: some(facts.first),
             last: (facts.packets > 0).then_some(facts.last),
             syn: isn.map(|isn| SynAt { isn, first: syn_at, last: syn_at, count: 1 }),
-            syn_ack: some(facts.syn_ack).map(|at| (first_number, second_number, at)),
-            fin: some(facts.fin),
-            reset: some(facts.reset).map(|at| (at, facts.reset_ttl)),
+            syn_ack: some(further.syn_ack).map(|at| (first_number, second_number, at)),
+            fin: some(further.fin),
+            reset: some(further.reset).map(|at| (at, further.reset_ttl)),
             beyond_syn: some(facts.beyond_syn),
             beyond_syn_last: some(facts.beyond_syn_last),
-            data: some(facts.data).map(|at| (at, self.point(at) == begin_of_head)),
+            data: some(further.data).map(|at| (at, self.point(at) == begin_of_head)),
             acks: match facts.acks_seen {
                 0 => Acks::None,
                 1 => Acks::One(facts.acks),
@@ -599,7 +646,7 @@ impl<'a> OpenSideAt<'a> {
             },
             ttl: (facts.ttl.0 <= facts.ttl.1).then_some(facts.ttl),
             alert: some(alert_at).map(|at| (at, description)),
-            tls_data: some(facts.tls_data),
+            tls_data: some(further.tls_data),
             dns: if self.udp {
                 DnsSeen { queries: first_number, responses: second_number }
             } else {
@@ -621,5 +668,7 @@ impl Point for At {
     }
 }
 
-/// Six lines of the cache: in five of them all that most packets change.
+/// Six lines of the cache, of which the first three are all that most packets touch.
 const _: () = assert!(size_of::<Open>() == 384);
+const _: () = assert!(std::mem::offset_of!(Open, low) == 64 && std::mem::offset_of!(Open, high) == 128);
+const _: () = assert!(std::mem::offset_of!(Open, further_low) == 192);
