@@ -218,6 +218,23 @@ fn the_innermost_tag_that_names_a_vlan_counts() {
 }
 
 #[test]
+fn eight_tags_are_taken_off_and_no_more() {
+    for count in [0, 1, 2, 7, 8, 9, 12] {
+        let tags = [0x81, 0, 0, 7].repeat(count);
+        let bytes = stack(&[&[2; 12], &tags, &[8, 0], &v4(6, &tcp(b""))]);
+        let decoded = whole(1, &bytes);
+        match decoded {
+            Decoded::Packet(packet) => {
+                assert_eq!((count <= 8, packet.vlan), (true, (count > 0).then_some(7)))
+            }
+            Decoded::Skipped(reason) => {
+                assert_eq!((count > 8, reason), (true, SkipReason::UnsupportedEncapsulation));
+            }
+        }
+    }
+}
+
+#[test]
 fn a_cooked_frame_of_version_2_tells_its_interface() {
     let bytes = stack(&[&[8, 0, 0, 0, 0, 0, 0, 7, 0, 1, 0, 6], &[0; 8], &v4(6, &tcp(b""))]);
     assert_eq!(packet(whole(276, &bytes), "cooked v2").link_interface, Some(7));

@@ -794,6 +794,45 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_came_first_and_last_is_told_by_time_in_whatever_order_packets_come() {
+        // Records of application data, of one byte each.
+        let record = [23, 3, 3, 0, 1, 0];
+        for times in [[10, 20, 30], [10, 30, 20], [20, 10, 30], [20, 30, 10], [30, 10, 20], [30, 20, 10]] {
+            let mut scene = Scene::new(9);
+            scene.tcp(5, true, 1, 1, 0x02);
+            for (time, seq) in times.into_iter().zip([2, 8, 14]) {
+                scene.said(time, true, 1, 1, seq, &record);
+            }
+            let Scene { table, .. } = scene;
+            let flow = table.finish().iter().next().unwrap().unwrap();
+            let facts = flow.side(Side::Low);
+            let millis = |point: Option<FramePoint>| point.map(|point| point.time.0 / 1_000_000 % 1_000);
+            let told = [facts.beyond_syn, facts.data, facts.tls_data, facts.beyond_syn_last].map(millis);
+            assert_eq!(told, [10, 10, 10, 30].map(Some), "{times:?}");
+            assert_eq!(facts.last.map(|last| last.0 / 1_000_000 % 1_000), Some(30));
+        }
+    }
+
+    #[test]
+    fn a_conversation_that_closed_is_put_aside_after_a_second_whether_others_closed_or_not() {
+        for others in [0, 1, 2] {
+            let mut scene = Scene::new(9);
+            for client in 1..=1 + others {
+                scene.tcp(0, true, client, 1, 0x02);
+                scene.tcp(1, false, client, 1, 0x14);
+            }
+            scene.tcp(1_000, true, 77, 1, 0x02);
+            assert_eq!((scene.table.cut(), scene.table.open()), (0, usize::from(others) + 2));
+            scene.tcp(1_002, true, 77, 1, 0x10);
+            assert_eq!((scene.table.cut(), scene.table.open()), (usize::from(others) + 1, 1));
+            // And so is the next one.
+            scene.tcp(1_003, false, 77, 1, 0x14);
+            scene.tcp(2_004, true, 78, 1, 0x02);
+            assert_eq!((scene.table.cut(), scene.table.open()), (usize::from(others) + 2, 1));
+        }
+    }
+
     /// Stretches, in an order that depends on them alone.
     fn told(pieces: &Pieces) -> Vec<String> {
         let mut all: Vec<String> =

@@ -132,3 +132,78 @@ impl Copies {
         hasher.finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::decode::{Tcp, TcpFlags};
+    use crate::model::Transport;
+
+    const TCP: Tcp<'_> = Tcp {
+        src_port: 7,
+        dst_port: 7,
+        seq: 1,
+        ack: 1,
+        flags: TcpFlags(0x10),
+        payload_len: 70,
+        payload: &[1; 70],
+    };
+
+    fn packet(src: [u8; 4], dst: [u8; 4], tcp: Tcp<'static>, ip_bytes: &'static [u8]) -> Packet<'static> {
+        Packet {
+            src: src.into(),
+            dst: dst.into(),
+            ttl: 64,
+            transport: Transport::Tcp,
+            vlan: None,
+            vni: None,
+            link_interface: None,
+            fragment: None,
+            fragment_bytes: &[],
+            payload: Payload::Tcp(tcp),
+            ip_bytes,
+            shortfall: None,
+        }
+    }
+
+    #[test]
+    fn a_copy_is_alike_in_all_that_the_way_does_not_change() {
+        const HEADER: &[u8] = &[0x45, 0, 0, 0, 1, 2];
+        let (a, b) = ([10, 0, 0, 1], [10, 0, 0, 2]);
+        let first = packet(a, b, TCP, HEADER);
+        let changed = |tcp: Tcp<'static>| packet(a, b, tcp, HEADER);
+        let other = |byte: usize| {
+            let mut payload = [1; 70];
+            payload[byte] = 2;
+            Tcp { payload: Box::leak(Box::new(payload)), ..TCP }
+        };
+        let (same, tagged) = (first, Packet { vlan: Some(9), ttl: 63, ..first });
+        for (expected, second) in [
+            (true, same),
+            (true, tagged),
+            // The last bytes are not looked at.
+            (true, changed(other(69))),
+            (true, changed(other(64))),
+            (false, changed(other(63))),
+            (false, changed(other(0))),
+            (false, changed(Tcp { payload: &[1; 60], ..TCP })),
+            // The other direction; another end, number, length, flag or identification.
+            (false, packet(b, a, TCP, HEADER)),
+            (false, packet([10, 0, 0, 3], b, TCP, HEADER)),
+            (false, changed(Tcp { src_port: 8, ..TCP })),
+            (false, changed(Tcp { seq: 2, ..TCP })),
+            (false, changed(Tcp { ack: 2, ..TCP })),
+            (false, changed(Tcp { payload_len: 71, ..TCP })),
+            (false, changed(Tcp { flags: TcpFlags(0x18), ..TCP })),
+            (false, packet(a, b, TCP, &[0x45, 0, 0, 0, 1, 3])),
+        ] {
+            let mut copies = Copies::default();
+            let mut look = |packet: &Packet<'_>, interface| {
+                copies.look(packet, HashedKey::of_packet(packet), interface, Timestamp(0))
+            };
+            assert_eq!(look(&first, (0, 0)), None);
+            let found = look(&second, (0, 1));
+            assert_eq!(found, expected.then_some(Copy::OtherInterface), "{second:?}");
+        }
+    }
+}

@@ -118,10 +118,11 @@ fn reason(host: IpAddr, titles: &[String]) -> String {
 /// Whether a flow may carry DNS in secret, by what it speaks, or by its port where nothing tells that: asked of every flow before
 /// all that [`Seen::recognise`] asks.
 fn may_hide(one: &Judged<'_>) -> bool {
-    match one.flow.app {
-        Some(app) => matches!(app, AppProtocol::Tls | AppProtocol::Quic) || one.evidence.proxied(),
-        None => matches!(one.flow.to.port, PORT | HTTPS) || one.evidence.proxied(),
-    }
+    let speaks = match one.flow.app {
+        Some(app) => matches!(app, AppProtocol::Tls | AppProtocol::Quic),
+        None => matches!(one.flow.to.port, PORT | HTTPS),
+    };
+    speaks || one.evidence.proxied()
 }
 
 /// What tells how a flow carries DNS in secret.
