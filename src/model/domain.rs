@@ -28,20 +28,21 @@ impl DomainName {
 
     /// From labels as they stand on the wire, without the root's empty one.
     pub fn from_labels<'a>(labels: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        let mut text = String::with_capacity(64);
+        // Bytes, all of them ASCII: characters would be looked at one by one.
+        let mut text = Vec::with_capacity(64);
         for label in labels {
             if !text.is_empty() {
-                text.push('.');
+                text.push(b'.');
             }
             for &byte in label {
                 match byte.to_ascii_lowercase() {
-                    b @ (b'.' | b'\\') => text.extend(['\\', char::from(b)]),
-                    b @ 0x21..=0x7e => text.push(char::from(b)),
-                    b => text.push_str(&format!("\\{b:03}")),
+                    b @ (b'.' | b'\\') => text.extend([b'\\', b]),
+                    b @ 0x21..=0x7e => text.push(b),
+                    b => text.extend_from_slice(format!("\\{b:03}").as_bytes()),
                 }
             }
         }
-        if text.is_empty() { Self::root() } else { DomainName(text.into()) }
+        if text.is_empty() { Self::root() } else { DomainName(String::from_utf8_lossy(&text).into()) }
     }
 
     /// From the text of a name as this program writes it; none if it is another text.

@@ -161,6 +161,13 @@ pub(super) fn begins_record(stream: &[u8]) -> bool {
     records(stream).next().is_some()
 }
 
+/// The name of an application protocol, every odd byte escaped.
+fn protocol_word(name: &[u8]) -> String {
+    // As all are that are registered.
+    let is_plain = name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_'));
+    if is_plain { String::from_utf8_lossy(name).into_owned() } else { name.escape_ascii().to_string() }
+}
+
 impl ClientHello {
     /// The versions that the client offers, by their usual names, in its order. Without supported_versions it offers what
     /// the hello's own field says, and lower ones.
@@ -223,7 +230,7 @@ impl ClientHello {
                 let length = usize::from(data.u16()?);
                 let mut list = data.up_to(length);
                 while self.alpn.len() < MAX_ALPN {
-                    self.alpn.push(list.vec8()?.escape_ascii().to_string());
+                    self.alpn.push(protocol_word(list.vec8()?));
                 }
             }
             EXT_SUPPORTED_VERSIONS => {
@@ -467,6 +474,7 @@ pub(super) mod tests {
         assert!(hello.complete && !hello.ech);
         assert_eq!(hello.server_name.as_ref().unwrap().as_str(), "repository.example.com");
         assert_eq!(hello.alpn, ["h2", "http/1.1"]);
+        assert_eq!(protocol_word(b"h2\x1b[\xff'"), "h2\\x1b[\\xff\\'");
         assert_eq!(hello.versions, [0x0304, 0x0303]);
         assert_eq!(hello.offered(), ["TLSv1.3", "TLSv1.2"]);
         assert_eq!(hello.legacy_version, 0x0303);
