@@ -203,7 +203,8 @@ pub(super) struct Open {
     /// For whoever keeps a journal: whether it was added to since, and whether it stands there.
     pub unwritten: bool,
     pub written: bool,
-    seen: bool,
+    /// What was seen of it: [`NOTHING`], [`ERRORS`] or [`PACKETS`].
+    seen: u8,
     pub opened: u32,
     vlan: Option<u16>,
     low: OpenSide,
@@ -215,6 +216,13 @@ pub(super) struct Open {
     syn_at: At,
     rare: Option<Box<Rare>>,
 }
+
+/// Nothing was seen of a conversation yet.
+const NOTHING: u8 = 0;
+/// Only ICMP errors about it.
+const ERRORS: u8 = 1;
+/// Packets of its own.
+const PACKETS: u8 = 2;
 
 impl Open {
     /// A place with nothing in it.
@@ -228,7 +236,7 @@ impl Open {
             touched: false,
             unwritten: false,
             written: false,
-            seen: false,
+            seen: NOTHING,
             opened: 0,
             syn: None,
             syn_at: At::NONE,
@@ -244,7 +252,7 @@ impl Open {
     /// Becomes a stretch of which nothing was seen yet. Written where it stands: as a value it would be copied there.
     pub fn begin(&mut self, key: FlowKey) {
         (self.latest, self.key) = (0, key);
-        (self.live, self.closing, self.touched, self.seen) = (true, false, false, false);
+        (self.live, self.closing, self.touched, self.seen) = (true, false, false, NOTHING);
         (self.unwritten, self.written) = (false, false);
         (self.opened, self.syn, self.syn_at, self.vlan, self.rare) = (0, None, At::NONE, None, None);
         (self.low, self.high) = (OpenSide::NOTHING, OpenSide::NOTHING);
@@ -303,23 +311,23 @@ impl Open {
 
     /// Something of it was seen.
     #[inline]
-    fn heard(&mut self, time: i64) {
-        self.latest = if self.seen { self.latest.max(time) } else { time };
-        self.seen = true;
+    fn heard(&mut self, time: i64, what: u8) {
+        self.latest = if self.seen == NOTHING { time } else { self.latest.max(time) };
+        self.seen = self.seen.max(what);
     }
 
-    /// Whether one more packet of this length would overflow a count: then the stretch is cut first.
+    /// Whether one more packet of this length might overflow a count: then the stretch is cut first.
+    #[inline]
     pub fn is_full(&self, side: Side, wire_len: u32, payload_len: u32) -> bool {
         let own = self.side(side);
-        own.packets == u32::MAX
-            || own.bytes.checked_add(wire_len).is_none()
-            || own.payload.checked_add(payload_len).is_none()
+        // As long as all are below 2^31 no sum of two overflows.
+        (own.packets | own.bytes | own.payload | wire_len | payload_len) > i32::MAX as u32
     }
 
     /// The latest time at which anything was seen of it.
     #[inline]
     pub fn latest(&self) -> Option<i64> {
-        self.seen.then_some(self.latest)
+        (self.seen != NOTHING).then_some(self.latest)
     }
 
     /// The time of its first frame, or of the first ICMP error about it.
@@ -355,7 +363,7 @@ impl Open {
     #[inline(always)]
     pub fn count(&mut self, side: Side, packet: &Packet<'_>, at: At, wire_len: u32) -> bool {
         // Nearly every packet comes after all others of its conversation.
-        if self.low.packets | self.high.packets > 0 && at.time > self.latest {
+        if self.seen == PACKETS && at.time > self.latest {
             self.latest = at.time;
             let own = self.side_mut(side);
             own.last = at.time;
@@ -368,7 +376,7 @@ impl Open {
         if !earlier(self.side(side).first) && !earlier(self.side(side.other()).first) {
             self.tag(packet);
         }
-        self.heard(at.time);
+        self.heard(at.time, PACKETS);
         let own = self.side_mut(side);
         own.last = if own.packets == 0 { at.time } else { own.last.max(at.time) };
         own.packets += 1;
@@ -408,7 +416,7 @@ impl Open {
 
     /// Counts an ICMP error: the first of each side and class stays.
     pub fn add_quote(&mut self, quote: QuoteFact) {
-        self.heard(quote.point.time.0);
+        self.heard(quote.point.time.0, ERRORS);
         let rare = self.rare.get_or_insert_default();
         let mut flow = PartialFlow::new(self.key);
         flow.quotes = std::mem::take(&mut rare.quotes);

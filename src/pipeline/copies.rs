@@ -31,7 +31,7 @@ pub(super) enum Copy {
 struct Seen {
     hash: u64,
     time: Timestamp,
-    interface: (u8, u32),
+    interface: u64,
 }
 
 /// Fingerprints of the packets just seen.
@@ -59,13 +59,19 @@ impl Copies {
     ) -> Option<Copy> {
         let hash = self.fingerprint(packet, key);
         let slot = &mut self.seen[hash as usize % REMEMBERED];
-        let found = slot
-            .filter(|seen| seen.hash == hash && time.since(seen.time).saturating_abs() <= COPY_NANOS)
-            .map(|seen| if seen.interface == interface { Copy::SameInterface } else { Copy::OtherInterface });
-        // The first of several copies is the packet: later ones are held against it.
-        if found != Some(Copy::OtherInterface) {
-            *slot = Some(Seen { hash, time, interface });
+        let interface = u64::from(interface.0) << 32 | u64::from(interface.1);
+        let mut found = None;
+        if let Some(seen) = slot
+            && seen.hash == hash
+            && time.since(seen.time).saturating_abs() <= COPY_NANOS
+        {
+            if seen.interface != interface {
+                // The first of several copies is the packet: later ones are held against it.
+                return Some(Copy::OtherInterface);
+            }
+            found = Some(Copy::SameInterface);
         }
+        *slot = Some(Seen { hash, time, interface });
         found
     }
 

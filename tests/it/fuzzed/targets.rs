@@ -14,7 +14,9 @@ use hkdf::Hkdf;
 use portproof::audit::{Audit, FailOn, Totals, Untold};
 use portproof::capture::write::{PcapStyle, PcapWriter};
 use portproof::capture::{CaptureEnd, CaptureReader, Compression, Digest, Frame, LinkType};
-use portproof::decode::{DatagramHead, Decoded, Packet, Payload, decode, decode_datagram};
+use portproof::decode::{
+    DatagramHead, DecodeOptions, Decoded, Packet, Payload, Plain, decode, decode_datagram,
+};
 use portproof::flow::{PartialFlow, Pieces};
 use portproof::matrix::{Cloud, Matrix, Problem, ServiceTags, Site, TagName, lint_text};
 use portproof::model::{
@@ -206,7 +208,17 @@ pub fn decode_frame(data: &[u8]) {
         wire_len: bytes.len() as u32 + u32::from(u16::from_be_bytes([cut_high, cut_low])),
         bytes,
     };
-    let Decoded::Packet(packet) = decode(&frame) else { return };
+    let decoded = decode(&frame);
+    // What is read in one step is what all steps read.
+    let plain = Plain::of(&frame).and_then(|plain| match plain.protocol() {
+        6 => plain.tcp(),
+        17 => plain.udp(&DecodeOptions::DEFAULT),
+        _ => None,
+    });
+    if let Some(plain) = plain {
+        assert_eq!(format!("{:?}", Decoded::Packet(plain)), format!("{decoded:?}"));
+    }
+    let Decoded::Packet(packet) = decoded else { return };
     check_packet(&packet, bytes);
     let Some(fragment) = packet.fragment else { return };
     // As if its fragments had been put together: the first of them carries the headers.
