@@ -2,7 +2,7 @@
 
 use super::ip;
 use super::packet::{Decoded, SkipReason};
-use super::region::{Region, Walk};
+use super::region::{Region, Walk, vlan_of};
 use crate::capture::LinkType;
 
 /// VLAN tags on one frame. Two are usual (802.1ad), three exist; eight is beyond any equipment.
@@ -54,31 +54,18 @@ fn other_link<'a>(link_type: LinkType, region: Region<'a>, walk: Walk<'_>) -> De
 /// An Ethernet frame without preamble and frame check sequence.
 #[inline(always)]
 pub(super) fn ethernet<'a>(region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
-    let Some(mut kind) = region.u16_at(12) else { return region.short(14) };
-    let (mut header, mut walk, mut tags) = (14, walk, 0);
-    // One tag, as most tagged frames have, is taken off here.
-    if kind == 0x8100
-        && let (Some(tag), Some(inner)) = (region.u16_at(14), region.u16_at(16))
-    {
-        (kind, header, tags) = (inner, 18, 1);
-        walk.enter_vlan(tag);
-    }
-    match kind {
-        IPV4 => ip::ipv4(region.after(header), walk),
-        IPV6 => ip::ipv6(region.after(header), walk),
-        kind => by_ethertype_after(tags, kind, region.after(header), walk),
+    match region.u16_at(12) {
+        Some(IPV4) => ip::ipv4(region.after(14), walk),
+        Some(IPV6) => ip::ipv6(region.after(14), walk),
+        Some(kind) => by_ethertype(kind, region.after(14), walk),
+        None => region.short(14),
     }
 }
 
 /// What an EtherType, or an 802.3 length, announces. VLAN tags are taken off on the way.
 pub(super) fn by_ethertype<'a>(kind: u16, region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
-    by_ethertype_after(0, kind, region, walk)
-}
-
-/// The same behind so many tags.
-fn by_ethertype_after<'a>(tags: usize, kind: u16, region: Region<'a>, walk: Walk<'_>) -> Decoded<'a> {
     let (mut kind, mut region, mut walk) = (kind, region, walk);
-    for _ in tags..MAX_TAGS {
+    for _ in 0..MAX_TAGS {
         // The tag's bytes before the EtherType that follows it.
         let tag_bytes = match kind {
             0x8100 | 0x88A8 | 0x9100 | 0x9200 | 0x9300 => 2,
@@ -91,7 +78,7 @@ fn by_ethertype_after<'a>(tags: usize, kind: u16, region: Region<'a>, walk: Walk
             return region.short(tag_bytes + 2);
         };
         if tag_bytes == 2 {
-            walk.enter_vlan(tag);
+            walk.vlan = vlan_of(tag).or(walk.vlan);
         }
         kind = inner;
         region = region.after(tag_bytes + 2);

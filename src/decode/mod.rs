@@ -21,7 +21,6 @@ mod tunnel;
 pub use packet::{
     Decoded, Fragment, Icmp, Packet, Payload, Quote, Shortfall, SkipReason, Tcp, TcpFlags, Udp, icmp_ports,
 };
-
 pub use plain::Plain;
 
 use crate::capture::Frame;

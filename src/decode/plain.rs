@@ -2,6 +2,7 @@
 
 use super::DecodeOptions;
 use super::packet::{Packet, Payload, Tcp, TcpFlags, Udp};
+use super::region::vlan_of;
 use super::tunnel;
 use crate::capture::{Frame, LinkType};
 use crate::model::Transport;
@@ -16,8 +17,8 @@ const UDP_HEADER: usize = 8;
 /// fragment. What it holds is TCP or UDP, in all but few: [`Plain::tcp`], [`Plain::udp`]. Everything else, and what contradicts
 /// itself, is left to [`decode_with`](super::decode_with).
 ///
-/// These give what that would, in a third of the steps, and whoever goes on with one of them inline need not ask what it is. With
-/// them, the first 457,000 frames of W2 take 0.87 of the instructions of extraction (callgrind).
+/// These give what that would, in fewer steps, and whoever goes on with one of them inline need not ask what it is. With them,
+/// the first 457,000 frames of W2 take 0.86 of the instructions of extraction (callgrind).
 #[derive(Clone, Copy)]
 pub struct Plain<'a> {
     vlan: Option<u16>,
@@ -36,11 +37,7 @@ impl<'a> Plain<'a> {
         let ethernet = frame.bytes.first_chunk::<18>()?;
         let (vlan, at) = match *ethernet {
             [.., 0x08, 0x00, _, _, _, _] => (None, 14),
-            [.., 0x81, 0x00, high, low, 0x08, 0x00] => {
-                let tag = u16::from_be_bytes([high, low]) & 0x0FFF;
-                // Identifier 0 marks a priority, not a VLAN.
-                ((tag != 0).then_some(tag), 18)
-            }
+            [.., 0x81, 0x00, high, low, 0x08, 0x00] => (vlan_of(u16::from_be_bytes([high, low])), 18),
             _ => return None,
         };
         let bytes = frame.bytes.get(at..)?;
@@ -51,15 +48,18 @@ impl<'a> Plain<'a> {
         (plain.header[0] == 0x45 && plain.word(6) & 0x3FFF == 0).then_some(plain)
     }
 
-    /// What it carries, by protocol number.
+    /// Whether it carries that.
     #[inline(always)]
-    pub fn protocol(&self) -> u8 {
-        self.header[9]
+    fn carries(&self, transport: Transport) -> bool {
+        self.header[9] == transport.number()
     }
 
-    /// The TCP segment that it carries.
+    /// The TCP segment that it carries, if it does.
     #[inline(always)]
     pub fn tcp(self) -> Option<Packet<'a>> {
+        if !self.carries(Transport::Tcp) {
+            return None;
+        }
         let header = self.bytes.get(IP_HEADER..)?.first_chunk::<20>()?;
         let double =
             |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
@@ -80,11 +80,11 @@ impl<'a> Plain<'a> {
         Some(self.packet(Transport::Tcp, Payload::Tcp(tcp)))
     }
 
-    /// The UDP datagram that it carries, unless that may be a tunnel.
+    /// The UDP datagram that it carries, if it does, and unless that may be a tunnel.
     #[inline(always)]
     pub fn udp(self, options: &DecodeOptions) -> Option<Packet<'a>> {
         let (src_port, dst_port) = (self.word(IP_HEADER), self.word(IP_HEADER + 2));
-        if tunnel::is_port(dst_port, options) {
+        if !self.carries(Transport::Udp) || tunnel::is_port(dst_port, options) {
             return None;
         }
         let length = usize::from(self.word(IP_HEADER + 4));
@@ -146,28 +146,8 @@ mod tests {
         bytes.extend([8, 0, 0x45, 0]);
         bytes.extend(ip_length.to_be_bytes());
         bytes.extend([1, 2, 0x40, 0, 64, 6, 0, 0, 10, 1, 0, 4, 198, 51, 100, 7]);
-        bytes.extend([
-            0xC3,
-            0x50,
-            1,
-            0xBB,
-            1,
-            2,
-            3,
-            4,
-            0x85,
-            6,
-            7,
-            8,
-            tcp_words << 4,
-            0x18,
-            1,
-            0,
-            9,
-            9,
-            9,
-            9,
-        ]);
+        let ports_and_numbers = [0xC3, 0x50, 1, 0xBB, 1, 2, 3, 4, 0x85, 6, 7, 8];
+        bytes.extend(ports_and_numbers.into_iter().chain([tcp_words << 4, 0x18, 1, 0, 9, 9, 9, 9]));
         bytes.extend(payload);
         bytes.extend(vec![0; padding]);
         bytes
@@ -184,20 +164,13 @@ mod tests {
         bytes
     }
 
-    fn as_text(packet: &Packet<'_>) -> String {
-        format!("{packet:?}")
-    }
-
     /// Whether it is read here; if so, all else agrees.
     fn is_plain(frame: &Frame<'_>) -> bool {
-        let packet = Plain::of(frame).and_then(|plain| match plain.protocol() {
-            6 => plain.tcp(),
-            17 => plain.udp(&DecodeOptions::DEFAULT),
-            _ => None,
-        });
+        let packet =
+            Plain::of(frame).and_then(|plain| plain.tcp().or_else(|| plain.udp(&DecodeOptions::DEFAULT)));
         let Some(packet) = packet else { return false };
         let Decoded::Packet(expected) = decode(frame) else { panic!("{frame:?} is no packet") };
-        assert_eq!(as_text(&packet), as_text(&expected));
+        assert_eq!(format!("{packet:?}"), format!("{expected:?}"));
         true
     }
 

@@ -53,6 +53,12 @@ impl<'a> Region<'a> {
     }
 }
 
+/// The VLAN identifier of a tag: 0 marks a priority, not a VLAN (802.1Q).
+#[inline]
+pub(super) fn vlan_of(tag: u16) -> Option<u16> {
+    Some(tag & 0x0FFF).filter(|&identifier| identifier != 0)
+}
+
 /// What was learnt of the layers walked so far.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Walk<'o> {
@@ -69,14 +75,6 @@ impl<'o> Walk<'o> {
     #[inline]
     pub(super) fn new(options: &'o DecodeOptions) -> Self {
         Walk { options, vlan: None, vni: None, link_interface: None, strict: false, depth: 0 }
-    }
-
-    /// Goes behind a VLAN tag. Identifier 0 marks a priority, not a VLAN (802.1Q).
-    #[inline]
-    pub(super) fn enter_vlan(&mut self, tag: u16) {
-        if tag & 0x0FFF != 0 {
-            self.vlan = Some(tag & 0x0FFF);
-        }
     }
 
     /// The walk one layer of encapsulation further in, unless it is deep enough.

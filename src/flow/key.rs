@@ -30,9 +30,15 @@ pub enum Side {
 impl Side {
     /// The other side.
     pub fn other(self) -> Side {
+        self.of(Side::High, Side::Low)
+    }
+
+    /// Of what both sides have, its own.
+    #[inline]
+    pub(super) fn of<T>(self, low: T, high: T) -> T {
         match self {
-            Side::Low => Side::High,
-            Side::High => Side::Low,
+            Side::Low => low,
+            Side::High => high,
         }
     }
 }
@@ -60,10 +66,7 @@ impl FlowKey {
 
     /// The endpoint of a side.
     pub fn endpoint(&self, side: Side) -> Endpoint {
-        match side {
-            Side::Low => self.low,
-            Side::High => self.high,
-        }
+        side.of(self.low, self.high)
     }
 
     /// The Community ID (v1, seed 0) of the flow that `initiator` began.

@@ -30,7 +30,7 @@ impl At {
 
     /// Takes `other` if it is the first; what is there already is certain to be earlier.
     #[inline]
-    fn first(&mut self, other: At) {
+    fn set_if_none(&mut self, other: At) {
         if !self.is_some() {
             *self = other;
         }
@@ -157,18 +157,8 @@ impl Keep {
         self.spare.pop().unwrap_or_default()
     }
 
-    #[inline]
-    fn give_back(&mut self, head: &mut Option<Box<Head>>) {
-        if head.is_some() {
-            self.take_back(head.take());
-        }
-    }
-
-    fn take_back(&mut self, head: Option<Box<Head>>) {
-        if let Some(mut head) = head
-            && self.spare.len() < SPARE_HEADS
-            && head.room() <= SPARE_ROOM
-        {
+    fn give_back(&mut self, mut head: Box<Head>) {
+        if self.spare.len() < SPARE_HEADS && head.room() <= SPARE_ROOM {
             head.clear();
             self.spare.push(head);
         }
@@ -203,8 +193,7 @@ pub(super) struct Open {
     /// For whoever keeps a journal: whether it was added to since, and whether it stands there.
     pub unwritten: bool,
     pub written: bool,
-    /// What was seen of it: [`NOTHING`], [`ERRORS`] or [`PACKETS`].
-    seen: u8,
+    seen: Seen,
     pub opened: u32,
     vlan: Option<u16>,
     low: OpenSide,
@@ -217,12 +206,16 @@ pub(super) struct Open {
     rare: Option<Box<Rare>>,
 }
 
-/// Nothing was seen of a conversation yet.
-const NOTHING: u8 = 0;
-/// Only ICMP errors about it.
-const ERRORS: u8 = 1;
-/// Packets of its own.
-const PACKETS: u8 = 2;
+/// What was seen of a conversation, the least first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Seen {
+    /// Nothing yet.
+    Nothing,
+    /// Only ICMP errors about it.
+    Errors,
+    /// Packets of its own.
+    Packets,
+}
 
 impl Open {
     /// A place with nothing in it.
@@ -236,7 +229,7 @@ impl Open {
             touched: false,
             unwritten: false,
             written: false,
-            seen: NOTHING,
+            seen: Seen::Nothing,
             opened: 0,
             syn: None,
             syn_at: At::NONE,
@@ -252,7 +245,7 @@ impl Open {
     /// Becomes a stretch of which nothing was seen yet. Written where it stands: as a value it would be copied there.
     pub fn begin(&mut self, key: FlowKey) {
         (self.latest, self.key) = (0, key);
-        (self.live, self.closing, self.touched, self.seen) = (true, false, false, NOTHING);
+        (self.live, self.closing, self.touched, self.seen) = (true, false, false, Seen::Nothing);
         (self.unwritten, self.written) = (false, false);
         (self.opened, self.syn, self.syn_at, self.vlan, self.rare) = (0, None, At::NONE, None, None);
         (self.low, self.high) = (OpenSide::NOTHING, OpenSide::NOTHING);
@@ -269,40 +262,28 @@ impl Open {
     /// Becomes an empty place.
     pub fn end(&mut self, keep: &mut Keep) {
         (self.live, self.rare) = (false, None);
-        keep.give_back(&mut self.further_low.head);
-        keep.give_back(&mut self.further_high.head);
+        let heads = [self.further_low.head.take(), self.further_high.head.take()];
+        heads.into_iter().flatten().for_each(|head| keep.give_back(head));
     }
 
     #[inline]
     fn side(&self, side: Side) -> &OpenSide {
-        match side {
-            Side::Low => &self.low,
-            Side::High => &self.high,
-        }
+        side.of(&self.low, &self.high)
     }
 
     #[inline]
     fn side_mut(&mut self, side: Side) -> &mut OpenSide {
-        match side {
-            Side::Low => &mut self.low,
-            Side::High => &mut self.high,
-        }
+        side.of(&mut self.low, &mut self.high)
     }
 
     #[inline]
     fn further(&self, side: Side) -> &FurtherSide {
-        match side {
-            Side::Low => &self.further_low,
-            Side::High => &self.further_high,
-        }
+        side.of(&self.further_low, &self.further_high)
     }
 
     #[inline]
     fn further_mut(&mut self, side: Side) -> &mut FurtherSide {
-        match side {
-            Side::Low => &mut self.further_low,
-            Side::High => &mut self.further_high,
-        }
+        side.of(&mut self.further_low, &mut self.further_high)
     }
 
     fn quotes(&self) -> &[QuoteFact] {
@@ -311,8 +292,8 @@ impl Open {
 
     /// Something of it was seen.
     #[inline]
-    fn heard(&mut self, time: i64, what: u8) {
-        self.latest = if self.seen == NOTHING { time } else { self.latest.max(time) };
+    fn heard(&mut self, time: i64, what: Seen) {
+        self.latest = if self.seen == Seen::Nothing { time } else { self.latest.max(time) };
         self.seen = self.seen.max(what);
     }
 
@@ -327,7 +308,7 @@ impl Open {
     /// The latest time at which anything was seen of it.
     #[inline]
     pub fn latest(&self) -> Option<i64> {
-        (self.seen != NOTHING).then_some(self.latest)
+        (self.seen != Seen::Nothing).then_some(self.latest)
     }
 
     /// The time of its first frame, or of the first ICMP error about it.
@@ -363,20 +344,20 @@ impl Open {
     #[inline(always)]
     pub fn count(&mut self, side: Side, packet: &Packet<'_>, at: At, wire_len: u32) -> bool {
         // Nearly every packet comes after all others of its conversation.
-        if self.seen == PACKETS && at.time > self.latest {
+        if self.seen == Seen::Packets && at.time > self.latest {
             self.latest = at.time;
             let own = self.side_mut(side);
             own.last = at.time;
             own.packets += 1;
             own.bytes += wire_len;
-            own.first.first(at);
+            own.first.set_if_none(at);
             return true;
         }
         let earlier = |have: At| have.is_some() && !at.is_before(have);
         if !earlier(self.side(side).first) && !earlier(self.side(side.other()).first) {
             self.tag(packet);
         }
-        self.heard(at.time, PACKETS);
+        self.heard(at.time, Seen::Packets);
         let own = self.side_mut(side);
         own.last = if own.packets == 0 { at.time } else { own.last.max(at.time) };
         own.packets += 1;
@@ -416,7 +397,7 @@ impl Open {
 
     /// Counts an ICMP error: the first of each side and class stays.
     pub fn add_quote(&mut self, quote: QuoteFact) {
-        self.heard(quote.point.time.0, ERRORS);
+        self.heard(quote.point.time.0, Seen::Errors);
         let rare = self.rare.get_or_insert_default();
         let mut flow = PartialFlow::new(self.key);
         flow.quotes = std::mem::take(&mut rare.quotes);
@@ -444,7 +425,7 @@ impl Open {
                 (self.syn, self.syn_at) = (Some((side, tcp.seq)), at);
             }
         } else if later {
-            own.beyond_syn.first(at);
+            own.beyond_syn.set_if_none(at);
             own.beyond_syn_last = at;
         } else {
             own.beyond_syn.lower(at);
@@ -493,7 +474,7 @@ impl Open {
                 // A record that is nothing but a fatal alert (RFC 8446 section 6): type 21, two bytes, level 2.
                 (21, [2, description]) if (*high, *low) == (0, 2) => {
                     let [low, high] = &mut self.rare.get_or_insert_default().alerts;
-                    let alert = if side == Side::Low { low } else { high };
+                    let alert = side.of(low, high);
                     if !alert.0.is_some() || at.is_before(alert.0) {
                         *alert = (at, *description);
                     }

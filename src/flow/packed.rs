@@ -886,10 +886,7 @@ impl Lone {
     fn put_into(self, flow: &mut PartialFlow) {
         flow.clear(self.key);
         (flow.vlan, flow.vni) = (self.vlan, self.vni);
-        let side = match self.side {
-            Side::Low => &mut flow.low,
-            Side::High => &mut flow.high,
-        };
+        let side = self.side.of(&mut flow.low, &mut flow.high);
         (side.packets, side.bytes, side.payload) = (self.packets, self.bytes, self.payload);
         (side.first, side.last, side.ttl) = (Some(self.first), Some(self.last), self.ttl);
         side.syn = self.isn.map(|isn| Syn { isn, first: self.first, last: self.first, count: 1 });

@@ -359,10 +359,7 @@ impl PartialFlow {
 
     /// What a side sent.
     pub fn side(&self, side: Side) -> &SideFacts {
-        match side {
-            Side::Low => &self.low,
-            Side::High => &self.high,
-        }
+        side.of(&self.low, &self.high)
     }
 
     /// The side that sent a SYN without ACK, and that SYN.

@@ -582,8 +582,6 @@ pub(super) fn looks_like_tcp_query(stream: &[u8]) -> bool {
         && matches!(empty.opcode, 0 | 4)
         && header.flags & 0x0040 == 0
         && empty.rcode == 0
-        && counts.questions == 1
-        && counts.answers == 0
         && counts.authorities <= 1
         && counts.additionals <= 2
         && rest

@@ -477,13 +477,10 @@ impl Mapper {
         }
         // What follows is inlined for each of both: it knows what it goes on with.
         if let Some(plain) = Plain::of(frame) {
-            if plain.protocol() == 6 {
-                if let Some(packet) = plain.tcp() {
-                    return self.packet(&packet, frame.interface, point, frame.wire_len);
-                }
-            } else if plain.protocol() == 17
-                && let Some(packet) = plain.udp(decode)
-            {
+            if let Some(packet) = plain.tcp() {
+                return self.packet(&packet, frame.interface, point, frame.wire_len);
+            }
+            if let Some(packet) = plain.udp(decode) {
                 return self.packet(&packet, frame.interface, point, frame.wire_len);
             }
         }

@@ -31,10 +31,10 @@ impl Encrypted {
     /// through count: an attempt that was blocked has hidden nothing.
     pub(super) fn count(&mut self, one: &Judged<'_>, case: &Case<'_>) {
         let flow = one.flow;
-        if !may_hide(one) || !flow.outcome.worked() || !one.ruling.from_roles.meets(case.site.subjects()) {
+        if !flow.outcome.worked() || !one.ruling.from_roles.meets(case.site.subjects()) {
             return;
         }
-        let seen = Seen::of(one);
+        let Some(seen) = Seen::of(one) else { return };
         let Some((kind, resolver)) = seen.recognise(PublicResolvers::bundled()) else { return };
         let entry = self.uses.entry((one.host, kind, resolver.clone())).or_insert_with(|| {
             let mut evidence: Vec<EvidenceFrame> = flow
@@ -115,16 +115,6 @@ fn reason(host: IpAddr, titles: &[String]) -> String {
     )
 }
 
-/// Whether a flow may carry DNS in secret, by what it speaks, or by its port where nothing tells that: asked of every flow before
-/// all that [`Seen::recognise`] asks.
-fn may_hide(one: &Judged<'_>) -> bool {
-    let speaks = match one.flow.app {
-        Some(app) => matches!(app, AppProtocol::Tls | AppProtocol::Quic),
-        None => matches!(one.flow.to.port, PORT | HTTPS),
-    };
-    speaks || one.evidence.proxied()
-}
-
 /// What tells how a flow carries DNS in secret.
 struct Seen<'a> {
     transport: Transport,
@@ -144,7 +134,8 @@ struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    fn of(one: &Judged<'a>) -> Self {
+    /// None where it cannot: what speaks something else, or nothing known at a port that tells nothing.
+    fn of(one: &Judged<'a>) -> Option<Self> {
         let (flow, evidence) = (one.flow, one.evidence);
         let proxied = evidence.proxied();
         let (transport, port) = match &evidence.target {
@@ -155,7 +146,10 @@ impl<'a> Seen<'a> {
         let tls = flow.app == Some(AppProtocol::Tls) || in_tunnel;
         let quic = flow.app == Some(AppProtocol::Quic);
         let untold = flow.app.is_none() || (proxied && !in_tunnel);
-        Seen {
+        if !(tls || quic || (untold && matches!(port, PORT | HTTPS))) {
+            return None;
+        }
+        Some(Seen {
             transport,
             port,
             ip: flow.to.ip,
@@ -164,9 +158,8 @@ impl<'a> Seen<'a> {
             untold,
             proxied,
             alpn: flow.alpn(),
-            // Of what speaks something else nobody asks it.
-            name: if tls || quic || untold { known_name(flow, evidence) } else { None },
-        }
+            name: known_name(flow, evidence),
+        })
     }
 
     /// How, and to whom. An offered ALPN goes before the port, and what the first bytes show before both.

@@ -210,12 +210,8 @@ pub fn decode_frame(data: &[u8]) {
     };
     let decoded = decode(&frame);
     // What is read in one step is what all steps read.
-    let plain = Plain::of(&frame).and_then(|plain| match plain.protocol() {
-        6 => plain.tcp(),
-        17 => plain.udp(&DecodeOptions::DEFAULT),
-        _ => None,
-    });
-    if let Some(plain) = plain {
+    let plain = Plain::of(&frame);
+    if let Some(plain) = plain.and_then(|plain| plain.tcp().or_else(|| plain.udp(&DecodeOptions::DEFAULT))) {
         assert_eq!(format!("{:?}", Decoded::Packet(plain)), format!("{decoded:?}"));
     }
     let Decoded::Packet(packet) = decoded else { return };
