@@ -2,7 +2,7 @@
 
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Told};
 use super::key::{FlowKey, Side};
-use super::packed::{Point, SideOf, SideView, SynAt, View};
+use super::packed::{Brief, BriefPacket, BriefSide, Point, SideOf, SideView, SynAt, View};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact};
 use crate::decode::{Packet, Tcp};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
@@ -129,6 +129,14 @@ impl FurtherSide {
         tls_data: At::NONE,
         reset_ttl: 0,
     };
+
+    /// Becomes [`FurtherSide::NOTHING`]. Each field by itself: as a whole it would be copied, by a call.
+    #[inline]
+    fn clear(&mut self) {
+        let FurtherSide { head, data, syn_ack, numbers, fin, reset, tls_data, reset_ttl } = self;
+        (*head, *numbers, *reset_ttl) = (None, (0, 0), 0);
+        (*data, *syn_ack, *fin, *reset, *tls_data) = (At::NONE, At::NONE, At::NONE, At::NONE, At::NONE);
+    }
 }
 
 /// How first bytes are kept, and the memory for them of stretches that are over: most conversations say something, and none
@@ -248,8 +256,10 @@ impl Open {
         (self.live, self.closing, self.touched, self.seen) = (true, false, false, Seen::Nothing);
         (self.unwritten, self.written) = (false, false);
         (self.opened, self.syn, self.syn_at, self.vlan, self.rare) = (0, None, At::NONE, None, None);
-        (self.low, self.high) = (OpenSide::NOTHING, OpenSide::NOTHING);
-        (self.further_low, self.further_high) = (FurtherSide::NOTHING, FurtherSide::NOTHING);
+        self.low = OpenSide::NOTHING;
+        self.high = OpenSide::NOTHING;
+        self.further_low.clear();
+        self.further_high.clear();
     }
 
     /// Asks for the memory of what a packet of one side changes.
@@ -545,6 +555,46 @@ impl Open {
         let of = |side: &OpenSide| (side.packets > 0).then_some(side.first.time);
         let own = of(&self.low).into_iter().chain(of(&self.high)).min().map(Timestamp);
         own.or_else(|| self.quotes().first().map(|quote| quote.point.time))
+    }
+
+    /// The stretch if it is one of those that come by millions, to be written in one go; frame numbers are above `base`.
+    #[inline(always)]
+    pub fn brief(&self, base: u64) -> Option<Brief<'_>> {
+        if (self.low.packets | self.high.packets) != 1 || self.rare.is_some() {
+            return None;
+        }
+        let sides = [self.brief_side(Side::Low)?, self.brief_side(Side::High)?];
+        let begin = match (self.low.packets, self.high.packets) {
+            (0, _) => self.high.first,
+            (_, 0) => self.low.first,
+            _ if self.high.first.is_before(self.low.first) => self.high.first,
+            _ => self.low.first,
+        };
+        Some(Brief { key: &self.key, vlan: self.vlan, begin, frames_before: base, sides })
+    }
+
+    /// What [`Open::brief`] tells of one side, if that sent anything. None if that is more than it can tell.
+    #[inline(always)]
+    fn brief_side(&self, side: Side) -> Option<Option<BriefSide>> {
+        let (own, further) = (self.side(side), self.further(side));
+        if own.packets == 0 {
+            return Some(None);
+        }
+        let packet = match (self.key.transport, self.syn) {
+            (Transport::Tcp, Some((by, isn))) => {
+                let alone = by == side && !self.closing && !further.fin.is_some() && own.payload == 0;
+                if !alone {
+                    return None;
+                }
+                BriefPacket::Syn(isn, own.ttl.0)
+            }
+            (Transport::Udp, _) if further.head.is_none() => {
+                let (queries, responses) = further.numbers;
+                BriefPacket::Datagram(queries as u8, responses as u8)
+            }
+            _ => return None,
+        };
+        Some(Some(BriefSide { at: own.first, bytes: own.bytes, payload: own.payload, packet }))
     }
 
     /// The stretch as it is packed; frame numbers are above `base`.

@@ -4,6 +4,11 @@
 //! The form is private to one run of the program: nothing but [`unpack`] reads it. Behind a version byte and without
 //! numbers of hellos it is also what a row for `judge` carries ([`to_row`], [`of_row`]): those bytes are strangers'.
 
+mod brief;
+
+pub(super) use brief::{Brief, BriefPacket, BriefSide};
+use brief::{exchange, lone};
+
 use super::fragments::FragmentPiece;
 use super::head::{Head, Opening, Segment, Told};
 use super::key::{FlowKey, Side};
@@ -788,6 +793,9 @@ fn unpacked<'b>(
         lone.put_into(flow);
         return Some(rest);
     }
+    if let Some(rest) = exchange(bytes, origin, flow) {
+        return Some(rest);
+    }
     unpacked_by_field(bytes, hellos, origin, flow)
 }
 
@@ -830,67 +838,6 @@ fn unpacked_by_field<'b>(
         }
     }
     Some(r.bytes)
-}
-
-/// A stretch of which one side alone sent frames, and those show no more than where they are, times to live and a SYN that
-/// was sent once: what a flood is made of, read at one go.
-struct Lone {
-    key: FlowKey,
-    vlan: Option<u16>,
-    vni: Option<u32>,
-    side: Side,
-    packets: u64,
-    bytes: u64,
-    payload: u64,
-    first: FramePoint,
-    last: Timestamp,
-    isn: Option<u32>,
-    ttl: Option<(u8, u8)>,
-}
-
-/// A lone stretch and the bytes after it; none if it is another, or no stretch at all.
-///
-/// Inlined wherever it is called, so that what it finds stays in registers: handed over in memory, written field by field and read
-/// back in longer words, it cost more than to read it.
-#[inline(always)]
-fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
-    let &flags = bytes.first()?;
-    let side = match flags & (QUOTES | QUOTED | FRAGMENTS | LOW | HIGH) {
-        LOW => Side::Low,
-        HIGH => Side::High,
-        _ => return None,
-    };
-    let base = FramePoint { capture: origin.capture, ..FramePoint::default() };
-    let mut r = Reader { bytes, base, hellos: &NO_HELLOS };
-    let (_, key) = r.key()?;
-    r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
-    r.base.frame = r.number()?.checked_add(origin.frames_before)?;
-    let vlan = if flags & VLAN != 0 { Some(r.u16()?) } else { None };
-    let vni = if flags & VNI != 0 { Some(r.u32()?) } else { None };
-    let mask = r.u32()?;
-    if mask & (FIRST | FIRST_IS_BASE) != FIRST | FIRST_IS_BASE
-        || mask & !(FIRST | FIRST_IS_BASE | LAST_IS_FIRST | SYN | TTL) != 0
-    {
-        return None;
-    }
-    let [packets, bytes, payload] = r.counts(mask)?;
-    let first = r.base;
-    let last = if mask & LAST_IS_FIRST != 0 { first.time } else { r.time()? };
-    let isn = if mask & SYN != 0 { Some(r.u32()?) } else { None };
-    let ttl = if mask & TTL != 0 { Some(r.fixed().map(|[low, high]| (low, high))?) } else { None };
-    Some((Lone { key, vlan, vni, side, packets, bytes, payload, first, last, isn, ttl }, r.bytes))
-}
-
-impl Lone {
-    #[inline(always)]
-    fn put_into(self, flow: &mut PartialFlow) {
-        flow.clear(self.key);
-        (flow.vlan, flow.vni) = (self.vlan, self.vni);
-        let side = self.side.of(&mut flow.low, &mut flow.high);
-        (side.packets, side.bytes, side.payload) = (self.packets, self.bytes, self.payload);
-        (side.first, side.last, side.ttl) = (Some(self.first), Some(self.last), self.ttl);
-        side.syn = self.isn.map(|isn| Syn { isn, first: self.first, last: self.first, count: 1 });
-    }
 }
 
 /// Version of what a row carries: its first byte.

@@ -2,7 +2,7 @@
 
 use super::head::Head;
 use super::key::FlowKey;
-use super::packed::{Hellos, Origin, Row, RowProblem, SideOf, View, of_row, pack, unpack};
+use super::packed::{Brief, Hellos, Origin, Row, RowProblem, SideOf, View, of_row, pack, unpack};
 use super::partial::PartialFlow;
 use crate::model::{CaptureId, Timestamp, Transport, address_bits};
 use crate::names::dns;
@@ -271,8 +271,7 @@ impl Pieces {
         if says && is_dns_over_tcp(flow.key) {
             self.dns_over_tcp.push(self.places.len() as u32);
         }
-        let has_room = !self.open.is_empty() && self.open.len() + SHORT_BYTES <= BLOCK_BYTES;
-        let in_place = has_room && !says && flow.fragments.is_empty();
+        let in_place = self.has_room() && !says && flow.fragments.is_empty();
         if in_place {
             self.enter(flow.key, sent, time, hash);
         }
@@ -287,6 +286,27 @@ impl Pieces {
             self.append(&packed, flow.key, sent, time, hash);
             self.scratch = packed;
         }
+    }
+
+    /// Whether the open block has room for a stretch without fragments and first bytes, whatever it is.
+    #[inline(always)]
+    fn has_room(&self) -> bool {
+        !self.open.is_empty() && self.open.len() + SHORT_BYTES <= BLOCK_BYTES
+    }
+
+    /// Adds a stretch of a packet or two. Tells whether it did; else [`Pieces::push_view`] does.
+    #[inline(always)]
+    pub(super) fn push_brief(&mut self, flow: &Brief<'_>, hash: u64) -> bool {
+        let Some(line) = flow.packed() else { return false };
+        let sent = flow.sides.each_ref().map(Option::is_some);
+        let time = Timestamp(flow.begin.time);
+        if self.has_room() {
+            self.enter(flow.key, sent, time, hash);
+            line.append_to(&mut self.open);
+        } else {
+            self.append(line.bytes(), flow.key, sent, time, hash);
+        }
+        true
     }
 
     /// Adds the stretch that a row carries ([`PartialFlow::to_row`]). The bytes may be anybody's: what is no stretch is

@@ -655,6 +655,17 @@ fn put_aside(
     if let Some(changes) = changes {
         changes.end(flow, base, capture);
     }
+    if let Some(brief) = flow.brief(base)
+        && done.push_brief(&brief, hash)
+    {
+        return;
+    }
+    put_aside_any(done, flow, hash, base, capture);
+}
+
+/// Whatever the stretch is.
+#[inline(never)]
+fn put_aside_any(done: &mut Pieces, flow: &Open, hash: u64, base: u64, capture: CaptureId) {
     if let Some(time) = flow.order_time() {
         done.push_view(&flow.view(base, capture), time, hash);
     }
@@ -708,6 +719,7 @@ fn classify_error(v6: bool, kind: u8, code: u8, packet: &Packet<'_>, quote: &Quo
 
 #[cfg(test)]
 mod tests {
+    use super::super::packed::{Hellos, pack};
     use super::*;
     use crate::decode::{Tcp, TcpFlags, Udp};
     use crate::model::Timestamp;
@@ -916,6 +928,117 @@ mod tests {
             far += usize::from(frames().max().unwrap() - frames().min().unwrap() >= 1 << 23);
         }
         assert!(pieces.len() > 1_000 && far > 10, "{} stretches, {far} of them far apart", pieces.len());
+    }
+
+    #[test]
+    fn a_stretch_of_a_packet_or_two_is_packed_alike_from_a_table_and_as_a_value() {
+        let (client, server) = (50_000, 443);
+        let tcp = |flags: u8, payload: &'static [u8]| {
+            let (flags, payload_len) = (TcpFlags(flags), payload.len() as u32);
+            Payload::Tcp(Tcp {
+                src_port: client,
+                dst_port: server,
+                seq: 7,
+                ack: 9,
+                flags,
+                payload_len,
+                payload,
+            })
+        };
+        let udp = |payload: &'static [u8]| {
+            let payload_len = payload.len() as u32;
+            Payload::Udp(Udp { src_port: client, dst_port: server, payload_len, payload })
+        };
+        let (question, answer) = (Some(false), Some(true));
+        // Who sent it, how much later than the first, what; whether it is a message of DNS.
+        type Sent = (bool, i64, Payload<'static>, Option<bool>);
+        // Whether they are written in one go, unless a number is too large for it.
+        let kinds: Vec<(bool, Vec<Sent>)> = vec![
+            (true, vec![(true, 0, tcp(0x02, b""), None)]),
+            (false, vec![(true, 0, tcp(0x02, b"early"), None)]),
+            (false, vec![(true, 0, tcp(0x03, b""), None)]),
+            (false, vec![(true, 0, tcp(0x06, b""), None)]),
+            (false, vec![(true, 0, tcp(0x12, b""), None)]),
+            (false, vec![(true, 0, tcp(0x10, b""), None)]),
+            (false, vec![(true, 0, tcp(0x02, b""), None), (false, 1, tcp(0x14, b""), None)]),
+            (false, vec![(true, 0, tcp(0x02, b""), None), (false, 1, tcp(0x12, b""), None)]),
+            (true, vec![(true, 0, udp(b""), None)]),
+            (true, vec![(true, 0, udp(b"bytes"), None)]),
+            (false, vec![(true, 0, udp(b"\xc0kept"), None)]),
+            (true, vec![(true, 0, udp(b"asked"), question)]),
+            (true, vec![(true, 0, udp(b"asked"), question), (false, 1, udp(b"told"), answer)]),
+            (true, vec![(true, 0, udp(b"asked"), question), (false, 0, udp(b"told"), answer)]),
+            (true, vec![(true, 0, udp(b"asked"), question), (false, -1, udp(b"told"), answer)]),
+            (false, vec![(true, 0, udp(b"asked"), question), (false, 1, udp(b"\xc0kept"), None)]),
+            (true, vec![(true, 0, udp(b"asked"), question), (false, 1, udp(b""), None)]),
+            (false, vec![(true, 0, udp(b"asked"), question), (true, 1, udp(b"again"), question)]),
+        ];
+        let ends: [(IpAddr, IpAddr); 2] = [
+            (Ipv4Addr::new(10, 0, 0, 1).into(), Ipv4Addr::new(198, 51, 100, 7).into()),
+            ("fd00::1".parse().unwrap(), "2001:db8::7".parse().unwrap()),
+        ];
+        for (in_one_go, sent) in &kinds {
+            for (own, other) in ends.into_iter().flat_map(|(a, b)| [(a, b), (b, a)]) {
+                for (vlan, vni, wire_len, frame, apart) in [
+                    (None, None, 60, 1, 1),
+                    (Some(5), None, 60, 1 << 40, 1),
+                    (None, Some(6), 60, 300, 1),
+                    (None, None, 1 << 19, 1, 1),
+                    (None, None, 60, 1, 1 << 24),
+                ] {
+                    let Scene { mut table, .. } = Scene::new(9);
+                    for (place, &(from_client, later, payload, dns)) in sent.iter().enumerate() {
+                        let (src, dst) = if from_client { (own, other) } else { (other, own) };
+                        let payload = match payload {
+                            Payload::Tcp(tcp) if !from_client => {
+                                Payload::Tcp(Tcp { src_port: server, dst_port: client, ..tcp })
+                            }
+                            Payload::Udp(udp) if !from_client => {
+                                Payload::Udp(Udp { src_port: server, dst_port: client, ..udp })
+                            }
+                            payload => payload,
+                        };
+                        let transport = match payload {
+                            Payload::Tcp(_) => Transport::Tcp,
+                            _ => Transport::Udp,
+                        };
+                        let packet = Packet {
+                            src,
+                            dst,
+                            ttl: 61,
+                            transport,
+                            vlan,
+                            vni,
+                            link_interface: None,
+                            fragment: None,
+                            fragment_bytes: &[],
+                            payload,
+                            ip_bytes: &[],
+                            shortfall: None,
+                        };
+                        let point = FramePoint {
+                            time: Timestamp(1_700_000_000_000_000_000 + later),
+                            capture: CaptureId(0),
+                            frame: frame + place as u64 * apart,
+                        };
+                        table.observe(&packet, point, wire_len, dns);
+                    }
+                    let flow = table.open.first().filter(|flow| flow.live).expect("a conversation");
+                    let mut by_field = Vec::new();
+                    pack(&flow.view(table.base, CaptureId(0)), &mut Hellos::default(), &mut by_field);
+                    let brief = flow.brief(table.base).and_then(|brief| brief.packed());
+                    let fits = vni.is_none() && wire_len < 1 << 19 && (apart == 1 || sent.len() == 1);
+                    assert_eq!(brief.is_some(), *in_one_go && fits, "{flow:?}");
+                    if let Some(line) = brief {
+                        assert_eq!(line.bytes(), by_field, "{flow:?}");
+                    }
+                    // What is read has all of it, too.
+                    let pieces = table.finish();
+                    let read = pieces.reader(CaptureId(0)).get(0).unwrap();
+                    assert_eq!(read.to_row()[1..], by_field, "{read:?}");
+                }
+            }
+        }
     }
 
     #[test]

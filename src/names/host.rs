@@ -115,6 +115,9 @@ pub(super) fn name_from_wire(text: &[u8]) -> Option<DomainName> {
     if text.is_empty() || text.len() > MAX_NAME {
         return None;
     }
+    if let Some(name) = DomainName::of_host(text) {
+        return Some(name);
+    }
     let labels = || text.split(|&b| b == b'.');
     Some(if labels().all(|label| (1..=63).contains(&label.len())) {
         DomainName::from_labels(labels())
@@ -126,6 +129,7 @@ pub(super) fn name_from_wire(text: &[u8]) -> Option<DomainName> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     #[rustfmt::skip]
@@ -152,5 +156,23 @@ mod tests {
         assert_eq!(Host::from_wire(b"[FE80::1]:80").unwrap().name.in_uri(), "[fe80::1]");
         assert_eq!(Host::from_wire(b"192.0.2.1:80").unwrap().name, HostName::Ip("192.0.2.1".parse().unwrap()));
         assert_eq!(Host::from_wire(&[b'a'; 256]), None);
+    }
+
+    proptest! {
+        /// Names that are taken as a whole are those that their labels make, and no others are.
+        #[test]
+        fn a_plain_host_name_is_its_own_text(
+            labels in prop::collection::vec("[a-z0-9_-]{0,3}|[a-z]{62,65}|[ -~]{1,3}", 1..4),
+        ) {
+            let text = labels.join(".").into_bytes();
+            let plain = |b: u8| matches!(b, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_');
+            let mut parts = text.split(|&b| b == b'.');
+            let is_plain = parts.all(|part| (1..=63).contains(&part.len()) && part.iter().all(|&b| plain(b)));
+            let whole = DomainName::of_host(&text);
+            prop_assert_eq!(whole.is_some(), is_plain);
+            if let Some(whole) = whole {
+                prop_assert_eq!(whole, DomainName::from_labels(text.split(|&b| b == b'.')));
+            }
+        }
     }
 }

@@ -28,9 +28,9 @@ struct Apart<T> {
 const LEAST_PENDING: usize = 1 << 10;
 
 impl<T: Ord + Copy> Apart<T> {
-    /// Tells apart those that wait once they are half as many as are known: so each is gone through three times.
+    /// Tells apart those that wait once they are as many as are known: so each is gone through twice.
     fn settle_if_due(&mut self, room: usize) -> (usize, bool) {
-        let due = self.pending.len() >= LEAST_PENDING.max(self.known.len() / 2);
+        let due = self.pending.len() >= LEAST_PENDING.max(self.known.len());
         if due { self.settle(room) } else { (0, false) }
     }
 

@@ -1,0 +1,238 @@
+//! Stretches of a packet or two, which most are where there are many: written and read in fewer steps than others, as the same
+//! bytes.
+
+use super::super::key::{FlowKey, Side};
+use super::super::open::At;
+use super::super::partial::{DnsSeen, PartialFlow, Syn};
+use super::{
+    COUNT_BYTES, DATA, DATA_IS_FIRST, DNS, FIRST, FIRST_IS_BASE, FRAGMENTS, HIGH, LAST_IS_FIRST, LOW,
+    NO_HELLOS, Origin, QUOTED, QUOTES, Reader, SYN, TTL, V6, VLAN, VNI, count_word, near,
+};
+use crate::model::{FramePoint, Timestamp, Transport, varint};
+use std::net::IpAddr;
+
+/// A stretch of one packet of a side or of each: what millions of conversations are.
+pub(in crate::flow) struct Brief<'a> {
+    pub key: &'a FlowKey,
+    pub vlan: Option<u16>,
+    /// The frame that it begins with.
+    pub begin: At,
+    /// Frames of the capture before those that its points count from.
+    pub frames_before: u64,
+    /// None where the lesser, or the greater endpoint sent nothing.
+    pub sides: [Option<BriefSide>; 2],
+}
+
+/// The packet of one side.
+pub(in crate::flow) struct BriefSide {
+    pub at: At,
+    pub bytes: u32,
+    pub payload: u32,
+    pub packet: BriefPacket,
+}
+
+/// Packets whose stretches are written in one go.
+pub(in crate::flow) enum BriefPacket {
+    /// A SYN without payload: its number, and its time to live.
+    Syn(u32, u8),
+    /// A datagram of which no bytes are kept: how many questions and answers of DNS it is.
+    Datagram(u8, u8),
+}
+
+/// A [`Brief`] as [`pack`] writes it: two bytes, addresses, ports, time, frame, tag; of each side a mask, counts and what its packet
+/// is, and of the later one a distance.
+pub(in crate::flow) struct BriefLine {
+    bytes: [u8; Self::ROOM],
+    used: usize,
+}
+
+impl BriefLine {
+    const ROOM: usize = (2 + 32 + 4 + 8 + 8 + 2) + 2 * (4 + COUNT_BYTES + 6) + 8;
+
+    /// The first `some` of these bytes. Room is for all of them, wherever in a line they stand.
+    #[inline(always)]
+    fn put<const N: usize>(&mut self, bytes: [u8; N], some: usize) {
+        if let Some(place) = self.bytes.get_mut(self.used..).and_then(<[u8]>::first_chunk_mut) {
+            *place = bytes;
+            self.used += some;
+        }
+    }
+
+    /// Appends it where there is room for more than it: copied as a whole, which takes less than as many bytes as it has.
+    #[inline(always)]
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        let end = out.len() + self.used;
+        out.extend_from_slice(&self.bytes);
+        out.truncate(end);
+    }
+
+    /// What was written.
+    #[inline(always)]
+    pub fn bytes(&self) -> &[u8] {
+        self.bytes.get(..self.used).unwrap_or_default()
+    }
+}
+
+impl Brief<'_> {
+    /// What [`pack`] writes of it. None if a number of it needs more room than is usual.
+    #[inline(always)]
+    pub fn packed(&self) -> Option<BriefLine> {
+        let mut line = BriefLine { bytes: [0; BriefLine::ROOM], used: 0 };
+        let [low, high] = &self.sides;
+        let some = |there: bool, bit: u8| if there { bit } else { 0 };
+        let flags = some(low.is_some(), LOW) | some(high.is_some(), HIGH) | some(self.vlan.is_some(), VLAN);
+        let transport = self.key.transport.number();
+        match (self.key.low.ip, self.key.high.ip) {
+            (IpAddr::V4(low), IpAddr::V4(high)) => {
+                line.put([flags, transport], 2);
+                line.put(low.octets(), 4);
+                line.put(high.octets(), 4);
+            }
+            (IpAddr::V6(low), IpAddr::V6(high)) => {
+                line.put([flags | V6, transport], 2);
+                line.put(low.octets(), 16);
+                line.put(high.octets(), 16);
+            }
+            _ => return None,
+        }
+        line.put((u32::from(self.key.high.port) << 16 | u32::from(self.key.low.port)).to_le_bytes(), 4);
+        line.put(self.begin.time.to_le_bytes(), 8);
+        let (frame, frame_bytes) = varint::word(self.frames_before + u64::from(self.begin.frame))?;
+        line.put(frame.to_le_bytes(), frame_bytes);
+        if let Some(vlan) = self.vlan {
+            line.put(vlan.to_le_bytes(), 2);
+        }
+        for side in self.sides.iter().flatten() {
+            let counts = count_word([1, side.bytes.into(), side.payload.into()])?;
+            let is_first = side.at == self.begin;
+            // Nothing came after it.
+            let mask = FIRST | LAST_IS_FIRST | if is_first { FIRST_IS_BASE } else { 0 };
+            let (mask, packet, packet_bytes) = match side.packet {
+                BriefPacket::Syn(isn, ttl) => {
+                    let ttl = u64::from(ttl);
+                    (mask | SYN | TTL, u64::from(isn) | ttl << 32 | ttl << 40, 6)
+                }
+                BriefPacket::Datagram(queries, responses) => {
+                    let data = if side.payload > 0 { DATA | DATA_IS_FIRST } else { 0 };
+                    let (dns, bytes) = if queries | responses != 0 { (DNS, 2) } else { (0, 0) };
+                    (mask | data | dns, u64::from(queries) | u64::from(responses) << 8, bytes)
+                }
+            };
+            line.put(mask.to_le_bytes(), 4);
+            line.put(counts.to_le_bytes(), COUNT_BYTES);
+            if !is_first {
+                let nanos = side.at.time.wrapping_sub(self.begin.time);
+                let frames = i64::from(side.at.frame) - i64::from(self.begin.frame);
+                let word = near(nanos, frames);
+                if word == 0 {
+                    return None;
+                }
+                line.put(word.to_le_bytes(), 8);
+            }
+            line.put(packet.to_le_bytes(), packet_bytes);
+        }
+        Some(line)
+    }
+}
+
+/// A stretch of which one side alone sent frames, and those show no more than where they are, times to live and a SYN that
+/// was sent once: what a flood is made of, read at one go.
+pub(super) struct Lone {
+    pub key: FlowKey,
+    pub vlan: Option<u16>,
+    pub vni: Option<u32>,
+    pub side: Side,
+    pub packets: u64,
+    pub bytes: u64,
+    pub payload: u64,
+    pub first: FramePoint,
+    pub last: Timestamp,
+    pub isn: Option<u32>,
+    pub ttl: Option<(u8, u8)>,
+}
+
+/// A lone stretch and the bytes after it; none if it is another, or no stretch at all.
+///
+/// Inlined wherever it is called, so that what it finds stays in registers: handed over in memory, written field by field and read
+/// back in longer words, it cost more than to read it.
+#[inline(always)]
+pub(super) fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
+    let &flags = bytes.first()?;
+    let side = match flags & (QUOTES | QUOTED | FRAGMENTS | LOW | HIGH) {
+        LOW => Side::Low,
+        HIGH => Side::High,
+        _ => return None,
+    };
+    let base = FramePoint { capture: origin.capture, ..FramePoint::default() };
+    let mut r = Reader { bytes, base, hellos: &NO_HELLOS };
+    let (_, key) = r.key()?;
+    r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
+    r.base.frame = r.number()?.checked_add(origin.frames_before)?;
+    let vlan = if flags & VLAN != 0 { Some(r.u16()?) } else { None };
+    let vni = if flags & VNI != 0 { Some(r.u32()?) } else { None };
+    let mask = r.u32()?;
+    if mask & (FIRST | FIRST_IS_BASE) != FIRST | FIRST_IS_BASE
+        || mask & !(FIRST | FIRST_IS_BASE | LAST_IS_FIRST | SYN | TTL) != 0
+    {
+        return None;
+    }
+    let [packets, bytes, payload] = r.counts(mask)?;
+    let first = r.base;
+    let last = if mask & LAST_IS_FIRST != 0 { first.time } else { r.time()? };
+    let isn = if mask & SYN != 0 { Some(r.u32()?) } else { None };
+    let ttl = if mask & TTL != 0 { Some(r.fixed().map(|[low, high]| (low, high))?) } else { None };
+    Some((Lone { key, vlan, vni, side, packets, bytes, payload, first, last, isn, ttl }, r.bytes))
+}
+
+impl Lone {
+    #[inline(always)]
+    pub fn put_into(self, flow: &mut PartialFlow) {
+        flow.clear(self.key);
+        (flow.vlan, flow.vni) = (self.vlan, self.vni);
+        let side = self.side.of(&mut flow.low, &mut flow.high);
+        (side.packets, side.bytes, side.payload) = (self.packets, self.bytes, self.payload);
+        (side.first, side.last, side.ttl) = (Some(self.first), Some(self.last), self.ttl);
+        side.syn = self.isn.map(|isn| Syn { isn, first: self.first, last: self.first, count: 1 });
+    }
+}
+
+/// A stretch of which both sides sent datagrams, none of which bytes are kept of, at one time each: what a question of DNS and its
+/// answer are, read in fewer steps. Hands back the bytes after it; none if it is another, and then `flow` is of no use.
+#[inline(always)]
+pub(super) fn exchange<'b>(bytes: &'b [u8], origin: Origin, flow: &mut PartialFlow) -> Option<&'b [u8]> {
+    const FLAGS: u8 = LOW | HIGH;
+    const MASK: u32 = FIRST | LAST_IS_FIRST;
+    let &[flags, transport] = bytes.first_chunk()?;
+    if flags & !(V6 | VLAN) != FLAGS || transport != Transport::Udp.number() {
+        return None;
+    }
+    let base = FramePoint { capture: origin.capture, ..FramePoint::default() };
+    let mut r = Reader { bytes, base, hellos: &NO_HELLOS };
+    let (_, key) = r.key()?;
+    r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
+    r.base.frame = r.number()?.checked_add(origin.frames_before)?;
+    let vlan = if flags & VLAN != 0 { Some(r.u16()?) } else { None };
+    let is_brief = |mask: u32| mask & !(FIRST_IS_BASE | DNS | DATA | DATA_IS_FIRST) == MASK;
+    if !is_brief(u32::from_le_bytes(*r.bytes.first_chunk()?)) {
+        return None;
+    }
+    flow.clear(key);
+    flow.vlan = vlan;
+    for side in [&mut flow.low, &mut flow.high] {
+        let mask = r.u32()?;
+        // First bytes are told where a first payload is not.
+        if !is_brief(mask) || mask & (DATA | DATA_IS_FIRST) == DATA {
+            return None;
+        }
+        [side.packets, side.bytes, side.payload] = r.counts(mask)?;
+        let first = if mask & FIRST_IS_BASE != 0 { r.base } else { r.point()? };
+        (side.first, side.last) = (Some(first), Some(first.time));
+        if mask & DNS != 0 {
+            side.dns = DnsSeen { queries: r.small()?, responses: r.small()? };
+        }
+        if mask & DATA != 0 {
+            side.data = Some(first);
+        }
+    }
+    Some(r.bytes)
+}
