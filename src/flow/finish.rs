@@ -332,7 +332,6 @@ fn handshake_rtt(flow: &PartialFlow, initiator: Side) -> Option<i64> {
 
 /// The contiguous first bytes that a side sent; of a TLS stream that was read as it arrived, those that were not.
 pub fn tcp_stream(flow: &PartialFlow, side: Side) -> Stream<'_> {
-    // Most connections that are only tried carry nothing.
     if !flow.side(side).head.has_segments() {
         return Stream::default();
     }
@@ -371,6 +370,10 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
                 talk.host = Some(host.name.in_uri());
             }
         }
+        return found;
+    }
+    // Most connections that are only tried carry nothing.
+    if own.head.is_empty() && peer.head.is_empty() {
         return found;
     }
     let (client, server) = (tcp_stream(flow, initiator), tcp_stream(flow, initiator.other()));

@@ -267,6 +267,12 @@ impl Joined {
         };
         let each = || packed().filter(|(number, _)| alone(number)).chain(groups());
         let count = all as usize - self.members.len() + self.groups.len();
+        // What was put aside as it came is in order already: floods are.
+        if each().map(|(number, time)| (time, number)).is_sorted() {
+            let mut flows = Vec::with_capacity(count);
+            flows.extend(each().map(|(number, _)| FlowNumber(number)));
+            return flows;
+        }
         let widened =
             |(first, last): (i64, i64), (_, Timestamp(time)): (u32, _)| (first.min(time), last.max(time));
         let (first, last) = each().fold((i64::MAX, i64::MIN), widened);
