@@ -1197,15 +1197,7 @@ mod tests {
             let mut packed = Vec::new();
             pack(&View::of(&flow), &mut Hellos::default(), &mut packed);
             lone_ones += usize::from(lone(&packed, origin).is_some());
-            let places = (0..packed.len()).flat_map(|place| (0..8).map(move |bit| (place, 1u8 << bit)));
-            let changed = places.map(|(place, bit)| {
-                let mut changed = packed.clone();
-                changed[place] ^= bit;
-                changed
-            });
-            let cut = (0..=packed.len()).map(|length| packed[..length].to_vec());
-            let longer = [packed.as_slice(), &[0]].concat();
-            for bytes in changed.chain(cut).chain([longer]) {
+            for bytes in damaged(&packed) {
                 let Some((lone, rest)) = lone(&bytes, origin) else { continue };
                 lone.put_into(&mut at_one_go);
                 let slowly = unpacked_by_field(&bytes, &NO_HELLOS, origin, &mut by_field);
@@ -1213,5 +1205,54 @@ mod tests {
             }
         }
         assert!((16..48).contains(&lone_ones), "{lone_ones}");
+    }
+
+    /// The same bytes with any bit turned, cut anywhere, and with one more behind.
+    fn damaged(packed: &[u8]) -> impl Iterator<Item = Vec<u8>> {
+        let places = (0..packed.len()).flat_map(|place| (0..8).map(move |bit| (place, 1u8 << bit)));
+        let changed = places.map(|(place, bit)| {
+            let mut changed = packed.to_vec();
+            changed[place] ^= bit;
+            changed
+        });
+        let cut = (0..=packed.len()).map(|length| packed[..length].to_vec());
+        changed.chain(cut).chain([[packed, &[0]].concat()])
+    }
+
+    #[test]
+    fn an_exchange_is_read_in_few_steps_as_it_is_field_by_field() {
+        let origin = Origin { capture: CaptureId(3), frames_before: 1000 };
+        let (mut in_few_steps, mut by_field) = (PartialFlow::nothing(), PartialFlow::nothing());
+        let mut exchanges = 0;
+        for mut flow in of_one_side() {
+            flow.key.transport = Transport::Udp;
+            let asked = if flow.low.packets > 0 { flow.low.clone() } else { flow.high.clone() };
+            let first = asked.first.map(|first| FramePoint {
+                time: first.time.plus(5),
+                frame: first.frame + 1,
+                ..first
+            });
+            (flow.low, flow.high) = (asked, SideFacts::default());
+            flow.low.dns.queries = u32::from(flow.low.ttl.is_none());
+            flow.high = SideFacts {
+                packets: 1,
+                bytes: 90,
+                payload: 48,
+                first,
+                last: first.map(|first| first.time),
+                data: first,
+                dns: DnsSeen { queries: 0, responses: flow.low.dns.queries },
+                ..SideFacts::default()
+            };
+            let mut packed = Vec::new();
+            pack(&View::of(&flow), &mut Hellos::default(), &mut packed);
+            exchanges += usize::from(exchange(&packed, origin, &mut in_few_steps).is_some());
+            for bytes in damaged(&packed) {
+                let Some(rest) = exchange(&bytes, origin, &mut in_few_steps) else { continue };
+                let slowly = unpacked_by_field(&bytes, &NO_HELLOS, origin, &mut by_field);
+                assert_eq!((Some(rest), &in_few_steps), (slowly, &by_field));
+            }
+        }
+        assert!((4..48).contains(&exchanges), "{exchanges}");
     }
 }

@@ -627,11 +627,16 @@ impl FlowTable {
         self.set_due();
         self.begun.clear();
         self.hand = 0;
-        for (slot, flow) in std::mem::take(&mut self.open).iter().enumerate().filter(|(_, flow)| flow.live) {
+        let open = std::mem::take(&mut self.open);
+        let live = (0u32..).zip(&open).filter(|(_, flow)| flow.live);
+        let mut live: Vec<_> = live.map(|(slot, flow)| (flow.order_time(), slot, flow)).collect();
+        // As they began, so that what was never cut before is in the order of rows already.
+        live.sort_unstable_by_key(|&(time, slot, _)| (time, slot));
+        for (_, slot, flow) in live {
             let hash = hash_of(&flow.key);
             put_aside(&mut self.done, flow, hash, self.base, self.capture, &mut self.changes);
             if let Some(deltas) = &mut self.deltas {
-                deltas.end(slot as u32, flow);
+                deltas.end(slot, flow);
             }
         }
     }
