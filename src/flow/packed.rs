@@ -684,7 +684,20 @@ struct Reader<'a> {
     hellos: &'a Hellos,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(bytes: &'a [u8], hellos: &'a Hellos, capture: CaptureId) -> Self {
+        Reader { bytes, base: FramePoint { capture, ..FramePoint::default() }, hellos }
+    }
+
+    /// Reads what each stretch begins with: what is there of it, whose it is, and where its points are told from.
+    #[inline(always)]
+    fn begin(&mut self, frames_before: u64) -> Option<(u8, FlowKey)> {
+        let begun = self.key()?;
+        self.base.time = Timestamp(self.fixed().map(i64::from_le_bytes)?);
+        self.base.frame = self.number()?.checked_add(frames_before)?;
+        Some(begun)
+    }
+
     #[inline]
     fn fixed<const N: usize>(&mut self) -> Option<[u8; N]> {
         let (&head, rest) = self.bytes.split_first_chunk()?;
@@ -807,11 +820,8 @@ fn unpacked_by_field<'b>(
     origin: Origin,
     flow: &mut PartialFlow,
 ) -> Option<&'b [u8]> {
-    let capture = origin.capture;
-    let mut r = Reader { bytes, base: FramePoint { capture, ..FramePoint::default() }, hellos };
-    let (flags, key) = r.key()?;
-    r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
-    r.base.frame = r.number()?.checked_add(origin.frames_before)?;
+    let mut r = Reader::new(bytes, hellos, origin.capture);
+    let (flags, key) = r.begin(origin.frames_before)?;
     flow.clear(key);
     if flags & VLAN != 0 {
         flow.vlan = Some(r.u16()?);

@@ -39,7 +39,7 @@ pub(in crate::flow) enum BriefPacket {
     Datagram(u8, u8),
 }
 
-/// A [`Brief`] as [`pack`] writes it: two bytes, addresses, ports, time, frame, tag; of each side a mask, counts and what its packet
+/// A [`Brief`] as [`pack`](super::pack) writes it: two bytes, addresses, ports, time, frame, tag; of each side a mask, counts and what its packet
 /// is, and of the later one a distance.
 pub(in crate::flow) struct BriefLine {
     bytes: [u8; Self::ROOM],
@@ -55,6 +55,8 @@ impl BriefLine {
         if let Some(place) = self.bytes.get_mut(self.used..).and_then(<[u8]>::first_chunk_mut) {
             *place = bytes;
             self.used += some;
+        } else {
+            debug_assert!(false, "no line is longer than {} bytes", Self::ROOM);
         }
     }
 
@@ -74,7 +76,7 @@ impl BriefLine {
 }
 
 impl Brief<'_> {
-    /// What [`pack`] writes of it. None if a number of it needs more room than is usual.
+    /// What [`pack`](super::pack) writes of it. None if a number of it needs more room than is usual.
     #[inline(always)]
     pub fn packed(&self) -> Option<BriefLine> {
         let mut line = BriefLine { bytes: [0; BriefLine::ROOM], used: 0 };
@@ -163,11 +165,8 @@ pub(super) fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
         HIGH => Side::High,
         _ => return None,
     };
-    let base = FramePoint { capture: origin.capture, ..FramePoint::default() };
-    let mut r = Reader { bytes, base, hellos: &NO_HELLOS };
-    let (_, key) = r.key()?;
-    r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
-    r.base.frame = r.number()?.checked_add(origin.frames_before)?;
+    let mut r = Reader::new(bytes, &NO_HELLOS, origin.capture);
+    let (_, key) = r.begin(origin.frames_before)?;
     let vlan = if flags & VLAN != 0 { Some(r.u16()?) } else { None };
     let vni = if flags & VNI != 0 { Some(r.u32()?) } else { None };
     let mask = r.u32()?;
@@ -196,7 +195,7 @@ impl Lone {
     }
 }
 
-/// A stretch of which both sides sent datagrams, none of which bytes are kept of, at one time each: what a question of DNS and its
+/// A stretch of which both sides sent datagrams, of which no bytes are kept, each side at one time: what a question of DNS and its
 /// answer are, read in fewer steps. Hands back the bytes after it; none if it is another, and then `flow` is of no use.
 #[inline(always)]
 pub(super) fn exchange<'b>(bytes: &'b [u8], origin: Origin, flow: &mut PartialFlow) -> Option<&'b [u8]> {
@@ -206,11 +205,8 @@ pub(super) fn exchange<'b>(bytes: &'b [u8], origin: Origin, flow: &mut PartialFl
     if flags & !(V6 | VLAN) != FLAGS || transport != Transport::Udp.number() {
         return None;
     }
-    let base = FramePoint { capture: origin.capture, ..FramePoint::default() };
-    let mut r = Reader { bytes, base, hellos: &NO_HELLOS };
-    let (_, key) = r.key()?;
-    r.base.time = Timestamp(r.fixed().map(i64::from_le_bytes)?);
-    r.base.frame = r.number()?.checked_add(origin.frames_before)?;
+    let mut r = Reader::new(bytes, &NO_HELLOS, origin.capture);
+    let (_, key) = r.begin(origin.frames_before)?;
     let vlan = if flags & VLAN != 0 { Some(r.u16()?) } else { None };
     let is_brief = |mask: u32| mask & !(FIRST_IS_BASE | DNS | DATA | DATA_IS_FIRST) == MASK;
     if !is_brief(u32::from_le_bytes(*r.bytes.first_chunk()?)) {
