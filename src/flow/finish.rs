@@ -508,3 +508,58 @@ fn tls_alert(
     }
     alert.filter(|&(at, _)| data.is_none_or(|data| at < data))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::Head;
+    use super::super::key::FlowKey;
+    use super::super::partial::{SideFacts, Syn, SynAck};
+    use super::*;
+
+    #[test]
+    fn an_application_is_told_by_whoever_speaks_and_by_nobody_where_both_are_silent() {
+        let point = |frame: u64| FramePoint { time: Timestamp(frame as i64), frame, ..FramePoint::default() };
+        let said = |seq: u32, bytes: &[u8]| {
+            let mut head = Head::default();
+            if !bytes.is_empty() {
+                head.add(Some(seq), seq, point(4), bytes, HEAD_BYTES);
+            }
+            head
+        };
+        let finisher = Finisher {
+            spans: &Spans::default(),
+            sight: &HostSight::default(),
+            host_of: &|ip| ip,
+            is_service: &|_, _| false,
+        };
+        for (client, server, expected, telling) in [
+            (&b""[..], &b""[..], None, 0),
+            (b"", b"SSH-2.0-server\r\n", Some(AppProtocol::Ssh), 16),
+            (b"SSH-2.0-client\r\n", b"", Some(AppProtocol::Ssh), 16),
+        ] {
+            let ends = [([10, 0, 0, 1], 50_000), ([198, 51, 100, 7], 22)]
+                .map(|(ip, port)| Endpoint::new(ip.into(), port));
+            let (key, _) = FlowKey::of(Transport::Tcp, ends[0], ends[1]);
+            let low = SideFacts {
+                packets: 2,
+                first: Some(point(1)),
+                last: Some(point(3).time),
+                syn: Some(Syn { isn: 6, first: point(1), last: point(1), count: 1 }),
+                beyond_syn: Some(point(3)),
+                head: said(7, client),
+                ..SideFacts::default()
+            };
+            let high = SideFacts {
+                packets: 1,
+                first: Some(point(2)),
+                last: Some(point(2).time),
+                syn_ack: Some(SynAck { isn: 8, ack: 7, first: point(2) }),
+                head: said(9, server),
+                ..SideFacts::default()
+            };
+            let stretch = PartialFlow { low, high, ..PartialFlow::new(key) };
+            let flow = finisher.finish(&stretch);
+            assert_eq!((flow.app, flow.telling_bytes), (expected, telling), "{client:?} {server:?}");
+        }
+    }
+}

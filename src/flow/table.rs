@@ -735,6 +735,33 @@ mod tests {
         frames: u64,
     }
 
+    /// A packet from one end to another, whatever ports its payload has; its transport is that of its payload.
+    fn packet<'a>(
+        (src, src_port): (IpAddr, u16),
+        (dst, dst_port): (IpAddr, u16),
+        payload: Payload<'a>,
+    ) -> Packet<'a> {
+        let (transport, payload) = match payload {
+            Payload::Tcp(tcp) => (Transport::Tcp, Payload::Tcp(Tcp { src_port, dst_port, ..tcp })),
+            Payload::Udp(udp) => (Transport::Udp, Payload::Udp(Udp { src_port, dst_port, ..udp })),
+            other => (Transport::Icmp, other),
+        };
+        Packet {
+            src,
+            dst,
+            ttl: 64,
+            transport,
+            vlan: None,
+            vni: None,
+            link_interface: None,
+            fragment: None,
+            fragment_bytes: &[],
+            payload,
+            ip_bytes: &[],
+            shortfall: None,
+        }
+    }
+
     impl Scene {
         fn new(capacity: usize) -> Self {
             let budget = Arc::new(Budget::new(usize::MAX));
@@ -752,32 +779,12 @@ mod tests {
         fn packet(&mut self, millis: i64, from_client: bool, client: u16, server: u32, payload: Payload<'_>) {
             let (own, other) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::from(0xc633_0000 + server));
             let (src, dst) = if from_client { (own, other) } else { (other, own) };
-            let ports = |to: u16| if from_client { (client, to) } else { (to, client) };
-            let (transport, payload, dns) = match payload {
-                Payload::Tcp(tcp) => {
-                    let (src_port, dst_port) = ports(443);
-                    (Transport::Tcp, Payload::Tcp(Tcp { src_port, dst_port, ..tcp }), None)
-                }
-                Payload::Udp(udp) => {
-                    let (src_port, dst_port) = ports(53);
-                    (Transport::Udp, Payload::Udp(Udp { src_port, dst_port, ..udp }), Some(!from_client))
-                }
-                other => (Transport::Icmp, other, None),
+            let (port, dns) = match payload {
+                Payload::Udp(_) => (53, Some(!from_client)),
+                _ => (443, None),
             };
-            let packet = Packet {
-                src: IpAddr::V4(src),
-                dst: IpAddr::V4(dst),
-                ttl: 64,
-                transport,
-                vlan: None,
-                vni: None,
-                link_interface: None,
-                fragment: None,
-                fragment_bytes: &[],
-                payload,
-                ip_bytes: &[],
-                shortfall: None,
-            };
+            let (src_port, dst_port) = if from_client { (client, port) } else { (port, client) };
+            let packet = packet((src.into(), src_port), (dst.into(), dst_port), payload);
             self.frames += 1;
             let time = Timestamp(1_700_000_000_000_000_000 + millis * 1_000_000);
             let point = FramePoint { time, capture: CaptureId(0), frame: self.frames };
@@ -936,23 +943,13 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_of_a_packet_or_two_is_packed_alike_from_a_table_and_as_a_value() {
-        let (client, server) = (50_000, 443);
+    fn a_stretch_of_a_packet_or_two_is_written_in_one_go_as_it_is_field_by_field() {
         let tcp = |flags: u8, payload: &'static [u8]| {
             let (flags, payload_len) = (TcpFlags(flags), payload.len() as u32);
-            Payload::Tcp(Tcp {
-                src_port: client,
-                dst_port: server,
-                seq: 7,
-                ack: 9,
-                flags,
-                payload_len,
-                payload,
-            })
+            Payload::Tcp(Tcp { src_port: 0, dst_port: 0, seq: 7, ack: 9, flags, payload_len, payload })
         };
         let udp = |payload: &'static [u8]| {
-            let payload_len = payload.len() as u32;
-            Payload::Udp(Udp { src_port: client, dst_port: server, payload_len, payload })
+            Payload::Udp(Udp { src_port: 0, dst_port: 0, payload_len: payload.len() as u32, payload })
         };
         let (question, answer) = (Some(false), Some(true));
         // Who sent it, how much later than the first, what; whether it is a message of DNS.
@@ -993,34 +990,9 @@ mod tests {
                 ] {
                     let Scene { mut table, .. } = Scene::new(9);
                     for (place, &(from_client, later, payload, dns)) in sent.iter().enumerate() {
-                        let (src, dst) = if from_client { (own, other) } else { (other, own) };
-                        let payload = match payload {
-                            Payload::Tcp(tcp) if !from_client => {
-                                Payload::Tcp(Tcp { src_port: server, dst_port: client, ..tcp })
-                            }
-                            Payload::Udp(udp) if !from_client => {
-                                Payload::Udp(Udp { src_port: server, dst_port: client, ..udp })
-                            }
-                            payload => payload,
-                        };
-                        let transport = match payload {
-                            Payload::Tcp(_) => Transport::Tcp,
-                            _ => Transport::Udp,
-                        };
-                        let packet = Packet {
-                            src,
-                            dst,
-                            ttl: 61,
-                            transport,
-                            vlan,
-                            vni,
-                            link_interface: None,
-                            fragment: None,
-                            fragment_bytes: &[],
-                            payload,
-                            ip_bytes: &[],
-                            shortfall: None,
-                        };
+                        let (client, server) = ((own, 50_000), (other, 443));
+                        let (src, dst) = if from_client { (client, server) } else { (server, client) };
+                        let packet = Packet { vlan, vni, ..packet(src, dst, payload) };
                         let point = FramePoint {
                             time: Timestamp(1_700_000_000_000_000_000 + later),
                             capture: CaptureId(0),
@@ -1074,6 +1046,24 @@ mod tests {
             replica.apply(&told).unwrap();
         }
         assert_eq!(told(&replica.finish().unwrap()), told(&scene.table.finish()));
+    }
+
+    #[test]
+    fn what_a_table_holds_at_its_end_is_put_aside_as_it_began() {
+        let mut scene = Scene::new(1 << 17);
+        // The first two close, and what begins later takes their places in front of others.
+        for client in 1..=4 {
+            scene.tcp(client.into(), true, client, 1, 0x02);
+        }
+        for client in [2, 1] {
+            scene.tcp(10, false, client, 1, 0x14);
+        }
+        for client in 5..=8 {
+            scene.tcp(2_000 + i64::from(client), true, client, 1, 0x02);
+        }
+        let pieces = scene.table.finish();
+        let (cut, held) = pieces.times().split_at(2);
+        assert!((cut.len(), held.len()) == (2, 6) && held.is_sorted(), "{cut:?} {held:?}");
     }
 
     #[test]

@@ -45,20 +45,12 @@ impl DomainName {
         if text.is_empty() { Self::root() } else { DomainName(String::from_utf8_lossy(&text).into()) }
     }
 
-    /// From a host name as nearly all are written: labels of 1 to 63 small letters, digits, `-` and `_`. It is its own text, and
-    /// is taken as a whole. None if it is another.
+    /// From a host name as nearly all are written: one that a person may write, in small letters. It is its own text, and is taken
+    /// as a whole. None if it is another.
     pub fn of_host(text: &[u8]) -> Option<Self> {
-        let mut label = 0u32;
-        for &byte in text {
-            match byte {
-                b'.' if label == 0 => return None,
-                b'.' => label = 0,
-                b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' if label < 63 => label += 1,
-                _ => return None,
-            }
-        }
-        let text = std::str::from_utf8(text).ok().filter(|_| label > 0)?;
-        Some(DomainName(text.into()))
+        let text = std::str::from_utf8(text).ok()?;
+        let is_own_text = Self::check(text).is_ok() && !text.bytes().any(|byte| byte.is_ascii_uppercase());
+        is_own_text.then(|| DomainName(text.into()))
     }
 
     /// From the text of a name as this program writes it; none if it is another text.

@@ -60,7 +60,7 @@ impl BriefLine {
         }
     }
 
-    /// Appends it where there is room for more than it: copied as a whole, which takes less than as many bytes as it has.
+    /// Appends it where there is room for more than it: copied as a whole, so that how much is known beforehand.
     #[inline(always)]
     pub fn append_to(&self, out: &mut Vec<u8>) {
         let end = out.len() + self.used;
