@@ -75,14 +75,14 @@ impl DomainName {
         if text.len() > 253 {
             return Err("it has more than 253 characters");
         }
-        for label in text.split('.') {
+        for label in text.as_bytes().split(|&byte| byte == b'.') {
             if label.is_empty() {
                 return Err("a label between two dots is empty");
             }
             if label.len() > 63 {
                 return Err("a label has more than 63 characters");
             }
-            if !label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_') {
+            if !label.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) {
                 return Err("a label has a character other than letters, digits, `-` and `_`");
             }
         }
