@@ -267,10 +267,14 @@ impl Joined {
         };
         let each = || packed().filter(|(number, _)| alone(number)).chain(groups());
         let count = all as usize - self.members.len() + self.groups.len();
-        // What was put aside as it came is in order already: floods are.
-        if each().map(|(number, time)| (time, number)).is_sorted() {
+        // What was put aside as it came is in order already: floods are. Folded, and not asked for one by one: what is chained would
+        // be asked each time which of its parts comes next.
+        let rising = |last: (Timestamp, u32), (number, time): (u32, Timestamp)| {
+            Some((time, number)).filter(|this| last <= *this)
+        };
+        if each().try_fold((Timestamp(i64::MIN), 0), rising).is_some() {
             let mut flows = Vec::with_capacity(count);
-            flows.extend(each().map(|(number, _)| FlowNumber(number)));
+            each().for_each(|(number, _)| flows.push(FlowNumber(number)));
             return flows;
         }
         let widened =
@@ -650,18 +654,22 @@ impl<'a> FlowReader<'a> {
     /// Whether flows stand nearly in the order in which they are asked for, as those of a flood do: then each block is read
     /// once, though they are read one by one.
     fn are_near(&self, flows: &[FlowNumber]) -> bool {
-        let mut furthest = (0, 0);
-        flows.iter().all(|&flow| {
-            let alone = flow.0 & GROUP == 0 && self.joined.loose(flow.0).is_none();
-            let set = self.joined.set_of(flow.0).filter(|_| alone);
-            let Some((index, number)) = set.map(|(index, set)| (index, flow.0 - set.first)) else {
-                return false;
-            };
-            let Some(block) = self.readers.get(index).map(|reader| reader.block(number)) else {
-                return false;
-            };
-            furthest = furthest.max((index, block));
-            furthest.0 == index && furthest.1 - block < PiecesReader::NEAR_BLOCKS
+        let block_of = |flow: u32| {
+            let (index, set) = self.joined.set_of(flow)?;
+            Some((index, self.readers.get(index)?.block(flow - set.first)))
+        };
+        let near = |furthest: u32, flow: u32| {
+            block_of(furthest).zip(block_of(flow)).is_some_and(|((of, far), (index, block))| {
+                of == index && far - block < PiecesReader::NEAR_BLOCKS
+            })
+        };
+        let mut furthest = 0;
+        flows.iter().all(|&FlowNumber(flow)| {
+            // Groups and loose ones have the greatest numbers. In order of their numbers stretches stand in that of blocks.
+            let alone = flow < self.joined.loose_first;
+            let ahead = flow >= furthest;
+            furthest = furthest.max(flow);
+            alone && (ahead || near(furthest, flow))
         })
     }
 

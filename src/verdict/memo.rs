@@ -262,8 +262,13 @@ impl Key {
     }
 
     fn is(&self, around: &Circumstances, evidence: &Evidence<'_>, chains: &[ChainKey]) -> bool {
+        self.around == *around && self.rests_on(evidence, chains)
+    }
+
+    /// Whether all beside the circumstances is the same.
+    fn rests_on(&self, evidence: &Evidence<'_>, chains: &[ChainKey]) -> bool {
         let Key {
-            around: of,
+            around: _,
             ours: _,
             first,
             chains: told,
@@ -278,19 +283,30 @@ impl Key {
             elsewhere,
         } = self;
         let other = evidence.written.as_ref();
-        of == around
-            && (*first, told.len()) == (chains.first().copied(), chains.len())
+        (*first, told.len()) == (chains.first().copied(), chains.len())
             && (chains.len() < 2 || **told == *chains)
             && *contested == Ledger::contested(&evidence.readings)
             && *is_written == other.is_some()
             && written.as_ref() == other.filter(|_| !evidence.corroborated)
-            && (inner, target, untrusted) == (&evidence.inner, &evidence.target, &evidence.untrusted)
+            && same(inner.as_ref(), evidence.inner.as_ref())
+            && same(target.as_ref(), evidence.target.as_ref())
+            && same(untrusted.as_ref(), evidence.untrusted.as_ref())
             && (announced, unsolicited, elsewhere)
                 == (&evidence.announced, &evidence.unsolicited, &evidence.elsewhere)
     }
 
     fn hash(&self, hasher: &RandomState) -> u64 {
         hash_of(hasher, &self.around, &self.chains, self.written.as_ref(), self.target.as_ref())
+    }
+}
+
+/// `one == other`, told at once of two that are not there, as nearly all are not.
+#[inline]
+fn same<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => one == other,
+        _ => false,
     }
 }
 
@@ -378,11 +394,11 @@ impl Memo {
                 }
             }
         }
-        let same =
-            |&place: &usize| entries.get(place).is_some_and(|(key, _)| key.is(around, evidence, chains));
-        if same(&last) {
+        if alike.is_some_and(|(key, _)| key.rests_on(evidence, chains)) {
             return &mut self.entries[last].1;
         }
+        let same =
+            |&place: &usize| entries.get(place).is_some_and(|(key, _)| key.is(around, evidence, chains));
         let written = evidence.written.as_ref().filter(|_| !evidence.corroborated);
         let hash = hash_of(hasher, around, chains, written, evidence.target.as_ref());
         let place = match table.find(hash, same) {
