@@ -324,10 +324,13 @@ impl Body {
             number(self.ttls.len()),
         ];
         out.clear();
-        let records = self.addresses.iter().chain(&self.aliases).flatten();
-        for word in head.iter().chain(records).chain(&self.ttls).chain(&self.hints) {
-            out.extend_from_slice(&word.to_le_bytes());
-        }
+        let mut put =
+            |words: &[u32]| words.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
+        put(&head);
+        put(self.addresses.as_flattened());
+        put(self.aliases.as_flattened());
+        put(&self.ttls);
+        put(&self.hints);
     }
 
     /// Reads what [`Body::write`] wrote; `self` is overwritten.
@@ -392,6 +395,8 @@ pub struct DnsLog {
     bodies: Bodies,
     entries: Vec<Entry>,
     remembered: Remembered,
+    /// The resolver of the last message: of the next it is mostly the same.
+    resolver: Option<(IpAddr, u32)>,
     /// The message at hand, and its words: reused.
     body: Body,
     words: Vec<u8>,
@@ -506,12 +511,17 @@ impl DnsLog {
         id: u16,
         body: u32,
     ) {
+        let client_ip = self.addresses.intern(client.ip);
+        let (_, resolver_ip) = match self.resolver {
+            Some(last) if last.0 == resolver.ip => last,
+            _ => *self.resolver.insert((resolver.ip, self.addresses.intern(resolver.ip))),
+        };
         self.entries.push(Entry {
             time: point.time,
             frame: point.frame,
             capture: point.capture,
-            client: self.addresses.intern(client.ip),
-            resolver: self.addresses.intern(resolver.ip),
+            client: client_ip,
+            resolver: resolver_ip,
             body,
             client_port: client.port,
             resolver_port: resolver.port,

@@ -157,8 +157,8 @@ impl<T: Taker> Reader<'_, '_, T> {
             }
             let mut plain = true;
             for (to, &byte) in text.get_mut(length..length + label.len())?.iter_mut().zip(label) {
-                plain &= matches!(byte, 0x21..=0x7e) & (byte != b'.') & (byte != b'\\');
-                *to = byte.to_ascii_lowercase();
+                *to = WRITTEN[usize::from(byte)];
+                plain &= *to != NOT_PLAIN;
             }
             length += label.len();
             plain.then_some(())
@@ -219,9 +219,26 @@ impl<T: Taker> Reader<'_, '_, T> {
     }
 }
 
-/// The name of a text that [`Taker::name`] was given.
+/// As what a byte of a label is written: in small letters, or [`NOT_PLAIN`] if it would be escaped.
+const WRITTEN: [u8; 256] = {
+    let mut written = [NOT_PLAIN; 256];
+    let mut byte = 0x21;
+    while byte <= 0x7e {
+        if byte != b'.' && byte != b'\\' {
+            written[byte as usize] = byte.to_ascii_lowercase();
+        }
+        byte += 1;
+    }
+    written
+};
+
+const NOT_PLAIN: u8 = 0;
+
+/// The name of a text that [`Taker::name`] was given: it is written as it is.
 pub(super) fn domain_name(text: &[u8]) -> DomainName {
-    DomainName::from_labels(text.split(|&byte| byte == b'.').filter(|label| !label.is_empty()))
+    let written = std::str::from_utf8(text).ok().and_then(DomainName::from_presentation);
+    let labels = || text.split(|&byte| byte == b'.').filter(|label| !label.is_empty());
+    written.unwrap_or_else(|| DomainName::from_labels(labels()))
 }
 
 /// Where what follows the name at `at` begins; what it says is of no matter.
