@@ -570,6 +570,20 @@ mod tests {
             evidences.push(Evidence { corroborated: true, ..by_client.clone() });
             evidences.push(Evidence { elsewhere: at % 5 == 0, ..by_client });
             evidences.push(Evidence { unsolicited: at % 7 == 0, ..plain.clone() });
+            // What differs in one thing alone stands side by side, so that the one is looked for where the other was found.
+            for name in ["www.example", "management.azure.com"] {
+                let name = Some(name.parse().unwrap());
+                let target = ConnectTarget { name, ip: None, port: 443, tunnel: true };
+                evidences.push(Evidence { target: Some(target), ..plain.clone() });
+            }
+            for resolver in [[198, 51, 100, 53], [198, 51, 100, 54]] {
+                let untrusted = Some((resolver.into(), None));
+                evidences.push(Evidence { untrusted, ..plain.clone() });
+            }
+            for name in ["own.blob.core.windows.net", "theirs.blob.core.windows.net"] {
+                let inner = Some(name.parse().unwrap());
+                evidences.push(Evidence { inner, ..plain.clone() });
+            }
             evidences.push(plain);
         }
         evidences
