@@ -574,7 +574,9 @@ mod tests {
             for name in ["www.example", "management.azure.com"] {
                 let name = Some(name.parse().unwrap());
                 let target = ConnectTarget { name, ip: None, port: 443, tunnel: true };
-                evidences.push(Evidence { target: Some(target), ..plain.clone() });
+                let through = Evidence { target: Some(target), ..plain.clone() };
+                evidences.push(Evidence { announced: true, ..through.clone() });
+                evidences.push(through);
             }
             for resolver in [[198, 51, 100, 53], [198, 51, 100, 54]] {
                 let untrusted = Some((resolver.into(), None));
@@ -722,6 +724,25 @@ mod tests {
             }
         }
         assert!(memo.entries.len() * 3 < asked * 2, "{} of {asked}", memo.entries.len());
+    }
+
+    #[test]
+    fn a_tunnel_in_which_a_hello_was_read_is_ruled_on_by_itself() {
+        let rules = Rules::at(SITE);
+        let classifier = rules.classifier();
+        let around = around(&classifier, ("10.1.0.4", "198.51.100.1"), (Transport::Tcp, 80), Telling::Enough);
+        let name = Some("security.ubuntu.com".parse().unwrap());
+        let target = Some(ConnectTarget { name, ip: None, port: 80, tunnel: true });
+        let mut memo = Memo::default();
+        let told = [false, true, false].map(|announced| {
+            let readings = vec![reading(&["security.ubuntu.com"], (false, false, false))];
+            let evidence = Evidence { readings, announced, target: target.clone(), ..Evidence::default() };
+            let anew = format!("{:?}", classifier.rule_on(&around, &evidence));
+            let known = memo.ruling(&classifier, &around, &evidence, settle);
+            assert_eq!(format!("{:?}", known.ruling), anew, "{announced}");
+            anew
+        });
+        assert_ne!(told[0], told[1]);
     }
 
     #[test]
