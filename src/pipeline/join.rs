@@ -324,23 +324,19 @@ impl Joined {
     /// Joins the conversations whose hashes fall into one of several equal ranges.
     fn part(&self, part: usize, parts: usize, shard: &mut Shard) -> io::Result<()> {
         let by_hash = self.by_hash(part, parts);
-        let alike = by_hash.chunk_by(|a, b| a >> 32 == b >> 32).filter(|run| run.len() > 1);
-        let few = alike.map(<[u64]>::len).sum::<usize>() < self.loose_first as usize / FEW_AMONG;
+        let runs = by_hash.chunk_by(|a, b| a >> 32 == b >> 32).filter(|run| run.len() > 1);
+        let runs: Vec<&[u64]> = runs.collect();
+        let few = runs.iter().map(|run| run.len()).sum::<usize>() < self.loose_first as usize / FEW_AMONG;
         let reader = if few { FlowReader::sparse(self) } else { FlowReader::new(self) };
-        let mut runs: Vec<&[u64]> = Vec::new();
-        let mut waiting = 0;
-        for run in by_hash.chunk_by(|a, b| a >> 32 == b >> 32) {
-            if run.len() == 1 {
-                continue;
-            }
-            runs.push(run);
+        let (mut from, mut waiting) = (0, 0);
+        for (at, run) in runs.iter().enumerate() {
             waiting += run.len();
-            if waiting >= MOST_GATHERED {
-                shard.stitch(&reader, &runs)?;
-                (runs, waiting) = (Vec::new(), 0);
+            if waiting >= MOST_GATHERED || at + 1 == runs.len() {
+                shard.stitch(&reader, &runs[from..=at])?;
+                (from, waiting) = (at + 1, 0);
             }
         }
-        if runs.is_empty() { Ok(()) } else { shard.stitch(&reader, &runs) }
+        Ok(())
     }
 
     /// Hashes of one of several equal ranges, ascending, each above the number of its stretch. Hashes are spread evenly, so
