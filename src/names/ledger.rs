@@ -602,6 +602,8 @@ struct Before {
 struct Aliases {
     /// As they came.
     list: Vec<Before>,
+    /// A bit for the first name of each: of a new one mostly none is set, and the list need not be looked through.
+    firsts: u128,
     ordered: OnceLock<Box<[Before]>>,
 }
 
@@ -616,8 +618,11 @@ impl Aliases {
     }
 
     fn add(&mut self, new: Before, chains: &Chains) {
-        if self.list.len() < MOST_ALIASES && !self.list.iter().any(|known| known.is(&new, chains)) {
+        let first = 1u128 << (new.first % u128::BITS);
+        let is_known = || self.firsts & first != 0 && self.list.iter().any(|known| known.is(&new, chains));
+        if self.list.len() < MOST_ALIASES && !is_known() {
             self.list.push(new);
+            self.firsts |= first;
             self.ordered.take();
         }
     }
