@@ -2143,6 +2143,23 @@ mod tests {
     }
 
     #[test]
+    fn what_leads_to_an_alias_is_kept_once_whatever_numbers_its_names_have() {
+        let mut chains = Chains::default();
+        for first in 0..300 {
+            let begin = chains.numbers.len();
+            chains.numbers.extend([first, 1000]);
+            chains.chains.push((begin..begin + 2, [].into()));
+        }
+        let mut aliases = Aliases::default();
+        // Three of them share a bit.
+        for first in [5, 133, 261, 5, 7, 133, 7] {
+            aliases.add(Before { chain: first, names: 1, first, since: 0 }, &chains);
+        }
+        let kept: Vec<u32> = aliases.list.iter().map(|before| before.first).collect();
+        assert_eq!(kept, [5, 133, 261, 7]);
+    }
+
+    #[test]
     fn an_answer_becomes_unsolicited_once_its_host_is_seen_to_ask_also_where_the_ledger_grows() {
         let (begin, server) = (Some(Timestamp(0)), ip(5));
         let mut growing = GrowingLedger::default();
