@@ -395,8 +395,8 @@ pub struct DnsLog {
     bodies: Bodies,
     entries: Vec<Entry>,
     remembered: Remembered,
-    /// The resolver of the last message: of the next it is mostly the same.
-    resolver: Option<(IpAddr, u32)>,
+    /// The resolver of the last message, and its number: of the next it is mostly the same.
+    last_resolver: Option<(IpAddr, u32)>,
     /// The message at hand, and its words: reused.
     body: Body,
     words: Vec<u8>,
@@ -511,17 +511,17 @@ impl DnsLog {
         id: u16,
         body: u32,
     ) {
-        let client_ip = self.addresses.intern(client.ip);
-        let (_, resolver_ip) = match self.resolver {
+        let client_number = self.addresses.intern(client.ip);
+        let (_, resolver_number) = match self.last_resolver {
             Some(last) if last.0 == resolver.ip => last,
-            _ => *self.resolver.insert((resolver.ip, self.addresses.intern(resolver.ip))),
+            _ => *self.last_resolver.insert((resolver.ip, self.addresses.intern(resolver.ip))),
         };
         self.entries.push(Entry {
             time: point.time,
             frame: point.frame,
             capture: point.capture,
-            client: client_ip,
-            resolver: resolver_ip,
+            client: client_number,
+            resolver: resolver_number,
             body,
             client_port: client.port,
             resolver_port: resolver.port,

@@ -219,7 +219,10 @@ impl<T: Taker> Reader<'_, '_, T> {
     }
 }
 
-/// As what a byte of a label is written: in small letters, or [`NOT_PLAIN`] if it would be escaped.
+/// What [`WRITTEN`] has for a byte that would be escaped.
+const NOT_PLAIN: u8 = 0;
+
+/// As what each byte of a label is written: in small letters.
 const WRITTEN: [u8; 256] = {
     let mut written = [NOT_PLAIN; 256];
     let mut byte = 0x21;
@@ -232,13 +235,13 @@ const WRITTEN: [u8; 256] = {
     written
 };
 
-const NOT_PLAIN: u8 = 0;
-
-/// The name of a text that [`Taker::name`] was given: it is written as it is.
+/// The name of a text that [`Taker::name`] was given, which is its own text: taken as a whole, it is not written again byte by
+/// byte.
 pub(super) fn domain_name(text: &[u8]) -> DomainName {
-    let written = std::str::from_utf8(text).ok().and_then(DomainName::from_presentation);
-    let labels = || text.split(|&byte| byte == b'.').filter(|label| !label.is_empty());
-    written.unwrap_or_else(|| DomainName::from_labels(labels()))
+    let whole = std::str::from_utf8(text).ok().and_then(DomainName::from_presentation);
+    whole.unwrap_or_else(|| {
+        DomainName::from_labels(text.split(|&byte| byte == b'.').filter(|label| !label.is_empty()))
+    })
 }
 
 /// Where what follows the name at `at` begins; what it says is of no matter.

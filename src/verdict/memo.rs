@@ -288,25 +288,15 @@ impl Key {
             && *contested == Ledger::contested(&evidence.readings)
             && *is_written == other.is_some()
             && written.as_ref() == other.filter(|_| !evidence.corroborated)
-            && same(inner.as_ref(), evidence.inner.as_ref())
-            && same(target.as_ref(), evidence.target.as_ref())
-            && same(untrusted.as_ref(), evidence.untrusted.as_ref())
+            && *inner == evidence.inner
+            && *target == evidence.target
+            && *untrusted == evidence.untrusted
             && (announced, unsolicited, elsewhere)
                 == (&evidence.announced, &evidence.unsolicited, &evidence.elsewhere)
     }
 
     fn hash(&self, hasher: &RandomState) -> u64 {
         hash_of(hasher, &self.around, &self.chains, self.written.as_ref(), self.target.as_ref())
-    }
-}
-
-/// `one == other`, told at once of two that are not there, as nearly all are not.
-#[inline]
-fn same<T: PartialEq>(one: Option<&T>, other: Option<&T>) -> bool {
-    match (one, other) {
-        (None, None) => true,
-        (Some(one), Some(other)) => one == other,
-        _ => false,
     }
 }
 

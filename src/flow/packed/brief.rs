@@ -39,8 +39,8 @@ pub(in crate::flow) enum BriefPacket {
     Datagram(u8, u8),
 }
 
-/// A [`Brief`] as [`pack`](super::pack) writes it: two bytes, addresses, ports, time, frame, tag; of each side a mask, counts and what its packet
-/// is, and of the later one a distance.
+/// A [`Brief`] as [`pack`](super::pack) writes it: two bytes, addresses, ports, time, frame, tag; of each side a mask, counts and
+/// what its packet is, and of the later one a distance.
 pub(in crate::flow) struct BriefLine {
     bytes: [u8; Self::ROOM],
     used: usize,
