@@ -47,6 +47,10 @@ pub struct TableOptions {
 /// small frames a fifth slower.
 const LINGER_NANOS: i64 = NANOS_PER_SECOND;
 
+/// Conversations that closed a while ago and are put aside together: 32. One by one, each would find that packets have taken its
+/// instructions out of the first-level cache, and take theirs. What few conversations leave waits for others, which changes no audit.
+const CLOSED_TOGETHER: usize = 32;
+
 /// Conversations that the table holds before it looks for some of a single packet to put aside: 8,192, what a second-level
 /// cache and a bit hold. A flood of lone SYNs stays there then; answers that come when 8,192 others have begun are joined by
 /// `stitch`.
@@ -93,7 +97,7 @@ pub struct FlowTable {
     free: Vec<u32>,
     /// Conversations that seem to be over, in order: since when, and where they stand.
     closed: VecDeque<(i64, u32, u64)>,
-    /// After this time the first of them is put aside: asked of every packet.
+    /// After this time some of them are put aside: asked of every packet.
     due: i64,
     /// The last that began, up to [`ROOMY`] of them, in order.
     begun: VecDeque<(u32, u64)>,
@@ -340,7 +344,7 @@ impl FlowTable {
         }
         if flow.closing && !was_closing {
             self.closed.push_back((at.time, slot, hash));
-            if self.closed.len() == 1 {
+            if self.closed.len() == CLOSED_TOGETHER {
                 self.set_due();
             }
         }
@@ -540,9 +544,14 @@ impl FlowTable {
         }
     }
 
-    /// The same, where there are some.
+    /// The same, where there are some. What each is, mostly no cache holds any more: that of all is asked for first.
     #[inline(never)]
     fn close_due(&mut self, now: i64) {
+        for &(_, slot, _) in self.closed.iter().take(CLOSED_TOGETHER) {
+            if let Some(flow) = self.open.get(slot as usize) {
+                flow.ask_for_all();
+            }
+        }
         while let Some(&closed) = self.closed.front()
             && now.saturating_sub(closed.0) > self.patience.linger_ns
         {
@@ -551,10 +560,10 @@ impl FlowTable {
         self.set_due();
     }
 
-    /// The first of those that closed is another one, or patience is.
+    /// Those that closed are others, or patience is another.
     fn set_due(&mut self) {
         let after = |closed: &(i64, u32, u64)| closed.0.saturating_add(self.patience.linger_ns);
-        self.due = self.closed.front().map_or(i64::MAX, after);
+        self.due = self.closed.get(CLOSED_TOGETHER - 1).map_or(i64::MAX, after);
     }
 
     /// Puts aside the first of those that closed.
@@ -839,21 +848,31 @@ mod tests {
     }
 
     #[test]
-    fn a_conversation_that_closed_is_put_aside_after_a_second_whether_others_closed_or_not() {
-        for others in [0, 1, 2] {
-            let mut scene = Scene::new(9);
-            for client in 1..=1 + others {
-                scene.tcp(0, true, client, 1, 0x02);
-                scene.tcp(1, false, client, 1, 0x14);
-            }
-            scene.tcp(1_000, true, 77, 1, 0x02);
-            assert_eq!((scene.table.cut(), scene.table.open()), (0, usize::from(others) + 2));
-            scene.tcp(1_002, true, 77, 1, 0x10);
-            assert_eq!((scene.table.cut(), scene.table.open()), (usize::from(others) + 1, 1));
-            // And so is the next one.
-            scene.tcp(1_003, false, 77, 1, 0x14);
-            scene.tcp(2_004, true, 78, 1, 0x02);
-            assert_eq!((scene.table.cut(), scene.table.open()), (usize::from(others) + 2, 1));
+    fn conversations_that_closed_are_put_aside_after_a_second_as_soon_as_there_are_enough_of_them() {
+        let (enough, capacity) = (CLOSED_TOGETHER as u16, 1 << 10);
+        for more in [0, 1, 2] {
+            let mut scene = Scene::new(capacity);
+            let close = |scene: &mut Scene, millis, clients: std::ops::Range<u16>| {
+                for client in clients {
+                    scene.tcp(millis, true, client, 1, 0x02);
+                    scene.tcp(millis + 1, false, client, 1, 0x14);
+                }
+            };
+            close(&mut scene, 0, 0..enough + more);
+            scene.tcp(1_000, true, 7_777, 1, 0x02);
+            assert_eq!((scene.table.cut(), scene.table.open()), (0, usize::from(enough + more) + 1));
+            scene.tcp(1_002, true, 7_777, 1, 0x10);
+            let cut = usize::from(enough + more);
+            assert_eq!((scene.table.cut(), scene.table.open()), (cut, 1));
+            // Fewer wait, until there are others.
+            close(&mut scene, 1_003, 100..100 + enough - 1);
+            scene.tcp(3_000, true, 7_777, 1, 0x10);
+            assert_eq!((scene.table.cut(), scene.table.open()), (cut, usize::from(enough)));
+            close(&mut scene, 3_001, 200..201);
+            scene.tcp(4_002, true, 7_777, 1, 0x10);
+            assert_eq!((scene.table.cut(), scene.table.open()), (cut, usize::from(enough) + 1));
+            scene.tcp(4_003, true, 7_777, 1, 0x10);
+            assert_eq!((scene.table.cut(), scene.table.open()), (cut + usize::from(enough), 1));
         }
     }
 
@@ -1111,19 +1130,21 @@ mod tests {
     #[test]
     fn a_question_that_was_answered_leaves_its_place_and_a_port_that_asks_on_does_not() {
         let mut scene = Scene::new(1 << 17);
-        for client in [1, 2, 3] {
+        // As many were answered as are put aside together.
+        let others = 100..98 + CLOSED_TOGETHER as u16;
+        for client in [1, 2, 3].into_iter().chain(others.clone()) {
             scene.dns(0, true, client);
         }
-        for client in [1, 2] {
+        for client in [1, 2].into_iter().chain(others.clone()) {
             scene.dns(10, false, client);
         }
         scene.dns(20, true, 2);
         scene.tcp(1_010, true, 9, 1, 0x02);
-        assert_eq!(scene.table.open(), 4);
+        assert_eq!(scene.table.open(), 4 + others.len());
         scene.tcp(1_011, true, 8, 1, 0x02);
-        // The first of the three is over; the last has no answer.
+        // The first of the three is over, and so are the others; the last has no answer.
         assert_eq!(scene.table.open(), 4);
         scene.dns(1_012, false, 2);
-        assert_eq!((scene.table.open(), scene.table.finish().len()), (4, 5));
+        assert_eq!((scene.table.open(), scene.table.finish().len()), (4, 5 + others.len()));
     }
 }
