@@ -314,20 +314,23 @@ pub struct Bookmark<'l> {
     /// The answers at hand: the newest first.
     newest: RefCell<Vec<(u32, u32)>>,
     /// Room for readings, of somebody who needs them no more.
-    room: RefCell<Vec<Reading<'l>>>,
+    rooms: RefCell<Vec<Vec<Reading<'l>>>>,
 }
 
 impl<'l> Bookmark<'l> {
-    /// Takes readings back that nobody needs any more: the next ones are put in their place.
+    /// Takes readings back that nobody needs any more: others are put in their place.
     pub fn take_back(&self, mut readings: Vec<Reading<'l>>) {
         readings.clear();
-        let mut room = self.room.borrow_mut();
+        let mut rooms = self.rooms.borrow_mut();
         // Of a flow without readings there is no room to be had.
-        if readings.capacity() > room.capacity() {
-            *room = readings;
+        if readings.capacity() > 0 && rooms.len() < MOST_ROOMS {
+            rooms.push(readings);
         }
     }
 }
+
+/// Readings that are taken back to be used again, at the most: more flows are not judged at a time.
+const MOST_ROOMS: usize = 64;
 
 /// An address, and its number if some response gives it.
 #[derive(Clone, Copy, Debug)]
@@ -1668,7 +1671,7 @@ impl Ledger {
             newest.extend(near.newest().map(|at| (at, number(place))));
         }
         newest.sort_unstable_by_key(|&(at, _)| std::cmp::Reverse(at));
-        let mut readings = last.room.take();
+        let mut readings = last.rooms.borrow_mut().pop().unwrap_or_default();
         readings.reserve(newest.len());
         for near in newest.iter().filter_map(|&(_, place)| nears.get(place as usize)) {
             let kept_nanos = i64::from(near.ttl) * NANOS_PER_SECOND;

@@ -83,18 +83,55 @@ pub struct Judge<'a> {
     sums: Sums,
     /// The stretch of the rows at hand.
     stretch: Stretch,
-    /// Room for what is known of flows before they are judged.
-    ahead: Vec<Ahead<'a>>,
-    abouts: Vec<Option<About<'a>>>,
+    /// Room for flows while they are judged.
+    at_hand: AtHand<'a>,
 }
 
-/// What is known of a flow before it is judged.
-struct Ahead<'a> {
+/// Flows while they are judged: what is known of each so far.
+#[derive(Default)]
+struct AtHand<'a> {
+    ends: Vec<Ends>,
+    /// What the initiators' hosts were told of the responders' addresses.
+    abouts: Vec<Option<About<'a>>>,
+    evidence: Vec<Evidence<'a>>,
+    /// None where a flow is none of its own.
+    ruled: Vec<Option<RuledOn>>,
+}
+
+/// Who a flow is of.
+struct Ends {
     /// The address that stands for the initiator's host.
     host: IpAddr,
     around: Circumstances,
-    /// What the host was told of the responder's address.
-    about: Option<About<'a>>,
+}
+
+/// A flow that is ruled on.
+struct RuledOn {
+    ruled: Ruled,
+    /// Its place in the order of rows.
+    place: u64,
+    accepted: Option<Box<Accepted>>,
+    codes: Codes,
+    /// Where among the lines of its ruling it is counted.
+    line: Option<usize>,
+}
+
+/// Where the ruling on a flow is.
+enum Ruled {
+    /// Among those remembered.
+    Known(usize),
+    /// On this flow alone, since it asked its proxy for several destinations.
+    Alone(Box<Settled>),
+}
+
+impl Ruled {
+    #[inline(always)]
+    fn settled<'s>(&'s mut self, memo: &'s mut Memo) -> &'s mut Settled {
+        match self {
+            Ruled::Known(place) => memo.settled(*place),
+            Ruled::Alone(settled) => settled,
+        }
+    }
 }
 
 /// What judged flows came to. Sums over two stretches of the rows add up to those of both, so that stretches can be judged
@@ -171,8 +208,7 @@ impl<'a> Judge<'a> {
             place: 0,
             sums: Sums::new(case, most),
             stretch: Stretch::default(),
-            ahead: Vec::new(),
-            abouts: Vec::new(),
+            at_hand: AtHand::default(),
         }
     }
 
@@ -206,145 +242,190 @@ impl<'a> Judge<'a> {
         taken
     }
 
-    /// Judges the next flows in the order of rows. What each needs stands in large tables, which no cache holds: that of several is
-    /// asked for before the first is judged, so that they wait for it at the same time.
+    /// Judges the next flows in the order of rows.
     pub fn flows(&mut self, flows: &[Flow<'_>]) {
-        let mut ahead = std::mem::take(&mut self.ahead);
-        self.look_ahead(flows, &mut ahead);
-        for (flow, ahead) in flows.iter().zip(&ahead) {
-            self.judge(flow, ahead, |_, _, _, _, _| ());
-        }
-        self.ahead = ahead;
-    }
-
-    /// Finds out what is known of flows before they are judged, and asks for the memory of what they will need.
-    fn look_ahead(&mut self, flows: &[Flow<'_>], ahead: &mut Vec<Ahead<'a>>) {
-        let Judge { classifier, memo, abouts, sums, .. } = self;
-        ahead.clear();
-        ahead.extend(flows.iter().map(|flow| {
-            let Met { initiator, host, .. } = classifier.surveyor.met(flow.from.ip);
-            let alike = classifier.alike(flow.proto, flow.to.port);
-            let around = classifier.surveyor.circumstances(flow, initiator, alike, &classifier.index);
-            Ahead { host, around, about: None }
-        }));
-        memo.ask_for(ahead.iter().map(|ahead| &ahead.around), |place| sums.of_roles.ask_for(place));
-        classifier
-            .surveyor
-            .abouts(ahead.iter().zip(flows).map(|(ahead, flow)| (ahead.host, flow.to.ip)), abouts);
-        for (ahead, about) in ahead.iter_mut().zip(abouts.drain(..)) {
-            ahead.about = about;
-        }
+        let mut at_hand = std::mem::take(&mut self.at_hand);
+        self.judge(flows, &mut at_hand);
+        self.give_back(at_hand);
     }
 
     /// Judges the next flow in the order of rows, and gives its row. None where the flow is none of its own: link upkeep,
     /// or answers that nobody asked for.
     pub fn row(&mut self, flow: &Flow<'_>) -> Option<VerdictRow> {
-        let captures = self.case.captures;
-        let mut ahead = std::mem::take(&mut self.ahead);
-        self.look_ahead(std::slice::from_ref(flow), &mut ahead);
-        let known = ahead.first()?;
-        let row = self.judge(flow, known, |classifier, ruling, words, evidence, findings| {
-            let words = words.get_or_insert_with(|| RowWords::of(classifier, ruling)).clone();
-            let names = evidence.names(Some(flow.first_ts));
-            let mut record: FlowRecord = flow.record(captures);
-            if ruling.target.is_some() {
-                record.proxy_target.clone_from(&ruling.target);
-            }
-            VerdictRow {
-                flow: record,
-                initiator_roles: words.initiator_roles,
-                responder_roles: words.responder_roles,
-                names,
-                grade: ruling.grade,
-                verdict: ruling.verdict,
-                rules: words.rules,
-                missing: ruling.missing,
-                nearest: words.nearest,
-                findings: findings.iter().collect(),
-            }
-        });
-        self.ahead = ahead;
+        let mut at_hand = std::mem::take(&mut self.at_hand);
+        self.judge(std::slice::from_ref(flow), &mut at_hand);
+        let row = self.row_of(flow, &mut at_hand);
+        self.give_back(at_hand);
         row
     }
 
-    fn judge<T>(
-        &mut self,
-        flow: &Flow<'_>,
-        ahead: &Ahead<'a>,
-        tell: impl FnOnce(&Classifier<'a>, &Ruling, &mut Option<RowWords>, &Evidence<'_>, Codes) -> T,
-    ) -> Option<T> {
-        self.place += 1;
-        if flow.proto == Transport::Udp {
-            if is_dhcp(self.case, flow) {
-                *self.sums.dhcp_packets.get_or_insert(0) += flow.packets_fwd + flow.packets_rev;
-                return None;
+    /// The row of the only flow at hand.
+    fn row_of(&mut self, flow: &Flow<'_>, at_hand: &mut AtHand<'a>) -> Option<VerdictRow> {
+        let RuledOn { ruled, codes, .. } = at_hand.ruled.first_mut()?.as_mut()?;
+        let evidence = at_hand.evidence.first()?;
+        let (ruling, words, _) = ruled.settled(&mut self.memo).line(None);
+        let words = words.get_or_insert_with(|| RowWords::of(&self.classifier, ruling)).clone();
+        let names = evidence.names(Some(flow.first_ts));
+        let mut record: FlowRecord = flow.record(self.case.captures);
+        if ruling.target.is_some() {
+            record.proxy_target.clone_from(&ruling.target);
+        }
+        Some(VerdictRow {
+            flow: record,
+            initiator_roles: words.initiator_roles,
+            responder_roles: words.responder_roles,
+            names,
+            grade: ruling.grade,
+            verdict: ruling.verdict,
+            rules: words.rules,
+            missing: ruling.missing,
+            nearest: words.nearest,
+            findings: codes.iter().collect(),
+        })
+    }
+
+    /// Judges the next flows, step by step, each step of all of them: the instructions of all steps together are more than a
+    /// first-level cache holds, and so are fetched once for several flows. What each flow needs stands in large tables, which no
+    /// cache holds either: that of all is asked for before the first is looked up, so that they wait for it at the same time.
+    fn judge(&mut self, flows: &[Flow<'_>], at_hand: &mut AtHand<'a>) {
+        self.look_ahead(flows, at_hand);
+        self.look_up(flows, at_hand);
+        self.rule_on(flows, at_hand);
+        self.count(flows, at_hand);
+        self.find(flows, at_hand);
+    }
+
+    /// Keeps the room of flows that are judged.
+    fn give_back(&mut self, mut at_hand: AtHand<'a>) {
+        for evidence in &mut at_hand.evidence {
+            self.classifier.surveyor.take_back(&mut evidence.readings);
+        }
+        let AtHand { ends, abouts, evidence, ruled } = &mut at_hand;
+        ends.clear();
+        abouts.clear();
+        evidence.clear();
+        ruled.clear();
+        self.at_hand = at_hand;
+    }
+
+    /// Finds out who flows are of, and asks for the memory of what they will need.
+    fn look_ahead(&mut self, flows: &[Flow<'_>], AtHand { ends, abouts, .. }: &mut AtHand<'a>) {
+        let Judge { classifier, memo, sums, .. } = self;
+        ends.extend(flows.iter().map(|flow| {
+            let Met { initiator, host, .. } = classifier.surveyor.met(flow.from.ip);
+            let alike = classifier.alike(flow.proto, flow.to.port);
+            let around = classifier.surveyor.circumstances(flow, initiator, alike, &classifier.index);
+            Ends { host, around }
+        }));
+        memo.ask_for(ends.iter().map(|ends| &ends.around), |place| sums.of_roles.ask_for(place));
+        let pairs = ends.iter().zip(flows).map(|(ends, flow)| (ends.host, flow.to.ip));
+        classifier.surveyor.abouts(pairs, abouts);
+    }
+
+    /// Finds out what is known of where flows go.
+    fn look_up(&mut self, flows: &[Flow<'_>], AtHand { ends, abouts, evidence, .. }: &mut AtHand<'a>) {
+        let surveyor = &self.classifier.surveyor;
+        evidence.extend(flows.iter().zip(ends).zip(abouts).map(|((flow, &mut Ends { host, .. }), about)| {
+            surveyor.evidence(flow, host, flow.proxy_target(), *about)
+        }));
+    }
+
+    /// Rules on flows that are flows of their own; counts what others are.
+    fn rule_on(&mut self, flows: &[Flow<'_>], at_hand: &mut AtHand<'a>) {
+        let Judge { case, classifier, memo, rulings, stretch, sums, place, .. } = self;
+        let AtHand { ends, abouts, evidence, ruled } = at_hand;
+        memo.make_room(flows.len());
+        for (((flow, Ends { host, around }), about), evidence) in
+            flows.iter().zip(ends).zip(abouts).zip(evidence)
+        {
+            *place += 1;
+            if flow.proto == Transport::Udp {
+                if is_dhcp(case, flow) {
+                    *sums.dhcp_packets.get_or_insert(0) += flow.packets_fwd + flow.packets_rev;
+                    ruled.push(None);
+                    continue;
+                }
+                if is_forged_answer(case, flow) {
+                    sums.unsolicited_flows += 1;
+                    ruled.push(None);
+                    continue;
+                }
             }
-            if is_forged_answer(self.case, flow) {
-                self.sums.unsolicited_flows += 1;
-                return None;
+            let mut settle = |ruling: Ruling| {
+                *rulings += 1;
+                Settled::new(ruling, *rulings)
+            };
+            let mut on_flow = match classifier.rule_on_several(flow, *host, around, *about) {
+                Some((ruling, of_worst)) => {
+                    *evidence = of_worst;
+                    Ruled::Alone(Box::new(settle(ruling)))
+                }
+                None => Ruled::Known(memo.place(classifier, around, evidence, settle)),
+            };
+            on_flow.settled(memo).enter(*stretch, |ruling| sums.intermittence.set(ruling));
+            let codes = Codes::default();
+            ruled.push(Some(RuledOn { ruled: on_flow, place: *place, accepted: None, codes, line: None }));
+        }
+    }
+
+    /// Counts flows.
+    fn count(&mut self, flows: &[Flow<'_>], AtHand { ends, evidence, ruled, .. }: &mut AtHand<'a>) {
+        let Judge { case, classifier, memo, .. } = self;
+        let Sums { tally, coverage, intermittence, accepts, .. } = &mut self.sums;
+        for (((flow, ends), evidence), ruled) in flows.iter().zip(ends).zip(evidence).zip(ruled) {
+            let Some(RuledOn { ruled, place, accepted: by_site, codes, line }) = ruled else { continue };
+            let settled = ruled.settled(memo);
+            coverage.note_names(&settled.ruling, evidence, &mut settled.noted);
+            if settled.ruling.verdict == Verdict::Undocumented {
+                *by_site = accepted(case.site, flow, &settled.ruling, evidence, accepts).map(Box::new);
+            }
+            *codes = findings::codes_of(flow.outcome, &settled.ruling, by_site.as_deref());
+            // Of most flows nothing is found, and where they are counted is known: then their line is not looked up.
+            let common = settled.common_conversation().filter(|_| codes.is_empty());
+            if common.is_none() {
+                let named_by = evidence.first_chain().map(|named_by| (named_by, flow.to.port));
+                *line = Some(settled.place(named_by, |ruling| {
+                    tally.conversation(classifier, ruling, evidence.first_name(), flow.to.ip)
+                }));
+            }
+            let rule_set = settled.rule_set;
+            let (ruling, _, line) = settled.line(*line);
+            tally.count(flow, ruling, evidence, line.map_or(common, |line| line.conversation));
+            coverage.count(flow, ruling);
+            if let Some(set) = rule_set {
+                intermittence.count(ends.host, set, *place, flow, ruling);
             }
         }
-        let Judge { classifier, memo, rulings, stretch, .. } = self;
-        let Sums { tally, coverage, intermittence, findings, of_roles, encrypted, accepts, .. } =
-            &mut self.sums;
-        let mut settle = |ruling: Ruling| {
-            *rulings += 1;
-            Settled::new(ruling, *rulings)
-        };
-        let &Ahead { host, ref around, about } = ahead;
-        // Found first, whether it is used or not: put in its place later it would be copied.
-        let mut evidence = classifier.surveyor.evidence(flow, host, flow.proxy_target(), about);
-        let mut several = None;
-        let settled = match classifier.rule_on_several(flow, host, around, about) {
-            Some((ruling, of_worst)) => {
-                evidence = of_worst;
-                several.insert(settle(ruling))
+    }
+
+    /// Finds what is to be said of flows.
+    fn find(&mut self, flows: &[Flow<'_>], AtHand { ends, evidence, ruled, .. }: &mut AtHand<'a>) {
+        let Judge { case, classifier, memo, .. } = self;
+        let Sums { findings, of_roles, encrypted, .. } = &mut self.sums;
+        for (((flow, &mut Ends { host, .. }), evidence), ruled) in
+            flows.iter().zip(ends).zip(evidence).zip(ruled)
+        {
+            let Some(RuledOn { ruled, accepted, codes, line, .. }) = ruled else { continue };
+            let settled = ruled.settled(memo);
+            let serial = settled.serial;
+            let (ruling, _, line) = settled.line(*line);
+            let judged = Judged {
+                flow,
+                ruling,
+                evidence,
+                named_by: evidence.first_chain(),
+                serial,
+                roles: &|| [ruling.from_roles, ruling.to_roles].map(|roles| classifier.role_words(roles)),
+                host,
+                has_other_addresses: &|| case.site.hosts().contains_key(&host),
+                accepted: accepted.as_deref(),
+            };
+            encrypted.count(&judged, case);
+            if let Some(line) = line {
+                let findings = if ruling.from_roles.is_empty() { &mut *findings } else { &mut *of_roles };
+                findings::of_flow(findings, &judged, *codes, &mut line.findings);
             }
-            None => memo.ruling(classifier, around, &evidence, settle),
-        };
-        settled.enter(*stretch, |ruling| intermittence.set(ruling));
-        coverage.note_names(&settled.ruling, &evidence, &mut settled.noted);
-        let accepted = if settled.ruling.verdict == Verdict::Undocumented {
-            accepted(self.case.site, flow, &settled.ruling, &evidence, accepts)
-        } else {
-            None
-        };
-        let codes = findings::codes_of(flow.outcome, &settled.ruling, accepted.as_ref());
-        let named_by = evidence.first_chain();
-        let (serial, rule_set) = (settled.serial, settled.rule_set);
-        // Of most flows nothing is found, and where they are counted is known: then their line is not looked up.
-        let common = settled.common_conversation().filter(|_| codes.is_empty());
-        let place = match common {
-            Some(_) => None,
-            None => Some(settled.place(named_by.map(|named_by| (named_by, flow.to.port)), |ruling| {
-                tally.conversation(classifier, ruling, evidence.first_name(), flow.to.ip)
-            })),
-        };
-        let (ruling, words, line) = settled.line(place);
-        tally.count(flow, ruling, &evidence, line.as_ref().map_or(common, |line| line.conversation));
-        let findings = if ruling.from_roles.is_empty() { findings } else { of_roles };
-        coverage.count(flow, ruling);
-        if let Some(set) = rule_set {
-            intermittence.count(host, set, self.place, flow, ruling);
         }
-        let judged = Judged {
-            flow,
-            ruling,
-            evidence: &evidence,
-            named_by,
-            serial,
-            roles: &|| [ruling.from_roles, ruling.to_roles].map(|roles| classifier.role_words(roles)),
-            host,
-            has_other_addresses: &|| self.case.site.hosts().contains_key(&host),
-            accepted: accepted.as_ref(),
-        };
-        encrypted.count(&judged, self.case);
-        if let Some(line) = line {
-            findings::of_flow(findings, &judged, codes, &mut line.findings);
-        }
-        let told = tell(classifier, ruling, words, &evidence, codes);
-        classifier.surveyor.take_back(&mut evidence.readings);
-        Some(told)
     }
 
     /// What all flows came to; `inputs` are the captures, in the order in which their frames were taken.
