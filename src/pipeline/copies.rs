@@ -38,12 +38,14 @@ struct Seen {
 #[derive(Clone)]
 pub(super) struct Copies {
     seen: Vec<Option<Seen>>,
+    /// Of each of them some bits, 8 KiB in all: mostly the packet at hand has others, and then what was seen need not be waited for.
+    tags: Vec<u16>,
     state: FixedState,
 }
 
 impl Default for Copies {
     fn default() -> Self {
-        Copies { seen: vec![None; REMEMBERED], state: FixedState::default() }
+        Copies { seen: vec![None; REMEMBERED], tags: vec![0; REMEMBERED], state: FixedState::default() }
     }
 }
 
@@ -58,10 +60,14 @@ impl Copies {
         time: Timestamp,
     ) -> Option<Copy> {
         let hash = self.fingerprint(packet, key);
-        let slot = &mut self.seen[hash as usize % REMEMBERED];
+        let place = hash as usize % REMEMBERED;
+        let slot = &mut self.seen[place];
         let interface = u64::from(interface.0) << 32 | u64::from(interface.1);
+        let tag = (hash >> 48) as u16;
+        let is_likely = std::mem::replace(&mut self.tags[place], tag) == tag;
         let mut found = None;
-        if let Some(seen) = slot
+        if is_likely
+            && let Some(seen) = slot
             && seen.hash == hash
             && time.since(seen.time).saturating_abs() <= COPY_NANOS
         {
