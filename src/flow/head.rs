@@ -1,7 +1,7 @@
 //! The first bytes of one direction of a flow, kept as the pieces in which they came.
 
 use crate::model::FramePoint;
-use crate::names::{app, tls};
+use crate::names::{KnownHellos, app, tls};
 use std::borrow::Cow;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -111,11 +111,11 @@ impl Told {
     pub const CLOSED: u32 = u32::MAX;
 
     /// What contiguous bytes from the start of a stream say, if they begin with a whole hello or with what begins nothing.
-    fn of(stream: &[u8], begin: FramePoint) -> Option<Told> {
+    fn of(stream: &[u8], begin: FramePoint, hellos: &mut KnownHellos) -> Option<Told> {
         let (opening, read_to) = match stream {
             [tls::HANDSHAKE, _, _, _, _, 1, ..] => {
-                let (hello, end) = tls::whole_client_hello(stream)?;
-                (Opening::ClientHello(Arc::new(hello)), u32::try_from(end).ok()?)
+                let (hello, end) = hellos.whole(stream)?;
+                (Opening::ClientHello(hello), u32::try_from(end).ok()?)
             }
             [tls::HANDSHAKE, _, _, _, _, 2, ..] => {
                 let (version, end) = tls::whole_server_hello(stream)?;
@@ -213,7 +213,14 @@ impl Head {
 
     /// As [`Head::add`] for a direction whose start a SYN told, but what it begins with is read as soon as it is there, and
     /// its bytes are dropped.
-    pub(super) fn read(&mut self, start: u32, seq: u32, point: FramePoint, bytes: &[u8]) {
+    pub(super) fn read(
+        &mut self,
+        start: u32,
+        seq: u32,
+        point: FramePoint,
+        bytes: &[u8],
+        hellos: &mut KnownHellos,
+    ) {
         if let Some(told) = &mut self.told {
             if told.read_to == Told::CLOSED {
                 return;
@@ -233,7 +240,7 @@ impl Head {
             return;
         }
         if self.pieces.is_empty() && seq == start {
-            self.told = Told::of(bytes, point);
+            self.told = Told::of(bytes, point, hellos);
             if let Some(told) = &mut self.told {
                 if told.read(0, bytes, |_| Some(point)) > 0 {
                     let read_to = told.read_to;
@@ -252,7 +259,7 @@ impl Head {
         if may_tell {
             let stream = self.assemble(Some(start), HEAD_BYTES);
             let begin = stream.point_at(0);
-            if let Some(mut told) = begin.and_then(|begin| Told::of(&stream.bytes, begin)) {
+            if let Some(mut told) = begin.and_then(|begin| Told::of(&stream.bytes, begin, hellos)) {
                 told.read(0, &stream.bytes, |offset| stream.point_at(offset as usize));
                 self.told = Some(told);
                 self.forget(start);
@@ -383,7 +390,7 @@ impl Head {
         let Some(mut told) = self.told.take() else { return };
         let stream = self.assemble_from(start, HEAD_BYTES);
         if let Some(begin) = stream.point_at(0) {
-            match Told::of(&stream.bytes, begin) {
+            match Told::of(&stream.bytes, begin, &mut KnownHellos::default()) {
                 Some(mut kept) => {
                     kept.read(0, &stream.bytes, |offset| stream.point_at(offset as usize));
                     told = told.or_earlier(kept);
@@ -609,7 +616,7 @@ mod tests {
     fn what_was_said_first_counts_whether_it_was_read_or_kept() {
         let request = b"GET / HTTP/1.1\r\nHost: a.example\r\n\r\n";
         let mut read = Head::default();
-        read.read(1000, 1000, point(5), &[b'x'; 50]);
+        read.read(1000, 1000, point(5), &[b'x'; 50], &mut KnownHellos::default());
         assert!(read.told().is_some_and(|told| told.opening == Opening::Nothing) && !read.has_segments());
         for (frame, expected) in [(4, &request[..]), (6, b"")] {
             let mut kept = Head::default();

@@ -6,7 +6,7 @@ use super::packed::{Brief, BriefPacket, BriefSide, Point, SideOf, SideView, SynA
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact};
 use crate::decode::{Packet, Tcp};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
-use crate::names::dns;
+use crate::names::{KnownHellos, dns};
 use std::net::Ipv4Addr;
 
 /// A frame of the capture at hand: when, and its number less the table's base. Frame 0 is none.
@@ -147,6 +147,7 @@ pub(super) struct Keep {
     pub read_tls: bool,
     #[expect(clippy::vec_box, reason = "a stretch holds its head in a box, and that is what is kept")]
     spare: Vec<Box<Head>>,
+    hellos: KnownHellos,
 }
 
 /// Heads that wait to be used again, at the most: as many as conversations end in a moment of a busy link.
@@ -158,7 +159,7 @@ const SPARE_ROOM: usize = 1024;
 
 impl Keep {
     pub fn new(read_tls: bool) -> Self {
-        Keep { read_tls, spare: Vec::new() }
+        Keep { read_tls, spare: Vec::new(), hellos: KnownHellos::default() }
     }
 
     fn head(&mut self) -> Box<Head> {
@@ -526,7 +527,7 @@ impl Open {
         match (start, read_here) {
             (Some(start), true) => {
                 let head = own.head.get_or_insert_with(|| keep.head());
-                head.read(start, seq, point, tcp.payload);
+                head.read(start, seq, point, tcp.payload, &mut keep.hellos);
                 if head.told().is_some_and(|told| told.read_to == Told::CLOSED) {
                     self.side_mut(side).settled |= OpenSide::SAID_ALL;
                 }

@@ -26,6 +26,8 @@ use std::sync::{Arc, LazyLock};
 pub(super) struct Hellos {
     all: Vec<Arc<ClientHello>>,
     known: HashMap<Arc<ClientHello>, u32, RandomState>,
+    /// By where they stand in memory, which is theirs as long as they are here: mostly the next is one of these very ones.
+    at: HashMap<usize, u32, RandomState>,
 }
 
 impl Hellos {
@@ -35,10 +37,15 @@ impl Hellos {
     }
 
     fn number(&mut self, hello: &Arc<ClientHello>) -> u32 {
+        let place = Arc::as_ptr(hello).addr();
+        if let Some(&number) = self.at.get(&place) {
+            return number;
+        }
         if let Some(&number) = self.known.get(hello) {
             return number;
         }
         let number = self.all.len() as u32;
+        self.at.insert(place, number);
         self.all.push(hello.clone());
         self.known.insert(hello.clone(), number);
         number

@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod dns;
+mod hellos;
 mod host;
 mod hpack;
 pub mod http;
@@ -20,6 +21,7 @@ mod reference;
 pub mod tls;
 
 pub use dns::{AddressRecord, AliasRecord, DnsMessage};
+pub use hellos::KnownHellos;
 pub use host::{Host, HostName};
 pub use ledger::{
     About, Answer, Bookmark, ChainNumber, DNS_PATIENCE_NANOS, DnsRow, GrowingLedger, LATE_ANSWER_NANOS,

@@ -22,12 +22,12 @@ pub const TLS_1_3: u16 = 0x0304;
 const CLIENT_HELLO: u8 = 1;
 const SERVER_HELLO: u8 = 2;
 const FATAL: u8 = 2;
-const EXT_SERVER_NAME: u16 = 0;
-const EXT_ALPN: u16 = 16;
-const EXT_SUPPORTED_VERSIONS: u16 = 43;
+pub(super) const EXT_SERVER_NAME: u16 = 0;
+pub(super) const EXT_ALPN: u16 = 16;
+pub(super) const EXT_SUPPORTED_VERSIONS: u16 = 43;
 /// encrypted_client_hello (RFC 9849), and the numbers of its drafts' forerunner.
-const EXT_ECH: u16 = 0xfe0d;
-const EXT_ESNI: u16 = 0xffce;
+pub(super) const EXT_ECH: u16 = 0xfe0d;
+pub(super) const EXT_ESNI: u16 = 0xffce;
 
 /// Largest record body: 2^14 and what protection may add (RFC 5246 section 6.2.3).
 const MAX_RECORD: u16 = 16_384 + 2_048;
@@ -71,8 +71,13 @@ impl<'a> Bytes<'a> {
         self.take(length.into())
     }
 
+    /// The same, to be read on.
+    pub(super) fn sub16(&mut self) -> Option<Bytes<'a>> {
+        self.vec16().map(Bytes)
+    }
+
     /// A vector with a length of two bytes.
-    fn vec16(&mut self) -> Option<&'a [u8]> {
+    pub(super) fn vec16(&mut self) -> Option<&'a [u8]> {
         let length = self.u16()?;
         self.take(length.into())
     }
@@ -125,6 +130,11 @@ pub fn client_hello_handshake(bytes: &[u8]) -> Option<ClientHello> {
 pub fn whole_client_hello(stream: &[u8]) -> Option<(ClientHello, usize)> {
     let hello = client_hello(stream).filter(|hello| hello.complete && looks_like_client(stream))?;
     Some((hello, end_of_first_message(stream, CLIENT_HELLO)?))
+}
+
+/// The body of the ClientHello at the start of handshake bytes, if all of it is there.
+pub(super) fn first_client_hello(bytes: &[u8]) -> Option<Bytes<'_>> {
+    message(bytes, CLIENT_HELLO).filter(|&(_, whole)| whole).map(|(body, _)| body)
 }
 
 /// The version that the server chose, where its ServerHello is there to its end, and the offset of the record after it.

@@ -1,0 +1,182 @@
+//! ClientHellos whose like was read before: a client says the same thousands of times, with other random numbers and keys.
+
+use super::tls::{
+    ClientHello, EXT_ALPN, EXT_ECH, EXT_ESNI, EXT_SERVER_NAME, EXT_SUPPORTED_VERSIONS, HANDSHAKE, TLS_1_3,
+    first_client_hello, records, whole_client_hello,
+};
+use crate::model::ByHash;
+use foldhash::fast::RandomState;
+use std::hash::BuildHasher;
+use std::sync::Arc;
+
+/// Hellos remembered: beyond, all are forgotten and read again. A host knows hundreds of servers; names come from captures and
+/// are not ours to bound otherwise. Some 300 bytes each.
+const MOST_KNOWN: usize = 1 << 12;
+
+/// Whole ClientHellos, each kept once. No result depends on what it remembers.
+#[derive(Debug, Default)]
+pub struct KnownHellos {
+    known: Vec<Known>,
+    table: ByHash,
+    seed: RandomState,
+}
+
+#[derive(Debug)]
+struct Known {
+    legacy_version: u16,
+    ech: bool,
+    server_name: Option<Box<[u8]>>,
+    alpn: Option<Box<[u8]>>,
+    versions: Option<Box<[u8]>>,
+    hello: Arc<ClientHello>,
+}
+
+/// All bytes of a hello on which it depends what is told of it: of extensions what they hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+struct Parts<'a> {
+    legacy_version: u16,
+    ech: bool,
+    server_name: Option<&'a [u8]>,
+    alpn: Option<&'a [u8]>,
+    versions: Option<&'a [u8]>,
+}
+
+impl<'a> Parts<'a> {
+    /// Those of a hello that is whole, well formed and within the first record of a stream, and where that ends; none where it
+    /// is not, or has one of these extensions twice.
+    fn of(stream: &'a [u8]) -> Option<(Self, usize)> {
+        let record = records(stream).next()?;
+        if record.content_type != HANDSHAKE || !(0x0300..=TLS_1_3).contains(&record.version) {
+            return None;
+        }
+        let mut body = first_client_hello(record.body)?;
+        let legacy_version = body.u16().filter(|version| version >> 8 == 3)?;
+        body.take(32)?;
+        body.vec8()?;
+        body.vec16()?;
+        body.vec8()?;
+        let mut parts = Parts { legacy_version, ech: false, server_name: None, alpn: None, versions: None };
+        if !body.0.is_empty() {
+            let mut extensions = body.sub16()?;
+            while !extensions.0.is_empty() {
+                let kind = extensions.u16()?;
+                let data = extensions.vec16()?;
+                let part = match kind {
+                    EXT_SERVER_NAME => &mut parts.server_name,
+                    EXT_ALPN => &mut parts.alpn,
+                    EXT_SUPPORTED_VERSIONS => &mut parts.versions,
+                    EXT_ECH | EXT_ESNI => {
+                        parts.ech = true;
+                        continue;
+                    }
+                    _ => continue,
+                };
+                if part.replace(data).is_some() {
+                    return None;
+                }
+            }
+        }
+        Some((parts, record.offset + 5 + usize::from(record.length)))
+    }
+}
+
+impl Known {
+    fn of(parts: &Parts<'_>, hello: Arc<ClientHello>) -> Self {
+        // Every field is taken apart here, so that a new one cannot be forgotten.
+        let Parts { legacy_version, ech, server_name, alpn, versions } = *parts;
+        let [server_name, alpn, versions] = [server_name, alpn, versions].map(|part| part.map(Box::from));
+        Known { legacy_version, ech, server_name, alpn, versions, hello }
+    }
+
+    fn parts(&self) -> Parts<'_> {
+        Parts {
+            legacy_version: self.legacy_version,
+            ech: self.ech,
+            server_name: self.server_name.as_deref(),
+            alpn: self.alpn.as_deref(),
+            versions: self.versions.as_deref(),
+        }
+    }
+}
+
+impl KnownHellos {
+    /// What [`whole_client_hello`] reads.
+    pub fn whole(&mut self, stream: &[u8]) -> Option<(Arc<ClientHello>, usize)> {
+        let anew = || whole_client_hello(stream).map(|(hello, end)| (Arc::new(hello), end));
+        let Some((parts, end)) = Parts::of(stream) else { return anew() };
+        let hash = self.seed.hash_one(parts);
+        let at = |number: u32| self.known.get(number as usize);
+        let same = |number: u32| at(number).is_some_and(|known| known.parts() == parts);
+        if let Some(known) = self.table.find(hash, same).and_then(at) {
+            return Some((Arc::clone(&known.hello), end));
+        }
+        let (hello, end) = anew()?;
+        if self.known.len() >= MOST_KNOWN {
+            self.known.clear();
+            self.table.clear();
+        }
+        self.table.insert(hash, self.known.len() as u32);
+        self.known.push(Known::of(&parts, Arc::clone(&hello)));
+        Some((hello, end))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tls::tests::hello_stream;
+    use super::*;
+    use proptest::prelude::*;
+
+    /// What is read of a stream by itself, the first time, and once its like is known.
+    fn read(known: &mut KnownHellos, stream: &[u8]) -> [Option<(ClientHello, usize)>; 3] {
+        let mut again = || known.whole(stream).map(|(hello, end)| ((*hello).clone(), end));
+        [whole_client_hello(stream), again(), again()]
+    }
+
+    #[test]
+    fn hellos_of_other_random_numbers_are_one_and_of_other_names_are_not() {
+        let mut known = KnownHellos::default();
+        let mut hello = |name: &[u8], random: u8| {
+            let mut stream = hello_stream(name);
+            stream[11..43].fill(random);
+            known.whole(&stream).unwrap().0
+        };
+        let first = hello(b"one.example", 1);
+        assert!(Arc::ptr_eq(&first, &hello(b"one.example", 2)));
+        let other = hello(b"two.example", 1);
+        assert_ne!(first.server_name, other.server_name);
+        // So many others came that the first was forgotten.
+        for number in 0..MOST_KNOWN {
+            hello(format!("{number}.example").as_bytes(), 1);
+        }
+        let again = hello(b"one.example", 1);
+        assert_eq!(first, again);
+        assert!(!Arc::ptr_eq(&first, &again));
+        assert!(known.known.len() <= MOST_KNOWN);
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_remembered_is_what_is_read(
+            names in prop::collection::vec("[a-c]{1,2}", 1..4),
+            changes in prop::collection::vec((0usize..400, any::<u8>()), 0..4),
+            (cut, more) in (0usize..400, 0usize..40),
+        ) {
+            let mut known = KnownHellos::default();
+            for name in &names {
+                let mut stream = hello_stream(name.as_bytes());
+                let [anew, first, again] = read(&mut known, &stream);
+                prop_assert!(anew.is_some() && anew == first && anew == again);
+                stream.extend(vec![23; more]);
+                for &(place, byte) in &changes {
+                    stream.get_mut(place).into_iter().for_each(|place| *place = byte);
+                    let [anew, first, again] = read(&mut known, &stream);
+                    prop_assert_eq!((&anew, &anew), (&first, &again));
+                }
+                stream.truncate(cut);
+                let [anew, first, again] = read(&mut known, &stream);
+                prop_assert_eq!((&anew, &anew), (&first, &again));
+            }
+        }
+    }
+}
