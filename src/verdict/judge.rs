@@ -779,8 +779,8 @@ mod tests {
         worker = ["10.1.1.0/24"]
     "#;
 
-    #[test]
-    fn of_findings_that_will_not_be_told_no_more_is_kept_than_what_is_counted() {
+    /// Does something with a case without names, and with what finishes its flows.
+    fn with_case<T>(work: impl FnOnce(&Case<'_>, &Finisher<'_>) -> T) -> T {
         let matrix = Matrix::builtin();
         let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
         let (ledger, spans, sight, without_flow) =
@@ -796,28 +796,68 @@ mod tests {
         };
         let finisher =
             Finisher { spans: &spans, sight: &sight, host_of: &|ip| ip, is_service: &|_, port| port == 9999 };
-        // Two hundred hosts of a role, the least first, each at two ports that no rule names.
-        let attempt = |n: u32| {
-            let client = Endpoint::new([10, 1, 1, (n / 2) as u8].into(), 40_000);
-            let server = Endpoint::new([198, 51, 100, 7].into(), 9_000 + (n % 2) as u16);
-            let (key, _) = FlowKey::of(Transport::Udp, client, server);
-            let point = FramePoint {
-                time: Timestamp(i64::from(n)),
-                frame: u64::from(n) + 1,
-                ..FramePoint::default()
-            };
-            let low =
-                SideFacts { packets: 1, first: Some(point), last: Some(point.time), ..SideFacts::default() };
-            PartialFlow { low, ..PartialFlow::new(key) }
+        work(&case, &finisher)
+    }
+
+    /// A datagram of a worker to a port that no rule names; `place` is its frame.
+    fn attempt(place: u32, worker: u8, port: u16) -> PartialFlow {
+        let client = Endpoint::new([10, 1, 1, worker].into(), 5_000);
+        let server = Endpoint::new([198, 51, 100, 7].into(), port);
+        let (key, _) = FlowKey::of(Transport::Udp, client, server);
+        let point = FramePoint {
+            time: Timestamp(i64::from(place)),
+            frame: u64::from(place) + 1,
+            ..FramePoint::default()
         };
-        let attempts: Vec<PartialFlow> = (0..400).map(attempt).collect();
+        // The lesser endpoint is the client.
+        let low =
+            SideFacts { packets: 1, first: Some(point), last: Some(point.time), ..SideFacts::default() };
+        PartialFlow { low, ..PartialFlow::new(key) }
+    }
+
+    #[test]
+    fn flows_judged_together_are_judged_as_one_by_one_though_rulings_and_lines_are_forgotten() {
+        // More ports than lines are remembered of a ruling, and rulings of three workers and some resolvers in turn.
+        let attempts: Vec<PartialFlow> = (0..5_000)
+            .map(|n| match n % 9 {
+                0 => attempt(n, 9, [53, 123, 137, 443, 1_433, 67][n as usize / 9 % 6]),
+                _ => attempt(n, (n % 2) as u8, 20_000 + n as u16),
+            })
+            .collect();
+        let audit = |together: usize, rulings: usize| {
+            with_case(|case, finisher| {
+                let mut judge = Judge::new(case);
+                judge.memo = Memo::of_limit(rulings);
+                for attempts in attempts.chunks(together) {
+                    let flows: Vec<Flow<'_>> =
+                        attempts.iter().map(|attempt| finisher.finish(attempt)).collect();
+                    judge.flows(&flows);
+                }
+                let audit = judge.finish(Vec::new());
+                assert_eq!(audit.totals.flows, attempts.len() as u64);
+                serde_json::to_string(&audit).unwrap()
+            })
+        };
+        let one_by_one = audit(1, usize::MAX);
+        for (together, rulings) in [(1, 3), (7, 3), (32, 3), (32, usize::MAX), (5_000, 3)] {
+            assert!(audit(together, rulings) == one_by_one, "{together} together, {rulings} rulings");
+        }
+    }
+
+    #[test]
+    fn of_findings_that_will_not_be_told_no_more_is_kept_than_what_is_counted() {
+        // Two hundred hosts of a role, the least first, each at two ports that no rule names.
+        let attempts: Vec<PartialFlow> =
+            (0..400).map(|n| attempt(n, (n / 2) as u8, 9_000 + (n % 2) as u16)).collect();
         let kept = |most| {
-            let mut judge = Judge::of_summary(&case, most);
-            attempts.iter().for_each(|attempt| judge.flows(&[finisher.finish(attempt)]));
-            let (all, told) = judge.sums.of_roles.sizes();
-            let (audit, untold) = judge.finish_summary(Vec::new());
-            let told_of = audit.findings.iter().filter(|finding| finding.from.ip.is_some()).count();
-            (all, told, told_of, untold.of(Severity::Medium))
+            with_case(|case, finisher| {
+                let mut judge = Judge::of_summary(case, most);
+                attempts.iter().for_each(|attempt| judge.flows(&[finisher.finish(attempt)]));
+                let (all, told) = judge.sums.of_roles.sizes();
+                let (audit, untold) = judge.finish_summary(Vec::new());
+                let told_of = audit.findings.iter().filter(|finding| finding.from.ip.is_some()).count();
+                (all, told, told_of, untold.of(Severity::Medium))
+            })
         };
         assert_eq!(kept(usize::MAX), (400, 400, 400, 0));
         // Both of the last host that may be told are kept whole.

@@ -466,6 +466,11 @@ mod tests {
     use crate::model::{FramePoint, Transport};
 
     impl Memo {
+        /// One that remembers so many rulings.
+        pub(in super::super) fn of_limit(limit: usize) -> Memo {
+            Memo { limit, ..Memo::default() }
+        }
+
         /// The ruling on one flow.
         fn ruling(
             &mut self,
@@ -616,7 +621,7 @@ mod tests {
         let classifier = rules.classifier();
         let hosts =
             ["10.1.0.4", "10.1.1.7", "10.1.1.8", "10.3.0.9", "198.51.100.1", "198.51.100.2", "127.0.0.1"];
-        let mut memos = [Memo::default(), Memo { limit: 3, ..Memo::default() }];
+        let mut memos = [Memo::default(), Memo::of_limit(3)];
         for round in 0..2 {
             for (from, to) in hosts.iter().flat_map(|from| hosts.map(|to| (from, to))) {
                 for (port, telling) in [(443, Telling::Nothing), (443, Telling::Enough), (22, Telling::Few)] {
