@@ -155,6 +155,26 @@ mod tests {
         assert!(known.known.len() <= MOST_KNOWN);
     }
 
+    #[test]
+    fn hellos_that_differ_in_one_thing_that_is_told_are_not_one() {
+        let plain = hello_stream(b"one.example");
+        // The first extension, of a kind that says nothing, becomes another one.
+        let place = plain.windows(4).position(|bytes| bytes == [0x1a, 0x1a, 0, 0]).unwrap();
+        let of_kind = |kind: u16| {
+            let mut stream = plain.clone();
+            stream[place..place + 2].copy_from_slice(&kind.to_be_bytes());
+            stream
+        };
+        let mut known = KnownHellos::default();
+        for stream in
+            [EXT_ECH, 0x2a2a, EXT_ESNI, EXT_ALPN, EXT_SERVER_NAME].map(of_kind).iter().chain([&plain])
+        {
+            let [anew, first, again] = read(&mut known, stream);
+            assert!(anew.is_some());
+            assert_eq!((&anew, &anew), (&first, &again));
+        }
+    }
+
     proptest! {
         #[test]
         fn what_was_remembered_is_what_is_read(
