@@ -23,7 +23,8 @@ use portproof::model::{
     AppProtocol, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp, Transport,
 };
 use portproof::names::{
-    AddressRecord, AliasRecord, ClientHello, DnsMessage, DnsObservation, Host, app, dns as messages,
+    AddressRecord, AliasRecord, ClientHello, DnsMessage, DnsObservation, Host, KnownHellos, app,
+    dns as messages,
 };
 use portproof::names::{http as web, quic as datagrams, tls};
 use portproof::pipeline::{Extract, ExtractOptions, Extracted, Judged, extract, judge};
@@ -385,6 +386,12 @@ pub fn client_hello(data: &[u8]) {
         let whole = read(data);
         check_hello(whole.as_ref());
         check_cut_hello(whole.as_ref(), read(part));
+    }
+    // Whatever was read before, hellos that are remembered are those that are read.
+    let mut known = KnownHellos::default();
+    for stream in [part, data, rest, data] {
+        let remembered = known.whole(stream).map(|(hello, end)| ((*hello).clone(), end));
+        assert_eq!(remembered, tls::whole_client_hello(stream));
     }
     let mut at = 0;
     for record in tls::records(data) {
