@@ -817,7 +817,7 @@ mod tests {
 
     #[test]
     fn flows_judged_together_are_judged_as_one_by_one_though_rulings_and_lines_are_forgotten() {
-        // More ports than lines are remembered of a ruling, and rulings of three workers and some resolvers in turn.
+        // More ports than lines are remembered of a ruling, and rulings on other ports in between.
         let attempts: Vec<PartialFlow> = (0..5_000)
             .map(|n| match n % 9 {
                 0 => attempt(n, 9, [53, 123, 137, 443, 1_433, 67][n as usize / 9 % 6]),
