@@ -1,7 +1,8 @@
 //! Name evidence: DNS answers, TLS server names, HTTP hosts, and what they say about an address at a time.
 //!
 //! `dns` reads DNS messages, `tls` and `quic` ClientHellos, `http` and `http2` requests, `app` says which
-//! protocol the first payload bytes speak: pure parsers over untrusted bytes. `ledger` holds what each host was told.
+//! protocol the first payload bytes speak: pure parsers over untrusted bytes. `hellos` keeps ClientHellos that were read, `ledger`
+//! what each host was told.
 
 pub mod app;
 pub mod dns;
