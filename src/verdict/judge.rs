@@ -835,7 +835,7 @@ mod tests {
                 }
                 let audit = judge.finish(Vec::new());
                 assert_eq!(audit.totals.flows, attempts.len() as u64);
-                serde_json::to_string(&audit).unwrap()
+                audit
             })
         };
         let one_by_one = audit(1, usize::MAX);
