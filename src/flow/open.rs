@@ -270,14 +270,6 @@ impl Open {
         std::hint::black_box((self.latest, self.live, own.packets));
     }
 
-    /// Asks for all of its memory.
-    #[inline(always)]
-    pub fn ask_for_all(&self) {
-        let Open { low, high, further_low, further_high, .. } = self;
-        std::hint::black_box((self.latest, low.packets, high.packets));
-        std::hint::black_box((further_low.reset_ttl, further_high.head.is_some(), self.syn_at));
-    }
-
     /// Becomes an empty place.
     pub fn end(&mut self, keep: &mut Keep) {
         (self.live, self.rare) = (false, None);

@@ -97,7 +97,7 @@ pub struct FlowTable {
     free: Vec<u32>,
     /// Conversations that seem to be over, in order: since when, and where they stand.
     closed: VecDeque<(i64, u32, u64)>,
-    /// After this time some of them are put aside: asked of every packet.
+    /// After this time those that are due are put aside: asked of every packet.
     due: i64,
     /// The last that began, up to [`ROOMY`] of them, in order.
     begun: VecDeque<(u32, u64)>,
@@ -544,14 +544,9 @@ impl FlowTable {
         }
     }
 
-    /// The same, where there are some. What each is, mostly no cache holds any more: that of all is asked for first.
+    /// The same, where there are some.
     #[inline(never)]
     fn close_due(&mut self, now: i64) {
-        for &(_, slot, _) in self.closed.iter().take(CLOSED_TOGETHER) {
-            if let Some(flow) = self.open.get(slot as usize) {
-                flow.ask_for_all();
-            }
-        }
         while let Some(&closed) = self.closed.front()
             && now.saturating_sub(closed.0) > self.patience.linger_ns
         {
@@ -560,7 +555,7 @@ impl FlowTable {
         self.set_due();
     }
 
-    /// Those that closed are others, or patience is another.
+    /// Others closed, or patience changed.
     fn set_due(&mut self) {
         let after = |closed: &(i64, u32, u64)| closed.0.saturating_add(self.patience.linger_ns);
         self.due = self.closed.get(CLOSED_TOGETHER - 1).map_or(i64::MAX, after);

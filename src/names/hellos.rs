@@ -1,8 +1,8 @@
 //! ClientHellos whose like was read before: a client says the same thousands of times, with other random numbers and keys.
 
 use super::tls::{
-    ClientHello, EXT_ALPN, EXT_ECH, EXT_ESNI, EXT_SERVER_NAME, EXT_SUPPORTED_VERSIONS, HANDSHAKE, TLS_1_3,
-    first_client_hello, records, whole_client_hello,
+    ClientHello, EXT_ALPN, EXT_ECH, EXT_ESNI, EXT_SERVER_NAME, EXT_SUPPORTED_VERSIONS, Part,
+    client_hello_body, first_client_hello, parts, well_formed_client_hello,
 };
 use crate::model::ByHash;
 use foldhash::fast::RandomState;
@@ -10,8 +10,11 @@ use std::hash::BuildHasher;
 use std::sync::Arc;
 
 /// Hellos remembered: beyond, all are forgotten and read again. A host knows hundreds of servers; names come from captures and
-/// are not ours to bound otherwise. Some 300 bytes each.
+/// are not ours to bound otherwise. Some 300 bytes each, and never more than two kilobytes.
 const MOST_KNOWN: usize = 1 << 12;
+
+/// Bytes on which it depends what is told of a hello that is remembered, at the most: real ones have a tenth.
+const MOST_TELLING_BYTES: usize = 1 << 10;
 
 /// Whole ClientHellos, each kept once. No result depends on what it remembers.
 #[derive(Debug, Default)]
@@ -42,41 +45,25 @@ struct Parts<'a> {
 }
 
 impl<'a> Parts<'a> {
-    /// Those of a hello that is whole, well formed and within the first record of a stream, and where that ends; none where it
-    /// is not, or has one of these extensions twice.
-    fn of(stream: &'a [u8]) -> Option<(Self, usize)> {
-        let record = records(stream).next()?;
-        if record.content_type != HANDSHAKE || !(0x0300..=TLS_1_3).contains(&record.version) {
-            return None;
-        }
-        let mut body = first_client_hello(record.body)?;
-        let legacy_version = body.u16().filter(|version| version >> 8 == 3)?;
-        body.take(32)?;
-        body.vec8()?;
-        body.vec16()?;
-        body.vec8()?;
-        let mut parts = Parts { legacy_version, ech: false, server_name: None, alpn: None, versions: None };
-        if !body.0.is_empty() {
-            let mut extensions = body.sub16()?;
-            while !extensions.0.is_empty() {
-                let kind = extensions.u16()?;
-                let data = extensions.vec16()?;
-                let part = match kind {
-                    EXT_SERVER_NAME => &mut parts.server_name,
-                    EXT_ALPN => &mut parts.alpn,
-                    EXT_SUPPORTED_VERSIONS => &mut parts.versions,
-                    EXT_ECH | EXT_ESNI => {
-                        parts.ech = true;
-                        continue;
-                    }
-                    _ => continue,
-                };
-                if part.replace(data).is_some() {
-                    return None;
-                }
-            }
-        }
-        Some((parts, record.offset + 5 + usize::from(record.length)))
+    /// Those of the hello that handshake bytes begin with; none where one of these extensions stands there twice, or they are too
+    /// long to be remembered.
+    fn of(bytes: &'a [u8]) -> Option<Self> {
+        let (body, _) = client_hello_body(bytes)?;
+        let mut told = Parts { legacy_version: 0, ech: false, server_name: None, alpn: None, versions: None };
+        let (mut is_twice, mut length) = (false, 0);
+        parts(body, |part| {
+            let (place, data) = match part {
+                Part::Version(version) => return told.legacy_version = version,
+                Part::Extension(EXT_ECH | EXT_ESNI, _) => return told.ech = true,
+                Part::Extension(EXT_SERVER_NAME, data) => (&mut told.server_name, data.0),
+                Part::Extension(EXT_ALPN, data) => (&mut told.alpn, data.0),
+                Part::Extension(EXT_SUPPORTED_VERSIONS, data) => (&mut told.versions, data.0),
+                Part::Extension(..) => return,
+            };
+            length += data.len();
+            is_twice |= place.replace(data).is_some();
+        })?;
+        (!is_twice && length <= MOST_TELLING_BYTES).then_some(told)
     }
 }
 
@@ -100,17 +87,18 @@ impl Known {
 }
 
 impl KnownHellos {
-    /// What [`whole_client_hello`] reads.
+    /// What [`whole_client_hello`](super::tls::whole_client_hello) reads.
     pub fn whole(&mut self, stream: &[u8]) -> Option<(Arc<ClientHello>, usize)> {
-        let anew = || whole_client_hello(stream).map(|(hello, end)| (Arc::new(hello), end));
-        let Some((parts, end)) = Parts::of(stream) else { return anew() };
+        let (bytes, end) = first_client_hello(stream)?;
+        let anew = || well_formed_client_hello(&bytes).map(Arc::new);
+        let Some(parts) = Parts::of(&bytes) else { return Some((anew()?, end)) };
         let hash = self.seed.hash_one(parts);
         let at = |number: u32| self.known.get(number as usize);
         let same = |number: u32| at(number).is_some_and(|known| known.parts() == parts);
         if let Some(known) = self.table.find(hash, same).and_then(at) {
             return Some((Arc::clone(&known.hello), end));
         }
-        let (hello, end) = anew()?;
+        let hello = anew()?;
         if self.known.len() >= MOST_KNOWN {
             self.known.clear();
             self.table.clear();
@@ -124,6 +112,7 @@ impl KnownHellos {
 #[cfg(test)]
 mod tests {
     use super::super::tls::tests::hello_stream;
+    use super::super::tls::whole_client_hello;
     use super::*;
     use proptest::prelude::*;
 
@@ -173,6 +162,22 @@ mod tests {
             assert!(anew.is_some());
             assert_eq!((&anew, &anew), (&first, &again));
         }
+    }
+
+    #[test]
+    fn a_hello_that_says_too_much_is_read_each_time_and_one_in_several_records_is_remembered() {
+        let mut known = KnownHellos::default();
+        let long = hello_stream(&[b'a'; 2 * MOST_TELLING_BYTES]);
+        let [anew, first, again] = read(&mut known, &long);
+        assert!(anew.is_some() && anew == first && anew == again && known.known.is_empty());
+        // The same message in two records.
+        let whole = hello_stream(b"one.example");
+        let (head, message) = whole.split_at(5);
+        let record = |bytes: &[u8]| [&head[..3], &(bytes.len() as u16).to_be_bytes(), bytes].concat();
+        let parted = [record(&message[..90]), record(&message[90..])].concat();
+        let [anew, first, again] = read(&mut known, &parted);
+        assert!(anew.is_some() && anew == first && anew == again);
+        assert!(Arc::ptr_eq(&known.whole(&parted).unwrap().0, &known.whole(&whole).unwrap().0));
     }
 
     proptest! {

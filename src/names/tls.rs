@@ -71,13 +71,8 @@ impl<'a> Bytes<'a> {
         self.take(length.into())
     }
 
-    /// The same, to be read on.
-    pub(super) fn sub16(&mut self) -> Option<Bytes<'a>> {
-        self.vec16().map(Bytes)
-    }
-
     /// A vector with a length of two bytes.
-    pub(super) fn vec16(&mut self) -> Option<&'a [u8]> {
+    fn vec16(&mut self) -> Option<&'a [u8]> {
         let length = self.u16()?;
         self.take(length.into())
     }
@@ -115,7 +110,7 @@ pub fn client_hello(stream: &[u8]) -> Option<ClientHello> {
 
 /// The ClientHello at the start of bare handshake bytes, as QUIC carries them in CRYPTO frames (RFC 9001 section 4).
 pub fn client_hello_handshake(bytes: &[u8]) -> Option<ClientHello> {
-    let (body, whole) = message(bytes, CLIENT_HELLO)?;
+    let (body, whole) = client_hello_body(bytes)?;
     let mut hello = ClientHello::default();
     let read = hello.read(body);
     if hello.legacy_version >> 8 != 3 && body.0.len() >= 2 {
@@ -128,24 +123,32 @@ pub fn client_hello_handshake(bytes: &[u8]) -> Option<ClientHello> {
 /// The whole ClientHello at the start of a client's direction, and the offset of the record after it. `None` unless
 /// it is there to its end and well formed.
 pub fn whole_client_hello(stream: &[u8]) -> Option<(ClientHello, usize)> {
-    let hello = client_hello(stream).filter(|hello| hello.complete && looks_like_client(stream))?;
-    Some((hello, end_of_first_message(stream, CLIENT_HELLO)?))
+    let (bytes, end) = first_client_hello(stream)?;
+    Some((well_formed_client_hello(&bytes)?, end))
 }
 
-/// The body of the ClientHello at the start of handshake bytes, if all of it is there.
-pub(super) fn first_client_hello(bytes: &[u8]) -> Option<Bytes<'_>> {
-    message(bytes, CLIENT_HELLO).filter(|&(_, whole)| whole).map(|(body, _)| body)
+/// The handshake bytes that begin with the ClientHello at the start of a client's direction, if all of it is there, and the offset
+/// of the record after it.
+pub(super) fn first_client_hello(stream: &[u8]) -> Option<(Cow<'_, [u8]>, usize)> {
+    first_message(stream, CLIENT_HELLO).filter(|_| looks_like_client(stream))
+}
+
+/// The ClientHello at the start of handshake bytes, if it is there to its end and well formed.
+pub(super) fn well_formed_client_hello(bytes: &[u8]) -> Option<ClientHello> {
+    client_hello_handshake(bytes).filter(|hello| hello.complete)
 }
 
 /// The version that the server chose, where its ServerHello is there to its end, and the offset of the record after it.
 pub fn whole_server_hello(stream: &[u8]) -> Option<(u16, usize)> {
-    let end = end_of_first_message(stream, SERVER_HELLO)?;
+    let (_, end) = first_message(stream, SERVER_HELLO)?;
     Some((server_version(stream)?, end))
 }
 
-/// Where the record ends in which the first handshake message ends, by its header; `None` unless the message is whole.
-fn end_of_first_message(stream: &[u8], wanted: u8) -> Option<usize> {
-    let (_, whole) = message(&handshake_bytes(stream, wanted)?, wanted)?;
+/// The handshake bytes that begin with the first message, and where the record ends in which that ends, by its header; `None`
+/// unless the message is whole.
+fn first_message(stream: &[u8], wanted: u8) -> Option<(Cow<'_, [u8]>, usize)> {
+    let bytes = handshake_bytes(stream, wanted)?;
+    let (_, whole) = message(&bytes, wanted)?;
     let (mut have, mut need) = (0, None);
     for record in records(stream).take_while(|record| whole && record.content_type == HANDSHAKE) {
         if need.is_none() {
@@ -155,7 +158,7 @@ fn end_of_first_message(stream: &[u8], wanted: u8) -> Option<usize> {
         }
         have += usize::from(record.length);
         if need.is_some_and(|need| have >= need) {
-            return Some(record.offset + 5 + usize::from(record.length));
+            return Some((bytes, record.offset + 5 + usize::from(record.length)));
         }
     }
     None
@@ -176,6 +179,40 @@ fn protocol_word(name: &[u8]) -> String {
     // As all are that are registered.
     let is_plain = name.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'.' | b'-' | b'_'));
     if is_plain { String::from_utf8_lossy(name).into_owned() } else { name.escape_ascii().to_string() }
+}
+
+/// What a ClientHello is made of, as far as anything is told of it.
+pub(super) enum Part<'a> {
+    /// Its own version field.
+    Version(u16),
+    /// An extension, by its kind: as much of it as there is.
+    Extension(u16, Bytes<'a>),
+}
+
+/// Hands over the parts of a ClientHello's body, one by one; `None` where the bytes end or make no sense.
+pub(super) fn parts<'a>(mut body: Bytes<'a>, mut take: impl FnMut(Part<'a>)) -> Option<()> {
+    take(Part::Version(body.u16()?));
+    body.take(32)?;
+    body.vec8()?;
+    body.vec16()?;
+    body.vec8()?;
+    if body.0.is_empty() {
+        return Some(()); // before TLS 1.2 extensions were optional
+    }
+    let length = usize::from(body.u16()?);
+    let mut extensions = body.up_to(length);
+    while !extensions.0.is_empty() {
+        let kind = extensions.u16()?;
+        let length = usize::from(extensions.u16()?);
+        take(Part::Extension(kind, extensions.up_to(length)));
+        extensions.take(length)?;
+    }
+    (body.0.len() >= length).then_some(())
+}
+
+/// The body of the ClientHello at the start of handshake bytes, and whether all of it is there.
+pub(super) fn client_hello_body(bytes: &[u8]) -> Option<(Bytes<'_>, bool)> {
+    message(bytes, CLIENT_HELLO)
 }
 
 impl ClientHello {
@@ -200,26 +237,14 @@ impl ClientHello {
     }
 
     /// `None` where the bytes end or make no sense; what was read until there is kept.
-    fn read(&mut self, mut body: Bytes<'_>) -> Option<()> {
-        self.legacy_version = body.u16()?;
-        body.take(32)?;
-        body.vec8()?;
-        body.vec16()?;
-        body.vec8()?;
-        if body.0.is_empty() {
-            return Some(()); // before TLS 1.2 extensions were optional
-        }
-        let length = usize::from(body.u16()?);
-        let mut extensions = body.up_to(length);
-        while !extensions.0.is_empty() {
-            let kind = extensions.u16()?;
-            let length = usize::from(extensions.u16()?);
-            let data = extensions.up_to(length);
+    fn read(&mut self, body: Bytes<'_>) -> Option<()> {
+        parts(body, |part| match part {
+            Part::Version(version) => self.legacy_version = version,
             // A cut extension may still hold the whole name.
-            self.read_extension(kind, data);
-            extensions.take(length)?;
-        }
-        (body.0.len() >= length).then_some(())
+            Part::Extension(kind, data) => {
+                self.read_extension(kind, data);
+            }
+        })
     }
 
     /// Takes of an extension what is there; damage inside one concerns no other.

@@ -95,7 +95,7 @@ struct AtHand<'a> {
     abouts: Vec<Option<About<'a>>>,
     evidence: Vec<Evidence<'a>>,
     /// None where a flow is none of its own.
-    ruled: Vec<Option<RuledOn>>,
+    ruled: Vec<Option<Ruled>>,
 }
 
 /// Who a flow is of.
@@ -106,8 +106,8 @@ struct Ends {
 }
 
 /// A flow that is ruled on.
-struct RuledOn {
-    ruled: Ruled,
+struct Ruled {
+    ruling: RulingAt,
     /// Its place in the order of rows.
     place: u64,
     accepted: Option<Box<Accepted>>,
@@ -117,19 +117,19 @@ struct RuledOn {
 }
 
 /// Where the ruling on a flow is.
-enum Ruled {
+enum RulingAt {
     /// Among those remembered.
     Known(usize),
     /// On this flow alone, since it asked its proxy for several destinations.
     Alone(Box<Settled>),
 }
 
-impl Ruled {
+impl RulingAt {
     #[inline(always)]
     fn settled<'s>(&'s mut self, memo: &'s mut Memo) -> &'s mut Settled {
         match self {
-            Ruled::Known(place) => memo.settled(*place),
-            Ruled::Alone(settled) => settled,
+            RulingAt::Known(place) => memo.settled(*place),
+            RulingAt::Alone(settled) => settled,
         }
     }
 }
@@ -261,9 +261,9 @@ impl<'a> Judge<'a> {
 
     /// The row of the only flow at hand.
     fn row_of(&mut self, flow: &Flow<'_>, at_hand: &mut AtHand<'a>) -> Option<VerdictRow> {
-        let RuledOn { ruled, codes, .. } = at_hand.ruled.first_mut()?.as_mut()?;
+        let Ruled { ruling, codes, .. } = at_hand.ruled.first_mut()?.as_mut()?;
         let evidence = at_hand.evidence.first()?;
-        let (ruling, words, _) = ruled.settled(&mut self.memo).line(None);
+        let (ruling, words, _) = ruling.settled(&mut self.memo).line(None);
         let words = words.get_or_insert_with(|| RowWords::of(&self.classifier, ruling)).clone();
         let names = evidence.names(Some(flow.first_ts));
         let mut record: FlowRecord = flow.record(self.case.captures);
@@ -355,16 +355,16 @@ impl<'a> Judge<'a> {
                 *rulings += 1;
                 Settled::new(ruling, *rulings)
             };
-            let mut on_flow = match classifier.rule_on_several(flow, *host, around, *about) {
+            let mut ruling = match classifier.rule_on_several(flow, *host, around, *about) {
                 Some((ruling, of_worst)) => {
                     *evidence = of_worst;
-                    Ruled::Alone(Box::new(settle(ruling)))
+                    RulingAt::Alone(Box::new(settle(ruling)))
                 }
-                None => Ruled::Known(memo.place(classifier, around, evidence, settle)),
+                None => RulingAt::Known(memo.place(classifier, around, evidence, settle)),
             };
-            on_flow.settled(memo).enter(*stretch, |ruling| sums.intermittence.set(ruling));
+            ruling.settled(memo).enter(*stretch, |ruling| sums.intermittence.set(ruling));
             let codes = Codes::default();
-            ruled.push(Some(RuledOn { ruled: on_flow, place: *place, accepted: None, codes, line: None }));
+            ruled.push(Some(Ruled { ruling, place: *place, accepted: None, codes, line: None }));
         }
     }
 
@@ -373,8 +373,8 @@ impl<'a> Judge<'a> {
         let Judge { case, classifier, memo, .. } = self;
         let Sums { tally, coverage, intermittence, accepts, .. } = &mut self.sums;
         for (((flow, ends), evidence), ruled) in flows.iter().zip(ends).zip(evidence).zip(ruled) {
-            let Some(RuledOn { ruled, place, accepted: by_site, codes, line }) = ruled else { continue };
-            let settled = ruled.settled(memo);
+            let Some(Ruled { ruling, place, accepted: by_site, codes, line }) = ruled else { continue };
+            let settled = ruling.settled(memo);
             coverage.note_names(&settled.ruling, evidence, &mut settled.noted);
             if settled.ruling.verdict == Verdict::Undocumented {
                 *by_site = accepted(case.site, flow, &settled.ruling, evidence, accepts).map(Box::new);
@@ -405,8 +405,8 @@ impl<'a> Judge<'a> {
         for (((flow, &mut Ends { host, .. }), evidence), ruled) in
             flows.iter().zip(ends).zip(evidence).zip(ruled)
         {
-            let Some(RuledOn { ruled, accepted, codes, line, .. }) = ruled else { continue };
-            let settled = ruled.settled(memo);
+            let Some(Ruled { ruling, accepted, codes, line, .. }) = ruled else { continue };
+            let settled = ruling.settled(memo);
             let serial = settled.serial;
             let (ruling, _, line) = settled.line(*line);
             let judged = Judged {

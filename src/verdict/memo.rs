@@ -115,7 +115,7 @@ impl Settled {
 
     /// Goes on to a stretch of the rows; `rule_set` is called where it is the first of a run.
     pub(super) fn enter(&mut self, stretch: Stretch, rule_set: impl FnOnce(&Ruling) -> Option<usize>) {
-        // Their places are asked for again before others enter.
+        // Nobody holds the place of a line here: flows at hand are given theirs once all of them have entered.
         if self.lines.len() >= MOST_LINES {
             self.lines.clear();
             self.line_of.clear();
