@@ -1135,6 +1135,16 @@ impl Reader<'_> {
 mod tests {
     use super::*;
 
+    #[test]
+    fn equal_hellos_have_one_number_wherever_they_stand() {
+        let hello = |version| Arc::new(ClientHello { legacy_version: version, ..ClientHello::default() });
+        let (first, second) = (hello(1), hello(2));
+        let mut hellos = Hellos::default();
+        let numbers = [&first, &second, &first, &hello(2), &hello(1), &second, &hello(3), &hello(3)];
+        assert_eq!(numbers.map(|hello| hellos.number(hello)), [0, 1, 0, 1, 0, 1, 2, 2]);
+        assert_eq!(hellos.all.len(), 3);
+    }
+
     /// Stretches of one side with more and less in them.
     fn of_one_side() -> Vec<PartialFlow> {
         let ends = [("10.0.0.4", "192.0.2.9"), ("fd00::4", "2001:db8::9")];

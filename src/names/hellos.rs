@@ -111,8 +111,8 @@ impl KnownHellos {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tls::tests::hello_stream;
-    use super::super::tls::whole_client_hello;
+    use super::super::tls::tests::{hello_naming, hello_stream, record};
+    use super::super::tls::{HANDSHAKE, whole_client_hello};
     use super::*;
     use proptest::prelude::*;
 
@@ -155,6 +155,11 @@ mod tests {
             stream
         };
         let mut known = KnownHellos::default();
+        // Of an extension that stands there twice the first counts, or both do.
+        for names in [[&b"one.example"[..], b"two.example"], [b"three.example", b"two.example"]] {
+            let [anew, first, again] = read(&mut known, &record(HANDSHAKE, &hello_naming(&names)));
+            assert!(anew.is_some() && anew == first && anew == again);
+        }
         for stream in
             [EXT_ECH, 0x2a2a, EXT_ESNI, EXT_ALPN, EXT_SERVER_NAME].map(of_kind).iter().chain([&plain])
         {

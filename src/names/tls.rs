@@ -473,11 +473,16 @@ pub(super) mod tests {
 
     /// The handshake message of a hello with server name, ALPN h2 and http/1.1, TLS 1.3 and 1.2.
     pub(crate) fn hello_message(name: &[u8]) -> Vec<u8> {
-        let sni = vec16(&[&[0][..], &vec16(name)].concat());
+        hello_naming(&[name])
+    }
+
+    /// The same with as many server_name extensions.
+    pub(crate) fn hello_naming(names: &[&[u8]]) -> Vec<u8> {
+        let sni = |name: &&[u8]| extension(EXT_SERVER_NAME, &vec16(&[&[0][..], &vec16(name)].concat()));
         let alpn = vec16(&[vec8(b"h2"), vec8(b"http/1.1")].concat());
         let extensions = [
             extension(0x1a1a, b""),
-            extension(EXT_SERVER_NAME, &sni),
+            names.iter().flat_map(sni).collect(),
             extension(EXT_ALPN, &alpn),
             extension(EXT_SUPPORTED_VERSIONS, &vec8(&[0x2a, 0x2a, 3, 4, 3, 3])),
             extension(51, &[7; 300]),

@@ -209,13 +209,21 @@ mod tests {
             (false, changed(Tcp { flags: TcpFlags(0x18), ..TCP })),
             (false, packet(a, b, TCP, &[0x45, 0, 0, 0, 1, 3])),
         ] {
-            let mut copies = Copies::default();
-            let mut look = |packet: &Packet<'_>, interface| {
-                copies.look(packet, HashedKey::of_packet(packet), interface, Timestamp(0))
-            };
-            assert_eq!(look(&first, (0, 0)), None);
-            let found = look(&second, (0, 1));
-            assert_eq!(found, expected.then_some(Copy::OtherInterface), "{second:?}");
+            for (time, in_time) in
+                [(0, true), (COPY_NANOS, true), (-COPY_NANOS, true), (COPY_NANOS + 1, false)]
+            {
+                let mut copies = Copies::default();
+                let mut look = |packet: &Packet<'_>, interface, time| {
+                    copies.look(packet, HashedKey::of_packet(packet), interface, Timestamp(time))
+                };
+                assert_eq!(look(&first, (0, 0), 0), None);
+                let found = look(&second, (0, 1), time);
+                assert_eq!(
+                    found,
+                    (expected && in_time).then_some(Copy::OtherInterface),
+                    "{second:?}, {time} ns"
+                );
+            }
         }
     }
 }

@@ -832,6 +832,7 @@ mod tests {
                     let flows: Vec<Flow<'_>> =
                         attempts.iter().map(|attempt| finisher.finish(attempt)).collect();
                     judge.flows(&flows);
+                    assert!(judge.memo.len() <= rulings.max(together));
                 }
                 let audit = judge.finish(Vec::new());
                 assert_eq!(audit.totals.flows, attempts.len() as u64);

@@ -471,6 +471,11 @@ mod tests {
             Memo { limit, ..Memo::default() }
         }
 
+        /// How many it remembers.
+        pub(in super::super) fn len(&self) -> usize {
+            self.entries.len()
+        }
+
         /// The ruling on one flow.
         fn ruling(
             &mut self,
