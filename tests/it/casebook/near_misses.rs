@@ -76,7 +76,9 @@ scenes! {
         let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
         let talk = talk.exchange(&http_get_by_proxy("archive.ubuntu.com", "/ubuntu"), &http_ok());
         talk.exchange(&http_get_by_proxy("exfil.example", "/"), &http_ok()).fin();
-        s.expect(flow(APPLIANCE, PROXY, 3128).never("verdict", "documented"));
+        // Whatever is said of the connection is said of the destination that no rule documents.
+        s.expect(flow(APPLIANCE, PROXY, 3128).undocumented().named("exfil.example").named("archive.ubuntu.com"));
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").about("exfil.example").times(1));
     }
 
     fn ports_asked_of_a_proxy_are_findings_of_their_own(s) {
