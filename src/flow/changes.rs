@@ -1,7 +1,7 @@
 //! What changed of open conversations since somebody looked: for whoever follows them while frames come.
 
 use super::open::{At, Open};
-use super::packed::{Hellos, View, pack, unpack};
+use super::packed::{Hellos, View, pack, unpack_in_full};
 use super::partial::PartialFlow;
 use crate::model::CaptureId;
 
@@ -27,7 +27,7 @@ impl Stretch {
         let nothing = Hellos::default();
         let hellos = self.hellos.as_deref().unwrap_or(&nothing);
         let mut flow = PartialFlow::nothing();
-        unpack(&self.packed, hellos, capture.into(), &mut flow)?;
+        unpack_in_full(&self.packed, hellos, capture.into(), &mut flow)?;
         Some(flow)
     }
 

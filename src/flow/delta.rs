@@ -3,7 +3,9 @@
 
 use super::head::{Head, Segment};
 use super::open::Open;
-use super::packed::{Hellos, Origin, SideOf, View, append_row, of_row, row_of_packed, to_row, unpack};
+use super::packed::{
+    Hellos, Origin, SideOf, View, append_row, of_row, row_of_packed, to_row, unpack_in_full,
+};
 use super::partial::PartialFlow;
 use super::pieces::Pieces;
 use crate::model::{CaptureId, varint};
@@ -191,7 +193,7 @@ impl OpenRows {
         let mut read = |row: &[u8]| -> Result<PartialFlow, String> {
             let row = of_row(row, scratch).map_err(|problem| problem.to_string())?;
             let mut flow = PartialFlow::nothing();
-            unpack(row.packed, &Hellos::default(), Origin::default(), &mut flow).ok_or_else(ends)?;
+            unpack_in_full(row.packed, &Hellos::default(), Origin::default(), &mut flow).ok_or_else(ends)?;
             Ok(flow)
         };
         let mut heads = read(&self.whole)?;

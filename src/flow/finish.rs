@@ -3,13 +3,16 @@
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Opening, Stream, Told};
 use super::key::Side;
 use super::outcome::{ConnState, Outcome, PayloadSigns, Surroundings, conn_state, decide};
-use super::partial::{PartialFlow, QuoteFact};
+use super::partial::PartialFlow;
 use super::record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
-use super::stitch::initiator;
+use super::seen::{Seen, SideSeen};
+use super::short::{Short, Unpacked};
+use super::stitch::began_by;
 use crate::model::{AppProtocol, CaptureId, DomainName, Endpoint, FramePoint, Spans, Timestamp, Transport};
 use crate::names::{HostName, app, http, http2, quic, tls};
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -63,7 +66,7 @@ pub struct Finisher<'a> {
 /// row is made on demand ([`Flow::record`]), from here and from the stretch that it is of.
 #[derive(Debug)]
 pub struct Flow<'p> {
-    stretch: &'p PartialFlow,
+    source: Source<'p>,
     side: Side,
     /// How the initiator is known.
     pub initiator_by: InitiatorBy,
@@ -92,8 +95,29 @@ pub struct Flow<'p> {
     /// How many first payload bytes the application was to be told from: the client's, or the server's while the client
     /// is silent; 0 where the start of the stream is not seen.
     pub telling_bytes: usize,
-    quote: Option<QuoteFact>,
+    /// Where that error is.
+    quoted_at: Option<FramePoint>,
     talk: Option<Box<Talk>>,
+}
+
+/// The stretch that a flow is.
+#[derive(Clone, Copy, Debug)]
+enum Source<'p> {
+    Whole(&'p PartialFlow),
+    Short(&'p Short),
+}
+
+impl Source<'_> {
+    fn in_full(&self) -> Cow<'_, PartialFlow> {
+        match self {
+            Source::Whole(stretch) => Cow::Borrowed(stretch),
+            Source::Short(short) => {
+                let mut stretch = PartialFlow::nothing();
+                short.put_into(&mut stretch);
+                Cow::Owned(stretch)
+            }
+        }
+    }
 }
 
 /// What the first bytes of both directions say, of the flows in which they say anything.
@@ -118,6 +142,18 @@ struct FirstBytes {
 }
 
 impl FirstBytes {
+    /// Those of a stretch of which none are kept.
+    #[inline]
+    fn none<S: Seen>(stretch: &S) -> Self {
+        let app = match stretch.key().transport {
+            Transport::Tcp => None,
+            _ if stretch.is_dns() => Some(AppProtocol::Dns),
+            Transport::Udp => app::recognise_udp(&[], &[]),
+            _ => None,
+        };
+        FirstBytes { app, ..FirstBytes::default() }
+    }
+
     fn talk(&mut self) -> &mut Talk {
         self.talk.get_or_insert_default()
     }
@@ -126,36 +162,50 @@ impl FirstBytes {
 impl Finisher<'_> {
     /// The flow that a stitched stretch is.
     pub fn finish<'p>(&self, stretch: &'p PartialFlow) -> Flow<'p> {
-        let (side, initiator_by) = initiator(stretch, self.is_service);
-        let (own, peer) = (stretch.side(side), stretch.side(side.other()));
-        let (from, to) = (stretch.key.endpoint(side), stretch.key.endpoint(side.other()));
-        let bytes = first_bytes(stretch, side);
+        let began = began_by(stretch, self.is_service);
+        self.decided(stretch, Source::Whole(stretch), began, first_bytes(stretch, began.0))
+    }
+
+    /// The same of one that was read.
+    #[inline]
+    pub fn finish_read<'p>(&self, stretch: &'p Unpacked) -> Flow<'p> {
+        let Some(short) = stretch.short() else { return self.finish(stretch.whole()) };
+        let began = began_by(short, self.is_service);
+        self.decided(short, Source::Short(short), began, FirstBytes::none(short))
+    }
+
+    #[inline(always)]
+    fn decided<'p, S: Seen>(
+        &self,
+        seen: &'p S,
+        source: Source<'p>,
+        (side, initiator_by): (Side, InitiatorBy),
+        bytes: FirstBytes,
+    ) -> Flow<'p> {
+        let (own, peer) = (seen.side(side), seen.side(side.other()));
+        let (from, to) = (seen.key().endpoint(side), seen.key().endpoint(side.other()));
         let signs = bytes.talk.as_ref().map(|talk| talk.signs).unwrap_or_default();
         let sees_initiator = || self.sight.sees((self.host_of)(from.ip));
-        let decision = decide(
-            stretch,
-            side,
-            &signs,
-            &Surroundings { spans: self.spans, sees_initiator: &sees_initiator },
-        );
-        let first_ts = stretch.order_time().unwrap_or_default();
+        let around = Surroundings { spans: self.spans, sees_initiator: &sees_initiator };
+        let decision = decide(seen, side, &signs, &around);
+        let first_ts = seen.order_time().unwrap_or_default();
         Flow {
-            stretch,
+            source,
             side,
             initiator_by,
             from,
             to,
-            proto: stretch.key.transport,
+            proto: seen.key().transport,
             first_ts,
-            last_ts: own.last.max(peer.last).or(stretch.quoted_last).unwrap_or(first_ts),
-            packets_fwd: own.packets,
-            packets_rev: peer.packets,
-            bytes: own.bytes + peer.bytes,
+            last_ts: own.last().max(peer.last()).or(seen.quoted_last()).unwrap_or(first_ts),
+            packets_fwd: own.packets(),
+            packets_rev: peer.packets(),
+            bytes: own.bytes() + peer.bytes(),
             outcome: decision.outcome,
             icmp: decision.icmp.map(|quote| (quote.kind, quote.code)),
             app: bytes.app,
             telling_bytes: bytes.telling_bytes,
-            quote: decision.icmp,
+            quoted_at: decision.icmp.map(|quote| quote.point),
             talk: bytes.talk,
         }
     }
@@ -168,12 +218,19 @@ impl Flow<'_> {
 
     /// Community ID v1.
     pub fn flow_id(&self) -> String {
-        self.stretch.key.flow_id(self.side)
+        let key = match self.source {
+            Source::Whole(stretch) => &stretch.key,
+            Source::Short(short) => &short.key,
+        };
+        key.flow_id(self.side)
     }
 
     /// The very first frame, or the first error about it.
     pub fn begin(&self) -> Option<FramePoint> {
-        self.stretch.begin()
+        match self.source {
+            Source::Whole(stretch) => stretch.begin(),
+            Source::Short(short) => short.begin(),
+        }
     }
 
     /// Name in the ClientHello.
@@ -214,17 +271,25 @@ impl Flow<'_> {
 
     /// DNS queries over UDP in it.
     pub fn dns_queries(&self) -> u32 {
-        self.stretch.side(Side::Low).dns.queries + self.stretch.side(Side::High).dns.queries
+        fn queries<S: Seen>(stretch: &S) -> u32 {
+            [Side::Low, Side::High].into_iter().map(|side| stretch.side(side).dns().queries).sum()
+        }
+        match self.source {
+            Source::Whole(stretch) => queries(stretch),
+            Source::Short(short) => queries(short),
+        }
     }
 
     /// Zeek's state.
     pub fn conn_state(&self) -> ConnState {
-        conn_state(self.stretch, self.side)
+        conn_state(&self.source.in_full(), self.side)
     }
 
     /// Whether a reset came with another time to live than the responder's other packets: a hint at a device on the way.
     pub fn reset_ttl_differs(&self) -> bool {
-        let peer = self.stretch.side(self.side.other());
+        // In a short one there is no reset.
+        let Source::Whole(stretch) = self.source else { return false };
+        let peer = stretch.side(self.side.other());
         let ends = peer.reset.zip(peer.ttl);
         ends.is_some_and(|(reset, (low, high))| !(low..=high).contains(&reset.ttl))
     }
@@ -240,28 +305,36 @@ impl Flow<'_> {
     /// The same, in place of what stands there.
     pub fn proofs_into(&self, proofs: &mut Vec<(ProofKind, FramePoint)>) {
         proofs.clear();
-        let (own, peer) = (self.stretch.side(self.side), self.stretch.side(self.side.other()));
-        let mut prove = |what, point: Option<FramePoint>| proofs.extend(point.map(|point| (what, point)));
-        let signs = self.talk.as_ref().map(|talk| talk.signs).unwrap_or_default();
-        prove(ProofKind::Syn, own.syn.map(|syn| syn.first));
-        prove(ProofKind::Syn, own.syn.filter(|syn| syn.count > 1).map(|syn| syn.last));
-        prove(ProofKind::Reply, peer.syn_ack.map(|syn_ack| syn_ack.first).or(peer.first));
-        prove(ProofKind::Payload, own.data.or(if own.syn.is_none() { own.first } else { None }));
-        prove(ProofKind::Payload, peer.data);
-        prove(ProofKind::Payload, signs.proxy_denied.or(signs.tls_refused));
-        prove(ProofKind::Reset, own.reset.map(|reset| reset.first));
-        prove(ProofKind::Reset, peer.reset.map(|reset| reset.first));
-        let icmp = self.quote.or_else(|| self.stretch.quotes.iter().min_by_key(|quote| quote.point).copied());
-        prove(ProofKind::Icmp, icmp.map(|quote| quote.point));
-        prove(ProofKind::Name, self.named_at());
+        match self.source {
+            Source::Whole(stretch) => self.add_proofs(stretch, proofs),
+            Source::Short(short) => self.add_proofs(short, proofs),
+        }
         proofs.sort_by_key(|&(what, point)| (point, what));
         proofs.dedup();
+    }
+
+    fn add_proofs<S: Seen>(&self, stretch: &S, proofs: &mut Vec<(ProofKind, FramePoint)>) {
+        let (own, peer) = (stretch.side(self.side), stretch.side(self.side.other()));
+        let mut prove = |what, point: Option<FramePoint>| proofs.extend(point.map(|point| (what, point)));
+        let signs = self.talk.as_ref().map(|talk| talk.signs).unwrap_or_default();
+        prove(ProofKind::Syn, own.syn().map(|syn| syn.first));
+        prove(ProofKind::Syn, own.syn().filter(|syn| syn.count > 1).map(|syn| syn.last));
+        prove(ProofKind::Reply, peer.syn_ack().map(|syn_ack| syn_ack.first).or(peer.first()));
+        prove(ProofKind::Payload, own.data().or(if own.syn().is_none() { own.first() } else { None }));
+        prove(ProofKind::Payload, peer.data());
+        prove(ProofKind::Payload, signs.proxy_denied.or(signs.tls_refused));
+        prove(ProofKind::Reset, own.reset().map(|reset| reset.first));
+        prove(ProofKind::Reset, peer.reset().map(|reset| reset.first));
+        let quoted = stretch.quotes().iter().map(|quote| quote.point).min();
+        prove(ProofKind::Icmp, self.quoted_at.or(quoted));
+        prove(ProofKind::Name, self.named_at());
     }
 
     /// The row of a flow; `captures` are the names of the captures, by number.
     pub fn record(&self, captures: &[Arc<str>]) -> FlowRecord {
         let name = |id: CaptureId| capture_name(captures, id);
-        let (own, peer) = (self.stretch.side(self.side), self.stretch.side(self.side.other()));
+        let stretch = &*self.source.in_full();
+        let (own, peer) = (stretch.side(self.side), stretch.side(self.side.other()));
         let proofs = self.proofs();
         let capture = self.begin().map(|point| point.capture);
         let mut frames: Vec<u64> =
@@ -283,8 +356,8 @@ impl Flow<'_> {
             responder_port: self.to.port,
             proto: self.proto,
             initiator_by: self.initiator_by,
-            vlan: self.stretch.vlan,
-            vni: self.stretch.vni,
+            vlan: stretch.vlan,
+            vni: stretch.vni,
             first_ts: self.first_ts,
             last_ts: self.last_ts,
             packets_fwd: own.packets,
@@ -293,12 +366,12 @@ impl Flow<'_> {
             bytes_rev: peer.bytes,
             payload_fwd: own.payload,
             payload_rev: peer.payload,
-            conn_state: self.conn_state(),
+            conn_state: conn_state(stretch, self.side),
             outcome: self.outcome,
             icmp_type: self.icmp.map(|(kind, _)| kind),
             icmp_code: self.icmp.map(|(_, code)| code),
             syn_count: own.syn.map_or(0, |syn| syn.count),
-            handshake_rtt_ns: handshake_rtt(self.stretch, self.side),
+            handshake_rtt_ns: handshake_rtt(stretch, self.side),
             app: self.app,
             server_name: self.server_name().cloned(),
             http_host: self.http_host().map(str::to_owned),
@@ -344,7 +417,7 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
     let mut found = FirstBytes::default();
     let (own, peer) = (flow.side(initiator), flow.side(initiator.other()));
     if flow.key.transport != Transport::Tcp {
-        if own.dns.queries + own.dns.responses + peer.dns.queries + peer.dns.responses > 0 {
+        if flow.is_dns() {
             found.app = Some(AppProtocol::Dns);
         } else if flow.key.transport == Transport::Udp {
             let (client, server) = (own.head.datagrams(), peer.head.datagrams());
@@ -513,8 +586,10 @@ fn tls_alert(
 mod tests {
     use super::super::head::Head;
     use super::super::key::FlowKey;
-    use super::super::partial::{SideFacts, Syn, SynAck};
+    use super::super::partial::{DnsSeen, SideFacts, Syn, SynAck};
+    use super::super::pieces::Pieces;
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn an_application_is_told_by_whoever_speaks_and_by_nobody_where_both_are_silent() {
@@ -561,5 +636,79 @@ mod tests {
             let flow = finisher.finish(&stretch);
             assert_eq!((flow.app, flow.telling_bytes), (expected, telling), "{client:?} {server:?}");
         }
+    }
+
+    #[test]
+    fn a_flow_of_a_short_stretch_is_that_of_the_stretch_in_full() {
+        let point = |frame: u64| FramePoint { time: Timestamp(frame as i64), frame, ..FramePoint::default() };
+        let sent = |packets: u64, frame: u64| SideFacts {
+            packets,
+            bytes: 60 * packets,
+            first: Some(point(frame)),
+            last: Some(point(frame).time),
+            ..SideFacts::default()
+        };
+        let nothing = SideFacts::default;
+        let syn = Some(Syn { isn: 6, first: point(1), last: point(1), count: 1 });
+        let asks =
+            SideFacts { dns: DnsSeen { queries: 1, responses: 0 }, data: Some(point(1)), ..sent(1, 1) };
+        let answers =
+            SideFacts { dns: DnsSeen { queries: 0, responses: 1 }, data: Some(point(2)), ..sent(1, 2) };
+        let sides = [
+            (Transport::Tcp, SideFacts { syn, ttl: Some((64, 64)), ..sent(1, 1) }, nothing()),
+            (Transport::Udp, SideFacts { last: Some(Timestamp(9)), ..sent(3, 1) }, nothing()),
+            (Transport::Icmp, SideFacts { ttl: Some((1, 9)), ..sent(2, 1) }, nothing()),
+            (Transport::Udp, asks.clone(), answers.clone()),
+            (Transport::Udp, answers, asks),
+            (Transport::Udp, sent(1, 2), sent(2, 1)),
+        ];
+        let mut seen = HostSight::default();
+        seen.add([10, 0, 0, 1].into());
+        let (mut spans, mut stretches) = (Spans::default(), Vec::new());
+        for time in [1, 2, 4_000_000_000] {
+            spans.insert(Timestamp(time));
+        }
+        for (transport, one, other) in sides {
+            for (ports, vlan) in [((50_000, 53), None), ((53, 50_000), Some(5)), ((9_999, 50_000), None)] {
+                let (low, high) = (Endpoint::new([10, 0, 0, 1].into(), ports.0), [198, 51, 100, 7].into());
+                let (key, _) = FlowKey::of(transport, low, Endpoint::new(high, ports.1));
+                let stretch = |low: &SideFacts, high: &SideFacts| PartialFlow {
+                    low: low.clone(),
+                    high: high.clone(),
+                    vlan,
+                    ..PartialFlow::new(key)
+                };
+                stretches.extend([stretch(&one, &other), stretch(&other, &one)]);
+            }
+        }
+        let pieces: Pieces = stretches.iter().cloned().collect();
+        let (reader, mut place) = (pieces.reader(CaptureId(0)), Unpacked::default());
+        let mut outcomes = BTreeSet::new();
+        for sight in [HostSight::default(), seen] {
+            let finisher = Finisher {
+                spans: &spans,
+                sight: &sight,
+                host_of: &|ip| ip,
+                is_service: &|_, port| port == 9_999,
+            };
+            for (number, stretch) in (0..).zip(&stretches) {
+                reader.read_into(number, &mut place).unwrap();
+                assert!(place.short().is_some(), "{stretch:?}");
+                assert_eq!((place.begin(), place.may_say_something()), (stretch.begin(), false));
+                let (short, whole) = (finisher.finish_read(&place), finisher.finish(stretch));
+                assert_eq!(short.record(&["one".into()]), whole.record(&["one".into()]));
+                let rest = |flow: &Flow<'_>| {
+                    let (quoted, sum) = (flow.quoted_at, flow.packets_fwd + flow.packets_rev);
+                    (flow.begin(), flow.telling_bytes, flow.bytes, flow.dns_queries(), quoted, sum)
+                };
+                assert_eq!(rest(&short), rest(&whole));
+                assert_eq!(short.flow_id(), whole.flow_id());
+                assert_eq!(short.reset_ttl_differs(), whole.reset_ttl_differs());
+                outcomes.insert(whole.outcome);
+                assert_eq!(place.in_full(), stretch);
+            }
+        }
+        let expected = [Outcome::Answered, Outcome::Filtered, Outcome::Unanswered, Outcome::Undetermined];
+        assert!(outcomes.into_iter().eq(expected));
     }
 }

@@ -13,6 +13,8 @@ mod packed;
 mod partial;
 mod pieces;
 mod record;
+mod seen;
+mod short;
 mod stitch;
 mod table;
 
@@ -29,5 +31,6 @@ pub use packed::{Origin, RowProblem};
 pub use partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
 pub use pieces::{BLOCK_BYTES, Budget, Pieces, PiecesReader};
 pub use record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
+pub use short::Unpacked;
 pub use stitch::{SYN_DUPLICATE_NANOS, UDP_IDLE_NANOS, initiator, stitch};
 pub use table::{FlowTable, HashedKey, Observed, TableOptions};

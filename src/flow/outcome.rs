@@ -2,6 +2,7 @@
 
 use super::key::Side;
 use super::partial::{Acks, PartialFlow, QuoteClass, QuoteFact};
+use super::seen::{Seen, SideSeen};
 use crate::model::{FramePoint, NANOS_PER_SECOND, Spans, Timestamp, Transport};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -135,8 +136,8 @@ pub(super) struct Decision {
 }
 
 /// The first line of the ladder that fits.
-pub(super) fn decide(
-    flow: &PartialFlow,
+pub(super) fn decide<S: Seen>(
+    flow: &S,
     initiator: Side,
     signs: &PayloadSigns,
     around: &Surroundings<'_>,
@@ -149,29 +150,30 @@ pub(super) fn decide(
     if signs.tls_refused.is_some() {
         return plain(Outcome::TlsRefused);
     }
-    let tcp = flow.key.transport == Transport::Tcp;
-    let both_ways = own.packets > 0 && peer.packets > 0;
+    let tcp = flow.key().transport == Transport::Tcp;
+    let both_ways = own.packets() > 0 && peer.packets() > 0;
     if tcp {
         if is_cut(flow, initiator, around.spans) {
             return plain(Outcome::Cut);
         }
-        let went_on = own.syn.is_some()
-            && peer
-                .syn_ack
-                .is_some_and(|answer| own.beyond_syn_last.is_some_and(|last| last.time >= answer.first.time));
-        let payload_both_ways =
-            (own.syn.is_some() || peer.syn_ack.is_some()) && own.data.is_some() && peer.data.is_some();
+        let went_on = own.syn().is_some()
+            && peer.syn_ack().is_some_and(|answer| {
+                own.beyond_syn_last().is_some_and(|last| last.time >= answer.first.time)
+            });
+        let payload_both_ways = (own.syn().is_some() || peer.syn_ack().is_some())
+            && own.data().is_some()
+            && peer.data().is_some();
         if went_on || payload_both_ways {
             return plain(Outcome::Established);
         }
-        if own.syn.is_none() && peer.syn_ack.is_none() && both_ways {
+        if own.syn().is_none() && peer.syn_ack().is_none() && both_ways {
             return plain(Outcome::Midstream);
         }
     } else if both_ways {
         return plain(Outcome::Answered);
     }
-    if peer.syn_ack.is_none() && peer.data.is_none() {
-        if own.syn.is_some() && peer.reset.is_some() {
+    if peer.syn_ack().is_none() && peer.data().is_none() {
+        if own.syn().is_some() && peer.reset().is_some() {
             return plain(Outcome::Refused);
         }
         for (class, outcome) in [
@@ -185,23 +187,23 @@ pub(super) fn decide(
         }
     }
     if !tcp {
-        let asked_in_vain = own.packets > 0 && peer.packets == 0;
+        let asked_in_vain = own.packets() > 0 && peer.packets() == 0;
         return plain(if asked_in_vain { Outcome::Unanswered } else { Outcome::Undetermined });
     }
-    if own.syn.is_some() && peer.syn_ack.is_some() {
+    if own.syn().is_some() && peer.syn_ack().is_some() {
         return plain(Outcome::HalfOpen);
     }
-    if peer.packets == 0 {
-        let acknowledged = own.syn.is_some() && own.acks != Acks::None;
-        if acknowledged || own.acks == Acks::Many {
+    if peer.packets() == 0 {
+        let acknowledged = own.syn().is_some() && own.acks() != Acks::None;
+        if acknowledged || own.acks() == Acks::Many {
             return plain(Outcome::OneSided);
         }
     }
-    if own.packets == 0 && peer.packets > 0 {
+    if own.packets() == 0 && peer.packets() > 0 {
         return plain(Outcome::OneSided);
     }
-    if let Some(syn) = own.syn
-        && peer.packets == 0
+    if let Some(syn) = own.syn()
+        && peer.packets() == 0
         && (around.sees_initiator)()
         && (syn.count > 1 || goes_on(around.spans, syn.first.time))
     {
@@ -212,12 +214,12 @@ pub(super) fn decide(
 
 /// Rung 3: SYN-ACK seen, the responder never sends payload, and the initiator's first payload is answered by a reset or
 /// never acknowledged though the capture goes on for 3 s.
-fn is_cut(flow: &PartialFlow, initiator: Side, spans: &Spans) -> bool {
+fn is_cut<S: Seen>(flow: &S, initiator: Side, spans: &Spans) -> bool {
     let (own, peer) = (flow.side(initiator), flow.side(initiator.other()));
-    let (Some(_), None, Some(data)) = (peer.syn_ack, peer.data, own.data) else { return false };
-    let reset = peer.reset.is_some_and(|reset| reset.first > data);
+    let (Some(_), None, Some(data)) = (peer.syn_ack(), peer.data(), own.data()) else { return false };
+    let reset = peer.reset().is_some_and(|reset| reset.first > data);
     // The SYN-ACK's own acknowledgement is the first value; any other acknowledges more than the SYN.
-    let acknowledged = peer.acks == Acks::Many;
+    let acknowledged = peer.acks() == Acks::Many;
     reset || (!acknowledged && goes_on(spans, data.time))
 }
 

@@ -7,13 +7,14 @@
 mod brief;
 
 pub(super) use brief::{Brief, BriefPacket, BriefSide};
-use brief::{exchange, lone};
+use brief::{lone, short};
 
 use super::fragments::FragmentPiece;
 use super::head::{Head, Opening, Segment, Told};
 use super::key::{FlowKey, Side};
 use super::open::OpenSideAt;
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
+use super::short::{Short, Unpacked};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport, varint};
 use crate::names::tls::ClientHello;
 use foldhash::fast::RandomState;
@@ -402,7 +403,7 @@ impl<'a> View<'a> {
 /// Appends a stretch of one capture. All its points must be of the same capture: which one is told when it is read.
 ///
 /// Inlined where a table puts stretches aside, as what it is made of is here, and what reading is made of in
-/// [`unpacked_by_field`]: each conversation goes through both.
+/// [`unpack_in_full`]: each conversation goes through both.
 #[inline(always)]
 pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
     let base = flow.begin;
@@ -797,31 +798,17 @@ impl From<CaptureId> for Origin {
     }
 }
 
-/// Reads what [`pack`] wrote into `flow`, whatever that was. On `None` it is of no use.
-pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, origin: Origin, flow: &mut PartialFlow) -> Option<()> {
-    unpacked(bytes, hellos, origin, flow).map(|_| ())
+/// Reads what [`pack`] wrote, a short stretch in short, any other in full. On `None` what stands in `place` is of no use.
+pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, origin: Origin, place: &mut Unpacked) -> Option<()> {
+    if short(bytes, origin, place.short_mut()).is_some() {
+        return Some(());
+    }
+    unpack_in_full(bytes, hellos, origin, place.whole_mut()).map(|_| ())
 }
 
-/// As [`unpack`]; hands back the bytes after the stretch.
-fn unpacked<'b>(
-    bytes: &'b [u8],
-    hellos: &'b Hellos,
-    origin: Origin,
-    flow: &mut PartialFlow,
-) -> Option<&'b [u8]> {
-    if let Some((lone, rest)) = lone(bytes, origin) {
-        lone.put_into(flow);
-        return Some(rest);
-    }
-    if let Some(rest) = exchange(bytes, origin, flow) {
-        return Some(rest);
-    }
-    unpacked_by_field(bytes, hellos, origin, flow)
-}
-
-/// The same, whatever the stretch is.
+/// Reads what [`pack`] wrote into `flow`, whatever that was; hands back the bytes after it. On `None` it is of no use.
 #[inline(never)]
-fn unpacked_by_field<'b>(
+pub(super) fn unpack_in_full<'b>(
     bytes: &'b [u8],
     hellos: &'b Hellos,
     origin: Origin,
@@ -947,7 +934,14 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b
 /// As [`of_row`], whatever the stretch is: `bytes` are those behind the version.
 #[inline(never)]
 fn of_any_row<'b>(bytes: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b>, RowProblem> {
-    let rest = unpacked(bytes, &NO_HELLOS, Origin::default(), flow);
+    let mut brief = Short::nothing();
+    let rest = match short(bytes, Origin::default(), &mut brief) {
+        Some(rest) => {
+            brief.put_into(flow);
+            Some(rest)
+        }
+        None => unpack_in_full(bytes, &NO_HELLOS, Origin::default(), flow),
+    };
     let broken = |why| Err(RowProblem::Broken(why));
     match rest {
         None => return broken("it ends too early, or names what is not in it"),
@@ -1219,15 +1213,15 @@ mod tests {
     fn what_is_read_at_one_go_is_what_is_read_field_by_field() {
         let origin = Origin { capture: CaptureId(3), frames_before: 1000 };
         let (mut at_one_go, mut by_field) = (PartialFlow::nothing(), PartialFlow::nothing());
-        let mut lone_ones = 0;
+        let (mut in_short, mut lone_ones) = (Short::nothing(), 0);
         for flow in of_one_side() {
             let mut packed = Vec::new();
             pack(&View::of(&flow), &mut Hellos::default(), &mut packed);
             lone_ones += usize::from(lone(&packed, origin).is_some());
             for bytes in damaged(&packed) {
-                let Some((lone, rest)) = lone(&bytes, origin) else { continue };
-                lone.put_into(&mut at_one_go);
-                let slowly = unpacked_by_field(&bytes, &NO_HELLOS, origin, &mut by_field);
+                let Some(rest) = short(&bytes, origin, &mut in_short) else { continue };
+                in_short.put_into(&mut at_one_go);
+                let slowly = unpack_in_full(&bytes, &NO_HELLOS, origin, &mut by_field);
                 assert_eq!((Some(rest), &at_one_go), (slowly, &by_field));
             }
         }
@@ -1250,7 +1244,7 @@ mod tests {
     fn an_exchange_is_read_in_few_steps_as_it_is_field_by_field() {
         let origin = Origin { capture: CaptureId(3), frames_before: 1000 };
         let (mut in_few_steps, mut by_field) = (PartialFlow::nothing(), PartialFlow::nothing());
-        let mut exchanges = 0;
+        let (mut in_short, mut exchanges) = (Short::nothing(), 0);
         for mut flow in of_one_side() {
             flow.key.transport = Transport::Udp;
             let asked = if flow.low.packets > 0 { flow.low.clone() } else { flow.high.clone() };
@@ -1273,10 +1267,11 @@ mod tests {
             };
             let mut packed = Vec::new();
             pack(&View::of(&flow), &mut Hellos::default(), &mut packed);
-            exchanges += usize::from(exchange(&packed, origin, &mut in_few_steps).is_some());
+            exchanges += usize::from(short(&packed, origin, &mut in_short).is_some());
             for bytes in damaged(&packed) {
-                let Some(rest) = exchange(&bytes, origin, &mut in_few_steps) else { continue };
-                let slowly = unpacked_by_field(&bytes, &NO_HELLOS, origin, &mut by_field);
+                let Some(rest) = short(&bytes, origin, &mut in_short) else { continue };
+                in_short.put_into(&mut in_few_steps);
+                let slowly = unpack_in_full(&bytes, &NO_HELLOS, origin, &mut by_field);
                 assert_eq!((Some(rest), &in_few_steps), (slowly, &by_field));
             }
         }

@@ -167,14 +167,14 @@ pub struct PartialFlow {
     pub fragments: Vec<FragmentPiece>,
 }
 
-fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
+pub(super) fn earlier<T: Ord>(a: Option<T>, b: Option<T>) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),
     }
 }
 
-fn earlier_by<T, K: Ord>(a: Option<T>, b: Option<T>, key: impl Fn(&T) -> K) -> Option<T> {
+pub(super) fn earlier_by<T, K: Ord>(a: Option<T>, b: Option<T>, key: impl Fn(&T) -> K) -> Option<T> {
     match (a, b) {
         (Some(a), Some(b)) => Some(if key(&b) < key(&a) { b } else { a }),
         (a, b) => a.or(b),

@@ -4,6 +4,7 @@ use super::head::Head;
 use super::key::FlowKey;
 use super::packed::{Brief, Hellos, Origin, Row, RowProblem, SideOf, View, of_row, pack, unpack};
 use super::partial::PartialFlow;
+use super::short::Unpacked;
 use crate::model::{CaptureId, Timestamp, Transport, address_bits};
 use crate::names::dns;
 use foldhash::fast::RandomState;
@@ -576,17 +577,17 @@ impl PiecesReader<'_> {
     /// # Errors
     /// It was put into the temporary file, and that cannot be read.
     pub fn get(&self, number: u32) -> io::Result<PartialFlow> {
-        let mut flow = PartialFlow::nothing();
-        self.get_into(number, &mut flow)?;
-        Ok(flow)
+        let mut place = Unpacked::default();
+        self.read_into(number, &mut place)?;
+        Ok(std::mem::replace(place.in_full(), PartialFlow::nothing()))
     }
 
     /// A stretch by number, in place of another that is no longer needed.
     ///
     /// # Errors
     /// As for [`PiecesReader::get`].
-    pub fn get_into(&self, number: u32, flow: &mut PartialFlow) -> io::Result<()> {
-        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.origin, flow))
+    pub fn read_into(&self, number: u32, place: &mut Unpacked) -> io::Result<()> {
+        self.with(number, |bytes| unpack(bytes, &self.pieces.hellos, self.origin, place))
     }
 
     /// Hands over the bytes of a stretch, for [`PiecesReader::unpacked`].
@@ -604,8 +605,8 @@ impl PiecesReader<'_> {
     ///
     /// # Errors
     /// They are not what [`PiecesReader::packed`] gave.
-    pub fn unpacked(&self, bytes: &[u8], flow: &mut PartialFlow) -> io::Result<()> {
-        unpack(bytes, &self.pieces.hellos, self.origin, flow).ok_or_else(damaged)
+    pub fn unpacked(&self, bytes: &[u8], place: &mut Unpacked) -> io::Result<()> {
+        unpack(bytes, &self.pieces.hellos, self.origin, place).ok_or_else(damaged)
     }
 
     /// All of them but fragments, in the order in which they were cut.
@@ -618,6 +619,12 @@ impl PiecesReader<'_> {
 
     /// Where no stretch is asked for whose block lies as many blocks behind the furthest one, no block is read twice.
     pub const NEAR_BLOCKS: usize = CACHED_BLOCKS / 2;
+
+    /// Whether a stretch is in memory.
+    pub fn is_at_hand(&self, number: u32) -> bool {
+        let block = self.pieces.blocks.get(self.block(number));
+        !matches!(block.map(|block| &block.stored), Some(Stored::File { .. }))
+    }
 
     /// Which of the blocks a stretch stands in.
     pub fn block(&self, number: u32) -> usize {
@@ -749,11 +756,11 @@ mod tests {
                 }
             }
             assert_eq!(reader.get(count - 1).unwrap(), lone_packet(count - 1));
-            let (mut packed, mut flow) = (Vec::new(), PartialFlow::nothing());
+            let (mut packed, mut place) = (Vec::new(), Unpacked::default());
             for number in (0..500u32).map(|n| n * 7_919 % count) {
                 reader.packed(number, |bytes| packed = bytes.to_vec()).unwrap();
-                reader.unpacked(&packed, &mut flow).unwrap();
-                assert_eq!(flow, lone_packet(number));
+                reader.unpacked(&packed, &mut place).unwrap();
+                assert_eq!(*place.in_full(), lone_packet(number));
             }
         }
         assert!(pieces.iter().map(Result::unwrap).eq((0..count).map(lone_packet)));

@@ -3,6 +3,7 @@
 use super::key::Side;
 use super::partial::{PartialFlow, QuoteClass};
 use super::record::InitiatorBy;
+use super::seen::{Seen, SideSeen};
 use crate::model::{NANOS_PER_SECOND, Transport};
 
 /// Silence, in capture time, after which a flow other than TCP ends.
@@ -70,30 +71,39 @@ fn continues(flow: &PartialFlow, piece: &PartialFlow) -> bool {
 /// Who began a flow, and how that is known: SYN; SYN-ACK; a matched DNS query; an ICMP quote; a port on one side only that
 /// lies below 1024 or that `is_service` names; the first packet.
 pub fn initiator(flow: &PartialFlow, is_service: &dyn Fn(Transport, u16) -> bool) -> (Side, InitiatorBy) {
+    began_by(flow, is_service)
+}
+
+/// The same of a stretch in full or in short.
+#[inline]
+pub(super) fn began_by<S: Seen>(
+    flow: &S,
+    is_service: &dyn Fn(Transport, u16) -> bool,
+) -> (Side, InitiatorBy) {
     if let Some((side, _)) = flow.syn() {
         return (side, InitiatorBy::Syn);
     }
-    let syn_ack = |side: Side| flow.side(side).syn_ack.map(|syn_ack| (syn_ack.first, side));
+    let syn_ack = |side: Side| flow.side(side).syn_ack().map(|syn_ack| (syn_ack.first, side));
     if let Some((_, side)) = [Side::Low, Side::High].into_iter().filter_map(syn_ack).min() {
         return (side.other(), InitiatorBy::SynAck);
     }
     for side in [Side::Low, Side::High] {
-        if flow.side(side).dns.queries > 0 && flow.side(side.other()).dns.responses > 0 {
+        if flow.side(side).dns().queries > 0 && flow.side(side.other()).dns().responses > 0 {
             return (side, InitiatorBy::DnsQuery);
         }
     }
     // An error tells who sent towards whom, unless both did: then what it quotes may be a late answer that its receiver no
     // longer waited for.
-    let quoted = flow.quotes.iter().min_by_key(|quote| (quote.point, quote.class));
+    let quoted = flow.quotes().iter().min_by_key(|quote| (quote.point, quote.class));
     if let Some(quote) = quoted
-        && flow.side(quote.quoted.other()).packets == 0
+        && flow.side(quote.quoted.other()).packets() == 0
     {
         return (quote.quoted, InitiatorBy::IcmpQuote);
     }
-    if flow.key.transport.has_ports() {
+    if flow.key().transport.has_ports() {
         let service = |side: Side| {
-            let port = flow.key.endpoint(side).port;
-            port < 1024 || is_service(flow.key.transport, port)
+            let port = flow.key().endpoint(side).port;
+            port < 1024 || is_service(flow.key().transport, port)
         };
         match (service(Side::Low), service(Side::High)) {
             (true, false) => return (Side::High, InitiatorBy::Port),
@@ -101,7 +111,7 @@ pub fn initiator(flow: &PartialFlow, is_service: &dyn Fn(Transport, u16) -> bool
             (true, true) | (false, false) => {}
         }
     }
-    let side = match (flow.low.first, flow.high.first) {
+    let side = match (flow.side(Side::Low).first(), flow.side(Side::High).first()) {
         (Some(low), Some(high)) if high < low => Side::High,
         (Some(_), _) => Side::Low,
         (None, Some(_)) => Side::High,

@@ -5,7 +5,7 @@ use crate::audit::CaptureSummary;
 use crate::decode::{Decoded, Packet, decode_datagram};
 use crate::flow::{
     BLOCK_BYTES, Budget, Datagram, FlowTable, FragmentPiece, Observed, Origin, PartialFlow, Pieces,
-    PiecesReader, Reassembly, Side, TableOptions, by_datagram, datagram, initiator, tcp_stream,
+    PiecesReader, Reassembly, Side, TableOptions, Unpacked, by_datagram, datagram, initiator, tcp_stream,
 };
 use crate::model::{CaptureId, FramePoint, Spans, Timestamp, Transport};
 use crate::names::{DnsLog, DnsObservation, dns};
@@ -62,7 +62,7 @@ pub(super) struct FlowNumber(u32);
 const GROUP: u32 = 1 << 31;
 
 /// Reads a flow in place of another.
-type ReadFlow<'r> = dyn FnMut(FlowNumber, &mut PartialFlow) -> io::Result<()> + 'r;
+type ReadFlow<'r> = dyn FnMut(FlowNumber, &mut Unpacked) -> io::Result<()> + 'r;
 
 /// Reads the flows of a [`Joined`].
 pub(super) struct FlowReader<'a> {
@@ -539,16 +539,17 @@ impl<'a> FlowReader<'a> {
         FlowReader { joined, readers }
     }
 
-    fn piece_into(&self, number: u32, place: &mut PartialFlow) -> io::Result<()> {
+    fn piece_into(&self, number: u32, place: &mut Unpacked) -> io::Result<()> {
         if let Some(loose) = self.joined.loose(number) {
-            place.clone_from(loose);
+            place.whole_mut().clone_from(loose);
             return Ok(());
         }
         let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
-        self.readers.get(index).ok_or_else(missing)?.get_into(number - set.first, place)
+        self.readers.get(index).ok_or_else(missing)?.read_into(number - set.first, place)
     }
 
-    /// Reads stretches, in the order in which they stand, in place of others that are no longer needed.
+    /// Reads stretches that wait in temporary files, in the order in which they stand there, in place of others that are no longer
+    /// needed. The others are read where they are.
     fn gather(
         &self,
         numbers: impl ExactSizeIterator<Item = u32>,
@@ -558,7 +559,7 @@ impl<'a> FlowReader<'a> {
         spans.clear();
         wanted.clear();
         chunks.iter_mut().for_each(Vec::clear);
-        spans.resize(numbers.len(), (0, 0, 0));
+        spans.resize(numbers.len(), NOT_GATHERED);
         wanted.extend(numbers.zip(0..));
         put_in_order(wanted, order);
         let mut chunk = 0;
@@ -568,6 +569,9 @@ impl<'a> FlowReader<'a> {
             }
             let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
             let reader = self.readers.get(index).ok_or_else(missing)?;
+            if reader.is_at_hand(number - set.first) {
+                continue;
+            }
             reader.packed(number - set.first, |packed| {
                 // One that is larger than a chunk has one of its own.
                 let has_room =
@@ -596,7 +600,7 @@ impl<'a> FlowReader<'a> {
         flows: &[FlowNumber],
         take: &mut dyn FnMut(&PartialFlow) -> io::Result<()>,
     ) -> io::Result<()> {
-        self.each_some(flows, &mut |some| some.iter().try_for_each(&mut *take))
+        self.each_some(flows, &mut |some| some.iter_mut().try_for_each(|place| take(place.in_full())))
     }
 
     /// Hands over flows, in the order given, up to [`JUDGED_AT_ONCE`] of them at a time. Where some wait in temporary files, those
@@ -608,10 +612,10 @@ impl<'a> FlowReader<'a> {
     pub fn each_some(
         &self,
         flows: &[FlowNumber],
-        take: &mut dyn FnMut(&[PartialFlow]) -> io::Result<()>,
+        take: &mut dyn FnMut(&mut [Unpacked]) -> io::Result<()>,
     ) -> io::Result<()> {
-        let mut some: Vec<PartialFlow> = Vec::new();
-        some.resize_with(flows.len().min(JUDGED_AT_ONCE), PartialFlow::nothing);
+        let mut some: Vec<Unpacked> = Vec::new();
+        some.resize_with(flows.len().min(JUDGED_AT_ONCE), Unpacked::default);
         let mut hand_over = |flows: &[FlowNumber], read: &mut ReadFlow<'_>| {
             flows.chunks(JUDGED_AT_ONCE).try_for_each(|flows| {
                 let some = some.get_mut(..flows.len()).ok_or_else(missing)?;
@@ -619,7 +623,7 @@ impl<'a> FlowReader<'a> {
                 take(some)
             })
         };
-        let mut one_by_one = |flow, place: &mut PartialFlow| self.get_into(flow, place);
+        let mut one_by_one = |flow, place: &mut Unpacked| self.get_into(flow, place);
         if self.joined.sets.iter().all(|set| set.pieces.spilled_bytes() == 0) {
             return hand_over(flows, &mut one_by_one);
         }
@@ -638,7 +642,7 @@ impl<'a> FlowReader<'a> {
             }
             self.gather(numbers.iter().copied(), &mut gathered)?;
             let mut places = 0..;
-            let mut piece_into = |number, stretch: &mut PartialFlow| {
+            let mut piece_into = |number, stretch: &mut Unpacked| {
                 let place = places.next().ok_or_else(missing)?;
                 gathered.get_into(self, (place, number), stretch)
             };
@@ -673,7 +677,7 @@ impl<'a> FlowReader<'a> {
     ///
     /// # Errors
     /// As for [`Joined::stitch`].
-    pub fn get_into(&self, flow: FlowNumber, place: &mut PartialFlow) -> io::Result<()> {
+    fn get_into(&self, flow: FlowNumber, place: &mut Unpacked) -> io::Result<()> {
         self.flow_into(flow, place, &mut |number, place| self.piece_into(number, place))
     }
 
@@ -681,17 +685,18 @@ impl<'a> FlowReader<'a> {
     fn flow_into(
         &self,
         flow: FlowNumber,
-        place: &mut PartialFlow,
-        piece_into: &mut dyn FnMut(u32, &mut PartialFlow) -> io::Result<()>,
+        place: &mut Unpacked,
+        piece_into: &mut dyn FnMut(u32, &mut Unpacked) -> io::Result<()>,
     ) -> io::Result<()> {
         let Some(members) = self.joined.group(flow) else { return piece_into(flow.0, place) };
         // They stand in the order in which they were found to be one flow.
         let (&first, others) = members.split_first().ok_or_else(missing)?;
         piece_into(first, place)?;
-        let mut further = PartialFlow::nothing();
+        let whole = place.in_full();
+        let mut further = Unpacked::default();
         for &other in others {
             piece_into(other, &mut further)?;
-            place.join(&further);
+            whole.join(further.in_full());
         }
         Ok(())
     }
@@ -701,9 +706,9 @@ impl<'a> FlowReader<'a> {
     /// # Errors
     /// As for [`Joined::stitch`].
     pub fn get(&self, flow: FlowNumber) -> io::Result<PartialFlow> {
-        let mut place = PartialFlow::nothing();
+        let mut place = Unpacked::default();
         self.get_into(flow, &mut place)?;
-        Ok(place)
+        Ok(std::mem::replace(place.in_full(), PartialFlow::nothing()))
     }
 }
 
@@ -758,16 +763,19 @@ impl Shard {
         reader.gather(numbers.iter().copied(), &mut gathered)?;
         let mut entries = numbers.iter().copied().zip(0..).map(|(number, place)| (place, number));
         // The same memory takes the stretches of one hash after those of another.
-        let (mut pieces, mut order): (Vec<(PartialFlow, u32)>, Vec<_>) = (Vec::new(), Vec::new());
+        let (mut pieces, mut order): (Vec<(Unpacked, u32)>, Vec<_>) = (Vec::new(), Vec::new());
         for run in runs {
-            pieces.resize_with(pieces.len().max(run.len()), || (PartialFlow::nothing(), 0));
+            pieces.resize_with(pieces.len().max(run.len()), Default::default);
             for ((piece, number), asked) in pieces.iter_mut().zip(entries.by_ref().take(run.len())) {
                 gathered.get_into(reader, asked, piece)?;
                 *number = asked.1;
             }
             order.clear();
-            let of = |((piece, _), at): (&(PartialFlow, u32), usize)| (piece.key, piece.begin(), at);
-            order.extend(pieces.iter().zip(0..).take(run.len()).map(of));
+            let of = |((piece, _), at): (&mut (Unpacked, u32), usize)| {
+                let piece = piece.in_full();
+                (piece.key, piece.begin(), at)
+            };
+            order.extend(pieces.iter_mut().zip(0..).take(run.len()).map(of));
             order.sort_unstable();
             for alike in order.chunk_by(|a, b| a.0 == b.0).filter(|alike| alike.len() > 1) {
                 self.join(&mut pieces, alike.iter().map(|&(.., at)| at));
@@ -777,32 +785,32 @@ impl Shard {
     }
 
     /// Stretches of one conversation, in the order of their beginning: those that are one flow are joined to the first.
-    fn join(&mut self, pieces: &mut [(PartialFlow, u32)], order: impl Iterator<Item = usize>) {
+    fn join(&mut self, pieces: &mut [(Unpacked, u32)], order: impl Iterator<Item = usize>) {
         let mut open: Option<usize> = None;
         let mut from = self.members.len();
         for at in order {
             if let Some(begun) = open
                 && let Ok([(flow, _), (piece, number)]) = pieces.get_disjoint_mut([begun, at])
-                && flow.is_continued_by(piece)
+                && flow.in_full().is_continued_by(piece.in_full())
             {
-                flow.join(piece);
+                flow.in_full().join(piece.in_full());
                 self.members.push(*number);
                 continue;
             }
-            self.end(from, open.and_then(|open| pieces.get(open)));
+            self.end(from, open.and_then(|open| pieces.get_mut(open)));
             from = self.members.len();
             self.members.extend(pieces.get(at).map(|&(_, number)| number));
             open = Some(at);
         }
-        self.end(from, open.and_then(|open| pieces.get(open)));
+        self.end(from, open.and_then(|open| pieces.get_mut(open)));
     }
 
     /// The members from there on are a flow, unless it is a stretch alone.
-    fn end(&mut self, from: usize, flow: Option<&(PartialFlow, u32)>) {
+    fn end(&mut self, from: usize, flow: Option<&mut (Unpacked, u32)>) {
         let to = self.members.len();
         match flow {
             Some((flow, _)) if to - from > 1 => {
-                let time = flow.order_time().unwrap_or_default();
+                let time = flow.in_full().order_time().unwrap_or_default();
                 self.groups.push(Group { from: from as u32, to: to as u32, time });
             }
             _ => self.members.truncate(from),
@@ -810,7 +818,10 @@ impl Shard {
     }
 }
 
-/// Packed stretches, in the order in which they were asked for.
+/// What stands for a stretch that is read where it is.
+const NOT_GATHERED: (u32, u32, u32) = (u32::MAX, 0, 0);
+
+/// Packed stretches that wait in temporary files, in the order in which they were asked for.
 struct Gathered<'a> {
     joined: &'a Joined,
     /// In which of `chunks` each stands, where it begins there and where it ends.
@@ -886,26 +897,20 @@ impl<'a> Gathered<'a> {
         Gathered { joined, spans, chunks, wanted, order }
     }
 
-    /// The packed stretch at a place among those asked for.
-    fn packed(&self, place: usize) -> Option<&[u8]> {
-        let &(chunk, from, to) = self.spans.get(place)?;
-        self.chunks.get(chunk as usize)?.get(from as usize..to as usize)
-    }
-
-    /// `asked`: its place among those asked for, and its number.
+    /// Reads a stretch; `asked`: its place among those asked for, and its number.
     fn get_into(
         &self,
         reader: &FlowReader<'_>,
-        (place, number): (usize, u32),
-        flow: &mut PartialFlow,
+        (asked, number): (usize, u32),
+        place: &mut Unpacked,
     ) -> io::Result<()> {
-        if let Some(loose) = reader.joined.loose(number) {
-            flow.clone_from(loose);
-            return Ok(());
+        let &(chunk, from, to) = self.spans.get(asked).ok_or_else(missing)?;
+        if (chunk, from, to) == NOT_GATHERED {
+            return reader.piece_into(number, place);
         }
-        let bytes = self.packed(place);
+        let bytes = self.chunks.get(chunk as usize).and_then(|bytes| bytes.get(from as usize..to as usize));
         let (index, _) = reader.joined.set_of(number).ok_or_else(missing)?;
-        reader.readers.get(index).ok_or_else(missing)?.unpacked(bytes.ok_or_else(missing)?, flow)
+        reader.readers.get(index).ok_or_else(missing)?.unpacked(bytes.ok_or_else(missing)?, place)
     }
 }
 

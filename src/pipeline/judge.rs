@@ -4,7 +4,7 @@ use super::extract::Extracted;
 use super::join::{FlowNumber, FlowReader, Joined, join, one_log};
 use super::watch::Watch;
 use crate::audit::{Audit, CaptureSummary, Unreadable, Untold};
-use crate::flow::{Finisher, Flow, FlowRecord, HostSight, PartialFlow, capture_name};
+use crate::flow::{Finisher, Flow, FlowRecord, HostSight, Unpacked, capture_name};
 use crate::matrix::{Matrix, Site};
 use crate::model::{CaptureId, FramePoint, Transport};
 use crate::names::{DnsRow, Ledger, NameRow, NameSource, ServerEnds};
@@ -159,7 +159,7 @@ impl<'a> Reduction<'a> {
         take: &mut dyn FnMut(&Flow<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         self.unfinished(flows, &mut |stretches, finisher| {
-            stretches.iter().try_for_each(|stretch| take(&finisher.finish(stretch)))
+            stretches.iter().try_for_each(|stretch| take(&finisher.finish_read(stretch)))
         })
     }
 
@@ -167,7 +167,7 @@ impl<'a> Reduction<'a> {
     fn unfinished(
         &self,
         flows: &[FlowNumber],
-        take: &mut dyn FnMut(&[PartialFlow], &Finisher<'_>) -> io::Result<()>,
+        take: &mut dyn FnMut(&[Unpacked], &Finisher<'_>) -> io::Result<()>,
     ) -> io::Result<()> {
         let services = Services::default();
         let host_of = |ip: IpAddr| self.policy.map_or(ip, |(_, site)| site.host_of(ip));
@@ -181,7 +181,7 @@ impl<'a> Reduction<'a> {
         let reader = FlowReader::new(&self.joined);
         let mut number = 0;
         reader.each_some(flows, &mut |stretches| {
-            for _ in stretches {
+            for _ in &*stretches {
                 number += 1;
                 self.watch.flow(number);
             }
@@ -252,7 +252,7 @@ impl<'a> Reduction<'a> {
                 counts.begin(stretch.begin());
                 // Most flows of a flood say nothing: how they ended is none of what is counted here.
                 if stretch.may_say_something()
-                    && let Some((.., point)) = server_name(&finisher.finish(stretch))
+                    && let Some((.., point)) = server_name(&finisher.finish_read(stretch))
                 {
                     counts.name(point);
                     named.push(*number);
@@ -420,7 +420,8 @@ impl<'a> Judging<'a> {
             judge.begin_stretch(rows.start as u64);
             let mut counts = Counts(vec![(0, 0); reduction.joined.captures.len()]);
             reduction.unfinished(reduction.stretch(rows), &mut |stretches, finisher| {
-                let flows: Vec<Flow<'_>> = stretches.iter().map(|stretch| finisher.finish(stretch)).collect();
+                let flows: Vec<Flow<'_>> =
+                    stretches.iter().map(|stretch| finisher.finish_read(stretch)).collect();
                 flows.iter().for_each(|flow| counts.flow(flow));
                 judge.flows(&flows);
                 Ok(())

@@ -3,7 +3,8 @@
 
 use super::super::key::{FlowKey, Side};
 use super::super::open::At;
-use super::super::partial::{DnsSeen, PartialFlow, Syn};
+use super::super::partial::DnsSeen;
+use super::super::short::{Sent, Short};
 use super::{
     COUNT_BYTES, DATA, DATA_IS_FIRST, DNS, FIRST, FIRST_IS_BASE, FRAGMENTS, HIGH, LAST_IS_FIRST, LOW,
     NO_HELLOS, Origin, QUOTED, QUOTES, Reader, SYN, TTL, V6, VLAN, VNI, count_word, near,
@@ -185,20 +186,40 @@ pub(super) fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
 
 impl Lone {
     #[inline(always)]
-    pub fn put_into(self, flow: &mut PartialFlow) {
-        flow.clear(self.key);
-        (flow.vlan, flow.vni) = (self.vlan, self.vni);
-        let side = self.side.of(&mut flow.low, &mut flow.high);
-        (side.packets, side.bytes, side.payload) = (self.packets, self.bytes, self.payload);
-        (side.first, side.last, side.ttl) = (Some(self.first), Some(self.last), self.ttl);
-        side.syn = self.isn.map(|isn| Syn { isn, first: self.first, last: self.first, count: 1 });
+    fn put_into(self, short: &mut Short) {
+        (short.key, short.vlan, short.vni) = (self.key, self.vlan, self.vni);
+        let [own, other] = [self.side, self.side.other()];
+        other.of(&mut short.low, &mut short.high).any = false;
+        *own.of(&mut short.low, &mut short.high) = Sent {
+            any: true,
+            data: false,
+            packets: self.packets,
+            bytes: self.bytes,
+            payload: self.payload,
+            first: self.first,
+            last: self.last,
+            isn: self.isn,
+            ttl: self.ttl,
+            dns: DnsSeen::default(),
+        };
     }
 }
 
-/// A stretch of which both sides sent datagrams, of which no bytes are kept, each side at one time: what a question of DNS and its
-/// answer are, read in fewer steps. Hands back the bytes after it; none if it is another, and then `flow` is of no use.
+/// A stretch that is a short one: lone, or an exchange. Hands back the bytes after it; none if it is another, and then `short` is of
+/// no use.
 #[inline(always)]
-pub(super) fn exchange<'b>(bytes: &'b [u8], origin: Origin, flow: &mut PartialFlow) -> Option<&'b [u8]> {
+pub(super) fn short<'b>(bytes: &'b [u8], origin: Origin, short: &mut Short) -> Option<&'b [u8]> {
+    if let Some((lone, rest)) = lone(bytes, origin) {
+        lone.put_into(short);
+        return Some(rest);
+    }
+    exchange(bytes, origin, short)
+}
+
+/// A stretch of which both sides sent datagrams, of which no bytes are kept, each side at one time: what a question of DNS and its
+/// answer are, read in fewer steps. Hands back the bytes after it; none if it is another, and then `short` is of no use.
+#[inline(always)]
+fn exchange<'b>(bytes: &'b [u8], origin: Origin, short: &mut Short) -> Option<&'b [u8]> {
     const FLAGS: u8 = LOW | HIGH;
     const MASK: u32 = FIRST | LAST_IS_FIRST;
     let &[flags, transport] = bytes.first_chunk()?;
@@ -212,23 +233,22 @@ pub(super) fn exchange<'b>(bytes: &'b [u8], origin: Origin, flow: &mut PartialFl
     if !is_brief(u32::from_le_bytes(*r.bytes.first_chunk()?)) {
         return None;
     }
-    flow.clear(key);
-    flow.vlan = vlan;
-    for side in [&mut flow.low, &mut flow.high] {
+    (short.key, short.vlan, short.vni) = (key, vlan, None);
+    for side in [&mut short.low, &mut short.high] {
         let mask = r.u32()?;
         // First bytes are told where a first payload is not.
         if !is_brief(mask) || mask & (DATA | DATA_IS_FIRST) == DATA {
             return None;
         }
-        [side.packets, side.bytes, side.payload] = r.counts(mask)?;
+        let [packets, bytes, payload] = r.counts(mask)?;
         let first = if mask & FIRST_IS_BASE != 0 { r.base } else { r.point()? };
-        (side.first, side.last) = (Some(first), Some(first.time));
-        if mask & DNS != 0 {
-            side.dns = DnsSeen { queries: r.small()?, responses: r.small()? };
-        }
-        if mask & DATA != 0 {
-            side.data = Some(first);
-        }
+        let dns = if mask & DNS != 0 {
+            DnsSeen { queries: r.small()?, responses: r.small()? }
+        } else {
+            DnsSeen::default()
+        };
+        let (data, last, isn, ttl) = (mask & DATA != 0, first.time, None, None);
+        *side = Sent { any: true, data, packets, bytes, payload, first, last, isn, ttl, dns };
     }
     Some(r.bytes)
 }
