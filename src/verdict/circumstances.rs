@@ -109,26 +109,65 @@ pub(super) struct Evidence<'l> {
     pub written: Option<DomainName>,
     /// Whether a ClientHello was read that gives a name.
     pub announced: bool,
-    /// The server name inside a proxy's tunnel.
-    pub inner: Option<DomainName>,
     /// Whether one of the chains holds the written name.
     pub corroborated: bool,
-    /// What the client asked the responder, a proxy that the site lists, to connect it to: it stands for the destination.
-    pub target: Option<ConnectTarget>,
-    /// Who that the site does not trust gave the address, and as what, where nobody else gave it.
-    pub untrusted: Option<(IpAddr, Option<DomainName>)>,
     /// Whether only an answer that nobody asked for gave it.
     pub unsolicited: bool,
     /// Whether DNS gave this host other addresses for the written name, and never this one.
     pub elsewhere: bool,
+    /// What else there is.
+    pub rare: Option<Box<Rare>>,
+}
+
+/// What is known of where few flows go: apart, so that of most flows [`Evidence`] is one line of the cache.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Rare {
+    /// What the client asked the responder, a proxy that the site lists, to connect it to: it stands for the destination.
+    pub target: Option<ConnectTarget>,
+    /// The server name inside a proxy's tunnel.
+    pub inner: Option<DomainName>,
+    /// Who that the site does not trust gave the address, and as what, where nobody else gave it.
+    pub untrusted: Option<(IpAddr, Option<DomainName>)>,
     /// Names of further destinations, where the client asked its proxy for several.
     pub further_names: Vec<NameEvidence>,
 }
 
+impl Rare {
+    pub(super) fn of_target(target: ConnectTarget) -> Self {
+        Rare { target: Some(target), ..Rare::default() }
+    }
+
+    pub(super) fn of_untrusted(resolver: IpAddr, name: Option<DomainName>) -> Self {
+        Rare { untrusted: Some((resolver, name)), ..Rare::default() }
+    }
+}
+
+const _: () = assert!(size_of::<Evidence<'_>>() <= 64);
+
 impl Evidence<'_> {
+    /// What the client asked its proxy to connect it to.
+    pub(super) fn target(&self) -> Option<&ConnectTarget> {
+        self.rare.as_ref()?.target.as_ref()
+    }
+
+    /// The server name inside a proxy's tunnel.
+    pub(super) fn inner(&self) -> Option<&DomainName> {
+        self.rare.as_ref()?.inner.as_ref()
+    }
+
+    /// Who that the site does not trust gave the address, and as what.
+    pub(super) fn untrusted(&self) -> Option<&(IpAddr, Option<DomainName>)> {
+        self.rare.as_ref()?.untrusted.as_ref()
+    }
+
+    /// Names of further destinations.
+    pub(super) fn further_names(&self) -> &[NameEvidence] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.further_names)
+    }
+
     /// Whether the flow goes through a proxy that the site lists, to what the client asked of it.
     pub(super) fn proxied(&self) -> bool {
-        self.target.is_some()
+        self.target().is_some()
     }
 
     /// The frames in which the names were learnt.
@@ -144,7 +183,7 @@ impl Evidence<'_> {
     /// The best name of the destination, and the number of its chain, if it has one.
     pub(super) fn first_name(&self) -> Option<&DomainName> {
         let told = self.named().next().and_then(|reading| reading.names.first());
-        told.or(self.written.as_ref()).or_else(|| self.further_names.first().map(|name| &name.name))
+        told.or(self.written.as_ref()).or_else(|| self.further_names().first().map(|name| &name.name))
     }
 
     /// What the first name is told by, beside what else a verdict rests on; none where only the name itself tells it.
@@ -186,9 +225,9 @@ impl Evidence<'_> {
             expired: false,
             late: false,
         });
-        let mut names = Vec::with_capacity(self.readings.len() + 1 + self.further_names.len());
+        let mut names = Vec::with_capacity(self.readings.len() + 1 + self.further_names().len());
         names.extend(self.readings.iter().filter_map(of_reading).chain(written));
-        names.extend_from_slice(&self.further_names);
+        names.extend_from_slice(self.further_names());
         names
     }
 }
@@ -442,14 +481,13 @@ impl<'a> Surveyor<'a> {
                 contested: false,
                 salvaged: false,
             });
-            return Evidence {
-                readings: reading.into_iter().collect(),
-                announced,
+            let rare = Rare {
                 // What the client names inside its tunnel may be another account than the one it asked the proxy for.
                 inner: flow.server_name().filter(|_| target.tunnel).cloned(),
-                target: Some(target.clone()),
-                ..Evidence::default()
+                ..Rare::of_target(target.clone())
             };
+            let (readings, rare) = (reading.into_iter().collect(), Some(Box::new(rare)));
+            return Evidence { readings, announced, rare, ..Evidence::default() };
         }
         let written = flow
             .server_name()
@@ -460,12 +498,13 @@ impl<'a> Surveyor<'a> {
             return Evidence { announced, ..Evidence::default() };
         }
         let (mut readings, mut corroborated) = (Vec::new(), false);
-        let (mut untrusted, mut unsolicited) = (None, false);
+        let (mut rare, mut unsolicited) = (None, false);
         if let Some(about) = about {
             (readings, corroborated) = about.readings(flow.first_ts, written.as_ref(), &self.bookmark);
             if readings.is_empty() {
                 let answer = about.untrusted(flow.first_ts);
-                untrusted = answer.map(|answer| (answer.resolver, answer.names.first().cloned()));
+                rare =
+                    answer.map(|answer| Rare::of_untrusted(answer.resolver, answer.names.first().cloned()));
                 unsolicited = about.only_unsolicited().is_some();
             }
         }
@@ -481,10 +520,9 @@ impl<'a> Surveyor<'a> {
             written,
             announced,
             corroborated,
-            untrusted,
             unsolicited,
             elsewhere,
-            ..Evidence::default()
+            rare: rare.map(Box::new),
         }
     }
 }

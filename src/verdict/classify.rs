@@ -73,7 +73,7 @@ pub(super) struct Ruling {
     /// Whether it rests on names that the page does not give.
     pub supplied: bool,
     /// What the client asked a proxy that the site lists to connect it to: it stands for the destination.
-    pub target: Option<ConnectTarget>,
+    pub target: Option<Box<ConnectTarget>>,
     /// The rules that would fit if what is missing were known.
     pub possible: Vec<String>,
 }
@@ -174,7 +174,10 @@ impl<'a> Classifier<'a> {
                 add_new(&mut worst.documented_by, one.documented_by);
             }
         }
-        evidence.further_names = names.split_off(own);
+        let further = names.split_off(own);
+        if !further.is_empty() {
+            evidence.rare.get_or_insert_default().further_names = further;
+        }
         Some((worst, evidence))
     }
 
@@ -194,7 +197,7 @@ impl<'a> Classifier<'a> {
             issues: Vec::new(),
             by_default: false,
             supplied: false,
-            target: evidence.target.clone(),
+            target: evidence.target().cloned().map(Box::new),
             possible: Vec::new(),
         };
         if around.from.loopback || around.to.is_loopback() {
@@ -262,7 +265,7 @@ impl<'a> Classifier<'a> {
 
     /// Where a flow goes: its responder, or what the client asked its proxy for.
     fn destination(&self, around: &Circumstances, to_roles: RoleSet, evidence: &Evidence<'_>) -> Destination {
-        match &evidence.target {
+        match evidence.target() {
             Some(target) => Destination {
                 ip: target.ip,
                 port: target.port,
@@ -353,7 +356,7 @@ impl<'a> Classifier<'a> {
             ));
         }
         // (c) named by an untrusted resolver only.
-        if let Some((resolver, name)) = &evidence.untrusted {
+        if let Some((resolver, name)) = evidence.untrusted() {
             let name = name.as_ref().map(ToString::to_string).unwrap_or_default();
             return Some(format!(
                 "only {resolver}, which the site does not list as a resolver, gives it as {name}"
@@ -420,7 +423,7 @@ impl<'a> Classifier<'a> {
         };
         // One address serves many accounts: that DNS gave it for the site's own does not speak for another one that the
         // client itself names.
-        if let Some(name) = evidence.written.as_ref().or(evidence.inner.as_ref())
+        if let Some(name) = evidence.written.as_ref().or(evidence.inner())
             && !evidence.corroborated
             && let Some(account) = foreign_in(&of_name(name))
         {
@@ -595,7 +598,7 @@ fn add_new<T: PartialEq>(to: &mut Vec<T>, from: Vec<T>) {
 /// The application that the first bytes show, held against the rules.
 fn mismatch(around: &Circumstances, rules: &[Ready<'_>], evidence: &Evidence<'_>) -> Option<Issue> {
     // Inside a tunnel only the ClientHello can be told; a request in absolute form is HTTP.
-    let seen = match &evidence.target {
+    let seen = match evidence.target() {
         Some(target) if target.tunnel && !evidence.announced => return None,
         Some(target) if target.tunnel => Some(AppProtocol::Tls),
         _ => around.app,

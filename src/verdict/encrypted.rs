@@ -138,7 +138,7 @@ impl<'a> Seen<'a> {
     fn of(one: &Judged<'a>) -> Option<Self> {
         let (flow, evidence) = (one.flow, one.evidence);
         let proxied = evidence.proxied();
-        let (transport, port) = match &evidence.target {
+        let (transport, port) = match evidence.target() {
             Some(target) => (Transport::Tcp, target.port),
             None => (flow.proto, flow.to.port),
         };
@@ -196,7 +196,7 @@ fn known_name<'a>(flow: &'a Flow<'_>, evidence: &'a Evidence<'_>) -> Option<&'a 
     }
     let answered =
         |name: &&NameEvidence| matches!(name.source, NameEvidenceSource::Dns | NameEvidenceSource::Proxy);
-    let further = evidence.further_names.iter().filter(answered).map(|name| &name.name);
+    let further = evidence.further_names().iter().filter(answered).map(|name| &name.name);
     let mut told = evidence.named().filter_map(|reading| reading.names.first()).chain(further);
     match told.next() {
         Some(first) => told.all(|name| name == first).then_some(first),

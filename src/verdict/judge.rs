@@ -264,11 +264,12 @@ impl<'a> Judge<'a> {
         let Ruled { ruling, codes, .. } = at_hand.ruled.first_mut()?.as_mut()?;
         let evidence = at_hand.evidence.first()?;
         let (ruling, words, _) = ruling.settled(&mut self.memo).line(None);
-        let words = words.get_or_insert_with(|| RowWords::of(&self.classifier, ruling)).clone();
+        let words = words.get_or_insert_with(|| Box::new(RowWords::of(&self.classifier, ruling)));
+        let words = RowWords::clone(words);
         let names = evidence.names(Some(flow.first_ts));
         let mut record: FlowRecord = flow.record(self.case.captures);
         if ruling.target.is_some() {
-            record.proxy_target.clone_from(&ruling.target);
+            record.proxy_target = ruling.target.as_deref().cloned();
         }
         Some(VerdictRow {
             flow: record,

@@ -1,17 +1,15 @@
 //! Verdicts already found, by all that they rest on.
 
-use super::circumstances::{Circumstances, Evidence, FirstChain};
+use super::circumstances::{Circumstances, Evidence, FirstChain, Rare};
 use super::classify::{Classifier, Ruling};
 use super::findings::Kind;
 use super::matches::{ClassNumber, SameNames};
 use super::row::Nearest;
-use crate::flow::ConnectTarget;
 use crate::model::{DomainName, address_bits};
 use crate::names::{ChainNumber, Ledger, Reading};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet, HashTable};
 use std::hash::BuildHasher;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// Rulings remembered: beyond, all are forgotten and found again, which costs time and changes nothing. A site knows
@@ -53,7 +51,7 @@ pub(super) struct Settled {
     /// Differs from one ruling to the next, also of those forgotten.
     pub serial: u64,
     /// What the rows of its flows say of it, once there was one.
-    words: Option<RowWords>,
+    words: Option<Box<RowWords>>,
     /// The stretch of the rows in whose sums the flows of what follows are counted; none where no flow was yet.
     stretch: Option<Stretch>,
     /// The set of rules that document its flows.
@@ -196,7 +194,7 @@ impl Settled {
     pub(super) fn line(
         &mut self,
         place: Option<usize>,
-    ) -> (&Ruling, &mut Option<RowWords>, Option<&mut Line>) {
+    ) -> (&Ruling, &mut Option<Box<RowWords>>, Option<&mut Line>) {
         let line = place.and_then(|place| self.lines.get_mut(place));
         (&self.ruling, &mut self.words, line)
     }
@@ -225,28 +223,15 @@ struct Key {
     written: Option<DomainName>,
     is_written: bool,
     announced: bool,
-    inner: Option<DomainName>,
-    target: Option<ConnectTarget>,
-    untrusted: Option<(IpAddr, Option<DomainName>)>,
     unsolicited: bool,
     elsewhere: bool,
+    rare: Option<Box<Rare>>,
 }
 
 impl Key {
     fn of(around: &Circumstances, ours: bool, evidence: &Evidence<'_>, chains: &[ChainKey]) -> Key {
         // Every field is taken apart here, so that a new one cannot be forgotten.
-        let Evidence {
-            readings,
-            written,
-            announced,
-            inner,
-            corroborated,
-            target,
-            untrusted,
-            unsolicited,
-            elsewhere,
-            further_names: _,
-        } = evidence;
+        let Evidence { readings, written, announced, corroborated, unsolicited, elsewhere, rare } = evidence;
         Key {
             around: *around,
             ours,
@@ -256,11 +241,9 @@ impl Key {
             written: written.clone().filter(|_| !corroborated),
             is_written: written.is_some(),
             announced: *announced,
-            inner: inner.clone(),
-            target: target.clone(),
-            untrusted: untrusted.clone(),
             unsolicited: *unsolicited,
             elsewhere: *elsewhere,
+            rare: rare.clone(),
         }
     }
 
@@ -279,11 +262,9 @@ impl Key {
             written,
             is_written,
             announced,
-            inner,
-            target,
-            untrusted,
             unsolicited,
             elsewhere,
+            rare,
         } = self;
         let other = evidence.written.as_ref();
         (*first, told.len()) == (chains.first().copied(), chains.len())
@@ -291,15 +272,13 @@ impl Key {
             && *contested == Ledger::contested(&evidence.readings)
             && *is_written == other.is_some()
             && written.as_ref() == other.filter(|_| !evidence.corroborated)
-            && *inner == evidence.inner
-            && *target == evidence.target
-            && *untrusted == evidence.untrusted
+            && *rare == evidence.rare
             && (announced, unsolicited, elsewhere)
                 == (&evidence.announced, &evidence.unsolicited, &evidence.elsewhere)
     }
 
     fn hash(&self, hasher: &RandomState) -> u64 {
-        hash_of(hasher, &self.around, &self.chains, self.written.as_ref(), self.target.as_ref())
+        hash_of(hasher, &self.around, &self.chains, self.written.as_ref(), self.rare.as_deref())
     }
 }
 
@@ -309,8 +288,9 @@ fn hash_of(
     around: &Circumstances,
     chains: &[ChainKey],
     written: Option<&DomainName>,
-    target: Option<&ConnectTarget>,
+    rare: Option<&Rare>,
 ) -> u64 {
+    let target = rare.and_then(|rare| rare.target.as_ref());
     if chains.is_empty() && written.is_none() && target.is_none() {
         return hasher.hash_one(around);
     }
@@ -408,7 +388,7 @@ impl Memo {
         let same =
             |&place: &usize| entries.get(place).is_some_and(|(key, _)| key.is(around, evidence, chains));
         let written = evidence.written.as_ref().filter(|_| !evidence.corroborated);
-        let hash = hash_of(hasher, around, chains, written, evidence.target.as_ref());
+        let hash = hash_of(hasher, around, chains, written, evidence.rare.as_deref());
         let place = match table.find(hash, same) {
             Some(&place) => place,
             None => {
@@ -462,6 +442,7 @@ mod tests {
     use super::super::circumstances::Telling;
     use super::*;
     use crate::audit::Code;
+    use crate::flow::ConnectTarget;
     use crate::matrix::{Matrix, RoleSet, Site};
     use crate::model::{FramePoint, Transport};
 
@@ -603,17 +584,18 @@ mod tests {
             for name in ["www.example", "management.azure.com"] {
                 let name = Some(name.parse().unwrap());
                 let target = ConnectTarget { name, ip: None, port: 443, tunnel: true };
-                let through = Evidence { target: Some(target), ..plain.clone() };
+                let rare = Some(Box::new(Rare::of_target(target)));
+                let through = Evidence { rare, ..plain.clone() };
                 evidences.push(Evidence { announced: true, ..through.clone() });
                 evidences.push(through);
             }
             for resolver in [[198, 51, 100, 53], [198, 51, 100, 54]] {
-                let untrusted = Some((resolver.into(), None));
-                evidences.push(Evidence { untrusted, ..plain.clone() });
+                let rare = Some(Box::new(Rare::of_untrusted(resolver.into(), None)));
+                evidences.push(Evidence { rare, ..plain.clone() });
             }
             for name in ["own.blob.core.windows.net", "theirs.blob.core.windows.net"] {
-                let inner = Some(name.parse().unwrap());
-                evidences.push(Evidence { inner, ..plain.clone() });
+                let rare = Some(Box::new(Rare { inner: Some(name.parse().unwrap()), ..Rare::default() }));
+                evidences.push(Evidence { rare, ..plain.clone() });
             }
             evidences.push(plain);
         }
@@ -765,7 +747,12 @@ mod tests {
         let mut memo = Memo::default();
         let told = [false, true, false].map(|announced| {
             let readings = vec![reading(&["security.ubuntu.com"], (false, false, false))];
-            let evidence = Evidence { readings, announced, target: target.clone(), ..Evidence::default() };
+            let evidence = Evidence {
+                readings,
+                announced,
+                rare: target.clone().map(Rare::of_target).map(Box::new),
+                ..Evidence::default()
+            };
             let anew = format!("{:?}", classifier.rule_on(&around, &evidence));
             let known = memo.ruling(&classifier, &around, &evidence, settle);
             assert_eq!(format!("{:?}", known.ruling), anew, "{announced}");

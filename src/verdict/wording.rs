@@ -308,7 +308,7 @@ fn how_named(judged: &Judged<'_>) -> String {
             let chain: Vec<&str> = best.names.iter().skip(1).map(DomainName::as_str).collect();
             let via =
                 if chain.is_empty() { String::new() } else { format!(" (leads to {})", chain.join(", ")) };
-            let further = evidence.further_names.iter();
+            let further = evidence.further_names().iter();
             let further = further.filter(|name| name.source == NameEvidenceSource::Dns).count();
             let others = evidence.named().count() - 1 + further;
             let mut how = format!("name: {name} by a DNS answer{via}");
