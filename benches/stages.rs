@@ -78,10 +78,10 @@ fn main() {
     bench.measure("flow table", || {
         let budget = Arc::new(Budget::new(ExtractOptions::PIECES_BYTES));
         let table = TableOptions { capacity: ExtractOptions::TABLE_CAPACITY, budget, keep_bytes: false };
-        let (mut reader, mut table) = (open(), FlowTable::new(table, CaptureId(0)));
+        let (mut reader, mut table) = (open(), FlowTable::new(table, CaptureId::new(0)));
         while let Some(frame) = reader.next() {
             if let Decoded::Packet(packet) = decode(&frame) {
-                let point = FramePoint { time: frame.time, capture: CaptureId(0), frame: frame.number };
+                let point = FramePoint { time: frame.time, capture: CaptureId::new(0), frame: frame.number };
                 table.observe(&packet, point, frame.wire_len, None);
             }
         }

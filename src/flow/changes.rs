@@ -139,7 +139,7 @@ mod tests {
         let mut open = vec![Open::nowhere(); 6];
         open.iter_mut().for_each(|flow| flow.live = true);
         let mut changes = Changes::default();
-        let capture = CaptureId(0);
+        let capture = CaptureId::new(0);
         let touch = |changes: &mut Changes, open: &mut [Open], slot: u32| {
             let at = At { frame: slot + 1, ..At::default() };
             changes.touch(slot, &mut open[slot as usize], at);

@@ -391,7 +391,7 @@ impl Flow<'_> {
 
 /// The name of a capture; empty for a number that no capture has.
 pub fn capture_name(captures: &[Arc<str>], id: CaptureId) -> Arc<str> {
-    captures.get(id.0 as usize).cloned().unwrap_or_else(|| Arc::from(""))
+    captures.get(id.index()).cloned().unwrap_or_else(|| Arc::from(""))
 }
 
 /// From the SYN to the initiator's first packet after the SYN-ACK; none where the SYN was repeated, since then nobody
@@ -682,7 +682,7 @@ mod tests {
             }
         }
         let pieces: Pieces = stretches.iter().cloned().collect();
-        let (reader, mut place) = (pieces.reader(CaptureId(0)), Unpacked::default());
+        let (reader, mut place) = (pieces.reader(CaptureId::new(0)), Unpacked::default());
         let mut outcomes = BTreeSet::new();
         for sight in [HostSight::default(), seen] {
             let finisher = Finisher {

@@ -218,7 +218,11 @@ mod tests {
             ttl: 64,
             vlan: None,
             vni: None,
-            point: FramePoint { time: Timestamp(seconds * NANOS_PER_SECOND), capture: CaptureId(0), frame },
+            point: FramePoint {
+                time: Timestamp(seconds * NANOS_PER_SECOND),
+                capture: CaptureId::new(0),
+                frame,
+            },
             wire_len: 100,
             bytes: bytes.into(),
         }

@@ -568,7 +568,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn point(frame: u64) -> FramePoint {
-        FramePoint { time: Timestamp(frame as i64), capture: CaptureId(0), frame }
+        FramePoint { time: Timestamp(frame as i64), capture: CaptureId::new(0), frame }
     }
 
     #[test]

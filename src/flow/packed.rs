@@ -1147,7 +1147,8 @@ mod tests {
             let has = |bit: u64| case & bit != 0;
             let (low, high) = ends[usize::from(has(1))];
             let [low, high] = [low, high].map(|ip| Endpoint::new(ip.parse().unwrap(), 443));
-            let first = FramePoint { time: Timestamp(-7), capture: CaptureId(0), frame: 1 << (case % 40) };
+            let first =
+                FramePoint { time: Timestamp(-7), capture: CaptureId::new(0), frame: 1 << (case % 40) };
             let side = SideFacts {
                 packets: if has(2) { 300 } else { 1 },
                 bytes: 60 << (case % 7),
@@ -1174,7 +1175,7 @@ mod tests {
     #[test]
     fn what_is_near_is_told_in_one_word_and_what_is_not_in_full() {
         let edges = |half: i64| [i64::MIN, -half - 1, -half, 1 - half, -1, 0, 1, half - 1, half, i64::MAX];
-        let base = FramePoint { time: Timestamp(5), capture: CaptureId(1), frame: 1 << 40 };
+        let base = FramePoint { time: Timestamp(5), capture: CaptureId::new(1), frame: 1 << 40 };
         for nanos in edges(NEAR_NANOS) {
             for frames in edges(NEAR_FRAMES) {
                 let is_near = (-NEAR_NANOS..NEAR_NANOS).contains(&nanos)
@@ -1211,7 +1212,7 @@ mod tests {
 
     #[test]
     fn what_is_read_at_one_go_is_what_is_read_field_by_field() {
-        let origin = Origin { capture: CaptureId(3), frames_before: 1000 };
+        let origin = Origin { capture: CaptureId::new(3), frames_before: 1000 };
         let (mut at_one_go, mut by_field) = (PartialFlow::nothing(), PartialFlow::nothing());
         let (mut in_short, mut lone_ones) = (Short::nothing(), 0);
         for flow in of_one_side() {
@@ -1242,7 +1243,7 @@ mod tests {
 
     #[test]
     fn an_exchange_is_read_in_few_steps_as_it_is_field_by_field() {
-        let origin = Origin { capture: CaptureId(3), frames_before: 1000 };
+        let origin = Origin { capture: CaptureId::new(3), frames_before: 1000 };
         let (mut in_few_steps, mut by_field) = (PartialFlow::nothing(), PartialFlow::nothing());
         let (mut in_short, mut exchanges) = (Short::nothing(), 0);
         for mut flow in of_one_side() {

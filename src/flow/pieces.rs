@@ -507,7 +507,7 @@ impl Pieces {
     /// # Errors
     /// As for [`PiecesReader::get`].
     pub fn iter(&self) -> impl Iterator<Item = io::Result<PartialFlow>> {
-        let reader = self.reader(CaptureId(0));
+        let reader = self.reader(CaptureId::new(0));
         let numbers = 0..self.places.len() as u32;
         numbers.map(move |number| reader.get(number)).chain(self.fragments.iter().cloned().map(Ok))
     }
@@ -713,7 +713,7 @@ mod tests {
         let (key, _) = FlowKey::of(Transport::Udp, end(number, 53), end(0x0a00_0001, 1000));
         let point = FramePoint {
             time: Timestamp(i64::from(number)),
-            capture: CaptureId(0),
+            capture: CaptureId::new(0),
             frame: u64::from(number) + 1,
         };
         let low = SideFacts {
@@ -749,7 +749,7 @@ mod tests {
         let mut pieces = Pieces::new(Arc::new(Budget::new(BLOCK_BYTES)));
         (0..count).for_each(|number| pieces.push(lone_packet(number)));
         assert!(pieces.spilled_bytes() > 30 * BLOCK_BYTES as u64, "{pieces:?}");
-        for reader in [pieces.reader(CaptureId(0)), pieces.sparse_reader(CaptureId(0))] {
+        for reader in [pieces.reader(CaptureId::new(0)), pieces.sparse_reader(CaptureId::new(0))] {
             for step in [1u32, 7_919, 99_991] {
                 for number in (0..2_000u32).map(|n| n * step % count) {
                     assert_eq!(reader.get(number).unwrap(), lone_packet(number));
@@ -800,7 +800,7 @@ mod tests {
         let end = |ip: &str, port| Endpoint::new(ip.parse().unwrap(), port);
         let point = |frame: u64| FramePoint {
             time: Timestamp(1_767_694_951_000_000_000 + frame as i64),
-            capture: CaptureId(0),
+            capture: CaptureId::new(0),
             frame,
         };
         let (key, _) = FlowKey::of(Transport::Tcp, end("10.1.0.4", 51_000), end("10.0.0.9", 443));

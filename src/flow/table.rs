@@ -770,13 +770,13 @@ mod tests {
         fn new(capacity: usize) -> Self {
             let budget = Arc::new(Budget::new(usize::MAX));
             let options = TableOptions { capacity, budget, keep_bytes: false };
-            Scene { table: FlowTable::new(options, CaptureId(0)), frames: 0 }
+            Scene { table: FlowTable::new(options, CaptureId::new(0)), frames: 0 }
         }
 
         fn keeping_bytes(capacity: usize) -> Self {
             let options =
                 TableOptions { capacity, budget: Arc::new(Budget::new(usize::MAX)), keep_bytes: true };
-            Scene { table: FlowTable::new(options, CaptureId(0)), frames: 0 }
+            Scene { table: FlowTable::new(options, CaptureId::new(0)), frames: 0 }
         }
 
         /// A packet at so many milliseconds between a port of 10.0.0.1 and another address.
@@ -791,7 +791,7 @@ mod tests {
             let packet = packet((src.into(), src_port), (dst.into(), dst_port), payload);
             self.frames += 1;
             let time = Timestamp(1_700_000_000_000_000_000 + millis * 1_000_000);
-            let point = FramePoint { time, capture: CaptureId(0), frame: self.frames };
+            let point = FramePoint { time, capture: CaptureId::new(0), frame: self.frames };
             assert_eq!(self.table.observe(&packet, point, 60, dns), Observed::Flow);
         }
 
@@ -944,7 +944,7 @@ mod tests {
             }
         }
         let pieces = scene.table.finish();
-        let (reader, mut far) = (pieces.reader(CaptureId(0)), 0);
+        let (reader, mut far) = (pieces.reader(CaptureId::new(0)), 0);
         for (number, flow) in pieces.iter().enumerate() {
             let flow = flow.unwrap();
             let row = flow.to_row();
@@ -1009,14 +1009,14 @@ mod tests {
                         let packet = Packet { vlan, vni, ..packet(src, dst, payload) };
                         let point = FramePoint {
                             time: Timestamp(1_700_000_000_000_000_000 + later),
-                            capture: CaptureId(0),
+                            capture: CaptureId::new(0),
                             frame: frame + place as u64 * apart,
                         };
                         table.observe(&packet, point, wire_len, dns);
                     }
                     let flow = table.open.first().filter(|flow| flow.live).expect("a conversation");
                     let mut by_field = Vec::new();
-                    pack(&flow.view(table.base, CaptureId(0)), &mut Hellos::default(), &mut by_field);
+                    pack(&flow.view(table.base, CaptureId::new(0)), &mut Hellos::default(), &mut by_field);
                     let brief = flow.brief(table.base).and_then(|brief| brief.packed());
                     let fits = vni.is_none() && wire_len < 1 << 19 && (apart == 1 || sent.len() == 1);
                     assert_eq!(brief.is_some(), *in_one_go && fits, "{flow:?}");
@@ -1025,7 +1025,7 @@ mod tests {
                     }
                     // What is read has all of it, too.
                     let pieces = table.finish();
-                    let read = pieces.reader(CaptureId(0)).get(0).unwrap();
+                    let read = pieces.reader(CaptureId::new(0)).get(0).unwrap();
                     assert_eq!(read.to_row()[1..], by_field, "{read:?}");
                 }
             }

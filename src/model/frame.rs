@@ -2,12 +2,54 @@
 
 use super::Timestamp;
 use serde::{Deserialize, Serialize};
+use std::num::NonZeroU32;
 
 /// Which of the captures given, by rank: captures are ranked by (time of first frame, name), so that equal times
 /// are taken in that order.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct CaptureId(pub u32);
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(from = "u32", into = "u32")]
+pub struct CaptureId(
+    /// One more than the number: so a point that may be missing takes no more room than one that is there, and conversations have
+    /// a dozen of them on each side.
+    NonZeroU32,
+);
+
+const _: () = assert!(size_of::<Option<FramePoint>>() == size_of::<FramePoint>());
+
+impl CaptureId {
+    /// The capture of a rank, counted from 0. The last number, 2^32 - 1, stands for the one before it, too.
+    pub const fn new(number: u32) -> Self {
+        CaptureId(NonZeroU32::MIN.saturating_add(number))
+    }
+
+    /// Its rank.
+    pub const fn number(self) -> u32 {
+        self.0.get() - 1
+    }
+
+    /// Its place among all captures.
+    pub const fn index(self) -> usize {
+        self.number() as usize
+    }
+}
+
+impl Default for CaptureId {
+    fn default() -> Self {
+        CaptureId::new(0)
+    }
+}
+
+impl From<u32> for CaptureId {
+    fn from(number: u32) -> Self {
+        CaptureId::new(number)
+    }
+}
+
+impl From<CaptureId> for u32 {
+    fn from(capture: CaptureId) -> Self {
+        capture.number()
+    }
+}
 
 /// A frame as evidence, ordered as frames are taken: by time, then by capture, then by number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -18,4 +60,22 @@ pub struct FramePoint {
     pub capture: CaptureId,
     /// Counted from 1 in its capture, so that it equals Wireshark's `frame.number`.
     pub frame: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captures_are_ordered_by_their_ranks_which_are_what_they_were_made_of() {
+        let ranks = [0, 1, 2, 1 << 24, u32::MAX - 1];
+        let captures = ranks.map(CaptureId::new);
+        assert!(captures.is_sorted_by(|a, b| a < b));
+        assert_eq!(captures.map(CaptureId::number), ranks);
+        assert_eq!(CaptureId::default(), captures[0]);
+        assert_eq!(CaptureId::new(u32::MAX), captures[4]);
+        for capture in captures {
+            assert_eq!(CaptureId::from(u32::from(capture)), capture);
+        }
+    }
 }

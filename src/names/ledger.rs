@@ -418,7 +418,7 @@ impl Near {
         ttl: 0,
         salvaged: false,
         joined: false,
-        point: FramePoint { time: Timestamp(0), capture: CaptureId(0), frame: 0 },
+        point: FramePoint { time: Timestamp(0), capture: CaptureId::new(0), frame: 0 },
         uncontested: None,
     };
 
@@ -2083,7 +2083,7 @@ mod tests {
             DnsObservation {
                 point: FramePoint {
                     time: Timestamp(at.0 * NANOS_PER_SECOND / 2),
-                    capture: CaptureId(0),
+                    capture: CaptureId::new(0),
                     frame: at.1,
                 },
                 client: Endpoint::new(ip(client), port),
@@ -2120,7 +2120,7 @@ mod tests {
         DnsObservation {
             point: FramePoint {
                 time: Timestamp(seconds * NANOS_PER_SECOND),
-                capture: CaptureId(0),
+                capture: CaptureId::new(0),
                 frame: seconds.unsigned_abs() + 1,
             },
             client: Endpoint::new(client, 5000),

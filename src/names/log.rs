@@ -791,7 +791,7 @@ mod tests {
         let end = || (0u8..3, prop_oneof![Just(53), 5000u16..5002]);
         (wire(), -2i64..3, 0u64..3, end(), end(), any::<bool>()).prop_map(|(wire, time, frame, a, b, tcp)| {
             let end = |(last, port)| Endpoint::new(IpAddr::from([10, 0, 0, last]), port);
-            let point = FramePoint { time: Timestamp(time), capture: CaptureId(0), frame };
+            let point = FramePoint { time: Timestamp(time), capture: CaptureId::new(0), frame };
             (wire, point, end(a), end(b), if tcp { Transport::Tcp } else { Transport::Udp })
         })
     }
@@ -819,9 +819,9 @@ mod tests {
             prop_assert_eq!(log.iter().collect::<Vec<_>>(), expected.clone());
             prop_assert_eq!(&log, &expected.iter().cloned().collect::<DnsLog>());
             log.sort();
-            log.set_capture(CaptureId(3));
+            log.set_capture(CaptureId::new(3));
             expected.sort_by_key(|observation| observation.point);
-            expected.iter_mut().for_each(|observation| observation.point.capture = CaptureId(3));
+            expected.iter_mut().for_each(|observation| observation.point.capture = CaptureId::new(3));
             prop_assert_eq!(log.iter().collect::<Vec<_>>(), expected);
         }
 

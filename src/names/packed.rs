@@ -205,7 +205,7 @@ impl Reader<'_> {
         let [flags, opcode, transport] = self.fixed()?;
         let has = |bit: u8| flags & bit != 0;
         let time = Timestamp(self.fixed().map(i64::from_le_bytes)?);
-        let point = FramePoint { time, capture: CaptureId(0), frame: self.number()? };
+        let point = FramePoint { time, capture: CaptureId::new(0), frame: self.number()? };
         let (client, resolver) = (self.end()?, self.end()?);
         let (id, rcode, qtype, qclass) = (self.short()?, self.short()?, self.short()?, self.short()?);
         let counts = SectionCounts {
@@ -256,7 +256,7 @@ mod tests {
         let odd = DomainName::from_labels([&b"a.b\\ \xff"[..], b"example"]);
         let owner = name("edge.example.net");
         DnsObservation {
-            point: FramePoint { time: Timestamp(-5), capture: CaptureId(0), frame: 300 },
+            point: FramePoint { time: Timestamp(-5), capture: CaptureId::new(0), frame: 300 },
             client: end("10.1.0.4", 51_000),
             resolver: end("2001:db8::53", 53),
             transport: Transport::Udp,

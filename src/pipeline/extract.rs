@@ -440,7 +440,7 @@ impl Mapper {
     /// None seen yet.
     pub(super) fn new(options: &ExtractOptions) -> Self {
         Mapper {
-            table: FlowTable::new(options.table(), CaptureId(0)),
+            table: FlowTable::new(options.table(), CaptureId::new(0)),
             copies: Copies::default(),
             keep_duplicates: options.keep_duplicates,
             frames: 0,
@@ -465,7 +465,7 @@ impl Mapper {
     /// the one before has just written there.
     #[inline(always)]
     pub(super) fn frame(&mut self, frame: &Frame<'_>, kept: Result<(), NotChosen>, decode: &DecodeOptions) {
-        let point = FramePoint { time: frame.time, capture: CaptureId(0), frame: frame.number };
+        let point = FramePoint { time: frame.time, capture: CaptureId::new(0), frame: frame.number };
         self.frames += 1;
         // A frame that the filter leaves out still shows that the capture went on; one outside the range of time does not:
         // what would have answered beyond the range is not looked at.

@@ -99,7 +99,7 @@ pub(super) fn join(extracted: Extracted) -> Joined {
     };
     let mut fragments = Vec::new();
     for (rank, capture) in captures.into_iter().enumerate() {
-        let id = CaptureId(rank as u32);
+        let id = CaptureId::new(rank as u32);
         let begin = Further { frames_before: 0, pieces: capture.pieces, dns: capture.dns };
         for Further { frames_before, mut pieces, dns } in std::iter::once(begin).chain(capture.further) {
             let origin = Origin { capture: id, frames_before };
@@ -137,7 +137,7 @@ pub(super) fn join(extracted: Extracted) -> Joined {
 pub(super) fn one_log(logs: Vec<(Origin, DnsLog)>) -> DnsLog {
     let mut all = DnsLog::default();
     for (Origin { capture, frames_before }, mut dns) in logs {
-        if capture != CaptureId(0) {
+        if capture != CaptureId::new(0) {
             dns.set_capture(capture);
         }
         if frames_before > 0 {
@@ -464,7 +464,7 @@ impl Joined {
             reader.each(&flows, &mut |flow| {
                 let (side, _) = initiator(flow, is_service);
                 let begin = flow.begin();
-                let capture = begin.and_then(|point| this.captures.get(point.capture.0 as usize));
+                let capture = begin.and_then(|point| this.captures.get(point.capture.index()));
                 let frame = begin.map(|point| point.frame);
                 let key = (flow.key.flow_id(side), flow.vlan, flow.vni, capture, frame);
                 keyed.extend(numbers.next().map(|&number| (key, number)));

@@ -72,13 +72,13 @@ impl Counts {
 
     /// A flow that begins there.
     fn begin(&mut self, point: Option<FramePoint>) {
-        if let Some((flows, _)) = point.and_then(|at| self.0.get_mut(at.capture.0 as usize)) {
+        if let Some((flows, _)) = point.and_then(|at| self.0.get_mut(at.capture.index())) {
             *flows += 1;
         }
     }
 
     fn name(&mut self, point: FramePoint) {
-        if let Some((_, names)) = self.0.get_mut(point.capture.0 as usize) {
+        if let Some((_, names)) = self.0.get_mut(point.capture.index()) {
             *names += 1;
         }
     }

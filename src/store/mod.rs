@@ -479,7 +479,11 @@ mod tests {
     }
 
     fn point(frame: u64) -> FramePoint {
-        FramePoint { time: Timestamp(1_767_694_951_000_000_000 + frame as i64), capture: CaptureId(0), frame }
+        FramePoint {
+            time: Timestamp(1_767_694_951_000_000_000 + frame as i64),
+            capture: CaptureId::new(0),
+            frame,
+        }
     }
 
     fn summary(path: &str) -> CaptureSummary {

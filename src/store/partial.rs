@@ -277,7 +277,7 @@ fn message_of(row: Carrier<'_>) -> Result<DnsObservation, String> {
     if bytes.first() == Some(&b'{') {
         let message: Result<DnsObservation, _> = serde_json::from_slice(bytes);
         let mut message = message.map_err(|error| error.to_string())?;
-        message.point.capture = CaptureId(0);
+        message.point.capture = CaptureId::new(0);
         return Ok(message);
     }
     let bytes = if text {

@@ -807,7 +807,7 @@ impl Body {
         finding.outcomes = outcomes.iter().collect();
         let by_itself = !finding.evidence.is_empty();
         let mut cited = self.evidence;
-        cited.sort_by_key(|at| (words.rank_of.get(at.capture.0 as usize).copied(), at.frame()));
+        cited.sort_by_key(|at| (words.rank_of.get(at.capture.index()).copied(), at.frame()));
         let frames = cited
             .into_iter()
             .map(|at| EvidenceFrame { capture: capture_name(words.captures, at.capture), frame: at.frame() });

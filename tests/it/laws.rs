@@ -606,7 +606,7 @@ fn told(frames: &Frames, captures: &[Vec<usize>], options: &ExtractOptions) -> S
     for (order, places) in captures.iter().enumerate() {
         let frames: Frames = places.iter().map(|&place| frames[place].clone()).collect();
         for mut stretch in stretches(&one_capture("part", &frames, options)) {
-            stretch.renumber(|_| portproof::model::CaptureId(order as u32));
+            stretch.renumber(|_| portproof::model::CaptureId::new(order as u32));
             pieces.push(stretch);
         }
     }

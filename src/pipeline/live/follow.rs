@@ -456,7 +456,7 @@ impl Follower {
             self.witnesses.clear();
         }
         let policy = Arc::clone(&self.policy);
-        let place = tick.capture.0 as usize;
+        let place = tick.capture.index();
         if self.captures.len() <= place {
             self.captures.resize(place + 1, Arc::from(""));
         }

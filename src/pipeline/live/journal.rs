@@ -274,7 +274,7 @@ mod tests {
         message.extend(name.bytes().chain(*b"\x07example\0\0\x01\0\x01"));
         let end = |ip: &str, port| Endpoint::new(ip.parse().unwrap(), port);
         DnsObservation {
-            point: FramePoint { time: Timestamp(number as i64), capture: CaptureId(0), frame: number },
+            point: FramePoint { time: Timestamp(number as i64), capture: CaptureId::new(0), frame: number },
             client: end("10.10.1.4", 40_000),
             resolver: end("10.10.1.1", 53),
             transport: Transport::Udp,
@@ -301,7 +301,7 @@ mod tests {
         let mut seen = DnsLog::default();
         (1..=MANY).for_each(|number| seen.push(question(number)));
         let options = TableOptions { capacity: 8, budget: Budget::new(usize::MAX).into(), keep_bytes: true };
-        let mut table = FlowTable::new(options, CaptureId(0));
+        let mut table = FlowTable::new(options, CaptureId::new(0));
         table.keep_deltas();
         let delta = |out: &mut Vec<u8>| table.delta(true, out);
         let mut change = Change::new(true, &tally(), MANY as usize, seen.since(0), delta).unwrap();

@@ -451,7 +451,7 @@ impl Mapping {
 
     /// The segment at hand, as those who follow number it.
     fn capture(&self) -> CaptureId {
-        CaptureId((self.segment.number - self.options.first_segment) as u32)
+        CaptureId::new((self.segment.number - self.options.first_segment) as u32)
     }
 
     /// Hands what changed to the journal; the last of a segment even if that has to wait.
