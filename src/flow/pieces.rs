@@ -114,6 +114,15 @@ struct Block {
     stored: Stored,
 }
 
+impl Block {
+    fn bytes_in_memory(&self) -> usize {
+        match &self.stored {
+            Stored::Memory(bytes) => bytes.len(),
+            Stored::File { .. } => 0,
+        }
+    }
+}
+
 enum Stored {
     Memory(Vec<u8>),
     File { offset: u64, bytes: usize },
@@ -398,20 +407,23 @@ impl Pieces {
 
     /// All stretches are in. What is kept of each and so many bytes of something else, which cannot wait in a file, take from the
     /// budget from now on, and where that has no more, as many bytes of stretches that are in memory are put into the file: so
-    /// memory grows less with the length of a capture.
+    /// memory grows less with the length of a capture. Where more is missing than stretches can give, as where nearly all that a capture
+    /// holds are names, they stay: memory would grow all the same, and the file costs time.
     pub fn make_room(&mut self, bytes: usize) {
         self.reached_lately = Vec::new();
         let bytes = bytes.saturating_add(self.places.len() * Self::KEPT_BYTES);
         let mut missing = self.budget.take_beside(bytes);
+        let at_hand: usize = self.blocks.iter().map(Block::bytes_in_memory).sum();
+        if missing > at_hand {
+            return;
+        }
         let mut from = self.blocks.len();
         for block in self.blocks.iter().rev() {
             if missing == 0 {
                 break;
             }
             from -= 1;
-            if let Stored::Memory(bytes) = &block.stored {
-                missing = missing.saturating_sub(bytes.len());
-            }
+            missing = missing.saturating_sub(block.bytes_in_memory());
         }
         for place in from..self.blocks.len() {
             let Some(Block { stored: Stored::Memory(bytes), .. }) = self.blocks.get_mut(place) else {
@@ -773,10 +785,13 @@ mod tests {
         // Bytes that the budget has for stretches and beside them, bytes asked for, blocks that stay in memory.
         for (own, more, asked, left) in [
             (0, index, 0, 4),
-            (0, 0, 0, 0),
             (0, index, 1, 3),
             (0, index, 2 * BLOCK_BYTES, 1),
-            (0, 7, usize::MAX, 0),
+            (0, index, 3 * BLOCK_BYTES + 1, 0),
+            // More is missing than there is.
+            (0, index, 4 * BLOCK_BYTES + 1, 4),
+            (0, 0, 0, 4),
+            (0, 7, usize::MAX, 4),
             (2 * BLOCK_BYTES, index, 2 * BLOCK_BYTES, 4),
             (BLOCK_BYTES, index, 2 * BLOCK_BYTES, 2),
         ] {
