@@ -6,13 +6,12 @@ use super::outcome::{ConnState, Outcome, PayloadSigns, Surroundings, conn_state,
 use super::partial::PartialFlow;
 use super::record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 use super::seen::{Seen, SideSeen};
-use super::short::{Short, Unpacked};
+use super::short::{Form, Unpacked};
 use super::stitch::began_by;
 use crate::model::{AppProtocol, CaptureId, DomainName, Endpoint, FramePoint, Spans, Timestamp, Transport};
 use crate::names::{HostName, app, http, http2, quic, tls};
 use foldhash::fast::RandomState;
 use hashbrown::HashSet;
-use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -66,7 +65,8 @@ pub struct Finisher<'a> {
 /// row is made on demand ([`Flow::record`]), from here and from the stretch that it is of.
 #[derive(Debug)]
 pub struct Flow<'p> {
-    source: Source<'p>,
+    /// The stretch that it is.
+    stretch: Form<'p>,
     side: Side,
     /// How the initiator is known.
     pub initiator_by: InitiatorBy,
@@ -98,26 +98,6 @@ pub struct Flow<'p> {
     /// Where that error is.
     quoted_at: Option<FramePoint>,
     talk: Option<Box<Talk>>,
-}
-
-/// The stretch that a flow is.
-#[derive(Clone, Copy, Debug)]
-enum Source<'p> {
-    Whole(&'p PartialFlow),
-    Short(&'p Short),
-}
-
-impl Source<'_> {
-    fn in_full(&self) -> Cow<'_, PartialFlow> {
-        match self {
-            Source::Whole(stretch) => Cow::Borrowed(stretch),
-            Source::Short(short) => {
-                let mut stretch = PartialFlow::nothing();
-                short.put_into(&mut stretch);
-                Cow::Owned(stretch)
-            }
-        }
-    }
 }
 
 /// What the first bytes of both directions say, of the flows in which they say anything.
@@ -163,22 +143,26 @@ impl Finisher<'_> {
     /// The flow that a stitched stretch is.
     pub fn finish<'p>(&self, stretch: &'p PartialFlow) -> Flow<'p> {
         let began = began_by(stretch, self.is_service);
-        self.decided(stretch, Source::Whole(stretch), began, first_bytes(stretch, began.0))
+        self.decided(stretch, Form::Full(stretch), began, first_bytes(stretch, began.0))
     }
 
     /// The same of one that was read.
     #[inline]
     pub fn finish_read<'p>(&self, stretch: &'p Unpacked) -> Flow<'p> {
-        let Some(short) = stretch.short() else { return self.finish(stretch.whole()) };
-        let began = began_by(short, self.is_service);
-        self.decided(short, Source::Short(short), began, FirstBytes::none(short))
+        match stretch.form() {
+            Form::Full(stretch) => self.finish(stretch),
+            Form::Short(short) => {
+                let began = began_by(short, self.is_service);
+                self.decided(short, Form::Short(short), began, FirstBytes::none(short))
+            }
+        }
     }
 
     #[inline(always)]
     fn decided<'p, S: Seen>(
         &self,
         seen: &'p S,
-        source: Source<'p>,
+        stretch: Form<'p>,
         (side, initiator_by): (Side, InitiatorBy),
         bytes: FirstBytes,
     ) -> Flow<'p> {
@@ -190,7 +174,7 @@ impl Finisher<'_> {
         let decision = decide(seen, side, &signs, &around);
         let first_ts = seen.order_time().unwrap_or_default();
         Flow {
-            source,
+            stretch,
             side,
             initiator_by,
             from,
@@ -218,19 +202,16 @@ impl Flow<'_> {
 
     /// Community ID v1.
     pub fn flow_id(&self) -> String {
-        let key = match self.source {
-            Source::Whole(stretch) => &stretch.key,
-            Source::Short(short) => &short.key,
+        let key = match self.stretch {
+            Form::Full(stretch) => &stretch.key,
+            Form::Short(short) => &short.key,
         };
         key.flow_id(self.side)
     }
 
     /// The very first frame, or the first error about it.
     pub fn begin(&self) -> Option<FramePoint> {
-        match self.source {
-            Source::Whole(stretch) => stretch.begin(),
-            Source::Short(short) => short.begin(),
-        }
+        self.stretch.begin()
     }
 
     /// Name in the ClientHello.
@@ -274,21 +255,21 @@ impl Flow<'_> {
         fn queries<S: Seen>(stretch: &S) -> u32 {
             [Side::Low, Side::High].into_iter().map(|side| stretch.side(side).dns().queries).sum()
         }
-        match self.source {
-            Source::Whole(stretch) => queries(stretch),
-            Source::Short(short) => queries(short),
+        match self.stretch {
+            Form::Full(stretch) => queries(stretch),
+            Form::Short(short) => queries(short),
         }
     }
 
     /// Zeek's state.
     pub fn conn_state(&self) -> ConnState {
-        conn_state(&self.source.in_full(), self.side)
+        conn_state(&self.stretch.in_full(), self.side)
     }
 
     /// Whether a reset came with another time to live than the responder's other packets: a hint at a device on the way.
     pub fn reset_ttl_differs(&self) -> bool {
         // In a short one there is no reset.
-        let Source::Whole(stretch) = self.source else { return false };
+        let Form::Full(stretch) = self.stretch else { return false };
         let peer = stretch.side(self.side.other());
         let ends = peer.reset.zip(peer.ttl);
         ends.is_some_and(|(reset, (low, high))| !(low..=high).contains(&reset.ttl))
@@ -305,9 +286,9 @@ impl Flow<'_> {
     /// The same, in place of what stands there.
     pub fn proofs_into(&self, proofs: &mut Vec<(ProofKind, FramePoint)>) {
         proofs.clear();
-        match self.source {
-            Source::Whole(stretch) => self.add_proofs(stretch, proofs),
-            Source::Short(short) => self.add_proofs(short, proofs),
+        match self.stretch {
+            Form::Full(stretch) => self.add_proofs(stretch, proofs),
+            Form::Short(short) => self.add_proofs(short, proofs),
         }
         proofs.sort_by_key(|&(what, point)| (point, what));
         proofs.dedup();
@@ -333,7 +314,7 @@ impl Flow<'_> {
     /// The row of a flow; `captures` are the names of the captures, by number.
     pub fn record(&self, captures: &[Arc<str>]) -> FlowRecord {
         let name = |id: CaptureId| capture_name(captures, id);
-        let stretch = &*self.source.in_full();
+        let stretch = &*self.stretch.in_full();
         let (own, peer) = (stretch.side(self.side), stretch.side(self.side.other()));
         let proofs = self.proofs();
         let capture = self.begin().map(|point| point.capture);
@@ -693,7 +674,7 @@ mod tests {
             };
             for (number, stretch) in (0..).zip(&stretches) {
                 reader.read_into(number, &mut place).unwrap();
-                assert!(place.short().is_some(), "{stretch:?}");
+                assert!(matches!(place.form(), Form::Short(_)), "{stretch:?}");
                 assert_eq!((place.begin(), place.may_say_something()), (stretch.begin(), false));
                 let (short, whole) = (finisher.finish_read(&place), finisher.finish(stretch));
                 assert_eq!(short.record(&["one".into()]), whole.record(&["one".into()]));

@@ -7,7 +7,7 @@
 mod brief;
 
 pub(super) use brief::{Brief, BriefPacket, BriefSide};
-use brief::{lone, short};
+use brief::{lone, unpack_in_short};
 
 use super::fragments::FragmentPiece;
 use super::head::{Head, Opening, Segment, Told};
@@ -800,10 +800,10 @@ impl From<CaptureId> for Origin {
 
 /// Reads what [`pack`] wrote, a short stretch in short, any other in full. On `None` what stands in `place` is of no use.
 pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, origin: Origin, place: &mut Unpacked) -> Option<()> {
-    if short(bytes, origin, place.short_mut()).is_some() {
+    if unpack_in_short(bytes, origin, place.short_mut()).is_some() {
         return Some(());
     }
-    unpack_in_full(bytes, hellos, origin, place.whole_mut()).map(|_| ())
+    unpack_in_full(bytes, hellos, origin, place.full_mut()).map(|_| ())
 }
 
 /// Reads what [`pack`] wrote into `flow`, whatever that was; hands back the bytes after it. On `None` it is of no use.
@@ -922,10 +922,10 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b
     // What is wrong with one that is refused here is found out below.
     if let Some((lone, [])) = lone(bytes, Origin::default())
         && in_order(&lone.key)
-        && lone.packets.max(lone.bytes).max(lone.payload) <= MOST_COUNTED
+        && lone.sent.packets.max(lone.sent.bytes).max(lone.sent.payload) <= MOST_COUNTED
     {
-        let sent = [Side::Low, Side::High].map(|side| side == lone.side && lone.packets > 0);
-        let time = Some(lone.first.time);
+        let sent = [Side::Low, Side::High].map(|side| side == lone.side && lone.sent.packets > 0);
+        let time = Some(lone.sent.first.time);
         return Ok(Row { packed: bytes, key: lone.key, sent, time, carries_bytes: false });
     }
     of_any_row(bytes, flow)
@@ -934,10 +934,10 @@ pub(super) fn of_row<'b>(row: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b
 /// As [`of_row`], whatever the stretch is: `bytes` are those behind the version.
 #[inline(never)]
 fn of_any_row<'b>(bytes: &'b [u8], flow: &mut PartialFlow) -> Result<Row<'b>, RowProblem> {
-    let mut brief = Short::nothing();
-    let rest = match short(bytes, Origin::default(), &mut brief) {
+    let mut in_short = Short::nothing();
+    let rest = match unpack_in_short(bytes, Origin::default(), &mut in_short) {
         Some(rest) => {
-            brief.put_into(flow);
+            in_short.put_into(flow);
             Some(rest)
         }
         None => unpack_in_full(bytes, &NO_HELLOS, Origin::default(), flow),
@@ -1220,7 +1220,7 @@ mod tests {
             pack(&View::of(&flow), &mut Hellos::default(), &mut packed);
             lone_ones += usize::from(lone(&packed, origin).is_some());
             for bytes in damaged(&packed) {
-                let Some(rest) = short(&bytes, origin, &mut in_short) else { continue };
+                let Some(rest) = unpack_in_short(&bytes, origin, &mut in_short) else { continue };
                 in_short.put_into(&mut at_one_go);
                 let slowly = unpack_in_full(&bytes, &NO_HELLOS, origin, &mut by_field);
                 assert_eq!((Some(rest), &at_one_go), (slowly, &by_field));
@@ -1268,9 +1268,9 @@ mod tests {
             };
             let mut packed = Vec::new();
             pack(&View::of(&flow), &mut Hellos::default(), &mut packed);
-            exchanges += usize::from(short(&packed, origin, &mut in_short).is_some());
+            exchanges += usize::from(unpack_in_short(&packed, origin, &mut in_short).is_some());
             for bytes in damaged(&packed) {
-                let Some(rest) = short(&bytes, origin, &mut in_short) else { continue };
+                let Some(rest) = unpack_in_short(&bytes, origin, &mut in_short) else { continue };
                 in_short.put_into(&mut in_few_steps);
                 let slowly = unpack_in_full(&bytes, &NO_HELLOS, origin, &mut by_field);
                 assert_eq!((Some(rest), &in_few_steps), (slowly, &by_field));

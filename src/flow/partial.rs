@@ -6,6 +6,7 @@
 use super::fragments::FragmentPiece;
 use super::head::{Head, Opening, Told};
 use super::key::{FlowKey, Side};
+use super::seen::Seen;
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
 use std::net::IpAddr;
 
@@ -364,8 +365,7 @@ impl PartialFlow {
 
     /// The side that sent a SYN without ACK, and that SYN.
     pub fn syn(&self) -> Option<(Side, Syn)> {
-        let of = |side: Side| self.side(side).syn.map(|syn| (side, syn));
-        earlier_by(of(Side::Low), of(Side::High), |(_, syn)| syn.first)
+        Seen::syn(self)
     }
 
     /// The first frame of the conversation itself (ICMP errors about it left out).
@@ -385,7 +385,7 @@ impl PartialFlow {
 
     /// The time by which rows are ordered: that of its first frame, else of the first ICMP error about it.
     pub fn order_time(&self) -> Option<Timestamp> {
-        self.first().or_else(|| self.quotes.first().map(|quote| quote.point)).map(|point| point.time)
+        Seen::order_time(self)
     }
 
     /// Whether its first bytes may say anything; where they do not, nobody can have said a name in it.
@@ -431,7 +431,7 @@ impl PartialFlow {
 
     /// The first ICMP error of a class about packets that `quoted` sent.
     pub fn quote(&self, quoted: Side, class: QuoteClass) -> Option<&QuoteFact> {
-        self.quotes.iter().find(|quote| quote.quoted == quoted && quote.class == class)
+        Seen::quote(self, quoted, class)
     }
 
     /// Joins another stretch of the same conversation.

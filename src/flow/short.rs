@@ -4,10 +4,11 @@ use super::key::{FlowKey, Side};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact, Reset, Syn, SynAck};
 use super::seen::{Seen, SideSeen};
 use crate::model::{Endpoint, FramePoint, Timestamp, Transport};
+use std::borrow::Cow;
 use std::net::{IpAddr, Ipv4Addr};
 
 /// A stretch whose sides show no more than where their frames are, times to live, a SYN that was sent once, datagrams of which
-/// no bytes are kept: in a sixth of the room of a [`PartialFlow`], which is as much as a first-level cache holds of several.
+/// no bytes are kept: in less than a fifth of the room of a [`PartialFlow`], of which a first-level cache holds no more than some.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Short {
     pub key: FlowKey,
@@ -16,6 +17,8 @@ pub(super) struct Short {
     pub low: Sent,
     pub high: Sent,
 }
+
+const _: () = assert!(5 * size_of::<Short>() < size_of::<PartialFlow>());
 
 /// What one side of it sent, if it sent anything.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -149,26 +152,55 @@ impl SideSeen for &Sent {
     }
 }
 
+/// A stretch in either form.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Form<'p> {
+    Short(&'p Short),
+    Full(&'p PartialFlow),
+}
+
+impl<'p> Form<'p> {
+    /// Its very first frame, or the first error about it.
+    pub fn begin(self) -> Option<FramePoint> {
+        match self {
+            Form::Short(short) => short.begin(),
+            Form::Full(stretch) => stretch.begin(),
+        }
+    }
+
+    /// The stretch in full.
+    pub fn in_full(self) -> Cow<'p, PartialFlow> {
+        match self {
+            Form::Short(short) => {
+                let mut stretch = PartialFlow::nothing();
+                short.put_into(&mut stretch);
+                Cow::Owned(stretch)
+            }
+            Form::Full(stretch) => Cow::Borrowed(stretch),
+        }
+    }
+}
+
 /// A place for stretches that are read, and the one that was read last: [`super::PiecesReader::read_into`] and
 /// [`super::Finisher::finish_read`].
 #[derive(Debug)]
 pub struct Unpacked {
     is_short: bool,
     short: Short,
-    whole: PartialFlow,
+    full: PartialFlow,
 }
 
 impl Default for Unpacked {
     fn default() -> Self {
-        Unpacked { is_short: false, short: Short::nothing(), whole: PartialFlow::nothing() }
+        Unpacked { is_short: false, short: Short::nothing(), full: PartialFlow::nothing() }
     }
 }
 
 impl Unpacked {
-    /// The stretch, if it is a short one.
+    /// The stretch, as it was read.
     #[inline]
-    pub(super) fn short(&self) -> Option<&Short> {
-        self.is_short.then_some(&self.short)
+    pub(super) fn form(&self) -> Form<'_> {
+        if self.is_short { Form::Short(&self.short) } else { Form::Full(&self.full) }
     }
 
     /// Room for a short one: what is put there is the stretch, from now on.
@@ -180,32 +212,26 @@ impl Unpacked {
 
     /// Room for one in full: what is put there is the stretch, from now on.
     #[inline]
-    pub fn whole_mut(&mut self) -> &mut PartialFlow {
+    pub fn full_mut(&mut self) -> &mut PartialFlow {
         self.is_short = false;
-        &mut self.whole
+        &mut self.full
     }
 
     /// The stretch in full, whatever it is.
     pub fn in_full(&mut self) -> &mut PartialFlow {
         if self.is_short {
-            self.short.put_into(&mut self.whole);
+            self.short.put_into(&mut self.full);
         }
-        self.whole_mut()
-    }
-
-    /// The stretch, if it was read in full.
-    #[inline]
-    pub(super) fn whole(&self) -> &PartialFlow {
-        &self.whole
+        self.full_mut()
     }
 
     /// Its very first frame, or the first error about it.
     pub fn begin(&self) -> Option<FramePoint> {
-        self.short().map_or_else(|| self.whole.begin(), Short::begin)
+        self.form().begin()
     }
 
     /// Whether its first bytes may say anything; where they do not, nobody can have said a name in it.
     pub fn may_say_something(&self) -> bool {
-        !self.is_short && self.whole.may_say_something()
+        matches!(self.form(), Form::Full(stretch) if stretch.may_say_something())
     }
 }

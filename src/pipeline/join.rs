@@ -541,7 +541,7 @@ impl<'a> FlowReader<'a> {
 
     fn piece_into(&self, number: u32, place: &mut Unpacked) -> io::Result<()> {
         if let Some(loose) = self.joined.loose(number) {
-            place.whole_mut().clone_from(loose);
+            place.full_mut().clone_from(loose);
             return Ok(());
         }
         let (index, set) = self.joined.set_of(number).ok_or_else(missing)?;
@@ -559,7 +559,7 @@ impl<'a> FlowReader<'a> {
         spans.clear();
         wanted.clear();
         chunks.iter_mut().for_each(Vec::clear);
-        spans.resize(numbers.len(), NOT_GATHERED);
+        spans.resize(numbers.len(), None);
         wanted.extend(numbers.zip(0..));
         put_in_order(wanted, order);
         let mut chunk = 0;
@@ -584,7 +584,7 @@ impl<'a> FlowReader<'a> {
                 if let (Some(bytes), Some(span)) = (chunks.get_mut(chunk), spans.get_mut(place as usize)) {
                     let from = bytes.len();
                     bytes.extend_from_slice(packed);
-                    *span = (chunk as u32, from as u32, bytes.len() as u32);
+                    *span = Some((chunk as u32, from as u32, bytes.len() as u32));
                 }
             })?;
         }
@@ -818,14 +818,11 @@ impl Shard {
     }
 }
 
-/// What stands for a stretch that is read where it is.
-const NOT_GATHERED: (u32, u32, u32) = (u32::MAX, 0, 0);
-
 /// Packed stretches that wait in temporary files, in the order in which they were asked for.
 struct Gathered<'a> {
     joined: &'a Joined,
-    /// In which of `chunks` each stands, where it begins there and where it ends.
-    spans: Vec<(u32, u32, u32)>,
+    /// In which of `chunks` each stands, where it begins there and where it ends; none of one that is read where it is.
+    spans: Vec<Option<(u32, u32, u32)>>,
     /// Each of the size of a block, whose memory it takes where blocks made room. One list of all of them would be megabytes that
     /// glibc, once they are freed, takes for a hint of what will be asked for: tables that grow would leave holes behind them.
     chunks: Vec<Vec<u8>>,
@@ -904,10 +901,9 @@ impl<'a> Gathered<'a> {
         (asked, number): (usize, u32),
         place: &mut Unpacked,
     ) -> io::Result<()> {
-        let &(chunk, from, to) = self.spans.get(asked).ok_or_else(missing)?;
-        if (chunk, from, to) == NOT_GATHERED {
+        let Some((chunk, from, to)) = *self.spans.get(asked).ok_or_else(missing)? else {
             return reader.piece_into(number, place);
-        }
+        };
         let bytes = self.chunks.get(chunk as usize).and_then(|bytes| bytes.get(from as usize..to as usize));
         let (index, _) = reader.joined.set_of(number).ok_or_else(missing)?;
         reader.readers.get(index).ok_or_else(missing)?.unpacked(bytes.ok_or_else(missing)?, place)

@@ -9,7 +9,7 @@ use super::{
     COUNT_BYTES, DATA, DATA_IS_FIRST, DNS, FIRST, FIRST_IS_BASE, FRAGMENTS, HIGH, LAST_IS_FIRST, LOW,
     NO_HELLOS, Origin, QUOTED, QUOTES, Reader, SYN, TTL, V6, VLAN, VNI, count_word, near,
 };
-use crate::model::{FramePoint, Timestamp, Transport, varint};
+use crate::model::{Transport, varint};
 use std::net::IpAddr;
 
 /// A stretch of one packet of a side or of each: what millions of conversations are.
@@ -145,13 +145,7 @@ pub(super) struct Lone {
     pub vlan: Option<u16>,
     pub vni: Option<u32>,
     pub side: Side,
-    pub packets: u64,
-    pub bytes: u64,
-    pub payload: u64,
-    pub first: FramePoint,
-    pub last: Timestamp,
-    pub isn: Option<u32>,
-    pub ttl: Option<(u8, u8)>,
+    pub sent: Sent,
 }
 
 /// A lone stretch and the bytes after it; none if it is another, or no stretch at all.
@@ -181,7 +175,9 @@ pub(super) fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
     let last = if mask & LAST_IS_FIRST != 0 { first.time } else { r.time()? };
     let isn = if mask & SYN != 0 { Some(r.u32()?) } else { None };
     let ttl = if mask & TTL != 0 { Some(r.fixed().map(|[low, high]| (low, high))?) } else { None };
-    Some((Lone { key, vlan, vni, side, packets, bytes, payload, first, last, isn, ttl }, r.bytes))
+    let (any, data, dns) = (true, false, DnsSeen::default());
+    let sent = Sent { any, data, packets, bytes, payload, first, last, isn, ttl, dns };
+    Some((Lone { key, vlan, vni, side, sent }, r.bytes))
 }
 
 impl Lone {
@@ -190,25 +186,14 @@ impl Lone {
         (short.key, short.vlan, short.vni) = (self.key, self.vlan, self.vni);
         let [own, other] = [self.side, self.side.other()];
         other.of(&mut short.low, &mut short.high).any = false;
-        *own.of(&mut short.low, &mut short.high) = Sent {
-            any: true,
-            data: false,
-            packets: self.packets,
-            bytes: self.bytes,
-            payload: self.payload,
-            first: self.first,
-            last: self.last,
-            isn: self.isn,
-            ttl: self.ttl,
-            dns: DnsSeen::default(),
-        };
+        *own.of(&mut short.low, &mut short.high) = self.sent;
     }
 }
 
-/// A stretch that is a short one: lone, or an exchange. Hands back the bytes after it; none if it is another, and then `short` is of
-/// no use.
+/// Reads a stretch that is a short one: lone, or an exchange. Hands back the bytes after it; none if it is another, and then `short`
+/// is of no use.
 #[inline(always)]
-pub(super) fn short<'b>(bytes: &'b [u8], origin: Origin, short: &mut Short) -> Option<&'b [u8]> {
+pub(super) fn unpack_in_short<'b>(bytes: &'b [u8], origin: Origin, short: &mut Short) -> Option<&'b [u8]> {
     if let Some((lone, rest)) = lone(bytes, origin) {
         lone.put_into(short);
         return Some(rest);
