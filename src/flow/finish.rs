@@ -253,7 +253,8 @@ impl Flow<'_> {
     /// DNS queries over UDP in it.
     pub fn dns_queries(&self) -> u32 {
         fn queries<S: Seen>(stretch: &S) -> u32 {
-            [Side::Low, Side::High].into_iter().map(|side| stretch.side(side).dns().queries).sum()
+            let [low, high] = [Side::Low, Side::High].map(|side| stretch.side(side).dns().queries);
+            low.saturating_add(high)
         }
         match self.stretch {
             Form::Full(stretch) => queries(stretch),
@@ -617,6 +618,24 @@ mod tests {
             let flow = finisher.finish(&stretch);
             assert_eq!((flow.app, flow.telling_bytes), (expected, telling), "{client:?} {server:?}");
         }
+    }
+
+    #[test]
+    fn dns_messages_beyond_all_count_are_as_many_as_can_be_told() {
+        // Rows for `judge` may say anything.
+        let low = Endpoint::new([10, 0, 0, 1].into(), 5_000);
+        let (key, _) = FlowKey::of(Transport::Udp, low, Endpoint::new([198, 51, 100, 7].into(), 53));
+        let dns = DnsSeen { queries: u32::MAX, responses: u32::MAX };
+        let side = SideFacts { packets: 1, first: Some(FramePoint::default()), dns, ..SideFacts::default() };
+        let stretch = PartialFlow { low: side.clone(), high: side, ..PartialFlow::new(key) };
+        let finisher = Finisher {
+            spans: &Spans::default(),
+            sight: &HostSight::default(),
+            host_of: &|ip| ip,
+            is_service: &|_, _| false,
+        };
+        let flow = finisher.finish(&stretch);
+        assert_eq!((flow.app, flow.dns_queries()), (Some(AppProtocol::Dns), u32::MAX));
     }
 
     #[test]

@@ -43,7 +43,7 @@ pub(super) trait Seen {
     fn is_dns(&self) -> bool {
         [Side::Low, Side::High].into_iter().any(|side| {
             let DnsSeen { queries, responses } = self.side(side).dns();
-            queries + responses > 0
+            queries | responses != 0
         })
     }
 }
