@@ -85,6 +85,8 @@ pub(super) struct Pcap {
     header_bytes: usize,
     nanos_per_fraction: i64,
     limit: u32,
+    /// The same where records are as [`Pcap::usual`] reads them, else less than any length.
+    usual_limit: i64,
     lengths: Lengths,
 }
 
@@ -130,6 +132,8 @@ impl Pcap {
         // Bit 26: the length of the frame check sequence is known; bits 28-31: that length in units of 16 bits.
         let fcs_bytes = if network & 0x0400_0000 == 0 { 0 } else { (network >> 28) as u8 * 2 };
         source.take(24);
+        let limit = length_limit(link_type, snaplen);
+        let is_usual = (big, header_bytes, lengths) == (false, 16, Lengths::CapturedFirst);
         Ok(Pcap {
             big,
             nanos,
@@ -137,13 +141,29 @@ impl Pcap {
             fcs_bytes,
             header_bytes,
             nanos_per_fraction: if nanos { 1 } else { 1_000 },
-            limit: length_limit(link_type, snaplen),
+            limit,
+            usual_limit: if is_usual { limit.into() } else { -1 },
             lengths,
         })
     }
 
-    /// The next record.
+    /// The next record if it is as nearly all are, and the window shows it already: of a little-endian file of version 2.4, and no
+    /// longer than it may be. All others are left to [`Pcap::next`], which reads this one in more steps.
     #[inline(always)]
+    pub(super) fn usual(&self, source: &mut Source) -> Option<Record> {
+        let (offset, window) = (source.offset(), source.window());
+        let header = u128::from_le_bytes(*window.first_chunk()?);
+        let word = |at: u32| (header >> at) as u32;
+        let (captured, original) = (word(64), word(96));
+        let total = 16 + captured as usize;
+        if i64::from(captured) > self.usual_limit || total > window.len() {
+            return None;
+        }
+        let place = source.take(total) + 16;
+        Some(self.record(offset, (word(0), word(32)), place, (captured, original)))
+    }
+
+    /// The next record.
     pub(super) fn next(&self, source: &mut Source) -> Result<Record, Stop> {
         if !source.have(self.header_bytes) {
             return Err(self.stop_in_header(source));
@@ -174,11 +194,22 @@ impl Pcap {
             return Err(Stop::Damaged(offset, cut(source, problem)));
         }
         let place = source.take(total) + self.header_bytes;
+        Ok(self.record(offset, (seconds, fraction), place, (captured, original)))
+    }
+
+    #[inline(always)]
+    fn record(
+        &self,
+        offset: u64,
+        (seconds, fraction): (u32, u32),
+        place: usize,
+        (captured, original): (u32, u32),
+    ) -> Record {
         // Both products fit: 2^32 s are 4.3e18 ns, and 2^31 us another 2.1e12. A fraction of a second or more carries; one
         // with its first bit set is negative, as libpcap reads it: programs that subtract times have written such.
         let time =
             i64::from(seconds) * 1_000_000_000 + i64::from(fraction.cast_signed()) * self.nanos_per_fraction;
-        Ok(Record {
+        Record {
             offset,
             time: Timestamp(time),
             interface: 0,
@@ -187,7 +218,7 @@ impl Pcap {
             wire_len: original.max(captured),
             place,
             captured,
-        })
+        }
     }
 
     /// The time of the record that bytes from anywhere in the file begin with, and its length, header and all; `None` if they

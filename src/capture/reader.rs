@@ -343,6 +343,19 @@ impl CaptureReader {
         if self.end.is_some() {
             return None;
         }
+        if let Format::Pcap(pcap) = &self.format
+            && self.source.offset() < self.until
+            && let Some(record) = pcap.usual(&mut self.source)
+        {
+            return Some(self.frame(record));
+        }
+        let record = self.record()?;
+        Some(self.frame(record))
+    }
+
+    /// The next record, whatever it is.
+    #[inline(never)]
+    fn record(&mut self) -> Option<Record> {
         if self.source.offset() >= self.until {
             self.intake.add_frames(self.frames % FRAMES_TOLD_AT_ONCE);
             self.end = Some(CaptureEnd::Complete);
@@ -358,7 +371,7 @@ impl CaptureReader {
             Format::Broken(_) => Err(Stop::Complete),
         };
         match step {
-            Ok(record) => Some(self.frame(record)),
+            Ok(record) => Some(record),
             Err(stop) => {
                 self.intake.add_frames(self.frames % FRAMES_TOLD_AT_ONCE);
                 self.end = Some(ended(stop, self.number + 1, self.stored.interrupted()));

@@ -110,6 +110,13 @@ pub(super) struct Source {
     failure: Option<String>,
 }
 
+/// What is shown of places where nothing is. Called, so that nobody chooses between two slices where a jump is foreseen.
+#[cold]
+#[inline(never)]
+fn nothing<'s>() -> &'s [u8] {
+    &[]
+}
+
 impl Source {
     /// A window over `first` and then `reader`.
     pub(super) fn new(first: &[u8], reader: Box<dyn Read + Send>) -> Self {
@@ -136,13 +143,13 @@ impl Source {
     /// What the window shows now.
     #[inline]
     pub(super) fn window(&self) -> &[u8] {
-        self.buffer.get(self.start..self.end).unwrap_or_default()
+        self.buffer.get(self.start..self.end).unwrap_or_else(|| nothing())
     }
 
     /// The `len` bytes from `start`, as [`Source::take`] gave it, on.
     #[inline]
     pub(super) fn slice(&self, start: usize, len: usize) -> &[u8] {
-        self.buffer.get(start..start + len).unwrap_or_default()
+        self.buffer.get(start..start + len).unwrap_or_else(|| nothing())
     }
 
     /// Sees to it that the window shows at least `need` bytes; false if the stream ends (or fails) before.

@@ -150,6 +150,10 @@ pub struct Tcp<'a> {
 pub struct TcpFlags(pub u8);
 
 impl TcpFlags {
+    /// Whether any of SYN, FIN and RST is set: of most segments none is.
+    pub fn begins_or_ends(self) -> bool {
+        self.0 & 0x07 != 0
+    }
     /// FIN: the sender has no more to send.
     pub fn fin(self) -> bool {
         self.0 & 0x01 != 0

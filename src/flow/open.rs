@@ -1,7 +1,7 @@
 //! A stretch of a conversation while the mapper adds to it: as [`PartialFlow`], in a third of its space.
 
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Told};
-use super::key::{FlowKey, Side};
+use super::key::{KeyWords, Side};
 use super::packed::{Brief, BriefPacket, BriefSide, Point, SideOf, SideView, SynAt, View};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact};
 use crate::decode::{Packet, Tcp};
@@ -192,7 +192,7 @@ struct Rare {
 pub(super) struct Open {
     /// The latest time at which anything was seen of it, if anything was.
     latest: i64,
-    pub key: FlowKey,
+    pub key: KeyWords,
     /// Whether there is a stretch here.
     pub live: bool,
     /// Whether FIN, RST or an answer were seen so that no more is to be expected of it.
@@ -230,9 +230,10 @@ impl Open {
     /// A place with nothing in it.
     pub fn nowhere() -> Self {
         let nowhere = Endpoint::new(Ipv4Addr::UNSPECIFIED.into(), 0);
+        let (nowhere, _) = KeyWords::of_packet(Transport::Tcp, nowhere, nowhere);
         Open {
             latest: 0,
-            key: FlowKey { transport: Transport::Tcp, low: nowhere, high: nowhere },
+            key: nowhere,
             live: false,
             closing: false,
             touched: false,
@@ -252,7 +253,7 @@ impl Open {
     }
 
     /// Becomes a stretch of which nothing was seen yet. Written where it stands: as a value it would be copied there.
-    pub fn begin(&mut self, key: FlowKey) {
+    pub fn begin(&mut self, key: KeyWords) {
         (self.latest, self.key) = (0, key);
         (self.live, self.closing, self.touched, self.seen) = (true, false, false, Seen::Nothing);
         (self.unwritten, self.written) = (false, false);
@@ -344,10 +345,11 @@ impl Open {
         (self.low.packets, self.high.packets) == (1, 1)
     }
 
-    pub fn tag(&mut self, packet: &Packet<'_>) {
-        self.vlan = packet.vlan;
-        if packet.vni.is_some() || self.rare.is_some() {
-            self.rare.get_or_insert_default().vni = packet.vni;
+    /// Keeps the VLAN and the VNI of its first packet.
+    pub fn tag(&mut self, vlan: Option<u16>, vni: Option<u32>) {
+        self.vlan = vlan;
+        if vni.is_some() || self.rare.is_some() {
+            self.rare.get_or_insert_default().vni = vni;
         }
     }
 
@@ -366,7 +368,7 @@ impl Open {
         }
         let earlier = |have: At| have.is_some() && !at.is_before(have);
         if !earlier(self.side(side).first) && !earlier(self.side(side.other()).first) {
-            self.tag(packet);
+            self.tag(packet.vlan, packet.vni);
         }
         self.heard(at.time, Seen::Packets);
         let own = self.side_mut(side);
@@ -410,7 +412,7 @@ impl Open {
     pub fn add_quote(&mut self, quote: QuoteFact) {
         self.heard(quote.point.time.0, Seen::Errors);
         let rare = self.rare.get_or_insert_default();
-        let mut flow = PartialFlow::new(self.key);
+        let mut flow = PartialFlow::new(self.key.key());
         flow.quotes = std::mem::take(&mut rare.quotes);
         flow.quoted_last = rare.quoted_last;
         flow.add_quote(quote);
@@ -442,35 +444,37 @@ impl Open {
             own.beyond_syn.lower(at);
             own.beyond_syn_last.raise(at);
         }
-        if flags.syn() && flags.ack() {
-            let further = self.further_mut(side);
-            if !further.syn_ack.is_some() || at.is_before(further.syn_ack) {
-                (further.numbers, further.syn_ack) = ((tcp.seq, tcp.ack), at);
+        if flags.begins_or_ends() {
+            if flags.syn() && flags.ack() {
+                let further = self.further_mut(side);
+                if !further.syn_ack.is_some() || at.is_before(further.syn_ack) {
+                    (further.numbers, further.syn_ack) = ((tcp.seq, tcp.ack), at);
+                }
             }
-        }
-        if flags.fin() {
-            self.further_mut(side).fin.lower(at);
-        }
-        if flags.rst() {
-            let further = self.further_mut(side);
-            if !further.reset.is_some() || at.is_before(further.reset) {
-                (further.reset, further.reset_ttl) = (at, ttl);
+            if flags.fin() {
+                self.further_mut(side).fin.lower(at);
+                self.closing |= self.further(side.other()).fin.is_some();
             }
-            self.closing = true;
-            // What follows a reset's header explains it (RFC 9293 section 3.5.3): no payload, no acknowledgement.
-            return;
+            if flags.rst() {
+                let further = self.further_mut(side);
+                if !further.reset.is_some() || at.is_before(further.reset) {
+                    (further.reset, further.reset_ttl) = (at, ttl);
+                }
+                self.closing = true;
+                // What follows a reset's header explains it (RFC 9293 section 3.5.3): no payload, no acknowledgement.
+                return;
+            }
         }
         let own = self.side_mut(side);
-        own.ttl = (own.ttl.0.min(ttl), own.ttl.1.max(ttl));
+        if own.ttl != (ttl, ttl) {
+            own.ttl = (own.ttl.0.min(ttl), own.ttl.1.max(ttl));
+        }
         if flags.ack() {
             match own.acks_seen {
                 0 => (own.acks, own.acks_seen) = (tcp.ack, 1),
                 1 if own.acks != tcp.ack => own.acks_seen = 2,
                 _ => {}
             }
-        }
-        if flags.fin() && self.further(side.other()).fin.is_some() {
-            self.closing = true;
         }
         if tcp.payload_len == 0 {
             return;
@@ -498,12 +502,13 @@ impl Open {
             }
         }
         if settled & OpenSide::SAID_ALL == 0 {
-            self.keep_segment(side, tcp, point, keep);
+            let aside = *tcp;
+            self.keep_segment(side, &aside, point, keep);
         }
     }
 
     fn keep_segment(&mut self, side: Side, tcp: &Tcp<'_>, point: FramePoint, keep: &mut Keep) {
-        let is_dns = self.key.low.port == dns::PORT || self.key.high.port == dns::PORT;
+        let is_dns = self.key.ports().contains(&dns::PORT);
         // A SYN takes a sequence number of its own, before its payload (RFC 9293 section 3.4, TCP Fast Open).
         let seq = tcp.seq.wrapping_add(u32::from(tcp.flags.syn()));
         let start = self.stream_start(side);
@@ -581,7 +586,7 @@ impl Open {
         if own.packets == 0 {
             return Some(None);
         }
-        let packet = match (self.key.transport, self.syn) {
+        let packet = match (self.key.transport(), self.syn) {
             (Transport::Tcp, Some((by, isn))) => {
                 let alone = by == side && !self.closing && !further.fin.is_some() && own.payload == 0;
                 if !alone {
@@ -606,7 +611,7 @@ impl Open {
         let side = |side: Side, alert: (At, u8)| {
             let (facts, further) = (self.side(side), self.further(side));
             let isn = self.syn.filter(|(by, _)| *by == side).map(|(_, isn)| isn);
-            let udp = self.key.transport == Transport::Udp;
+            let udp = self.key.transport() == Transport::Udp;
             let syn = (isn, self.syn_at);
             (facts.packets > 0).then_some(OpenSideAt { facts, further, syn, alert, udp, base, capture })
         };
@@ -617,7 +622,7 @@ impl Open {
         }
         let quoted = self.quotes().iter().map(|quote| quote.point);
         View {
-            key: &self.key,
+            key: self.key.key(),
             begin: begin.point(base, capture).into_iter().chain(quoted).min().unwrap_or_default(),
             vlan: self.vlan,
             vni: rare.and_then(|rare| rare.vni),

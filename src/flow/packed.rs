@@ -286,7 +286,7 @@ fn is_v6(key: &FlowKey) -> bool {
 
 /// What [`pack`] writes of a stretch, wherever it stands.
 pub(super) struct View<'a> {
-    pub key: &'a FlowKey,
+    pub key: FlowKey,
     pub begin: FramePoint,
     pub vlan: Option<u16>,
     pub vni: Option<u32>,
@@ -386,7 +386,7 @@ impl<'a> View<'a> {
     pub fn of(flow: &'a PartialFlow) -> Self {
         let side = |side: &'a SideFacts| (!side.is_nothing()).then_some(SideOf::Facts(side));
         View {
-            key: &flow.key,
+            key: flow.key,
             begin: flow.begin().unwrap_or_default(),
             vlan: flow.vlan,
             vni: flow.vni,
@@ -408,7 +408,7 @@ impl<'a> View<'a> {
 pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
     let base = flow.begin;
     let mut w = Writer::new(out, base);
-    let key = flow.key;
+    let key = &flow.key;
     let some = |there: bool, bit: u8| if there { bit } else { 0 };
     // Both ends of one packet have addresses of one family.
     let v6 = is_v6(key);

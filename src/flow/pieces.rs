@@ -1,7 +1,7 @@
 //! The stretches that one capture gave, packed: in memory as far as the budget goes, beyond it in a temporary file.
 
 use super::head::Head;
-use super::key::FlowKey;
+use super::key::{FlowKey, KeyWords};
 use super::packed::{Brief, Hellos, Origin, Row, RowProblem, SideOf, View, of_row, pack, unpack};
 use super::partial::PartialFlow;
 use super::short::Unpacked;
@@ -14,8 +14,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::FileExt;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, LazyLock};
 
 /// Bytes of one block of packed stretches: large enough that writing blocks costs few system calls, small enough that one
 /// read for a single stretch wastes little, and that 16 bits tell where in it a stretch begins: of tens of millions of
@@ -31,32 +31,6 @@ const REACHED_LATELY: usize = 1 << 12;
 
 /// Blocks of a file that a reader keeps: it goes through them in their order, mostly.
 const CACHED_BLOCKS: usize = 16;
-
-/// Keys are held against each other by this hash over all captures of a run. It is seeded anew in each process, so that
-/// nobody can make keys collide; nothing that is printed depends on it.
-static KEYS: LazyLock<RandomState> = LazyLock::new(RandomState::default);
-
-/// The hash by which stretches of one conversation are found.
-#[inline(always)]
-pub(super) fn hash_of(key: &FlowKey) -> u64 {
-    use std::hash::{BuildHasher, Hasher};
-    let mut hasher = KEYS.build_hasher();
-    let rest =
-        u64::from(key.low.port) << 24 | u64::from(key.high.port) << 8 | u64::from(key.transport.number());
-    match (key.low.ip, key.high.ip) {
-        // All of it at once: this is asked for every packet.
-        (IpAddr::V4(low), IpAddr::V4(high)) => {
-            let ends = u64::from(u32::from(low)) << 32 | u64::from(u32::from(high));
-            hasher.write_u128(u128::from(ends) << 64 | u128::from(rest));
-        }
-        (low, high) => {
-            hasher.write_u128(address_bits(low));
-            hasher.write_u128(address_bits(high));
-            hasher.write_u64(rest);
-        }
-    }
-    hasher.finish()
-}
 
 /// How many bytes of packed stretches may stay in memory, over all captures of a run, and how many bytes of what cannot wait in
 /// a file may stand beside them.
@@ -104,7 +78,7 @@ fn short(hash: u64) -> u32 {
 impl FlowKey {
     /// The hash that [`Pieces::hashes`] has for stretches of this key. It is another in each run of the program.
     pub fn hash(&self) -> u32 {
-        short(hash_of(self))
+        short(KeyWords::of(self).hash())
     }
 }
 
@@ -266,7 +240,7 @@ impl Pieces {
         if !flow.fragments.is_empty() {
             self.fragments.push(flow);
         } else if let Some(time) = flow.order_time() {
-            self.push_view(&View::of(&flow), time, hash_of(&flow.key));
+            self.push_view(&View::of(&flow), time, KeyWords::of(&flow.key).hash());
         }
     }
 
@@ -278,12 +252,12 @@ impl Pieces {
             |side: &Option<SideOf<'_>>| side.as_ref().and_then(SideOf::head).is_some_and(Head::has_segments);
         let sent = [sent(&flow.low), sent(&flow.high)];
         let says = says(&flow.low) || says(&flow.high);
-        if says && is_dns_over_tcp(flow.key) {
+        if says && is_dns_over_tcp(&flow.key) {
             self.dns_over_tcp.push(self.places.len() as u32);
         }
         let in_place = self.has_room() && !says && flow.fragments.is_empty();
         if in_place {
-            self.enter(flow.key, sent, time, hash);
+            self.enter([flow.key.low.ip, flow.key.high.ip], sent, time, hash);
         }
         self.scratch.clear();
         pack(flow, &mut self.hellos, if in_place { &mut self.open } else { &mut self.scratch });
@@ -293,7 +267,7 @@ impl Pieces {
         );
         if !in_place {
             let packed = std::mem::take(&mut self.scratch);
-            self.append(&packed, flow.key, sent, time, hash);
+            self.append(&packed, [flow.key.low.ip, flow.key.high.ip], sent, time, hash);
             self.scratch = packed;
         }
     }
@@ -311,10 +285,10 @@ impl Pieces {
         let sent = flow.sides.each_ref().map(Option::is_some);
         let time = Timestamp(flow.begin.time);
         if self.has_room() {
-            self.enter(flow.key, sent, time, hash);
+            self.enter(flow.key.addresses(), sent, time, hash);
             line.append_to(&mut self.open);
         } else {
-            self.append(line.bytes(), flow.key, sent, time, hash);
+            self.append(line.bytes(), flow.key.addresses(), sent, time, hash);
         }
         true
     }
@@ -331,7 +305,7 @@ impl Pieces {
                 if carries_bytes && is_dns_over_tcp(&key) {
                     self.dns_over_tcp.push(self.places.len() as u32);
                 }
-                self.append(packed, &key, sent, time, hash_of(&key));
+                self.append(packed, [key.low.ip, key.high.ip], sent, time, KeyWords::of(&key).hash());
             }
             None => self.fragments.push(scratch.clone()),
         }
@@ -345,8 +319,8 @@ impl Pieces {
         self.times.reserve_exact(more);
     }
 
-    /// `sent`: whether the lesser and the greater endpoint sent packets.
-    fn append(&mut self, packed: &[u8], key: &FlowKey, sent: [bool; 2], time: Timestamp, hash: u64) {
+    /// `ends`: addresses of the lesser and the greater endpoint; `sent`: whether they sent packets.
+    fn append(&mut self, packed: &[u8], ends: [IpAddr; 2], sent: [bool; 2], time: Timestamp, hash: u64) {
         if !self.open.is_empty() && self.open.len() + packed.len() > BLOCK_BYTES {
             self.close_block();
         }
@@ -355,18 +329,18 @@ impl Pieces {
             let usual = if self.blocks.is_empty() { 1 << 12 } else { BLOCK_BYTES };
             self.open.reserve(packed.len().max(usual));
         }
-        self.enter(key, sent, time, hash);
+        self.enter(ends, sent, time, hash);
         self.open.extend_from_slice(packed);
     }
 
-    /// Enters a stretch that is written at the end of the open block.
+    /// Enters a stretch that is written at the end of the open block: what [`Pieces::append`] is told of it.
     #[inline(always)]
-    fn enter(&mut self, key: &FlowKey, sent: [bool; 2], time: Timestamp, hash: u64) {
-        for (sent, to) in sent.into_iter().zip([key.high, key.low]) {
-            let mut lately = self.reached_lately.get_mut(address_bits(to.ip) as usize % REACHED_LATELY);
-            if sent && lately.as_deref() != Some(&Some(to.ip)) {
-                self.reached.insert(to.ip);
-                lately.iter_mut().for_each(|lately| **lately = Some(to.ip));
+    fn enter(&mut self, [low, high]: [IpAddr; 2], sent: [bool; 2], time: Timestamp, hash: u64) {
+        for (sent, to) in sent.into_iter().zip([high, low]) {
+            let mut lately = self.reached_lately.get_mut(address_bits(to) as usize % REACHED_LATELY);
+            if sent && lately.as_deref() != Some(&Some(to)) {
+                self.reached.insert(to);
+                lately.iter_mut().for_each(|lately| **lately = Some(to));
             }
         }
         // An open block with something in it has no more than its measure, this stretch included.

@@ -3,10 +3,10 @@
 
 use super::changes::{Changes, Stretch};
 use super::delta::Deltas;
-use super::key::{FlowKey, Side};
+use super::key::{KeyWords, Side};
 use super::open::{At, Keep, Open};
 use super::partial::{QuoteClass, QuoteFact};
-use super::pieces::{Budget, Pieces, hash_of};
+use super::pieces::{Budget, Pieces};
 use super::stitch::UDP_IDLE_NANOS;
 use crate::decode::{Icmp, Packet, Payload, Quote, icmp_ports};
 use crate::model::{CaptureId, Endpoint, FramePoint, NANOS_PER_SECOND, Transport};
@@ -122,7 +122,7 @@ pub struct FlowTable {
 /// The key of a packet's conversation, who sent the packet, and the key's hash: found once for each packet.
 #[derive(Clone, Copy, Debug)]
 pub struct HashedKey {
-    key: FlowKey,
+    key: KeyWords,
     side: Side,
     hash: u64,
     /// Where the conversation may stand in the table that was asked for it; [`NOWHERE`] where none was.
@@ -140,8 +140,8 @@ impl HashedKey {
     }
 
     #[inline(always)]
-    fn of((key, side): (FlowKey, Side)) -> Self {
-        HashedKey { key, side, hash: hash_of(&key), likely: NOWHERE }
+    fn of((key, side): (KeyWords, Side)) -> Self {
+        HashedKey { key, side, hash: key.hash(), likely: NOWHERE }
     }
 
     /// The key's hash, another in each run of the program.
@@ -305,7 +305,10 @@ impl FlowTable {
             Payload::Tcp(tcp) => (tcp.flags.syn() && !tcp.flags.ack(), tcp.payload_len),
             Payload::Udp(udp) => (false, udp.payload_len),
             Payload::Ports(..) => (false, 0),
-            Payload::Icmp(icmp) => return self.observe_icmp(packet, &icmp, hashed, point, wire_len),
+            Payload::Icmp(icmp) => {
+                let aside = *packet;
+                return self.observe_icmp(&aside, &icmp, hashed, point, wire_len);
+            }
             Payload::None if packet.shortfall.is_some() || packet.fragment.is_some_and(|f| f.offset > 0) => {
                 return Observed::NoTransport;
             }
@@ -401,7 +404,7 @@ impl FlowTable {
             let Some(quote) = icmp.quote else { return Observed::UnreadableQuote };
             let src = Endpoint::new(quote.src, quote.src_port);
             let dst = Endpoint::new(quote.dst, quote.dst_port);
-            let (key, quoted) = FlowKey::of(quote.transport, src, dst);
+            let (key, quoted) = KeyWords::of_packet(quote.transport, src, dst);
             let fact = QuoteFact {
                 quoted,
                 class: classify_error(v6, icmp.kind, icmp.code, packet, &quote),
@@ -416,7 +419,7 @@ impl FlowTable {
                 return Observed::NoTransport;
             };
             if flow.is_bare() {
-                flow.tag(packet);
+                flow.tag(packet.vlan, packet.vni);
             }
             flow.add_quote(fact);
             return Observed::Quote;
@@ -441,22 +444,41 @@ impl FlowTable {
             self.base = point.frame.saturating_sub(1);
         }
         let at = At { time: point.time.0, frame: (point.frame - self.base) as u32 };
+        // Nearly every packet's stands where it is likely to stand, and goes on.
+        if let Some(flow) = self.open.get(likely as usize)
+            && flow.live
+            && flow.key == key
+            && !starts
+            && !flow.is_full(side, more.0, more.1)
+            && (key.transport() == Transport::Tcp || !is_idle(flow, at.time))
+            && !self.is_followed()
+        {
+            return (likely, at);
+        }
+        let aside = HashedKey { key, side, hash, likely };
+        (self.any_flow(&aside, at, starts, more), at)
+    }
+
+    /// The same, whatever there is of the conversation.
+    #[inline(never)]
+    fn any_flow(&mut self, hashed: &HashedKey, at: At, starts: bool, more: (u32, u32)) -> u32 {
+        let HashedKey { key, side, hash, likely } = *hashed;
         let is = |slot: u32| self.open.get(slot as usize).is_some_and(|flow| flow.live && flow.key == key);
         let found = if is(likely) { Some(likely) } else { self.index.find(hash, |&slot| is(slot)).copied() };
         if let Some(slot) = found {
             if let Some(flow) = self.open.get(slot as usize)
                 && (starts
                     || flow.is_full(side, more.0, more.1)
-                    || (key.transport != Transport::Tcp && is_idle(flow, at.time)))
+                    || (key.transport() != Transport::Tcp && is_idle(flow, at.time)))
             {
                 self.cut_off(slot, hash);
             }
             self.touch(slot, at);
-            return (slot, at);
+            return slot;
         }
         let slot = self.open_slot(key, hash, at.time);
         self.touch(slot, at);
-        (slot, at)
+        slot
     }
 
     /// Cuts an open stretch, whose key has this hash; another of the same key begins in its place.
@@ -479,9 +501,15 @@ impl FlowTable {
         flow.end(&mut self.keep);
     }
 
+    /// Whether it is kept which conversations change.
+    #[inline(always)]
+    fn is_followed(&self) -> bool {
+        self.changes.is_some() || self.deltas.is_some()
+    }
+
     #[inline]
     fn touch(&mut self, slot: u32, at: At) {
-        if self.changes.is_none() && self.deltas.is_none() {
+        if !self.is_followed() {
             return;
         }
         let Some(flow) = self.open.get_mut(slot as usize) else { return };
@@ -493,7 +521,7 @@ impl FlowTable {
         }
     }
 
-    fn open_slot(&mut self, key: FlowKey, hash: u64, now: i64) -> u32 {
+    fn open_slot(&mut self, key: KeyWords, hash: u64, now: i64) -> u32 {
         for _ in 0..self.patience.looks {
             self.look(now);
         }
@@ -526,7 +554,7 @@ impl FlowTable {
         let oldest = if self.begun.len() == ROOMY { self.begun.pop_front() } else { None };
         if let Some((slot, hash)) = oldest {
             let flow = self.open.get(slot as usize);
-            if flow.is_some_and(|flow| flow.live && flow.is_lone_packet() && hash_of(&flow.key) == hash) {
+            if flow.is_some_and(|flow| flow.live && flow.is_lone_packet() && flow.key.hash() == hash) {
                 self.evicted += u64::from(full);
                 return self.remove(slot, hash);
             }
@@ -566,7 +594,7 @@ impl FlowTable {
         self.closed.pop_front();
         let flow = self.open.get(slot as usize);
         // The place may have been taken by another conversation since.
-        if flow.is_some_and(|flow| flow.live && flow.closing && hash_of(&flow.key) == hash) {
+        if flow.is_some_and(|flow| flow.live && flow.closing && flow.key.hash() == hash) {
             self.hurried += u64::from(now.saturating_sub(time) <= LINGER_NANOS);
             self.remove(slot, hash);
         }
@@ -583,7 +611,7 @@ impl FlowTable {
         if !flow.live {
             return;
         }
-        let (quiet, usual) = match flow.key.transport {
+        let (quiet, usual) = match flow.key.transport() {
             Transport::Tcp => (self.patience.tcp_ns, TCP_QUIET_NANOS),
             _ => (self.patience.other_ns, UDP_IDLE_NANOS),
         };
@@ -637,7 +665,7 @@ impl FlowTable {
         // As they began, so that what was never cut before is in the order of rows already.
         live.sort_unstable_by_key(|&(time, slot, _)| (time, slot));
         for (_, slot, flow) in live {
-            let hash = hash_of(&flow.key);
+            let hash = flow.key.hash();
             put_aside(&mut self.done, flow, hash, self.base, self.capture, &mut self.changes);
             if let Some(deltas) = &mut self.deltas {
                 deltas.end(slot, flow);
@@ -681,7 +709,7 @@ fn put_aside_any(done: &mut Pieces, flow: &Open, hash: u64, base: u64, capture: 
 }
 
 fn hash_at(open: &[Open], slot: u32) -> u64 {
-    open.get(slot as usize).map_or(0, |flow| hash_of(&flow.key))
+    open.get(slot as usize).map_or(0, |flow| flow.key.hash())
 }
 
 /// Times may run backwards: a packet long before the stretch is as far from it as one long after.
@@ -692,7 +720,7 @@ fn is_idle(flow: &Open, time: i64) -> bool {
 
 /// The key of a packet's conversation, and who sent the packet.
 #[inline(always)]
-fn key_of(packet: &Packet<'_>) -> (FlowKey, Side) {
+fn key_of(packet: &Packet<'_>) -> (KeyWords, Side) {
     let (src_port, dst_port) = match packet.payload {
         Payload::Tcp(tcp) => (tcp.src_port, tcp.dst_port),
         Payload::Udp(udp) => (udp.src_port, udp.dst_port),
@@ -700,7 +728,8 @@ fn key_of(packet: &Packet<'_>) -> (FlowKey, Side) {
         Payload::Icmp(icmp) => icmp_ports(packet.transport == Transport::Icmp6, icmp.kind, icmp.code),
         Payload::None => (0, 0),
     };
-    FlowKey::of(packet.transport, Endpoint::new(packet.src, src_port), Endpoint::new(packet.dst, dst_port))
+    let (src, dst) = (Endpoint::new(packet.src, src_port), Endpoint::new(packet.dst, dst_port));
+    KeyWords::of_packet(packet.transport, src, dst)
 }
 
 /// ICMP messages that quote the packet they are about (RFC 792, RFC 4443 section 2.1).

@@ -197,11 +197,23 @@ impl Spans {
     pub const GAP_NANOS: i64 = 3 * NANOS_PER_SECOND;
 
     /// Adds one frame's time.
-    #[inline]
+    #[inline(always)]
     pub fn insert(&mut self, time: Timestamp) {
+        // The usual case: time goes forward.
+        if let Some((_, end)) = &mut self.latest
+            && time >= *end
+            && time.0.wrapping_sub(end.0).cast_unsigned() <= Self::GAP_NANOS.cast_unsigned()
+        {
+            *end = time;
+            return;
+        }
+        self.insert_any(time);
+    }
+
+    #[inline(never)]
+    fn insert_any(&mut self, time: Timestamp) {
         match &mut self.latest {
             None => self.latest = Some((time, time)),
-            // The usual case: time goes forward.
             Some((begin, end)) if time >= *begin && time.since(*end) <= Self::GAP_NANOS => {
                 *end = time.max(*end);
             }

@@ -37,15 +37,16 @@ struct Seen {
 /// Fingerprints of the packets just seen.
 #[derive(Clone)]
 pub(super) struct Copies {
-    seen: Vec<Option<Seen>>,
+    seen: Box<[Option<Seen>; REMEMBERED]>,
     /// Of each of them some bits, 8 KiB in all: mostly the packet at hand has others, and then what was seen need not be waited for.
-    tags: Vec<u16>,
+    tags: Box<[u16; REMEMBERED]>,
     state: FixedState,
 }
 
 impl Default for Copies {
     fn default() -> Self {
-        Copies { seen: vec![None; REMEMBERED], tags: vec![0; REMEMBERED], state: FixedState::default() }
+        let (seen, tags) = (Box::new([None; REMEMBERED]), Box::new([0; REMEMBERED]));
+        Copies { seen, tags, state: FixedState::default() }
     }
 }
 
@@ -86,7 +87,7 @@ impl Copies {
         let idle = |seen: &Option<Seen>| {
             seen.is_none_or(|seen| first.since(seen.time) > COPY_NANOS || seen.time.since(last) > COPY_NANOS)
         };
-        self.seen.iter().zip(&others.seen).all(|(one, other)| one == other || (idle(one) && idle(other)))
+        self.seen.iter().zip(&*others.seen).all(|(one, other)| one == other || (idle(one) && idle(other)))
     }
 
     /// Everything that stays the same from one interface to the next: not the time to live, nor what depends on it. Ends and

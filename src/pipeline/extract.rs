@@ -462,32 +462,35 @@ impl Mapper {
     ///
     /// All that each frame goes through, from its record to the flow that counts it, is inlined here, and what few frames need is
     /// not: first 400,000 frames of W2, 0.92 of the instructions (callgrind). Called one by one, each step reads from memory what
-    /// the one before has just written there.
+    /// the one before has just written there. For the same reason what is not inlined is given a frame or packet of its own
+    /// (`aside`): as long as nobody is told where the one at hand stands, it stands in registers.
     #[inline(always)]
-    pub(super) fn frame(&mut self, frame: &Frame<'_>, kept: Result<(), NotChosen>, decode: &DecodeOptions) {
-        let point = FramePoint { time: frame.time, capture: CaptureId::new(0), frame: frame.number };
+    pub(super) fn frame(&mut self, frame: Frame<'_>, kept: Result<(), NotChosen>, decode: &DecodeOptions) {
+        let Frame { number, offset, time, interface, link_type, fcs_bytes, wire_len, bytes } = frame;
+        let point = FramePoint { time, capture: CaptureId::new(0), frame: number };
         self.frames += 1;
         // A frame that the filter leaves out still shows that the capture went on; one outside the range of time does not:
         // what would have answered beyond the range is not looked at.
         if kept != Err(NotChosen::OutsideTimeRange) {
-            self.spans.insert(frame.time);
+            self.spans.insert(time);
         }
         if let Err(reason) = kept {
             return count(&mut self.skipped, reason.as_str());
         }
         // What follows is inlined for each of both: it knows what it goes on with.
-        if let Some(plain) = Plain::of(frame) {
+        if let Some(plain) = Plain::of(&frame) {
             if let Some(packet) = plain.tcp() {
-                return self.packet(&packet, frame.interface, point, frame.wire_len);
+                return self.packet(packet, interface, point, wire_len);
             }
             if let Some(packet) = plain.udp(decode) {
-                return self.packet(&packet, frame.interface, point, frame.wire_len);
+                return self.packet(packet, interface, point, wire_len);
             }
         }
         // By reference: taken out, it would be copied.
-        match &decode_with(frame, decode) {
+        let aside = Frame { number, offset, time, interface, link_type, fcs_bytes, wire_len, bytes };
+        match &decode_with(&aside, decode) {
             Decoded::Skipped(reason) => self.skip(*reason),
-            Decoded::Packet(packet) => self.packet(packet, frame.interface, point, frame.wire_len),
+            Decoded::Packet(packet) => self.packet(*packet, interface, point, wire_len),
         }
     }
 
@@ -533,8 +536,11 @@ impl Mapper {
     /// Reads all frames that there are.
     fn read(&mut self, reader: &mut CaptureReader, chooser: &mut Option<Chooser>, options: &ExtractOptions) {
         while let Some(frame) = reader.next() {
-            let kept = chooser.as_mut().map_or(Ok(()), |chooser| chooser.keeps(&frame));
-            self.frame(&frame, kept, &options.decode);
+            let kept = chooser.as_mut().map_or(Ok(()), |chooser| {
+                let aside = frame;
+                chooser.keeps(&aside)
+            });
+            self.frame(frame, kept, &options.decode);
         }
     }
 
@@ -546,12 +552,12 @@ impl Mapper {
     }
 
     #[inline(always)]
-    fn packet(&mut self, packet: &Packet<'_>, interface: u32, point: FramePoint, wire_len: u32) {
+    fn packet(&mut self, packet: Packet<'_>, interface: u32, point: FramePoint, wire_len: u32) {
         self.packets += 1;
         // Memory is asked for here and waited for below.
-        let ahead = dns_payload(packet).map(|message| self.dns.ahead(message));
-        let hashed = self.table.ahead(packet);
-        match self.copies.look(packet, hashed, interface_of(packet, interface), point.time) {
+        let ahead = dns_payload(&packet).map(|message| self.dns.ahead(message));
+        let hashed = self.table.ahead(&packet);
+        match self.copies.look(&packet, hashed, interface_of(&packet, interface), point.time) {
             Some(Copy::OtherInterface) => {
                 self.duplicates += 1;
                 if !self.keep_duplicates {
@@ -562,20 +568,31 @@ impl Mapper {
             None => {}
         }
         if let Some(gaps) = &mut self.gaps {
-            gaps.look(packet);
+            let aside = packet;
+            gaps.look(&aside);
         }
-        if let Some(kind) = upkeep(packet) {
+        if let Some(kind) = upkeep(&packet) {
             return count(&mut self.upkeep, kind);
         }
-        if let Some(piece) = FragmentPiece::of(packet, point, wire_len) {
-            if let Some(datagram) = self.reassembly.add(piece) {
-                self.datagram(&datagram);
-            }
-            return;
+        if packet.fragment.is_some() {
+            let aside = packet;
+            return self.fragment(&aside, point, wire_len);
         }
-        let message = ahead.and_then(|ahead| read_dns_ahead(packet, &ahead, point, &mut self.dns));
-        let observed = self.table.observe_ahead(packet, hashed, point, wire_len, message);
-        self.tally(packet, observed);
+        let message = ahead.and_then(|ahead| {
+            let aside = packet;
+            read_dns_ahead(&aside, &ahead, point, &mut self.dns)
+        });
+        let observed = self.table.observe_ahead(&packet, hashed, point, wire_len, message);
+        self.tally(packet.shortfall, observed);
+    }
+
+    /// A fragment of a datagram.
+    #[inline(never)]
+    fn fragment(&mut self, packet: &Packet<'_>, point: FramePoint, wire_len: u32) {
+        let piece = FragmentPiece::of(packet, point, wire_len);
+        if let Some(datagram) = piece.and_then(|piece| self.reassembly.add(piece)) {
+            self.datagram(&datagram);
+        }
     }
 
     /// A datagram that was put together again.
@@ -586,10 +603,11 @@ impl Mapper {
         let Some(&(point, _)) = datagram.frames.last() else { return };
         let message = read_dns(&packet, point, &mut self.dns);
         let observed = self.table.observe_datagram(&packet, &datagram.frames, message);
-        self.tally(&packet, observed);
+        self.tally(packet.shortfall, observed);
     }
 
-    fn tally(&mut self, packet: &Packet<'_>, observed: Observed) {
+    #[inline(always)]
+    fn tally(&mut self, shortfall: Option<Shortfall>, observed: Observed) {
         match observed {
             Observed::Flow | Observed::Quote => {}
             Observed::UnreadableQuote => {
@@ -598,7 +616,7 @@ impl Mapper {
             }
             Observed::NoTransport => count(
                 &mut self.without_flow,
-                match packet.shortfall {
+                match shortfall {
                     Some(Shortfall::TransportCut) => "transport-header-cut",
                     Some(Shortfall::TransportMalformed) => "transport-header-malformed",
                     Some(Shortfall::LaterFragment) | None => "later-fragment",
@@ -667,6 +685,7 @@ fn read_dns_ahead(packet: &Packet<'_>, ahead: &Ahead, point: FramePoint, log: &m
 }
 
 /// What a packet carries between a port of DNS and another.
+#[inline(always)]
 fn dns_payload<'p>(packet: &Packet<'p>) -> Option<&'p [u8]> {
     let Payload::Udp(udp) = packet.payload else { return None };
     (udp.src_port == dns::PORT || udp.dst_port == dns::PORT).then_some(udp.payload)
@@ -689,6 +708,7 @@ fn format_words(facts: &CaptureFacts) -> String {
 
 /// Link upkeep over IP: tallied as platform, in no flow (SEMANTICS section 1). DHCP has flows of its own here, which
 /// `judge` tallies.
+#[inline(always)]
 fn upkeep(packet: &Packet<'_>) -> Option<&'static str> {
     match (packet.transport, packet.payload) {
         (Transport::Other(2), _) => Some("igmp"),

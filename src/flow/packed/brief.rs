@@ -1,7 +1,7 @@
 //! Stretches of a packet or two, which most are where there are many: written and read in fewer steps than others, as the same
 //! bytes.
 
-use super::super::key::{FlowKey, Side};
+use super::super::key::{FlowKey, KeyWords, Side};
 use super::super::open::At;
 use super::super::partial::DnsSeen;
 use super::super::short::{Sent, Short};
@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 /// A stretch of one packet of a side or of each: what millions of conversations are.
 pub(in crate::flow) struct Brief<'a> {
-    pub key: &'a FlowKey,
+    pub key: &'a KeyWords,
     pub vlan: Option<u16>,
     /// The frame that it begins with.
     pub begin: At,
@@ -84,21 +84,22 @@ impl Brief<'_> {
         let [low, high] = &self.sides;
         let some = |there: bool, bit: u8| if there { bit } else { 0 };
         let flags = some(low.is_some(), LOW) | some(high.is_some(), HIGH) | some(self.vlan.is_some(), VLAN);
-        let transport = self.key.transport.number();
-        match (self.key.low.ip, self.key.high.ip) {
-            (IpAddr::V4(low), IpAddr::V4(high)) => {
+        let transport = self.key.transport().number();
+        match self.key.addresses() {
+            [IpAddr::V4(low), IpAddr::V4(high)] => {
                 line.put([flags, transport], 2);
                 line.put(low.octets(), 4);
                 line.put(high.octets(), 4);
             }
-            (IpAddr::V6(low), IpAddr::V6(high)) => {
+            [IpAddr::V6(low), IpAddr::V6(high)] => {
                 line.put([flags | V6, transport], 2);
                 line.put(low.octets(), 16);
                 line.put(high.octets(), 16);
             }
             _ => return None,
         }
-        line.put((u32::from(self.key.high.port) << 16 | u32::from(self.key.low.port)).to_le_bytes(), 4);
+        let [low_port, high_port] = self.key.ports();
+        line.put((u32::from(high_port) << 16 | u32::from(low_port)).to_le_bytes(), 4);
         line.put(self.begin.time.to_le_bytes(), 8);
         let (frame, frame_bytes) = varint::word(self.frames_before + u64::from(self.begin.frame))?;
         line.put(frame.to_le_bytes(), frame_bytes);
