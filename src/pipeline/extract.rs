@@ -478,7 +478,7 @@ impl Mapper {
             return count(&mut self.skipped, reason.as_str());
         }
         // What follows is inlined for each of both: it knows what it goes on with.
-        if let Some(plain) = Plain::of(&frame) {
+        if let Some(plain) = Plain::v4(&frame) {
             if let Some(packet) = plain.tcp() {
                 return self.packet(packet, interface, point, wire_len);
             }
@@ -486,11 +486,24 @@ impl Mapper {
                 return self.packet(packet, interface, point, wire_len);
             }
         }
-        // By reference: taken out, it would be copied.
         let aside = Frame { number, offset, time, interface, link_type, fcs_bytes, wire_len, bytes };
-        match &decode_with(&aside, decode) {
+        self.other_frame(&aside, point, decode);
+    }
+
+    /// The same of a frame that holds something else than a usual packet of IPv4.
+    #[inline(never)]
+    fn other_frame(&mut self, frame: &Frame<'_>, point: FramePoint, decode: &DecodeOptions) {
+        let plain = Plain::v6(frame);
+        if let Some(packet) = plain.and_then(Plain::tcp) {
+            return self.packet(packet, frame.interface, point, frame.wire_len);
+        }
+        if let Some(packet) = plain.and_then(|plain| plain.udp(decode)) {
+            return self.packet(packet, frame.interface, point, frame.wire_len);
+        }
+        // By reference: taken out, it would be copied.
+        match &decode_with(frame, decode) {
             Decoded::Skipped(reason) => self.skip(*reason),
-            Decoded::Packet(packet) => self.packet(*packet, interface, point, wire_len),
+            Decoded::Packet(packet) => self.packet(*packet, frame.interface, point, frame.wire_len),
         }
     }
 

@@ -211,7 +211,7 @@ pub fn decode_frame(data: &[u8]) {
     };
     let decoded = decode(&frame);
     // What is read in one step is what all steps read.
-    let plain = Plain::of(&frame);
+    let plain = Plain::v4(&frame).or_else(|| Plain::v6(&frame));
     if let Some(plain) = plain.and_then(|plain| plain.tcp().or_else(|| plain.udp(&DecodeOptions::DEFAULT))) {
         assert_eq!(format!("{:?}", Decoded::Packet(plain)), format!("{decoded:?}"));
     }
