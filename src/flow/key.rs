@@ -193,10 +193,16 @@ impl KeyWords {
         [(self.rest >> 32) as u16, (self.rest >> 16) as u16]
     }
 
+    /// The transport's number.
+    #[inline(always)]
+    pub fn transport_number(&self) -> u8 {
+        (self.rest >> 8) as u8
+    }
+
     /// The transport.
     #[inline(always)]
     pub fn transport(&self) -> Transport {
-        Transport::from_number((self.rest >> 8) as u8)
+        Transport::from_number(self.transport_number())
     }
 
     /// The key of which they are.

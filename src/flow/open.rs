@@ -2,7 +2,7 @@
 
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Told};
 use super::key::{KeyWords, Side};
-use super::packed::{Brief, BriefPacket, BriefSide, Point, SideOf, SideView, SynAt, View};
+use super::packed::{BriefLine, BriefPacket, BriefSide, Point, SideOf, SideView, SynAt, View};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact};
 use crate::decode::{Packet, Tcp};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
@@ -274,8 +274,12 @@ impl Open {
     /// Becomes an empty place.
     pub fn end(&mut self, keep: &mut Keep) {
         (self.live, self.rare) = (false, None);
-        let heads = [self.further_low.head.take(), self.further_high.head.take()];
-        heads.into_iter().flatten().for_each(|head| keep.give_back(head));
+        if let Some(head) = self.further_low.head.take() {
+            keep.give_back(head);
+        }
+        if let Some(head) = self.further_high.head.take() {
+            keep.give_back(head);
+        }
     }
 
     #[inline]
@@ -563,44 +567,55 @@ impl Open {
         own.or_else(|| self.quotes().first().map(|quote| quote.point.time))
     }
 
-    /// The stretch if it is one of those that come by millions, to be written in one go; frame numbers are above `base`.
+    /// Whether the lesser and the greater endpoint sent packets.
     #[inline(always)]
-    pub fn brief(&self, base: u64) -> Option<Brief<'_>> {
+    pub fn sent(&self) -> [bool; 2] {
+        [self.low.packets > 0, self.high.packets > 0]
+    }
+
+    /// Writes the stretch as it is packed, if it is one of those that come by millions and are written in one go; frame numbers are
+    /// above `base`. None if it is another, and then the line is of no use.
+    #[inline(always)]
+    pub fn brief(&self, base: u64, line: &mut BriefLine) -> Option<()> {
         if (self.low.packets | self.high.packets) != 1 || self.rare.is_some() {
             return None;
         }
-        let sides = [self.brief_side(Side::Low)?, self.brief_side(Side::High)?];
-        let begin = match (self.low.packets, self.high.packets) {
-            (0, _) => self.high.first,
-            (_, 0) => self.low.first,
+        let begin = match self.sent() {
+            [false, _] => self.high.first,
+            [_, false] => self.low.first,
             _ if self.high.first.is_before(self.low.first) => self.high.first,
             _ => self.low.first,
         };
-        Some(Brief { key: &self.key, vlan: self.vlan, begin, frames_before: base, sides })
+        let low = if self.low.packets > 0 { Some(self.brief_side(Side::Low)?) } else { None };
+        let high = if self.high.packets > 0 { Some(self.brief_side(Side::High)?) } else { None };
+        line.begin(&self.key, self.sent(), self.vlan, begin, base)?;
+        if let Some(low) = low {
+            line.add(&low)?;
+        }
+        if let Some(high) = high {
+            line.add(&high)?;
+        }
+        Some(())
     }
 
-    /// What [`Open::brief`] tells of one side, if that sent anything. None if that is more than it can tell.
+    /// The packet of one side. None if that says more than is written in one go.
     #[inline(always)]
-    fn brief_side(&self, side: Side) -> Option<Option<BriefSide>> {
+    fn brief_side(&self, side: Side) -> Option<BriefSide> {
         let (own, further) = (self.side(side), self.further(side));
-        if own.packets == 0 {
-            return Some(None);
-        }
-        let packet = match (self.key.transport(), self.syn) {
-            (Transport::Tcp, Some((by, isn))) => {
-                let alone = by == side && !self.closing && !further.fin.is_some() && own.payload == 0;
-                if !alone {
-                    return None;
-                }
-                BriefPacket::Syn(isn, own.ttl.0)
+        let packet = if self.key.transport_number() == Transport::Tcp.number() {
+            let (by, isn) = self.syn?;
+            let alone = by == side && !self.closing && !further.fin.is_some() && own.payload == 0;
+            if !alone {
+                return None;
             }
-            (Transport::Udp, _) if further.head.is_none() => {
-                let (queries, responses) = further.numbers;
-                BriefPacket::Datagram(queries as u8, responses as u8)
-            }
-            _ => return None,
+            BriefPacket::Syn(isn, own.ttl.0)
+        } else if self.key.transport_number() == Transport::Udp.number() && further.head.is_none() {
+            let (queries, responses) = further.numbers;
+            BriefPacket::Datagram(queries as u8, responses as u8)
+        } else {
+            return None;
         };
-        Some(Some(BriefSide { at: own.first, bytes: own.bytes, payload: own.payload, packet }))
+        Some(BriefSide { at: own.first, bytes: own.bytes, payload: own.payload, packet })
     }
 
     /// The stretch as it is packed; frame numbers are above `base`.

@@ -6,7 +6,7 @@
 
 mod brief;
 
-pub(super) use brief::{Brief, BriefPacket, BriefSide};
+pub(super) use brief::{BriefLine, BriefPacket, BriefSide};
 use brief::{lone, unpack_in_short};
 
 use super::fragments::FragmentPiece;

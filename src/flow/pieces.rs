@@ -2,7 +2,7 @@
 
 use super::head::Head;
 use super::key::{FlowKey, KeyWords};
-use super::packed::{Brief, Hellos, Origin, Row, RowProblem, SideOf, View, of_row, pack, unpack};
+use super::packed::{BriefLine, Hellos, Origin, Row, RowProblem, SideOf, View, of_row, pack, unpack};
 use super::partial::PartialFlow;
 use super::short::Unpacked;
 use crate::model::{CaptureId, Timestamp, Transport, address_bits};
@@ -278,19 +278,15 @@ impl Pieces {
         !self.open.is_empty() && self.open.len() + SHORT_BYTES <= BLOCK_BYTES
     }
 
-    /// Adds a stretch of a packet or two. Tells whether it did; else [`Pieces::push_view`] does.
+    /// Adds a stretch of a packet or two.
     #[inline(always)]
-    pub(super) fn push_brief(&mut self, flow: &Brief<'_>, hash: u64) -> bool {
-        let Some(line) = flow.packed() else { return false };
-        let sent = flow.sides.each_ref().map(Option::is_some);
-        let time = Timestamp(flow.begin.time);
+    pub(super) fn push_brief(&mut self, key: &KeyWords, line: &BriefLine, sent: [bool; 2], hash: u64) {
         if self.has_room() {
-            self.enter(flow.key.addresses(), sent, time, hash);
+            self.enter(key.addresses(), sent, line.time(), hash);
             line.append_to(&mut self.open);
         } else {
-            self.append(line.bytes(), flow.key.addresses(), sent, time, hash);
+            self.append(line.bytes(), key.addresses(), sent, line.time(), hash);
         }
-        true
     }
 
     /// Adds the stretch that a row carries ([`PartialFlow::to_row`]). The bytes may be anybody's: what is no stretch is

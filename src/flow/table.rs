@@ -5,6 +5,7 @@ use super::changes::{Changes, Stretch};
 use super::delta::Deltas;
 use super::key::{KeyWords, Side};
 use super::open::{At, Keep, Open};
+use super::packed::BriefLine;
 use super::partial::{QuoteClass, QuoteFact};
 use super::pieces::{Budget, Pieces};
 use super::stitch::UDP_IDLE_NANOS;
@@ -692,10 +693,9 @@ fn put_aside(
     if let Some(changes) = changes {
         changes.end(flow, base, capture);
     }
-    if let Some(brief) = flow.brief(base)
-        && done.push_brief(&brief, hash)
-    {
-        return;
+    let mut line = BriefLine::nothing();
+    if flow.brief(base, &mut line).is_some() {
+        return done.push_brief(&flow.key, &line, flow.sent(), hash);
     }
     put_aside_any(done, flow, hash, base, capture);
 }
@@ -1046,7 +1046,8 @@ mod tests {
                     let flow = table.open.first().filter(|flow| flow.live).expect("a conversation");
                     let mut by_field = Vec::new();
                     pack(&flow.view(table.base, CaptureId::new(0)), &mut Hellos::default(), &mut by_field);
-                    let brief = flow.brief(table.base).and_then(|brief| brief.packed());
+                    let mut line = BriefLine::nothing();
+                    let brief = flow.brief(table.base, &mut line).map(|()| line);
                     let fits = vni.is_none() && wire_len < 1 << 19 && (apart == 1 || sent.len() == 1);
                     assert_eq!(brief.is_some(), *in_one_go && fits, "{flow:?}");
                     if let Some(line) = brief {

@@ -9,19 +9,17 @@ use super::{
     COUNT_BYTES, DATA, DATA_IS_FIRST, DNS, FIRST, FIRST_IS_BASE, FRAGMENTS, HIGH, LAST_IS_FIRST, LOW,
     NO_HELLOS, Origin, QUOTED, QUOTES, Reader, SYN, TTL, V6, VLAN, VNI, count_word, near,
 };
-use crate::model::{Transport, varint};
+use crate::model::{Timestamp, Transport, varint};
 use std::net::IpAddr;
 
-/// A stretch of one packet of a side or of each: what millions of conversations are.
-pub(in crate::flow) struct Brief<'a> {
-    pub key: &'a KeyWords,
-    pub vlan: Option<u16>,
+/// A stretch of one packet of a side or of each, what millions of conversations are, while it is written as [`pack`](super::pack)
+/// writes it: two bytes, addresses, ports, time, frame, tag; of each side a mask, counts and what its packet is, and of the later
+/// one a distance.
+pub(in crate::flow) struct BriefLine {
+    bytes: [u8; Self::ROOM],
+    used: usize,
     /// The frame that it begins with.
-    pub begin: At,
-    /// Frames of the capture before those that its points count from.
-    pub frames_before: u64,
-    /// None where the lesser, or the greater endpoint sent nothing.
-    pub sides: [Option<BriefSide>; 2],
+    begin: At,
 }
 
 /// The packet of one side.
@@ -33,6 +31,7 @@ pub(in crate::flow) struct BriefSide {
 }
 
 /// Packets whose stretches are written in one go.
+#[derive(Clone, Copy)]
 pub(in crate::flow) enum BriefPacket {
     /// A SYN without payload: its number, and its time to live.
     Syn(u32, u8),
@@ -40,15 +39,87 @@ pub(in crate::flow) enum BriefPacket {
     Datagram(u8, u8),
 }
 
-/// A [`Brief`] as [`pack`](super::pack) writes it: two bytes, addresses, ports, time, frame, tag; of each side a mask, counts and
-/// what its packet is, and of the later one a distance.
-pub(in crate::flow) struct BriefLine {
-    bytes: [u8; Self::ROOM],
-    used: usize,
-}
-
 impl BriefLine {
     const ROOM: usize = (2 + 32 + 4 + 8 + 8 + 2) + 2 * (4 + COUNT_BYTES + 6) + 8;
+
+    /// A place for one.
+    #[inline(always)]
+    pub fn nothing() -> Self {
+        BriefLine { bytes: [0; Self::ROOM], used: 0, begin: At::default() }
+    }
+
+    /// Begins one of these ends, of which the lesser sent something and the greater did, with a frame, whose number is above `base`.
+    /// None if a number of it needs more room than is usual.
+    #[inline(always)]
+    pub fn begin(
+        &mut self,
+        key: &KeyWords,
+        [low, high]: [bool; 2],
+        vlan: Option<u16>,
+        begin: At,
+        base: u64,
+    ) -> Option<()> {
+        let line = self;
+        line.begin = begin;
+        let some = |there: bool, bit: u8| if there { bit } else { 0 };
+        let flags = some(low, LOW) | some(high, HIGH) | some(vlan.is_some(), VLAN);
+        let number = key.transport_number();
+        match key.addresses() {
+            [IpAddr::V4(low), IpAddr::V4(high)] => {
+                line.put([flags, number], 2);
+                line.put(low.octets(), 4);
+                line.put(high.octets(), 4);
+            }
+            [IpAddr::V6(low), IpAddr::V6(high)] => {
+                line.put([flags | V6, number], 2);
+                line.put(low.octets(), 16);
+                line.put(high.octets(), 16);
+            }
+            _ => return None,
+        }
+        let [low_port, high_port] = key.ports();
+        line.put((u32::from(high_port) << 16 | u32::from(low_port)).to_le_bytes(), 4);
+        line.put(begin.time.to_le_bytes(), 8);
+        let (frame, frame_bytes) = varint::word(base + u64::from(begin.frame))?;
+        line.put(frame.to_le_bytes(), frame_bytes);
+        if let Some(vlan) = vlan {
+            line.put(vlan.to_le_bytes(), 2);
+        }
+        Some(())
+    }
+
+    /// Adds what a side sent, the lesser first. None if a number of it needs more room than is usual.
+    #[inline(always)]
+    pub fn add(&mut self, side: &BriefSide) -> Option<()> {
+        let counts = count_word([1, side.bytes.into(), side.payload.into()])?;
+        let is_first = side.at == self.begin;
+        // Nothing came after it.
+        let mask = FIRST | LAST_IS_FIRST | if is_first { FIRST_IS_BASE } else { 0 };
+        let (mask, packet, packet_bytes) = match side.packet {
+            BriefPacket::Syn(isn, ttl) => {
+                let ttl = u64::from(ttl);
+                (mask | SYN | TTL, u64::from(isn) | ttl << 32 | ttl << 40, 6)
+            }
+            BriefPacket::Datagram(queries, responses) => {
+                let data = if side.payload > 0 { DATA | DATA_IS_FIRST } else { 0 };
+                let (dns, bytes) = if queries | responses != 0 { (DNS, 2) } else { (0, 0) };
+                (mask | data | dns, u64::from(queries) | u64::from(responses) << 8, bytes)
+            }
+        };
+        self.put(mask.to_le_bytes(), 4);
+        self.put(counts.to_le_bytes(), COUNT_BYTES);
+        if !is_first {
+            let nanos = side.at.time.wrapping_sub(self.begin.time);
+            let frames = i64::from(side.at.frame) - i64::from(self.begin.frame);
+            let word = near(nanos, frames);
+            if word == 0 {
+                return None;
+            }
+            self.put(word.to_le_bytes(), 8);
+        }
+        self.put(packet.to_le_bytes(), packet_bytes);
+        Some(())
+    }
 
     /// The first `some` of these bytes. Room is for all of them, wherever in a line they stand.
     #[inline(always)]
@@ -74,68 +145,11 @@ impl BriefLine {
     pub fn bytes(&self) -> &[u8] {
         self.bytes.get(..self.used).unwrap_or_default()
     }
-}
 
-impl Brief<'_> {
-    /// What [`pack`](super::pack) writes of it. None if a number of it needs more room than is usual.
+    /// When it begins.
     #[inline(always)]
-    pub fn packed(&self) -> Option<BriefLine> {
-        let mut line = BriefLine { bytes: [0; BriefLine::ROOM], used: 0 };
-        let [low, high] = &self.sides;
-        let some = |there: bool, bit: u8| if there { bit } else { 0 };
-        let flags = some(low.is_some(), LOW) | some(high.is_some(), HIGH) | some(self.vlan.is_some(), VLAN);
-        let transport = self.key.transport().number();
-        match self.key.addresses() {
-            [IpAddr::V4(low), IpAddr::V4(high)] => {
-                line.put([flags, transport], 2);
-                line.put(low.octets(), 4);
-                line.put(high.octets(), 4);
-            }
-            [IpAddr::V6(low), IpAddr::V6(high)] => {
-                line.put([flags | V6, transport], 2);
-                line.put(low.octets(), 16);
-                line.put(high.octets(), 16);
-            }
-            _ => return None,
-        }
-        let [low_port, high_port] = self.key.ports();
-        line.put((u32::from(high_port) << 16 | u32::from(low_port)).to_le_bytes(), 4);
-        line.put(self.begin.time.to_le_bytes(), 8);
-        let (frame, frame_bytes) = varint::word(self.frames_before + u64::from(self.begin.frame))?;
-        line.put(frame.to_le_bytes(), frame_bytes);
-        if let Some(vlan) = self.vlan {
-            line.put(vlan.to_le_bytes(), 2);
-        }
-        for side in self.sides.iter().flatten() {
-            let counts = count_word([1, side.bytes.into(), side.payload.into()])?;
-            let is_first = side.at == self.begin;
-            // Nothing came after it.
-            let mask = FIRST | LAST_IS_FIRST | if is_first { FIRST_IS_BASE } else { 0 };
-            let (mask, packet, packet_bytes) = match side.packet {
-                BriefPacket::Syn(isn, ttl) => {
-                    let ttl = u64::from(ttl);
-                    (mask | SYN | TTL, u64::from(isn) | ttl << 32 | ttl << 40, 6)
-                }
-                BriefPacket::Datagram(queries, responses) => {
-                    let data = if side.payload > 0 { DATA | DATA_IS_FIRST } else { 0 };
-                    let (dns, bytes) = if queries | responses != 0 { (DNS, 2) } else { (0, 0) };
-                    (mask | data | dns, u64::from(queries) | u64::from(responses) << 8, bytes)
-                }
-            };
-            line.put(mask.to_le_bytes(), 4);
-            line.put(counts.to_le_bytes(), COUNT_BYTES);
-            if !is_first {
-                let nanos = side.at.time.wrapping_sub(self.begin.time);
-                let frames = i64::from(side.at.frame) - i64::from(self.begin.frame);
-                let word = near(nanos, frames);
-                if word == 0 {
-                    return None;
-                }
-                line.put(word.to_le_bytes(), 8);
-            }
-            line.put(packet.to_le_bytes(), packet_bytes);
-        }
-        Some(line)
+    pub fn time(&self) -> Timestamp {
+        Timestamp(self.begin.time)
     }
 }
 
