@@ -1,7 +1,7 @@
 //! What changed of open conversations since somebody looked: for whoever follows them while frames come.
 
 use super::open::{At, Open};
-use super::packed::{Hellos, View, pack, unpack_in_full};
+use super::packed::{Hellos, pack, unpack_in_full};
 use super::partial::PartialFlow;
 use crate::model::CaptureId;
 
@@ -118,7 +118,7 @@ impl Changes {
 }
 
 fn value(flow: &Open, base: u64, capture: CaptureId, over: bool, scratch: &mut Vec<u8>) -> Stretch {
-    let view: View<'_> = flow.view(base, capture);
+    let view = flow.view(base, capture);
     let mut hellos = Hellos::default();
     scratch.clear();
     pack(&view, &mut hellos, scratch);

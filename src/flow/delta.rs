@@ -2,10 +2,9 @@
 //! table knew when the last were written, whatever became of the table.
 
 use super::head::{Head, Segment};
+use super::key::Side;
 use super::open::Open;
-use super::packed::{
-    Hellos, Origin, SideOf, View, append_row, of_row, row_of_packed, to_row, unpack_in_full,
-};
+use super::packed::{Hellos, Origin, Sides, View, append_row, of_row, row_of_packed, to_row, unpack_in_full};
 use super::partial::PartialFlow;
 use super::pieces::Pieces;
 use crate::model::{CaptureId, varint};
@@ -113,10 +112,10 @@ impl Deltas {
                 true if now == before => SAME,
                 true => ADDS,
             };
-            let since: [Head; 2] = [(&view.low, 0), (&view.high, 1)].map(|(side, at)| {
+            let since: [Head; 2] = [(Side::Low, 0), (Side::High, 1)].map(|(side, at)| {
                 let mut since = Head::default();
                 if how == ADDS {
-                    pieces(side).skip(before.pieces[at]).for_each(|piece| since.push(piece));
+                    pieces(&view, side).skip(before.pieces[at]).for_each(|piece| since.push(piece));
                 }
                 since
             });
@@ -146,17 +145,20 @@ impl Deltas {
 }
 
 /// First bytes of a side, piece by piece.
-fn pieces<'v>(side: &Option<SideOf<'v>>) -> impl Iterator<Item = Segment<'v>> + use<'v> {
-    side.as_ref().and_then(SideOf::head).into_iter().flat_map(Head::segments)
+fn pieces<'v, S: Sides<'v>>(
+    view: &View<'v, S>,
+    side: Side,
+) -> impl Iterator<Item = Segment<'v>> + use<'v, S> {
+    view.sides.head(side).into_iter().flat_map(Head::segments)
 }
 
 impl Heads {
     /// Of a stretch, of at most so many pieces of each side.
-    fn of(view: &View<'_>, most: [usize; 2]) -> Heads {
+    fn of<'v>(view: &View<'v, impl Sides<'v>>, most: [usize; 2]) -> Heads {
         let mut all = FixedState::default().build_hasher();
-        let counts = [(&view.low, most[0]), (&view.high, most[1])].map(|(side, most)| {
+        let counts = [(Side::Low, most[0]), (Side::High, most[1])].map(|(side, most)| {
             let mut count = 0;
-            for piece in pieces(side).take(most) {
+            for piece in pieces(view, side).take(most) {
                 (piece.seq, piece.point, piece.bytes.len()).hash(&mut all);
                 count += 1;
             }

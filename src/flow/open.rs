@@ -2,7 +2,7 @@
 
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Told};
 use super::key::{KeyWords, Side};
-use super::packed::{BriefLine, BriefPacket, BriefSide, Point, SideOf, SideView, SynAt, View};
+use super::packed::{BriefLine, BriefPacket, BriefSide, Point, SideView, Sides, SynAt, View};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact};
 use crate::decode::{Packet, Tcp};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
@@ -620,17 +620,8 @@ impl Open {
 
     /// The stretch as it is packed; frame numbers are above `base`.
     #[inline(always)]
-    pub fn view(&self, base: u64, capture: CaptureId) -> View<'_> {
+    pub fn view(&self, base: u64, capture: CaptureId) -> View<'_, OpenSides<'_>> {
         let rare = self.rare.as_deref();
-        let [low_alert, high_alert] = rare.map(|rare| rare.alerts).unwrap_or_default();
-        let side = |side: Side, alert: (At, u8)| {
-            let (facts, further) = (self.side(side), self.further(side));
-            let isn = self.syn.filter(|(by, _)| *by == side).map(|(_, isn)| isn);
-            let udp = self.key.transport() == Transport::Udp;
-            let syn = (isn, self.syn_at);
-            (facts.packets > 0).then_some(OpenSideAt { facts, further, syn, alert, udp, base, capture })
-        };
-        let (low, high) = (side(Side::Low, low_alert), side(Side::High, high_alert));
         let mut begin = if self.low.packets > 0 { self.low.first } else { At::NONE };
         if self.high.packets > 0 {
             begin.lower(self.high.first);
@@ -644,70 +635,68 @@ impl Open {
             quotes: self.quotes(),
             quoted_last: rare.and_then(|rare| rare.quoted_last),
             fragments: &[],
-            low: low.map(SideOf::Open),
-            high: high.map(SideOf::Open),
+            sides: OpenSides { flow: self, base, capture },
             heads: None,
         }
     }
 }
 
-/// One side of an open stretch, and what is needed to tell it in full.
+/// Both sides of an open stretch, and what is needed to tell them in full.
 #[derive(Clone, Copy)]
-pub(super) struct OpenSideAt<'a> {
-    facts: &'a OpenSide,
-    further: &'a FurtherSide,
-    /// The initial sequence number of its SYN, and where a SYN is.
-    syn: (Option<u32>, At),
-    alert: (At, u8),
-    udp: bool,
+pub(super) struct OpenSides<'a> {
+    flow: &'a Open,
     base: u64,
     capture: CaptureId,
 }
 
-impl<'a> OpenSideAt<'a> {
-    #[inline]
-    fn point(&self, at: At) -> Option<FramePoint> {
-        at.point(self.base, self.capture)
-    }
+impl<'a> Sides<'a> for OpenSides<'a> {
+    type At = At;
 
-    pub fn sent(&self) -> bool {
-        self.facts.packets > 0
-    }
-
-    pub fn head(&self) -> Option<&'a Head> {
-        self.further.head.as_deref()
-    }
-
-    /// As it is packed: `head` are its first bytes, and with `begin` the stretch begins.
     #[inline(always)]
-    pub fn view(&self, head: Option<&Head>, begin: FramePoint) -> SideView<At> {
-        let (facts, further) = (self.facts, self.further);
+    fn is_there(self, side: Side) -> bool {
+        self.sent(side)
+    }
+
+    #[inline(always)]
+    fn sent(self, side: Side) -> bool {
+        self.flow.side(side).packets > 0
+    }
+
+    #[inline(always)]
+    fn head(self, side: Side) -> Option<&'a Head> {
+        self.flow.further(side).head.as_deref().filter(|_| self.sent(side))
+    }
+
+    #[inline(always)]
+    fn view(self, side: Side, head: Option<&Head>, begin: FramePoint) -> SideView<At> {
+        let OpenSides { flow, base, capture } = self;
+        let (facts, further) = (flow.side(side), flow.further(side));
         let some = |at: At| at.is_some().then_some(at);
-        let (isn, syn_at) = self.syn;
-        let (alert_at, description) = self.alert;
+        let isn = flow.syn.filter(|(by, _)| *by == side).map(|(_, isn)| isn);
+        let alert = flow.rare.as_ref().map(|rare| side.of(rare.alerts[0], rare.alerts[1]));
         let (first_number, second_number) = further.numbers;
         let begin_of_head = head.and_then(Head::begin);
         SideView {
-            base: At { time: begin.time.0, frame: begin.frame.wrapping_sub(self.base) as u32 },
+            base: At { time: begin.time.0, frame: begin.frame.wrapping_sub(base) as u32 },
             counts: [facts.packets, facts.bytes, facts.payload].map(u64::from),
             first: some(facts.first),
             last: (facts.packets > 0).then_some(facts.last),
-            syn: isn.map(|isn| SynAt { isn, first: syn_at, last: syn_at, count: 1 }),
+            syn: isn.map(|isn| SynAt { isn, first: flow.syn_at, last: flow.syn_at, count: 1 }),
             syn_ack: some(further.syn_ack).map(|at| (first_number, second_number, at)),
             fin: some(further.fin),
             reset: some(further.reset).map(|at| (at, further.reset_ttl)),
             beyond_syn: some(facts.beyond_syn),
             beyond_syn_last: some(facts.beyond_syn_last),
-            data: some(further.data).map(|at| (at, self.point(at) == begin_of_head)),
+            data: some(further.data).map(|at| (at, at.point(base, capture) == begin_of_head)),
             acks: match facts.acks_seen {
                 0 => Acks::None,
                 1 => Acks::One(facts.acks),
                 _ => Acks::Many,
             },
             ttl: (facts.ttl.0 <= facts.ttl.1).then_some(facts.ttl),
-            alert: some(alert_at).map(|at| (at, description)),
+            alert: alert.filter(|(at, _)| at.is_some()),
             tls_data: some(further.tls_data),
-            dns: if self.udp {
+            dns: if flow.key.transport_number() == Transport::Udp.number() {
                 DnsSeen { queries: first_number, responses: second_number }
             } else {
                 DnsSeen::default()

@@ -12,7 +12,6 @@ use brief::{lone, unpack_in_short};
 use super::fragments::FragmentPiece;
 use super::head::{Head, Opening, Segment, Told};
 use super::key::{FlowKey, Side};
-use super::open::OpenSideAt;
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteClass, QuoteFact, Reset, SideFacts, Syn, SynAck};
 use super::short::{Short, Unpacked};
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport, varint};
@@ -285,7 +284,7 @@ fn is_v6(key: &FlowKey) -> bool {
 }
 
 /// What [`pack`] writes of a stretch, wherever it stands.
-pub(super) struct View<'a> {
+pub(super) struct View<'a, S> {
     pub key: FlowKey,
     pub begin: FramePoint,
     pub vlan: Option<u16>,
@@ -293,35 +292,44 @@ pub(super) struct View<'a> {
     pub quotes: &'a [QuoteFact],
     pub quoted_last: Option<Timestamp>,
     pub fragments: &'a [FragmentPiece],
-    /// None where nothing was seen of the side.
-    pub low: Option<SideOf<'a>>,
-    /// None where nothing was seen of the side.
-    pub high: Option<SideOf<'a>>,
+    /// Where its sides stand.
+    pub sides: S,
     /// First bytes that are written in place of those of the lesser and the greater endpoint.
     pub heads: Option<[&'a Head; 2]>,
 }
 
-/// Where one side of it stands.
-pub(super) enum SideOf<'a> {
-    Facts(&'a SideFacts),
-    Open(OpenSideAt<'a>),
+/// Both sides of a stretch, wherever it stands: each is looked at when it is written, since both at once are more than registers
+/// hold.
+pub(super) trait Sides<'a>: Copy {
+    /// How it tells where frames are.
+    type At: Point;
+    /// Whether anything was seen of a side.
+    fn is_there(self, side: Side) -> bool;
+    /// Whether it sent packets.
+    fn sent(self, side: Side) -> bool;
+    /// Its first bytes.
+    fn head(self, side: Side) -> Option<&'a Head>;
+    /// As it is packed: `head` are its first bytes, and with `begin` the stretch begins.
+    fn view(self, side: Side, head: Option<&Head>, begin: FramePoint) -> SideView<Self::At>;
 }
 
-impl<'a> SideOf<'a> {
-    /// Whether it sent packets.
-    pub fn sent(&self) -> bool {
-        match self {
-            SideOf::Facts(side) => side.packets > 0,
-            SideOf::Open(side) => side.sent(),
-        }
+impl<'a> Sides<'a> for &'a PartialFlow {
+    type At = FramePoint;
+
+    fn is_there(self, side: Side) -> bool {
+        !self.side(side).is_nothing()
     }
 
-    /// Its first bytes.
-    pub fn head(&self) -> Option<&'a Head> {
-        match self {
-            SideOf::Facts(side) => Some(&side.head),
-            SideOf::Open(side) => side.head(),
-        }
+    fn sent(self, side: Side) -> bool {
+        self.side(side).packets > 0
+    }
+
+    fn head(self, side: Side) -> Option<&'a Head> {
+        Some(&self.side(side).head)
+    }
+
+    fn view(self, side: Side, head: Option<&Head>, begin: FramePoint) -> SideView<FramePoint> {
+        SideView::of(self.side(side), head, begin)
     }
 }
 
@@ -381,10 +389,9 @@ impl SideView<FramePoint> {
     }
 }
 
-impl<'a> View<'a> {
+impl<'a> View<'a, &'a PartialFlow> {
     /// Of a stretch as a value.
     pub fn of(flow: &'a PartialFlow) -> Self {
-        let side = |side: &'a SideFacts| (!side.is_nothing()).then_some(SideOf::Facts(side));
         View {
             key: flow.key,
             begin: flow.begin().unwrap_or_default(),
@@ -393,8 +400,7 @@ impl<'a> View<'a> {
             quotes: &flow.quotes,
             quoted_last: flow.quoted_last,
             fragments: &flow.fragments,
-            low: side(&flow.low),
-            high: side(&flow.high),
+            sides: flow,
             heads: None,
         }
     }
@@ -405,7 +411,7 @@ impl<'a> View<'a> {
 /// Inlined where a table puts stretches aside, as what it is made of is here, and what reading is made of in
 /// [`unpack_in_full`]: each conversation goes through both.
 #[inline(always)]
-pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
+pub(super) fn pack<'a>(flow: &View<'a, impl Sides<'a>>, hellos: &mut Hellos, out: &mut Vec<u8>) {
     let base = flow.begin;
     let mut w = Writer::new(out, base);
     let key = &flow.key;
@@ -419,8 +425,8 @@ pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
             | some(!flow.quotes.is_empty(), QUOTES)
             | some(flow.quoted_last.is_some(), QUOTED)
             | some(!flow.fragments.is_empty(), FRAGMENTS)
-            | some(flow.low.is_some(), LOW)
-            | some(flow.high.is_some(), HIGH),
+            | some(flow.sides.is_there(Side::Low), LOW)
+            | some(flow.sides.is_there(Side::High), HIGH),
     );
     w.byte(key.transport.number());
     w.address(key.low.ip);
@@ -446,12 +452,10 @@ pub(super) fn pack(flow: &View<'_>, hellos: &mut Hellos, out: &mut Vec<u8>) {
         w.number(flow.fragments.len() as u64);
         flow.fragments.iter().for_each(|piece| w.fragment(piece));
     }
-    for (place, side) in [&flow.low, &flow.high].into_iter().enumerate() {
-        let Some(side) = side else { continue };
-        let head = flow.heads.map(|heads| heads[place]).or(side.head());
-        match side {
-            SideOf::Facts(facts) => w.side(&SideView::of(facts, head, base), head, hellos),
-            SideOf::Open(open) => w.side(&open.view(head, base), head, hellos),
+    for side in [Side::Low, Side::High] {
+        if flow.sides.is_there(side) {
+            let head = flow.heads.map(|[low, high]| side.of(low, high)).or(flow.sides.head(side));
+            w.side(&flow.sides.view(side, head, base), head, hellos);
         }
     }
     w.flush();
@@ -876,9 +880,9 @@ pub(super) fn to_row(flow: &PartialFlow) -> Vec<u8> {
 }
 
 /// Appends what [`to_row`] gives.
-pub(super) fn append_row(flow: &View<'_>, row: &mut Vec<u8>) {
-    let sides = [&flow.low, &flow.high].into_iter().flatten();
-    let told = sides.filter_map(SideOf::head).any(|head| head.told().is_some());
+pub(super) fn append_row<'a>(flow: &View<'a, impl Sides<'a>>, row: &mut Vec<u8>) {
+    let heads = [Side::Low, Side::High].into_iter().filter_map(|side| flow.sides.head(side));
+    let told = heads.into_iter().any(|head| head.told().is_some());
     debug_assert!(!told, "a row of a stretch whose bytes were not kept");
     row.push(ROW_VERSION);
     pack(flow, &mut Hellos::default(), row);

@@ -1,8 +1,8 @@
 //! The stretches that one capture gave, packed: in memory as far as the budget goes, beyond it in a temporary file.
 
 use super::head::Head;
-use super::key::{FlowKey, KeyWords};
-use super::packed::{BriefLine, Hellos, Origin, Row, RowProblem, SideOf, View, of_row, pack, unpack};
+use super::key::{FlowKey, KeyWords, Side};
+use super::packed::{BriefLine, Hellos, Origin, Row, RowProblem, Sides, View, of_row, pack, unpack};
 use super::partial::PartialFlow;
 use super::short::Unpacked;
 use crate::model::{CaptureId, Timestamp, Transport, address_bits};
@@ -246,12 +246,10 @@ impl Pieces {
 
     /// `time` is its [`PartialFlow::order_time`].
     #[inline(always)]
-    pub(super) fn push_view(&mut self, flow: &View<'_>, time: Timestamp, hash: u64) {
-        let sent = |side: &Option<SideOf<'_>>| side.as_ref().is_some_and(SideOf::sent);
-        let says =
-            |side: &Option<SideOf<'_>>| side.as_ref().and_then(SideOf::head).is_some_and(Head::has_segments);
-        let sent = [sent(&flow.low), sent(&flow.high)];
-        let says = says(&flow.low) || says(&flow.high);
+    pub(super) fn push_view<'a>(&mut self, flow: &View<'a, impl Sides<'a>>, time: Timestamp, hash: u64) {
+        let says = |side| flow.sides.head(side).is_some_and(Head::has_segments);
+        let sent = [Side::Low, Side::High].map(|side| flow.sides.sent(side));
+        let says = says(Side::Low) || says(Side::High);
         if says && is_dns_over_tcp(&flow.key) {
             self.dns_over_tcp.push(self.places.len() as u32);
         }
