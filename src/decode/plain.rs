@@ -80,7 +80,7 @@ impl<'a> Plain<'a> {
         let (vlan, bytes) = in_ethernet(frame, [0x86, 0xDD])?;
         let header = bytes.first_chunk::<IPV6_HEADER>()?;
         let length = usize::from(word(header, 4));
-        if header[0] >> 4 != 6 || length == 0 {
+        if header[0] >> 4 != 6 {
             return None;
         }
         let address = |at: usize| Some(IpAddr::from(*header.get(at..)?.first_chunk::<16>()?));

@@ -664,7 +664,7 @@ impl<'a> Sides<'a> for OpenSides<'a> {
 
     #[inline(always)]
     fn head(self, side: Side) -> Option<&'a Head> {
-        self.flow.further(side).head.as_deref().filter(|_| self.sent(side))
+        self.flow.further(side).head.as_deref()
     }
 
     #[inline(always)]

@@ -758,6 +758,7 @@ fn classify_error(v6: bool, kind: u8, code: u8, packet: &Packet<'_>, quote: &Quo
 #[cfg(test)]
 mod tests {
     use super::super::packed::{Hellos, pack};
+    use super::super::partial::PartialFlow;
     use super::*;
     use crate::decode::{Tcp, TcpFlags, Udp};
     use crate::model::Timestamp;
@@ -869,6 +870,58 @@ mod tests {
             assert_eq!(told, [10, 10, 10, 30].map(Some), "{times:?}");
             assert_eq!(facts.last.map(|last| last.0 / 1_000_000 % 1_000), Some(30));
         }
+    }
+
+    #[test]
+    fn a_stretch_is_cut_where_it_must_be_though_it_stands_where_it_is_likely_to() {
+        let udp = Payload::Udp(Udp { src_port: 0, dst_port: 0, payload_len: 0, payload: &[] });
+        let flags = TcpFlags(0x10);
+        let tcp = Payload::Tcp(Tcp {
+            src_port: 0,
+            dst_port: 0,
+            seq: 1,
+            ack: 1,
+            flags,
+            payload_len: 0,
+            payload: &[],
+        });
+        let half = i32::MAX as u32;
+        for (payload, after, wire_len, stretches) in [
+            (udp, UDP_IDLE_NANOS, 60, 1),
+            (udp, UDP_IDLE_NANOS + 1, 60, 2),
+            (tcp, UDP_IDLE_NANOS + 1, 60, 1),
+            (tcp, 1, half, 1),
+            (tcp, 1, half + 1, 2),
+        ] {
+            let Scene { mut table, .. } = Scene::new(9);
+            let own: (IpAddr, u16) = ("10.0.0.1".parse().unwrap(), 50_000);
+            let packet = Packet { ttl: 255, ..packet(own, ("198.51.100.7".parse().unwrap(), 443), payload) };
+            for (time, frame) in [(0, 1), (after, 2)] {
+                let point = FramePoint { time: Timestamp(time), capture: CaptureId::new(0), frame };
+                assert_eq!(table.observe(&packet, point, wire_len, None), Observed::Flow);
+            }
+            let cut: Vec<PartialFlow> = table.finish().iter().map(Result::unwrap).collect();
+            let told = cut.iter().map(|flow| flow.side(Side::Low).bytes).sum::<u64>();
+            assert_eq!((cut.len(), told), (stretches, 2 * u64::from(wire_len)), "{payload:?} {after}");
+            let ttl = matches!(payload, Payload::Tcp(_)).then_some((255, 255));
+            assert!(cut.iter().all(|flow| flow.side(Side::Low).ttl == ttl));
+        }
+    }
+
+    #[test]
+    fn conversations_whose_both_sides_said_that_they_end_are_closed() {
+        let mut scene = Scene::new(1 << 10);
+        let clients = CLOSED_TOGETHER as u16;
+        for client in 0..=clients {
+            scene.tcp(0, true, client, 1, 0x02);
+            scene.tcp(1, true, client, 1, 0x11);
+            // One of them goes on in one direction.
+            if client < clients {
+                scene.tcp(2, false, client, 1, 0x11);
+            }
+        }
+        scene.tcp(1_003, true, 7_777, 1, 0x10);
+        assert_eq!((scene.table.cut(), scene.table.open()), (usize::from(clients), 2));
     }
 
     #[test]

@@ -315,6 +315,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_first_and_the_last_time_of_all_are_far_from_each_other() {
+        for (one, other) in [(i64::MAX, i64::MIN), (i64::MIN, i64::MAX)] {
+            let mut spans = Spans::default();
+            [one, other].into_iter().for_each(|time| spans.insert(Timestamp(time)));
+            assert_eq!(spans.len(), 2);
+        }
+    }
+
+    #[test]
     fn a_time_is_written_as_rfc_3339_and_read_back() {
         for (nanos, text) in [
             (0, "1970-01-01T00:00:00.000000000Z"),
