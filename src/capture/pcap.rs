@@ -85,8 +85,8 @@ pub(super) struct Pcap {
     header_bytes: usize,
     nanos_per_fraction: i64,
     limit: u32,
-    /// The same where records are as [`Pcap::usual`] reads them, else less than any length.
-    usual_limit: i64,
+    /// The same where records are as [`Pcap::usual`] reads them.
+    usual_limit: Option<u32>,
     lengths: Lengths,
 }
 
@@ -142,7 +142,7 @@ impl Pcap {
             header_bytes,
             nanos_per_fraction: if nanos { 1 } else { 1_000 },
             limit,
-            usual_limit: if is_usual { limit.into() } else { -1 },
+            usual_limit: is_usual.then_some(limit),
             lengths,
         })
     }
@@ -156,7 +156,7 @@ impl Pcap {
         let word = |at: u32| (header >> at) as u32;
         let (captured, original) = (word(64), word(96));
         let total = 16 + captured as usize;
-        if i64::from(captured) > self.usual_limit || total > window.len() {
+        if captured > self.usual_limit? || total > window.len() {
             return None;
         }
         let place = source.take(total) + 16;

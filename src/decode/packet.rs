@@ -150,10 +150,6 @@ pub struct Tcp<'a> {
 pub struct TcpFlags(pub u8);
 
 impl TcpFlags {
-    /// Whether any of SYN, FIN and RST is set: of most segments none is.
-    pub fn begins_or_ends(self) -> bool {
-        self.0 & 0x07 != 0
-    }
     /// FIN: the sender has no more to send.
     pub fn fin(self) -> bool {
         self.0 & 0x01 != 0
@@ -169,6 +165,10 @@ impl TcpFlags {
     /// ACK: the acknowledgement number has a meaning.
     pub fn ack(self) -> bool {
         self.0 & 0x10 != 0
+    }
+    /// Whether any of SYN, FIN and RST is set: of most segments none is.
+    pub fn begins_or_ends(self) -> bool {
+        self.0 & 0x07 != 0
     }
 }
 

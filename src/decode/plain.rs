@@ -79,6 +79,7 @@ impl<'a> Plain<'a> {
     pub fn v6(frame: &Frame<'a>) -> Option<Self> {
         let (vlan, bytes) = in_ethernet(frame, [0x86, 0xDD])?;
         let header = bytes.first_chunk::<IPV6_HEADER>()?;
+        // Without a length, as offload leaves it, it has no room for what it carries.
         let length = usize::from(word(header, 4));
         if header[0] >> 4 != 6 {
             return None;

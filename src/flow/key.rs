@@ -104,39 +104,19 @@ impl KeyWords {
     /// The words of a packet from `src` to `dst`, and the side that sent it.
     #[inline(always)]
     pub fn of_packet(transport: Transport, src: Endpoint, dst: Endpoint) -> (KeyWords, Side) {
-        match (src.ip, dst.ip) {
-            (IpAddr::V4(src_ip), IpAddr::V4(dst_ip)) => {
-                // Both endpoints as numbers: which is the lesser is found without a jump that nobody can foresee.
-                let src = u64::from(src_ip.to_bits()) << 16 | u64::from(src.port);
-                let dst = u64::from(dst_ip.to_bits()) << 16 | u64::from(dst.port);
-                let (low, high) = (src.min(dst), src.max(dst));
-                let words = KeyWords {
-                    rest: KeyWords::rest(transport, low as u16, high as u16),
-                    addresses: [low >> 16 << 32 | high >> 16, 0, 0, 0],
-                };
-                (words, if src <= dst { Side::Low } else { Side::High })
-            }
-            (IpAddr::V6(src_ip), IpAddr::V6(dst_ip)) => {
-                let src = (src_ip.to_bits(), src.port);
-                let dst = (dst_ip.to_bits(), dst.port);
-                let side = if src <= dst { Side::Low } else { Side::High };
-                let ((low, low_port), (high, high_port)) = side.of((src, dst), (dst, src));
-                (KeyWords::of_v6(KeyWords::rest(transport, low_port, high_port), low, high), side)
-            }
-            _ => {
-                let (key, side) = FlowKey::of(transport, src, dst);
-                (KeyWords::of(&key), side)
-            }
-        }
-    }
-
-    /// Those of two addresses of version 6.
-    #[inline(always)]
-    fn of_v6(rest: u64, low: u128, high: u128) -> KeyWords {
-        KeyWords {
-            rest: rest | KeyWords::LOW_IS_V6 | KeyWords::HIGH_IS_V6,
-            addresses: [(low >> 64) as u64, low as u64, (high >> 64) as u64, high as u64],
-        }
+        let (IpAddr::V4(src_ip), IpAddr::V4(dst_ip)) = (src.ip, dst.ip) else {
+            let (key, side) = FlowKey::of(transport, src, dst);
+            return (KeyWords::of(&key), side);
+        };
+        // Both endpoints as numbers: which is the lesser is found without a jump that nobody can foresee.
+        let src = u64::from(src_ip.to_bits()) << 16 | u64::from(src.port);
+        let dst = u64::from(dst_ip.to_bits()) << 16 | u64::from(dst.port);
+        let (low, high) = (src.min(dst), src.max(dst));
+        let words = KeyWords {
+            rest: KeyWords::rest(transport, low as u16, high as u16),
+            addresses: [low >> 16 << 32 | high >> 16, 0, 0, 0],
+        };
+        (words, if src <= dst { Side::Low } else { Side::High })
     }
 
     /// Those of a key.
@@ -147,11 +127,12 @@ impl KeyWords {
             let both = u64::from(low.to_bits()) << 32 | u64::from(high.to_bits());
             return KeyWords { rest, addresses: [both, 0, 0, 0] };
         }
-        let words = KeyWords::of_v6(rest, address_bits(key.low.ip), address_bits(key.high.ip));
-        // Of both versions: no packet has them, and a key may.
-        let v4 = |ip: IpAddr, bit| if ip.is_ipv4() { bit } else { 0 };
-        let v4 = v4(key.low.ip, KeyWords::LOW_IS_V6) | v4(key.high.ip, KeyWords::HIGH_IS_V6);
-        KeyWords { rest: words.rest & !v4, ..words }
+        // No packet has an address of each version, and a key may.
+        let v6 = |ip: IpAddr, bit| if ip.is_ipv6() { bit } else { 0 };
+        let v6 = v6(key.low.ip, KeyWords::LOW_IS_V6) | v6(key.high.ip, KeyWords::HIGH_IS_V6);
+        let (low, high) = (address_bits(key.low.ip), address_bits(key.high.ip));
+        let addresses = [(low >> 64) as u64, low as u64, (high >> 64) as u64, high as u64];
+        KeyWords { rest: rest | v6, addresses }
     }
 
     #[inline(always)]

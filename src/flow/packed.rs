@@ -881,8 +881,8 @@ pub(super) fn to_row(flow: &PartialFlow) -> Vec<u8> {
 
 /// Appends what [`to_row`] gives.
 pub(super) fn append_row<'a>(flow: &View<'a, impl Sides<'a>>, row: &mut Vec<u8>) {
-    let heads = [Side::Low, Side::High].into_iter().filter_map(|side| flow.sides.head(side));
-    let told = heads.into_iter().any(|head| head.told().is_some());
+    let mut heads = [Side::Low, Side::High].into_iter().filter_map(|side| flow.sides.head(side));
+    let told = heads.any(|head| head.told().is_some());
     debug_assert!(!told, "a row of a stretch whose bytes were not kept");
     row.push(ROW_VERSION);
     pack(flow, &mut Hellos::default(), row);

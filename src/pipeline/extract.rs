@@ -462,32 +462,30 @@ impl Mapper {
     ///
     /// All that each frame goes through, from its record to the flow that counts it, is inlined here, and what few frames need is
     /// not: first 400,000 frames of W2, 0.92 of the instructions (callgrind). Called one by one, each step reads from memory what
-    /// the one before has just written there. For the same reason what is not inlined is given a frame or packet of its own
-    /// (`aside`): as long as nobody is told where the one at hand stands, it stands in registers.
+    /// the one before has just written there. For the same reason what is not inlined is given a packet of its own (`aside`): as
+    /// long as nobody is told where the one at hand stands, it need not stand in memory.
     #[inline(always)]
-    pub(super) fn frame(&mut self, frame: Frame<'_>, kept: Result<(), NotChosen>, decode: &DecodeOptions) {
-        let Frame { number, offset, time, interface, link_type, fcs_bytes, wire_len, bytes } = frame;
-        let point = FramePoint { time, capture: CaptureId::new(0), frame: number };
+    pub(super) fn frame(&mut self, frame: &Frame<'_>, kept: Result<(), NotChosen>, decode: &DecodeOptions) {
+        let point = FramePoint { time: frame.time, capture: CaptureId::new(0), frame: frame.number };
         self.frames += 1;
         // A frame that the filter leaves out still shows that the capture went on; one outside the range of time does not:
         // what would have answered beyond the range is not looked at.
         if kept != Err(NotChosen::OutsideTimeRange) {
-            self.spans.insert(time);
+            self.spans.insert(frame.time);
         }
         if let Err(reason) = kept {
             return count(&mut self.skipped, reason.as_str());
         }
         // What follows is inlined for each of both: it knows what it goes on with.
-        if let Some(plain) = Plain::v4(&frame) {
+        if let Some(plain) = Plain::v4(frame) {
             if let Some(packet) = plain.tcp() {
-                return self.packet(packet, interface, point, wire_len);
+                return self.packet(packet, frame.interface, point, frame.wire_len);
             }
             if let Some(packet) = plain.udp(decode) {
-                return self.packet(packet, interface, point, wire_len);
+                return self.packet(packet, frame.interface, point, frame.wire_len);
             }
         }
-        let aside = Frame { number, offset, time, interface, link_type, fcs_bytes, wire_len, bytes };
-        self.other_frame(&aside, point, decode);
+        self.other_frame(frame, point, decode);
     }
 
     /// The same of a frame that holds something else than a usual packet of IPv4.
@@ -549,11 +547,8 @@ impl Mapper {
     /// Reads all frames that there are.
     fn read(&mut self, reader: &mut CaptureReader, chooser: &mut Option<Chooser>, options: &ExtractOptions) {
         while let Some(frame) = reader.next() {
-            let kept = chooser.as_mut().map_or(Ok(()), |chooser| {
-                let aside = frame;
-                chooser.keeps(&aside)
-            });
-            self.frame(frame, kept, &options.decode);
+            let kept = chooser.as_mut().map_or(Ok(()), |chooser| chooser.keeps(&frame));
+            self.frame(&frame, kept, &options.decode);
         }
     }
 

@@ -324,7 +324,7 @@ impl Mapping {
             *given += 1;
         }
         let frame = Frame { number: segment.frames, interface, ..frame };
-        self.mapper.frame(frame, Ok(()), &self.options.extract.decode);
+        self.mapper.frame(&frame, Ok(()), &self.options.extract.decode);
         if self.saver.is_some() {
             // Memory takes everything.
             let _ = self.writer.frame(&frame);
