@@ -59,6 +59,11 @@ impl RoleSet {
             next
         })
     }
+
+    /// The ids of the roles, in the order of the packs.
+    pub fn words(self, matrix: &Matrix) -> Vec<String> {
+        self.iter().map(|role| matrix.role_def(role).id.to_string()).collect()
+    }
 }
 
 impl FromIterator<RoleIdx> for RoleSet {

@@ -115,11 +115,6 @@ impl<'a> Classifier<'a> {
         self.index.all()
     }
 
-    /// The ids of the roles in a set, in the order of the packs.
-    pub(super) fn role_words(&self, roles: RoleSet) -> Vec<String> {
-        roles.iter().map(|role| self.matrix.role_def(role).id.to_string()).collect()
-    }
-
     /// The ids of the rules of these roles that give this name.
     pub(super) fn rules_naming(&self, from: RoleSet, name: &DomainName) -> Vec<String> {
         naming(self, from, name).iter().map(|ready| ready.rule.id.to_string()).collect()

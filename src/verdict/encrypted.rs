@@ -1,6 +1,7 @@
 //! Hosts that resolve names over an encrypted transport: why their names are missing.
 
 use super::circumstances::Evidence;
+use super::classify::Ruling;
 use super::findings::Judged;
 use super::judge::Case;
 use super::row::{NameEvidence, NameEvidenceSource};
@@ -27,13 +28,15 @@ pub(super) struct Encrypted {
 }
 
 impl Encrypted {
-    /// Counts a judged flow; they come in the order of their rows. Only flows that an audited host began and that got
-    /// through count: an attempt that was blocked has hidden nothing.
-    pub(super) fn count(&mut self, one: &Judged<'_>, case: &Case<'_>) {
-        let flow = one.flow;
-        if !flow.outcome.worked() || !one.ruling.from_roles.meets(case.site.subjects()) {
-            return;
-        }
+    /// Whether a flow may count at all: only those that an audited host began and that got through do, since an attempt that was
+    /// blocked has hidden nothing.
+    pub(super) fn may_count(flow: &Flow<'_>, ruling: &Ruling, case: &Case<'_>) -> bool {
+        flow.outcome.worked() && ruling.from_roles.meets(case.site.subjects())
+    }
+
+    /// Counts a judged flow that [may count](Encrypted::may_count); they come in the order of their rows.
+    pub(super) fn count(&mut self, one: &Judged<'_>) {
+        let (flow, case) = (one.flow, one.case);
         let Some(seen) = Seen::of(one) else { return };
         let Some((kind, resolver)) = seen.recognise(PublicResolvers::bundled()) else { return };
         let entry = self.uses.entry((one.host, kind, resolver.clone())).or_insert_with(|| {
@@ -46,7 +49,7 @@ impl Encrypted {
                 })
                 .collect();
             evidence.dedup();
-            let [roles, _] = (one.roles)();
+            let [roles, _] = one.roles();
             EncryptedDns {
                 host: one.host,
                 roles,

@@ -4,6 +4,7 @@ use super::circumstances::{Evidence, FirstChain};
 use super::classify::{Issue, Ruling};
 use super::coverage::OutcomeSet;
 use super::foremost::Foremost;
+use super::judge::Case;
 use super::row::Differs;
 use super::strangers::{MOST_DISTINCT, Strangers};
 use super::wording::{
@@ -302,6 +303,34 @@ impl Findings {
         (self.drafts.len(), self.drafts.iter().filter(|draft| draft.body.is_some()).count())
     }
 
+    /// Cites the frames of a flow in the finding at a place.
+    #[inline(never)]
+    fn cite(&mut self, place: usize, judged: &Judged<'_>) {
+        let Findings { drafts, points, proofs, .. } = self;
+        if let Some(body) = drafts.get_mut(place).and_then(|draft| draft.body.as_mut()) {
+            collect_points(judged, points, proofs);
+            body.cite(points.iter().copied());
+        }
+    }
+
+    /// Notes in the finding at a place a host for whose flows a name is missing.
+    #[inline(never)]
+    fn lacks_name(&mut self, place: usize, host: IpAddr) {
+        if let Some(body) = self.drafts.get_mut(place).and_then(|draft| draft.body.as_mut()) {
+            body.lacks_name(host);
+        }
+    }
+
+    /// Adds the details of a flow to the finding at a place, as far as they are told.
+    fn add_details(&mut self, place: usize, kind: &mut Kind, judged: &Judged<'_>, share: Share) {
+        let Findings { drafts, lines, hasher, .. } = self;
+        if let Some(body) = drafts.get_mut(place).and_then(|draft| draft.body.as_mut())
+            && !body.tells_all(share)
+        {
+            add_details(body, kind, judged, share, lines, hasher);
+        }
+    }
+
     /// The finding of a stem for a flow of a host.
     fn draft_of_flow(
         &mut self,
@@ -326,7 +355,7 @@ impl Findings {
     fn may_be_told(&mut self, stem: StemId, host: Option<IpAddr>, judged: &Judged<'_>) -> bool {
         let kind = self.stems.get(stem).map(|stem| (stem.severity, stem.code));
         let Some((kind, host)) = kind.zip(host).filter(|_| !self.foremost.are_all()) else { return true };
-        let is_certain = !judged.ruling.from_roles.is_empty() && !(judged.has_other_addresses)();
+        let is_certain = !judged.ruling.from_roles.is_empty() && !judged.has_other_addresses();
         !is_certain || self.foremost.admit(kind, host)
     }
 
@@ -337,6 +366,23 @@ impl Findings {
         if let Some(place) = self.place_of(stem, Some(host)) {
             return (place, Share::Own);
         }
+        let Some(&(own, common)) = self.strangers.get(stem as usize) else { return (0, Share::Own) };
+        let (place, share) = match common {
+            Some(common) if own >= MOST_STRANGERS => (common, Share::Destination),
+            _ => self.draft_of_new_stranger(stem, code, judged),
+        };
+        if share != Share::Own
+            && let Some(draft) = self.drafts.get_mut(place)
+            && let Some(strangers) = draft.body.as_mut().and_then(|body| body.strangers.as_mut())
+        {
+            self.distinct += strangers.insert(host, MOST_DISTINCT.saturating_sub(self.distinct));
+        }
+        (place, share)
+    }
+
+    /// The same for one that has no finding of its own yet, where that of many may not be there, too.
+    #[inline(never)]
+    fn draft_of_new_stranger(&mut self, stem: StemId, code: Code, judged: &Judged<'_>) -> (usize, Share) {
         let (own, of_stem) = &mut self.strangers[stem as usize];
         let (common, share) = if *own >= MOST_STRANGERS {
             (of_stem, Share::Destination)
@@ -346,7 +392,7 @@ impl Findings {
             let (_, count, of_code) = &mut self.crowds[place];
             if *count < MOST_STRANGER_FINDINGS {
                 (*own, *count) = (*own + 1, *count + 1);
-                let place = self.draft_of_flow(stem, Some(host), code, judged);
+                let place = self.draft_of_flow(stem, Some(judged.host), code, judged);
                 if let Some(body) = &mut self.drafts[place].body {
                     body.of_stranger = true;
                 }
@@ -368,9 +414,6 @@ impl Findings {
             });
             drafts.len() - 1
         });
-        if let Some(strangers) = self.drafts[place].body.as_mut().and_then(|body| body.strangers.as_mut()) {
-            self.distinct += strangers.insert(host, MOST_DISTINCT.saturating_sub(self.distinct));
-        }
         (place, share)
     }
 
@@ -750,12 +793,25 @@ impl Body {
         }
     }
 
+    /// Whether an address of the destination need not be noted.
+    fn is_reached(&self, ip: IpAddr) -> bool {
+        let About::Flows(first) = &self.about else { return true };
+        first.share == Share::Code || (self.hosts.is_none() && first.to == ip)
+    }
+
+    /// Whether no details of a further flow are to be told; a flow of this stretch is counted already.
+    fn tells_all(&self, share: Share) -> bool {
+        let most = if share == Share::Own { MOST_TOLD } else { 1 };
+        self.details.len() >= MOST_DETAILS || self.counted > most || share == Share::Code
+    }
+
     /// Notes an address of the destination.
+    #[inline(never)]
     fn reach(&mut self, ip: IpAddr) {
-        let About::Flows(first) = &self.about else { return };
-        if first.share == Share::Code || (self.hosts.is_none() && first.to == ip) {
+        if self.is_reached(ip) {
             return;
         }
+        let About::Flows(first) = &self.about else { return };
         self.hosts.get_or_insert_with(|| Box::new([first.to].into())).insert(ip);
     }
 
@@ -855,13 +911,22 @@ pub(super) struct Judged<'j> {
     /// What its first name is told by.
     pub named_by: Option<FirstChain>,
     pub serial: u64,
-    /// The ids of the initiator's roles, and of the responder's.
-    pub roles: &'j dyn Fn() -> [Vec<String>; 2],
     /// The host that began.
     pub host: IpAddr,
-    /// Whether that has further addresses.
-    pub has_other_addresses: &'j dyn Fn() -> bool,
     pub accepted: Option<&'j Accepted>,
+    pub case: &'j Case<'j>,
+}
+
+impl Judged<'_> {
+    /// The ids of the initiator's roles, and of the responder's.
+    pub(super) fn roles(&self) -> [Vec<String>; 2] {
+        [self.ruling.from_roles, self.ruling.to_roles].map(|roles| roles.words(self.case.matrix))
+    }
+
+    /// Whether the host that began has further addresses.
+    fn has_other_addresses(&self) -> bool {
+        self.case.site.hosts().contains_key(&self.host)
+    }
 }
 
 /// Frames cited for the names of one flow, so that its own are not crowded out.
@@ -936,29 +1001,19 @@ pub(super) fn codes_of(outcome: Outcome, ruling: &Ruling, accepted: Option<&Acce
     codes
 }
 
-/// The findings of one flow, by the codes that its row carries ([`codes_of`]).
+/// The findings of one flow, by the codes that its row carries ([`codes_of`]). What few flows need is never inlined, so that what
+/// all need stays in registers.
 pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, codes: Codes, kinds: &mut Vec<Kind>) {
     let (flow, ruling) = (judged.flow, judged.ruling);
-    let alias = ruling.nearest.as_ref().is_some_and(|nearest| nearest.differs == Differs::Alias);
     for code in codes.iter() {
-        let severity = match code {
-            Code::UnexpectedTraffic if alias => Severity::Medium,
-            code => code.severity(),
-        };
-        // Undetermined flows fold into one finding per (role, server name or address, rule).
-        let folded = code == Code::Undetermined;
+        let severity = severity_of(code, ruling);
         let known = kinds.iter().position(|kind| (kind.code, kind.severity) == (code, severity));
-        let known = known.unwrap_or_else(|| {
-            let stem = findings.stem(stem_of(judged, code, severity, folded));
-            kinds.push(Kind { severity, stem, ..Kind::of(code) });
-            kinds.len() - 1
-        });
+        let known = known.unwrap_or_else(|| new_kind(findings, judged, (code, severity), kinds));
         let Some(kind) = kinds.get_mut(known) else { continue };
-        let stranger = ruling.from_roles.is_empty();
-        let (place, share) = if stranger {
+        let (place, share) = if ruling.from_roles.is_empty() {
             findings.draft_of_stranger(kind.stem, code, judged)
         } else {
-            let host = (!folded).then_some(judged.host);
+            let host = (!is_folded(code)).then_some(judged.host);
             let place = match kind.last {
                 Some((last, place)) if last == host => place,
                 _ => findings.draft_of_flow(kind.stem, host, code, judged),
@@ -966,23 +1021,52 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, codes: Codes
             kind.last = Some((host, place));
             (place, Share::Own)
         };
-        let Findings { drafts, lines, hasher, points, proofs, stretch, .. } = &mut *findings;
+        let Findings { drafts, stretch, .. } = &mut *findings;
         let draft = &mut drafts[place];
         draft.outcomes.insert(flow.outcome);
         let Some(body) = &mut draft.body else { continue };
         body.count(flow.first_ts, flow.last_ts);
         body.counted = if body.stretch == *stretch { body.counted.saturating_add(1) } else { 1 };
         body.stretch = *stretch;
+        if !body.is_reached(flow.to.ip) {
+            body.reach(flow.to.ip);
+        }
         if !body.is_cited() {
-            collect_points(judged, points, proofs);
-            body.cite(points.iter().copied());
+            findings.cite(place, judged);
         }
-        body.reach(flow.to.ip);
         if code == Code::Undetermined && ruling.missing == Some(Missing::Name) {
-            body.lacks_name(judged.host);
+            findings.lacks_name(place, judged.host);
         }
-        add_details(body, kind, judged, share, lines, hasher);
+        findings.add_details(place, kind, judged, share);
     }
+}
+
+/// How grave a code is for flows of a ruling.
+fn severity_of(code: Code, ruling: &Ruling) -> Severity {
+    let alias = || ruling.nearest.as_ref().is_some_and(|nearest| nearest.differs == Differs::Alias);
+    match code {
+        Code::UnexpectedTraffic if alias() => Severity::Medium,
+        code => code.severity(),
+    }
+}
+
+/// Undetermined flows fold into one finding per (role, server name or address, rule).
+fn is_folded(code: Code) -> bool {
+    code == Code::Undetermined
+}
+
+/// The place of what is known of findings of a code, of which nothing was known yet.
+#[cold]
+#[inline(never)]
+fn new_kind(
+    findings: &mut Findings,
+    judged: &Judged<'_>,
+    (code, severity): (Code, Severity),
+    kinds: &mut Vec<Kind>,
+) -> usize {
+    let stem = findings.stem(stem_of(judged, code, severity, is_folded(code)));
+    kinds.push(Kind { severity, stem, ..Kind::of(code) });
+    kinds.len() - 1
 }
 
 fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) -> Stem {
@@ -991,7 +1075,7 @@ fn stem_of(judged: &Judged<'_>, code: Code, severity: Severity, folded: bool) ->
     let (ip, port) = destination(judged);
     let to = name.unwrap_or_else(|| ip.to_string());
     let folded_to = || {
-        let [from_roles, _] = (judged.roles)();
+        let [from_roles, _] = judged.roles();
         format!("{} {to} {:?}", from_roles.join("+"), ruling.missing)
     };
     Stem {
@@ -1035,6 +1119,7 @@ pub(super) fn rules_of(ruling: &Ruling) -> &[String] {
 }
 
 /// Adds the details of a flow, unless a flow with the same ones was there before.
+#[inline(never)]
 fn add_details(
     body: &mut Body,
     kind: &mut Kind,
@@ -1044,11 +1129,6 @@ fn add_details(
     hasher: &RandomState,
 ) {
     let (code, common) = (kind.code, share != Share::Own);
-    let full = body.details.len() >= MOST_DETAILS;
-    let told = body.counted > if common { 1 } else { MOST_TOLD };
-    if full || told || share == Share::Code {
-        return;
-    }
     let flow = judged.flow;
     let wording = judged.named_by.map(|named_by| Wording {
         named: Named::of(named_by, judged.evidence),

@@ -162,7 +162,7 @@ impl Intermittence {
             let mut rules: Vec<String> = rules.map(|ready| ready.rule.id.to_string()).collect();
             rules.sort_unstable();
             let to = rules.first().map_or("", |rule| classifier.rule_title(rule));
-            let roles = classifier.role_words(blocked.from_roles);
+            let roles = blocked.from_roles.words(classifier.matrix);
             let title = format!(
                 "{} {host} -> {to}: blocked in {} of {} attempts",
                 roles.join("+"),
@@ -174,7 +174,7 @@ impl Intermittence {
             let mut finding = findings::note(Code::Intermittent, title, frames);
             finding.from = Party { roles, ip: Some(host), ..Party::default() };
             finding.to = Party {
-                roles: classifier.role_words(blocked.to_roles),
+                roles: blocked.to_roles.words(classifier.matrix),
                 port: Some(blocked.port),
                 proto: Some(blocked.proto),
                 ..Party::default()

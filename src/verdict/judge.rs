@@ -401,13 +401,17 @@ impl<'a> Judge<'a> {
 
     /// Finds what is to be said of flows.
     fn find(&mut self, flows: &[Flow<'_>], AtHand { ends, evidence, ruled, .. }: &mut AtHand<'a>) {
-        let Judge { case, classifier, memo, .. } = self;
+        let Judge { case, memo, .. } = self;
         let Sums { findings, of_roles, encrypted, .. } = &mut self.sums;
         for (((flow, &mut Ends { host, .. }), evidence), ruled) in
             flows.iter().zip(ends).zip(evidence).zip(ruled)
         {
             let Some(Ruled { ruling, accepted, codes, line, .. }) = ruled else { continue };
             let settled = ruling.settled(memo);
+            let may_hide = Encrypted::may_count(flow, &settled.ruling, case);
+            if codes.is_empty() && !may_hide {
+                continue;
+            }
             let serial = settled.serial;
             let (ruling, _, line) = settled.line(*line);
             let judged = Judged {
@@ -416,12 +420,13 @@ impl<'a> Judge<'a> {
                 evidence,
                 named_by: evidence.first_chain(),
                 serial,
-                roles: &|| [ruling.from_roles, ruling.to_roles].map(|roles| classifier.role_words(roles)),
                 host,
-                has_other_addresses: &|| case.site.hosts().contains_key(&host),
                 accepted: accepted.as_deref(),
+                case,
             };
-            encrypted.count(&judged, case);
+            if may_hide {
+                encrypted.count(&judged);
+            }
             if let Some(line) = line {
                 let findings = if ruling.from_roles.is_empty() { &mut *findings } else { &mut *of_roles };
                 findings::of_flow(findings, &judged, *codes, &mut line.findings);
@@ -475,7 +480,7 @@ impl<'a> Judge<'a> {
         let mut totals = Totals { unsolicited_flows: self.sums.unsolicited_flows, ..Totals::default() };
         totals.upkeep.extend(self.sums.dhcp_packets.map(|packets| ("dhcp".to_owned(), packets)));
         self.sums.tally.totals(&mut totals);
-        let (findings, untold) = self.sums.findings.finish(&|roles| self.classifier.role_words(roles));
+        let (findings, untold) = self.sums.findings.finish(&|roles| roles.words(self.case.matrix));
         for input in &inputs {
             totals.frames += input.frames;
             totals.packets += input.packets;

@@ -78,8 +78,8 @@ pub(super) struct RowWords {
 impl RowWords {
     pub(super) fn of(classifier: &Classifier<'_>, ruling: &Ruling) -> RowWords {
         RowWords {
-            initiator_roles: classifier.role_words(ruling.from_roles).into(),
-            responder_roles: classifier.role_words(ruling.to_roles).into(),
+            initiator_roles: ruling.from_roles.words(classifier.matrix).into(),
+            responder_roles: ruling.to_roles.words(classifier.matrix).into(),
             rules: ruling.rules.as_slice().into(),
             nearest: ruling.nearest.clone().map(Arc::new),
         }

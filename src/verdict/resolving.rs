@@ -96,7 +96,7 @@ impl Resolving<'_, '_> {
             }
         }
         for (resolver, asked) in asked {
-            let roles = self.classifier.role_words(site.roles_of(asked.client));
+            let roles = site.roles_of(asked.client).words(self.case.matrix);
             let mut finding = findings::note(
                 Code::UnexpectedResolver,
                 format!(
@@ -129,7 +129,7 @@ impl Resolving<'_, '_> {
             if !self.classifier.is_subject(roles) {
                 continue;
             }
-            let roles = self.classifier.role_words(roles);
+            let roles = roles.words(self.case.matrix);
             let name = answer.names.first().cloned();
             let stem = Stem {
                 code: Code::UnsolicitedAnswer,
@@ -232,7 +232,7 @@ impl Resolving<'_, '_> {
         for rule in rules.iter() {
             self.coverage.unresolved(rule, format!("its name {name} cannot be resolved: {why}"));
         }
-        let roles = self.classifier.role_words(self.case.site.roles_of(client));
+        let roles = self.case.site.roles_of(client).words(self.case.matrix);
         let frames = [self.frames(&lookup.asked), self.frames(&lookup.refused_in)].concat();
         let mut finding = findings::note(
             Code::NameBlocked,

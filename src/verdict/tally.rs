@@ -78,12 +78,12 @@ impl Conversations {
         let from = if ruling.from_roles.is_empty() {
             "(no role)".to_owned()
         } else {
-            classifier.role_words(ruling.from_roles).join("+")
+            ruling.from_roles.words(classifier.matrix).join("+")
         };
         let to = match (ruling.verdict, ruling.rules.first()) {
             (Verdict::Documented, Some(rule)) => Some(classifier.rule_title(rule).to_owned()),
             (Verdict::Platform, Some(line)) => Some(line.clone()),
-            _ if !ruling.to_roles.is_empty() => Some(classifier.role_words(ruling.to_roles).join("+")),
+            _ if !ruling.to_roles.is_empty() => Some(ruling.to_roles.words(classifier.matrix).join("+")),
             (Verdict::OutOfScope, _) => Some("(out of scope)".to_owned()),
             _ => None,
         };

@@ -289,7 +289,7 @@ fn how_named(judged: &Judged<'_>) -> String {
     let evidence = judged.evidence;
     let best = evidence.named().next();
     if is_by_role(judged) {
-        let [_, to_roles] = (judged.roles)();
+        let [_, to_roles] = judged.roles();
         return format!(
             "name: none needed, the site file gives this address the role {}",
             to_roles.join("+")
