@@ -7,7 +7,7 @@
 mod brief;
 
 pub(super) use brief::{BriefLine, BriefPacket, BriefSide};
-use brief::{lone, unpack_in_short};
+use brief::{lone, lone_syn, unpack_in_short};
 
 use super::fragments::FragmentPiece;
 use super::head::{Head, Opening, Segment, Told};
@@ -172,6 +172,13 @@ fn count_word([packets, bytes, payload]: [u64; 3]) -> Option<u64> {
     let [a, b, c] = COUNT_BITS;
     let small = packets >> a | bytes >> b | payload >> c == 0;
     small.then_some(packets | bytes << a | payload << (a + b))
+}
+
+/// The counts in the bytes of such a word.
+#[inline(always)]
+fn counts_of_bytes(bytes: [u8; COUNT_BYTES]) -> [u64; 3] {
+    let [a, b, c, d, e, f] = bytes;
+    counts_of(u64::from_le_bytes([a, b, c, d, e, f, 0, 0]))
 }
 
 #[inline]
@@ -804,6 +811,18 @@ impl From<CaptureId> for Origin {
 
 /// Reads what [`pack`] wrote, a short stretch in short, any other in full. On `None` what stands in `place` is of no use.
 pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, origin: Origin, place: &mut Unpacked) -> Option<()> {
+    match lone_syn(bytes, origin) {
+        Some((lone, _)) => {
+            lone.put_into(place.short_mut());
+            Some(())
+        }
+        None => unpack_other(bytes, hellos, origin, place),
+    }
+}
+
+/// As [`unpack`], whatever it is.
+#[inline(never)]
+fn unpack_other(bytes: &[u8], hellos: &Hellos, origin: Origin, place: &mut Unpacked) -> Option<()> {
     if unpack_in_short(bytes, origin, place.short_mut()).is_some() {
         return Some(());
     }
@@ -1021,8 +1040,7 @@ impl Reader<'_> {
             let mut count = || self.fixed().map(u64::from_le_bytes);
             return Some([count()?, count()?, count()?]);
         }
-        let [a, b, c, d, e, f] = self.fixed::<COUNT_BYTES>()?;
-        Some(counts_of(u64::from_le_bytes([a, b, c, d, e, f, 0, 0])))
+        self.fixed().map(counts_of_bytes)
     }
 
     #[inline(always)]

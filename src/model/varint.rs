@@ -63,16 +63,20 @@ fn put_long(mut value: u64, out: &mut Vec<u8>) {
 /// Takes a number off the front; none where it is not whole, or goes on beyond 64 bits.
 #[inline]
 pub fn take(bytes: &mut &[u8]) -> Option<u64> {
-    if let Some(&word) = bytes.first_chunk() {
-        let word = u64::from_le_bytes(word);
-        let last = !word & CONTINUED;
-        if last != 0 {
-            let length = last.trailing_zeros() as usize / 8 + 1;
-            *bytes = bytes.get(length..)?;
-            return Some(gather(word & (last ^ (last - 1)) & !CONTINUED));
-        }
+    take_short(bytes).or_else(|| take_by_bytes(bytes))
+}
+
+/// Takes a number of at most eight bytes off the front, where at least as many are there; else nothing.
+#[inline(always)]
+pub fn take_short(bytes: &mut &[u8]) -> Option<u64> {
+    let word = u64::from_le_bytes(*bytes.first_chunk()?);
+    let last = !word & CONTINUED;
+    if last == 0 {
+        return None;
     }
-    take_by_bytes(bytes)
+    let length = last.trailing_zeros() as usize / 8 + 1;
+    *bytes = bytes.get(length..)?;
+    Some(gather(word & (last ^ (last - 1)) & !CONTINUED))
 }
 
 /// Writes bytes behind their length.

@@ -7,10 +7,10 @@ use super::super::partial::DnsSeen;
 use super::super::short::{Sent, Short};
 use super::{
     COUNT_BYTES, DATA, DATA_IS_FIRST, DNS, FIRST, FIRST_IS_BASE, FRAGMENTS, HIGH, LAST_IS_FIRST, LOW,
-    NO_HELLOS, Origin, QUOTED, QUOTES, Reader, SYN, TTL, V6, VLAN, VNI, count_word, near,
+    NO_HELLOS, Origin, QUOTED, QUOTES, Reader, SYN, TTL, V6, VLAN, VNI, count_word, counts_of_bytes, near,
 };
-use crate::model::{Timestamp, Transport, varint};
-use std::net::IpAddr;
+use crate::model::{Endpoint, FramePoint, Timestamp, Transport, varint};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A stretch of one packet of a side or of each, what millions of conversations are, while it is written as [`pack`](super::pack)
 /// writes it: two bytes, addresses, ports, time, frame, tag; of each side a mask, counts and what its packet is, and of the later
@@ -169,6 +169,62 @@ pub(super) struct Lone {
 /// back in longer words, it cost more than to read it.
 #[inline(always)]
 pub(super) fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
+    lone_syn(bytes, origin).or_else(|| any_lone(bytes, origin))
+}
+
+/// One SYN, read in fewer steps. None if it is another, or ends sooner than one does.
+#[inline(always)]
+pub(super) fn lone_syn(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
+    const MASK: u32 = FIRST | FIRST_IS_BASE | LAST_IS_FIRST | SYN | TTL;
+    let (&[flags, transport], rest) = bytes.split_first_chunk()?;
+    let side = match flags & !(V6 | VLAN) {
+        LOW => Side::Low,
+        HIGH => Side::High,
+        _ => return None,
+    };
+    let (low, high, rest): (IpAddr, IpAddr, _) = if flags & V6 != 0 {
+        let (&low, rest) = rest.split_first_chunk::<16>()?;
+        let (&high, rest) = rest.split_first_chunk::<16>()?;
+        (Ipv6Addr::from(low).into(), Ipv6Addr::from(high).into(), rest)
+    } else {
+        let (&[a, b, c, d, e, f, g, h], rest) = rest.split_first_chunk()?;
+        (Ipv4Addr::new(a, b, c, d).into(), Ipv4Addr::new(e, f, g, h).into(), rest)
+    };
+    let (&[a, b, c, d, time @ ..], mut rest) = rest.split_first_chunk::<12>()?;
+    let frame = varint::take_short(&mut rest)?.checked_add(origin.frames_before)?;
+    let (vlan, rest) = if flags & VLAN != 0 {
+        let (&vlan, rest) = rest.split_first_chunk()?;
+        (Some(u16::from_le_bytes(vlan)), rest)
+    } else {
+        (None, rest)
+    };
+    let (&[e, f, g, h, counts @ .., i, j, k, l, least, most], rest) = rest.split_first_chunk::<16>()?;
+    if u32::from_le_bytes([e, f, g, h]) != MASK || transport != Transport::Tcp.number() {
+        return None;
+    }
+    let [packets, bytes, payload] = counts_of_bytes(counts);
+    let low = Endpoint::new(low, u16::from_le_bytes([a, b]));
+    let high = Endpoint::new(high, u16::from_le_bytes([c, d]));
+    let time = Timestamp(i64::from_le_bytes(time));
+    let sent = Sent {
+        any: true,
+        data: false,
+        packets,
+        bytes,
+        payload,
+        first: FramePoint { time, capture: origin.capture, frame },
+        last: time,
+        isn: Some(u32::from_le_bytes([i, j, k, l])),
+        ttl: Some((least, most)),
+        dns: DnsSeen::default(),
+    };
+    let key = FlowKey { transport: Transport::Tcp, low, high };
+    Some((Lone { key, vlan, vni: None, side, sent }, rest))
+}
+
+/// As [`lone`], whatever it is.
+#[inline]
+fn any_lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
     let &flags = bytes.first()?;
     let side = match flags & (QUOTES | QUOTED | FRAGMENTS | LOW | HIGH) {
         LOW => Side::Low,
@@ -197,7 +253,7 @@ pub(super) fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
 
 impl Lone {
     #[inline(always)]
-    fn put_into(self, short: &mut Short) {
+    pub fn put_into(self, short: &mut Short) {
         (short.key, short.vlan, short.vni) = (self.key, self.vlan, self.vni);
         let [own, other] = [self.side, self.side.other()];
         other.of(&mut short.low, &mut short.high).any = false;
@@ -209,7 +265,7 @@ impl Lone {
 /// is of no use.
 #[inline(always)]
 pub(super) fn unpack_in_short<'b>(bytes: &'b [u8], origin: Origin, short: &mut Short) -> Option<&'b [u8]> {
-    if let Some((lone, rest)) = lone(bytes, origin) {
+    if let Some((lone, rest)) = any_lone(bytes, origin) {
         lone.put_into(short);
         return Some(rest);
     }
