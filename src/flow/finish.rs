@@ -214,6 +214,12 @@ impl Flow<'_> {
         self.stretch.begin()
     }
 
+    /// Whether its first bytes say something: a name, a host, what a proxy was asked for. Of most flows they do not, or are not kept.
+    #[inline]
+    pub fn says_something(&self) -> bool {
+        self.talk.is_some()
+    }
+
     /// Name in the ClientHello.
     pub fn server_name(&self) -> Option<&DomainName> {
         self.talk.as_ref()?.hello.as_ref()?.server_name.as_ref()

@@ -29,7 +29,7 @@ pub(super) struct Circumstances {
     pub proto: Transport,
     pub from: Initiator,
     /// The place of the first rule that documents the conversation the other way round by the initiator's port.
-    pub reversed_by: Option<usize>,
+    pub reversed_by: Option<u32>,
     pub app: Option<AppProtocol>,
     pub telling: Telling,
 }
@@ -57,40 +57,27 @@ impl Hash for Circumstances {
     }
 }
 
-/// What the initiator's address is to the site.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Initiator {
-    /// The number of all that it is, in [`Surveyor::kinds`].
-    kind: u32,
-    pub loopback: bool,
-    pub roles: RoleSet,
-    /// The address, where the baseline has more peers than bits.
-    address: Option<IpAddr>,
-}
+/// What the initiator's address is to the site: its number in [`Surveyor::kinds`], so that one number is compared for every flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Initiator(u32);
 
 impl Initiator {
     /// A number that those who are the same to the site have in common.
-    pub(super) fn kind(&self) -> u32 {
-        self.kind
+    pub(super) fn kind(self) -> u32 {
+        self.0
     }
 }
 
-impl PartialEq for Initiator {
-    fn eq(&self, other: &Initiator) -> bool {
-        (self.kind, self.address) == (other.kind, other.address)
-    }
+/// All that an initiator's address may be to the site.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Kind {
+    roles: RoleSet,
+    loopback: bool,
+    /// Which of [`Surveyor::peers`] it is, a bit each.
+    peers: Box<[u128]>,
 }
 
-impl Eq for Initiator {}
-
-impl Hash for Initiator {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let Initiator { kind, roles: _, loopback: _, address } = self;
-        kind.hash(state);
-        // Nearly always there is none.
-        address.iter().for_each(|ip| ip.hash(state));
-    }
-}
+const _: () = assert!(size_of::<Circumstances>() <= 40);
 
 /// How many first payload bytes there are to tell an application from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -248,18 +235,27 @@ pub(super) struct Surveyor<'a> {
     named_ports: Vec<(Transport, PortBits)>,
     /// What addresses of IPv4 are, and of IPv6.
     zones: [RefCell<Zones>; 2],
-    /// What initiators are, by number, so that one number is compared for every flow: their roles, whether they are loopback
-    /// addresses, and which of the baseline's peers they are, a bit each.
-    kinds: RefCell<Vec<(RoleSet, bool, u128)>>,
+    /// What initiators are, by number.
+    kinds: RefCell<Vec<Kind>>,
 }
 
 /// An address that began flows.
 #[derive(Clone, Copy)]
 pub(super) struct Met {
-    ip: IpAddr,
     pub initiator: Initiator,
+    /// Whether it holds any role.
+    pub has_roles: bool,
     /// The address that stands for its host.
     pub host: IpAddr,
+}
+
+/// What all addresses of a zone are.
+#[derive(Clone, Copy)]
+struct Alike {
+    initiator: Initiator,
+    has_roles: bool,
+    /// The address that stands for their host; none where each stands for itself.
+    host: Option<IpAddr>,
 }
 
 /// Addresses in stretches within which nobody tells one from another: a flood comes from a million addresses, and they are
@@ -267,12 +263,10 @@ pub(super) struct Met {
 struct Zones {
     /// Where each begins, ascending; the first at 0.
     begins: Vec<u128>,
-    /// By the first byte of addresses: the zone of the least of them. Most bytes are in one zone as a whole.
-    of_byte: Vec<usize>,
-    /// Bits that follow the first byte.
-    shift: u32,
+    /// By the first byte of addresses: the zones of the least and of the greatest of them. Most bytes are in one zone as a whole.
+    of_byte: Vec<(u32, u32)>,
     /// What its addresses are, as far as one of them was met.
-    met: Vec<Option<Met>>,
+    met: Vec<Option<Alike>>,
 }
 
 impl Zones {
@@ -284,27 +278,41 @@ impl Zones {
         begins.sort_unstable();
         begins.dedup();
         let shift = bits - u8::BITS;
-        let zone = |byte: u8| begins.partition_point(|&begin| begin <= u128::from(byte) << shift) - 1;
-        let of_byte = (0..=u8::MAX).map(zone).chain([begins.len() - 1]).collect();
-        let met = vec![None; begins.len()];
-        Zones { begins, of_byte, shift, met }
+        let zone = |ip: u128| (begins.partition_point(|&begin| begin <= ip) - 1) as u32;
+        let of_byte = (0..=u8::MAX).map(|byte| {
+            let least = u128::from(byte) << shift;
+            (zone(least), zone(least | ((1 << shift) - 1)))
+        });
+        let (of_byte, met) = (of_byte.collect(), vec![None; begins.len()]);
+        Zones { begins, of_byte, met }
     }
 
     /// The place for what the addresses of a zone are.
-    fn of_address(&mut self, ip: IpAddr) -> Option<&mut Option<Met>> {
-        let bits = address_bits(ip);
-        let byte = (bits >> self.shift) as usize;
-        let (first, last) = (*self.of_byte.get(byte)?, *self.of_byte.get(byte + 1)?);
+    #[inline(always)]
+    fn of_address(&mut self, ip: IpAddr) -> Option<&mut Option<Alike>> {
+        let byte = match ip {
+            IpAddr::V4(ip) => ip.octets()[0],
+            IpAddr::V6(ip) => ip.octets()[0],
+        };
+        let &(first, last) = self.of_byte.get(usize::from(byte))?;
+        let zone = if first == last { first as usize } else { self.between(first, last, ip) };
+        self.met.get_mut(zone)
+    }
+
+    /// The zone of an address, where it is one of several.
+    #[inline(never)]
+    fn between(&self, first: u32, last: u32, ip: IpAddr) -> usize {
+        let (first, last, bits) = (first as usize, last as usize, address_bits(ip));
         let further = self.begins.get(first + 1..=last).unwrap_or_default();
-        self.met.get_mut(first + further.partition_point(|&begin| begin <= bits))
+        first + further.partition_point(|&begin| begin <= bits)
     }
 }
 
+/// Peers of the baseline whose bits stand in one word.
+const PEERS_TOGETHER: usize = u128::BITS as usize;
+
 /// One bit for each port.
 type PortBits = Box<[u64; 1024]>;
-
-/// Bits for peers of the baseline.
-const PEER_BITS: usize = 128;
 
 impl<'a> Surveyor<'a> {
     pub(super) fn new(
@@ -364,53 +372,63 @@ impl<'a> Surveyor<'a> {
 
     /// What an address is to the site, as an initiator.
     pub(super) fn initiator(&self, ip: IpAddr) -> Initiator {
-        let mut peers = 0;
-        for (bit, peer) in self.peers.iter().take(PEER_BITS).enumerate() {
-            peers |= u128::from(peer.fits(self.site, ip, &[])) << bit;
-        }
-        let (roles, loopback) = (self.site.roles_of(ip), ip.is_loopback());
+        let is = |peer: &&BaselinePeer| peer.fits(self.site, ip, &[]);
+        let bits = |peers: &[&BaselinePeer]| {
+            peers.iter().enumerate().fold(0, |bits, (bit, peer)| bits | u128::from(is(peer)) << bit)
+        };
+        let peers = self.peers.chunks(PEERS_TOGETHER).map(bits).collect();
+        let kind = Kind { roles: self.site.roles_of(ip), loopback: ip.is_loopback(), peers };
         let mut kinds = self.kinds.borrow_mut();
-        let known = kinds.iter().position(|&kind| kind == (roles, loopback, peers));
-        let kind = known.unwrap_or_else(|| {
-            kinds.push((roles, loopback, peers));
+        let known = kinds.iter().position(|known| *known == kind);
+        let number = known.unwrap_or_else(|| {
+            kinds.push(kind);
             kinds.len() - 1
         });
-        Initiator {
-            kind: u32::try_from(kind).unwrap_or(u32::MAX),
-            roles,
-            loopback,
-            address: (self.peers.len() > PEER_BITS).then_some(ip),
-        }
+        Initiator(number as u32)
+    }
+
+    /// The roles of an initiator.
+    pub(super) fn roles(&self, from: Initiator) -> RoleSet {
+        self.kinds.borrow().get(from.0 as usize).map(|kind| kind.roles).unwrap_or_default()
+    }
+
+    /// Whether an initiator is a loopback address.
+    pub(super) fn is_loopback(&self, from: Initiator) -> bool {
+        self.kinds.borrow().get(from.0 as usize).is_some_and(|kind| kind.loopback)
     }
 
     /// What an address is that began a flow, and whose it is.
+    #[inline(always)]
     pub(super) fn met(&self, ip: IpAddr) -> Met {
-        let anew = || Met { ip, initiator: self.initiator(ip), host: self.site.host_of(ip) };
         let [v4, v6] = &self.zones;
         let mut zones = if ip.is_ipv4() { v4.borrow_mut() } else { v6.borrow_mut() };
-        match zones.of_address(ip) {
-            // Of one that stands for itself the others of its zone do, too.
-            Some(Some(met)) => Met {
-                ip,
-                initiator: Initiator { address: met.initiator.address.and(Some(ip)), ..met.initiator },
-                host: if met.host == met.ip { ip } else { met.host },
-            },
-            Some(place) => *place.insert(anew()),
-            None => anew(),
-        }
+        let alike = match zones.of_address(ip) {
+            Some(Some(alike)) => *alike,
+            Some(place) => *place.insert(self.meet(ip)),
+            None => self.meet(ip),
+        };
+        let Alike { initiator, has_roles, host } = alike;
+        Met { initiator, has_roles, host: host.unwrap_or(ip) }
+    }
+
+    /// What an address is that is the first one of its zone, and with it all others.
+    #[cold]
+    #[inline(never)]
+    fn meet(&self, ip: IpAddr) -> Alike {
+        let (initiator, host) = (self.initiator(ip), self.site.host_of(ip));
+        let has_roles = !self.roles(initiator).is_empty();
+        Alike { initiator, has_roles, host: Some(host).filter(|host| *host != ip) }
     }
 
     /// Whether the initiator is whom a line of the baseline about what comes in speaks of.
-    pub(super) fn is_peer(&self, from: &Initiator, line: &BaselineLine) -> bool {
+    pub(super) fn is_peer(&self, from: Initiator, line: &BaselineLine) -> bool {
+        let kinds = self.kinds.borrow();
+        let Some(kind) = kinds.get(from.0 as usize) else { return false };
         line.peers.iter().any(|peer| {
-            match (self.peers.iter().position(|known| *known == peer), from.address) {
-                (Some(bit), _) if bit < PEER_BITS => {
-                    let kinds = self.kinds.borrow();
-                    kinds.get(from.kind as usize).is_some_and(|(.., peers)| peers & (1 << bit) != 0)
-                }
-                (_, Some(ip)) => peer.fits(self.site, ip, &[]),
-                (_, None) => false,
-            }
+            self.peers.iter().position(|known| *known == peer).is_some_and(|bit| {
+                let bits = kind.peers.get(bit / PEERS_TOGETHER);
+                bits.is_some_and(|bits| bits & (1 << (bit % PEERS_TOGETHER)) != 0)
+            })
         })
     }
 
@@ -418,18 +436,18 @@ impl<'a> Surveyor<'a> {
         self.proxy.is_some_and(|proxy| roles.contains(proxy))
     }
 
-    /// Where a flow comes from and goes to; `from` is what its initiator is to the site, `alike` what its port is to the rules.
+    /// Where a flow comes from and goes to; `met` is what its initiator is, `alike` what its port is to the rules.
+    #[inline(always)]
     pub(super) fn circumstances(
         &self,
         flow: &Flow<'_>,
-        from: Initiator,
+        met: &Met,
         alike: PortsAlike,
         index: &RuleIndex<'_>,
     ) -> Circumstances {
-        let reversed_by = if !from.roles.is_empty() && self.rules_name(flow.proto, flow.from.port) {
-            let by_port = |ready: &&Ready<'_>| ready.rule.carries(flow.proto, flow.from.port);
-            let rules = index.of(self.site.roles_of(flow.to.ip));
-            rules.iter().filter(|ready| ready.leads_to(from.roles)).find(by_port).map(|ready| ready.order)
+        let from = met.initiator;
+        let reversed_by = if met.has_roles && self.rules_name(flow.proto, flow.from.port) {
+            self.reversed_by(flow, from, index)
         } else {
             None
         };
@@ -447,6 +465,16 @@ impl<'a> Surveyor<'a> {
                 _ => Telling::Enough,
             },
         }
+    }
+
+    /// The place of the first rule that documents a flow the other way round by its initiator's port.
+    #[inline(never)]
+    fn reversed_by(&self, flow: &Flow<'_>, from: Initiator, index: &RuleIndex<'_>) -> Option<u32> {
+        let roles = self.roles(from);
+        let by_port = |ready: &&Ready<'_>| ready.rule.carries(flow.proto, flow.from.port);
+        let rules = index.of(self.site.roles_of(flow.to.ip));
+        let first = rules.iter().filter(|ready| ready.leads_to(roles)).find(by_port);
+        first.map(|ready| ready.order as u32)
     }
 
     /// What hosts were told of addresses, one after another.
@@ -563,7 +591,8 @@ mod tests {
                 for &ip in &ips {
                     let met = surveyor.met(ip);
                     assert_eq!(met.initiator, surveyor.initiator(ip), "{ip}");
-                    assert_eq!((met.ip, met.host), (ip, site.host_of(ip)), "{ip}");
+                    assert_eq!(met.has_roles, !site.roles_of(ip).is_empty(), "{ip}");
+                    assert_eq!(met.host, site.host_of(ip), "{ip}");
                 }
             }
         }
@@ -592,10 +621,13 @@ mod tests {
         ] {
             let ip: IpAddr = ip.parse().unwrap();
             let known = surveyor.initiator(ip);
-            assert_eq!(known.roles, site.roles_of(ip));
+            assert_eq!(
+                (surveyor.roles(known), surveyor.is_loopback(known)),
+                (site.roles_of(ip), ip.is_loopback())
+            );
             for line in matrix.baseline().iter().filter(|line| line.direction != Direction::Out) {
                 let is = line.peers.iter().any(|peer| peer.fits(&site, ip, &[]));
-                assert_eq!(surveyor.is_peer(&known, line), is, "{ip} {}", line.id);
+                assert_eq!(surveyor.is_peer(known, line), is, "{ip} {}", line.id);
             }
         }
     }

@@ -178,7 +178,7 @@ impl<'a> Classifier<'a> {
 
     /// The verdict of all flows of these circumstances.
     pub(super) fn rule_on(&self, around: &Circumstances, evidence: &Evidence<'_>) -> Ruling {
-        let (from_roles, to_roles) = (around.from.roles, self.site.roles_of(around.to));
+        let (from_roles, to_roles) = (self.surveyor.roles(around.from), self.site.roles_of(around.to));
         let subject = self.is_subject(from_roles.union(to_roles));
         let mut ruling = Ruling {
             from_roles,
@@ -195,7 +195,7 @@ impl<'a> Classifier<'a> {
             target: evidence.target().cloned().map(Box::new),
             possible: Vec::new(),
         };
-        if around.from.loopback || around.to.is_loopback() {
+        if self.surveyor.is_loopback(around.from) || around.to.is_loopback() {
             return ruling;
         }
         let dest = self.destination(around, to_roles, evidence);
@@ -370,7 +370,7 @@ impl<'a> Classifier<'a> {
         if let Some(name) = &evidence.written
             && evidence.elsewhere
             && !documented.by_address
-            && !naming(self, around.from.roles, name).is_empty()
+            && !naming(self, self.surveyor.roles(around.from), name).is_empty()
         {
             return Some(format!(
                 "the client asks for {name}, but DNS gave this host other addresses for it"
@@ -464,7 +464,7 @@ impl<'a> Classifier<'a> {
         lines.iter().find_map(|&Carried { place, comes_in, goes_out }| {
             let line = self.matrix.baseline().get(place)?;
             let fits = wanted(line.class)
-                && (comes_in && self.surveyor.is_peer(&around.from, line)
+                && (comes_in && self.surveyor.is_peer(around.from, line)
                     || goes_out
                         && (line.peers.iter().any(|peer| peer.fits(self.site, around.to, &[]))
                             || by_names
@@ -485,7 +485,7 @@ impl<'a> Classifier<'a> {
         evidence: &Evidence<'_>,
         fits: &Fits<'_, 'a>,
     ) -> Option<Nearest> {
-        let from_roles = around.from.roles;
+        let from_roles = self.surveyor.roles(around.from);
         let near = |ready: &Ready<'_>, differs| Some(Nearest { rule: ready.rule.id.to_string(), differs });
         // Found once for each destination.
         let known: RefCell<HashMap<usize, bool, RandomState>> = RefCell::default();
@@ -510,7 +510,7 @@ impl<'a> Classifier<'a> {
         }
         // The same conversation the other way round.
         let back = |ready: &Ready<'_>| {
-            let by_initiator = around.reversed_by == Some(ready.order);
+            let by_initiator = around.reversed_by == Some(ready.order as u32);
             ready.leads_to(from_roles) && (by_initiator || ready.rule.carries(around.proto, around.port))
         };
         if let Some(ready) = self.index.of(to_roles).first(|r| r.is_at(from_roles), back) {

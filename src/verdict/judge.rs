@@ -1,6 +1,6 @@
 //! All flows of a site to findings, coverage and totals, one flow at a time.
 
-use super::circumstances::{Circumstances, Evidence, Met};
+use super::circumstances::{Circumstances, Evidence};
 use super::classify::{Classifier, Ruling, is_private};
 use super::coverage::CoverageTally;
 use super::encrypted::Encrypted;
@@ -313,10 +313,10 @@ impl<'a> Judge<'a> {
     fn look_ahead(&mut self, flows: &[Flow<'_>], AtHand { ends, abouts, .. }: &mut AtHand<'a>) {
         let Judge { classifier, memo, sums, .. } = self;
         ends.extend(flows.iter().map(|flow| {
-            let Met { initiator, host, .. } = classifier.surveyor.met(flow.from.ip);
+            let met = classifier.surveyor.met(flow.from.ip);
             let alike = classifier.alike(flow.proto, flow.to.port);
-            let around = classifier.surveyor.circumstances(flow, initiator, alike, &classifier.index);
-            Ends { host, around }
+            let around = classifier.surveyor.circumstances(flow, &met, alike, &classifier.index);
+            Ends { host: met.host, around }
         }));
         memo.ask_for(ends.iter().map(|ends| &ends.around), |place| sums.of_roles.ask_for(place));
         let pairs = ends.iter().zip(flows).map(|(ends, flow)| (ends.host, flow.to.ip));
@@ -327,7 +327,10 @@ impl<'a> Judge<'a> {
     fn look_up(&mut self, flows: &[Flow<'_>], AtHand { ends, abouts, evidence, .. }: &mut AtHand<'a>) {
         let surveyor = &self.classifier.surveyor;
         evidence.extend(flows.iter().zip(ends).zip(abouts).map(|((flow, &mut Ends { host, .. }), about)| {
-            surveyor.evidence(flow, host, flow.proxy_target(), *about)
+            match about {
+                None if !flow.says_something() => Evidence::default(),
+                about => surveyor.evidence(flow, host, flow.proxy_target(), *about),
+            }
         }));
     }
 

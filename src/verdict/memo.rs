@@ -5,7 +5,7 @@ use super::classify::{Classifier, Ruling};
 use super::findings::Kind;
 use super::matches::{ClassNumber, SameNames};
 use super::row::Nearest;
-use crate::model::{DomainName, address_bits};
+use crate::model::{DomainName, Transport, address_bits};
 use crate::names::{ChainNumber, Ledger, Reading};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet, HashTable};
@@ -308,7 +308,8 @@ fn slot_of(around: &Circumstances) -> usize {
         ^ u64::from(reversed_by.is_some()) << 15
         ^ app.map_or(0, |app| 1 + app as u64) << 10
         ^ (telling as u64) << 8
-        ^ u64::from(proto.number());
+        // Most are of TCP; the numbers of all are told apart by many more steps.
+        ^ if proto == Transport::Tcp { 6 } else { u64::from(proto.number()) };
     // Products with odd numbers spread the bits upwards; the first is that of Fibonacci hashing.
     let ends = (to as u64 ^ (to >> 64) as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     ((ends ^ few).wrapping_mul(0xd6e8_feb8_6659_fd93) >> 40) as usize % MOST_MET
@@ -444,7 +445,7 @@ mod tests {
     use crate::audit::Code;
     use crate::flow::ConnectTarget;
     use crate::matrix::{Matrix, RoleSet, Site};
-    use crate::model::{FramePoint, Transport};
+    use crate::model::FramePoint;
 
     impl Memo {
         /// One that remembers so many rulings.
