@@ -811,13 +811,8 @@ impl From<CaptureId> for Origin {
 
 /// Reads what [`pack`] wrote, a short stretch in short, any other in full. On `None` what stands in `place` is of no use.
 pub(super) fn unpack(bytes: &[u8], hellos: &Hellos, origin: Origin, place: &mut Unpacked) -> Option<()> {
-    match lone_syn(bytes, origin) {
-        Some((lone, _)) => {
-            lone.put_into(place.short_mut());
-            Some(())
-        }
-        None => unpack_other(bytes, hellos, origin, place),
-    }
+    let syn = lone_syn(bytes, origin, |lone, _| lone.put_into(place.short_mut()));
+    syn.or_else(|| unpack_other(bytes, hellos, origin, place))
 }
 
 /// As [`unpack`], whatever it is.

@@ -10,7 +10,7 @@ use super::{
     NO_HELLOS, Origin, QUOTED, QUOTES, Reader, SYN, TTL, V6, VLAN, VNI, count_word, counts_of_bytes, near,
 };
 use crate::model::{Endpoint, FramePoint, Timestamp, Transport, varint};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 
 /// A stretch of one packet of a side or of each, what millions of conversations are, while it is written as [`pack`](super::pack)
 /// writes it: two bytes, addresses, ports, time, frame, tag; of each side a mask, counts and what its packet is, and of the later
@@ -169,42 +169,69 @@ pub(super) struct Lone {
 /// back in longer words, it cost more than to read it.
 #[inline(always)]
 pub(super) fn lone(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
-    lone_syn(bytes, origin).or_else(|| any_lone(bytes, origin))
+    lone_syn(bytes, origin, |lone, rest| (lone, rest)).or_else(|| any_lone(bytes, origin))
 }
 
-/// One SYN, read in fewer steps. None if it is another, or ends sooner than one does.
+/// One SYN, read in fewer steps: apart from how many bytes the number of its frame takes, all of it stands where it stands in all
+/// such stretches. `take` takes it, and the bytes after it. None if it is another, or ends sooner than one does.
 #[inline(always)]
-pub(super) fn lone_syn(bytes: &[u8], origin: Origin) -> Option<(Lone, &[u8])> {
+pub(super) fn lone_syn<'b, T>(
+    bytes: &'b [u8],
+    origin: Origin,
+    take: impl FnOnce(Lone, &'b [u8]) -> T,
+) -> Option<T> {
+    let v4 = |octets: [u8; 4]| IpAddr::from(octets);
+    let v6 = |octets: [u8; 16]| IpAddr::from(octets);
+    // What is taken is taken in each case, so that it is never put together in memory.
+    match *bytes.first()? & !(LOW | HIGH) {
+        0 => syn_between(bytes, origin, v4, no_vlan).map(|(lone, rest)| take(lone, rest)),
+        VLAN => syn_between(bytes, origin, v4, vlan_of).map(|(lone, rest)| take(lone, rest)),
+        V6 => syn_between(bytes, origin, v6, no_vlan).map(|(lone, rest)| take(lone, rest)),
+        V6_VLAN => syn_between(bytes, origin, v6, vlan_of).map(|(lone, rest)| take(lone, rest)),
+        _ => None,
+    }
+}
+
+const V6_VLAN: u8 = V6 | VLAN;
+
+#[inline(always)]
+fn no_vlan(bytes: &[u8]) -> Option<(Option<u16>, &[u8])> {
+    Some((None, bytes))
+}
+
+#[inline(always)]
+fn vlan_of(bytes: &[u8]) -> Option<(Option<u16>, &[u8])> {
+    let (&vlan, rest) = bytes.split_first_chunk()?;
+    Some((Some(u16::from_le_bytes(vlan)), rest))
+}
+
+/// As [`lone_syn`], between addresses of so many octets; `vlan` takes that off, if there is one.
+#[inline(always)]
+fn syn_between<'b, const OCTETS: usize>(
+    bytes: &'b [u8],
+    origin: Origin,
+    address: impl Fn([u8; OCTETS]) -> IpAddr,
+    vlan: impl Fn(&'b [u8]) -> Option<(Option<u16>, &'b [u8])>,
+) -> Option<(Lone, &'b [u8])> {
     const MASK: u32 = FIRST | FIRST_IS_BASE | LAST_IS_FIRST | SYN | TTL;
     let (&[flags, transport], rest) = bytes.split_first_chunk()?;
-    let side = match flags & !(V6 | VLAN) {
+    let side = match flags & (LOW | HIGH) {
         LOW => Side::Low,
         HIGH => Side::High,
         _ => return None,
     };
-    let (low, high, rest): (IpAddr, IpAddr, _) = if flags & V6 != 0 {
-        let (&low, rest) = rest.split_first_chunk::<16>()?;
-        let (&high, rest) = rest.split_first_chunk::<16>()?;
-        (Ipv6Addr::from(low).into(), Ipv6Addr::from(high).into(), rest)
-    } else {
-        let (&[a, b, c, d, e, f, g, h], rest) = rest.split_first_chunk()?;
-        (Ipv4Addr::new(a, b, c, d).into(), Ipv4Addr::new(e, f, g, h).into(), rest)
-    };
+    let (&low, rest) = rest.split_first_chunk::<OCTETS>()?;
+    let (&high, rest) = rest.split_first_chunk::<OCTETS>()?;
     let (&[a, b, c, d, time @ ..], mut rest) = rest.split_first_chunk::<12>()?;
     let frame = varint::take_short(&mut rest)?.checked_add(origin.frames_before)?;
-    let (vlan, rest) = if flags & VLAN != 0 {
-        let (&vlan, rest) = rest.split_first_chunk()?;
-        (Some(u16::from_le_bytes(vlan)), rest)
-    } else {
-        (None, rest)
-    };
+    let (vlan, rest) = vlan(rest)?;
     let (&[e, f, g, h, counts @ .., i, j, k, l, least, most], rest) = rest.split_first_chunk::<16>()?;
     if u32::from_le_bytes([e, f, g, h]) != MASK || transport != Transport::Tcp.number() {
         return None;
     }
     let [packets, bytes, payload] = counts_of_bytes(counts);
-    let low = Endpoint::new(low, u16::from_le_bytes([a, b]));
-    let high = Endpoint::new(high, u16::from_le_bytes([c, d]));
+    let low = Endpoint::new(address(low), u16::from_le_bytes([a, b]));
+    let high = Endpoint::new(address(high), u16::from_le_bytes([c, d]));
     let time = Timestamp(i64::from_le_bytes(time));
     let sent = Sent {
         any: true,
