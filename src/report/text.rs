@@ -14,8 +14,16 @@ pub(super) fn steers(c: char) -> bool {
             | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Whether all of it is printable ASCII, as most of what is printed: nothing steers then, and each byte takes a column.
+fn is_plain(text: &str) -> bool {
+    text.bytes().all(|byte| matches!(byte, b' '..=b'~'))
+}
+
 /// `text` with everything escaped that could steer a terminal, as `\u{1b}`.
 pub fn printable(text: &str) -> String {
+    if is_plain(text) {
+        return text.to_owned();
+    }
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
         if steers(c) { safe.extend(c.escape_unicode()) } else { safe.push(c) }
@@ -51,7 +59,7 @@ pub fn shell_word(text: &str) -> String {
 
 /// Columns that `text` takes on a terminal.
 pub(super) fn width(text: &str) -> usize {
-    text.width()
+    if is_plain(text) { text.len() } else { text.width() }
 }
 
 /// `text` cut to `columns`, with `...` where something is missing.
@@ -80,20 +88,26 @@ fn head(text: &str, columns: usize) -> &str {
 pub(super) fn wrap(text: &str, columns: usize) -> Vec<String> {
     let columns = columns.max(8);
     let mut lines = Vec::new();
-    let mut line = String::new();
+    // The line at hand, and the columns that it takes.
+    let (mut line, mut used) = (String::new(), 0);
     for mut word in text.split(' ').filter(|word| !word.is_empty()) {
-        if !line.is_empty() && width(&line) + 1 + width(word) > columns {
+        let mut wide = width(word);
+        if !line.is_empty() && used + 1 + wide > columns {
             lines.push(std::mem::take(&mut line));
+            used = 0;
         }
         if !line.is_empty() {
             line.push(' ');
+            used += 1;
         }
-        while line.is_empty() && width(word) > columns {
+        while line.is_empty() && wide > columns {
             let first = head(word, columns);
             lines.push(first.to_owned());
             word = &word[first.len()..];
+            wide = width(word);
         }
         line.push_str(word);
+        used += wide;
     }
     if !line.is_empty() {
         lines.push(line);
@@ -126,6 +140,7 @@ pub(super) fn thousands(n: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     #[rustfmt::skip]
@@ -164,6 +179,27 @@ mod tests {
         assert_eq!(fit("0123456789", 8), "01234...");
         assert_eq!(fit("東京東京東京", 8), "東京...");
         assert_eq!(fit("short", 8), "short");
+    }
+
+    proptest! {
+        #[test]
+        fn no_line_is_too_wide_and_nothing_is_lost(
+            words in prop::collection::vec(prop_oneof!["[ -~]{0,12}", "\\PC{0,12}", Just("👩‍🔬".to_owned())], 0..12),
+            columns in 8usize..30,
+        ) {
+            let text = words.join(" ");
+            let lines = wrap(&text, columns);
+            prop_assert!(lines.iter().all(|line| line.width() <= columns), "{lines:?}");
+            let solid = |text: &str| text.replace(' ', "");
+            prop_assert_eq!(solid(&lines.concat()), solid(&text));
+        }
+
+        #[test]
+        fn text_takes_as_many_columns_and_is_escaped_as_if_it_were_not_plain(text in "[ -~\u{0}\u{1b}\u{7f}\u{202e}é]{0,9}") {
+            prop_assert_eq!(width(&text), text.width());
+            let by_character = text.chars().map(|c| if steers(c) { c.escape_unicode().to_string() } else { c.into() });
+            prop_assert_eq!(printable(&text), by_character.collect::<String>());
+        }
     }
 
     #[test]
