@@ -46,6 +46,8 @@ pub(super) struct Joined {
     groups: Vec<Group>,
     /// Flows: numbers of stretches that are a flow alone, or of groups, marked.
     flows: Vec<FlowNumber>,
+    /// Whether several of them may be of one time.
+    tied: bool,
 }
 
 /// The stretches of one capture or of a part of it, and the number of the first of them over all captures.
@@ -96,6 +98,7 @@ pub(super) fn join(extracted: Extracted) -> Joined {
         members: Vec::new(),
         groups: Vec::new(),
         flows: Vec::new(),
+        tied: false,
     };
     let mut fragments = Vec::new();
     for (rank, capture) in captures.into_iter().enumerate() {
@@ -241,12 +244,13 @@ impl Joined {
             self.members.append(&mut shard.members);
         }
         self.sets.iter_mut().for_each(|set| set.pieces.forget_hashes());
-        self.flows = self.in_order_of_time(all, jobs);
+        (self.flows, self.tied) = self.in_order_of_time(all, jobs);
         Ok(())
     }
 
-    /// Stretches that are a flow alone, and groups, ascending by time; those of one time by number.
-    fn in_order_of_time(&self, all: u32, jobs: usize) -> Vec<FlowNumber> {
+    /// Stretches that are a flow alone, and groups, ascending by time; those of one time by number. And whether several may be of one
+    /// time.
+    fn in_order_of_time(&self, all: u32, jobs: usize) -> (Vec<FlowNumber>, bool) {
         let mut grouped = vec![0u64; (all as usize).div_ceil(64)];
         for member in &self.members {
             if let Some(word) = grouped.get_mut(*member as usize / 64) {
@@ -269,19 +273,20 @@ impl Joined {
         let count = all as usize - self.members.len() + self.groups.len();
         // What was put aside as it came is in order already: floods are. Folded, and not asked for one by one: what is chained would
         // be asked each time which of its parts comes next.
-        let rising = |last: (Timestamp, u32), (number, time): (u32, Timestamp)| {
-            Some((time, number)).filter(|this| last <= *this)
+        let rising = |(last, tied): ((Timestamp, u32), bool), (number, time): (u32, Timestamp)| {
+            let this = (time, number);
+            (last <= this).then_some((this, tied | (last.0 == time)))
         };
-        if each().try_fold((Timestamp(i64::MIN), 0), rising).is_some() {
+        if let Some((_, tied)) = each().try_fold(((Timestamp(i64::MIN), 0), false), rising) {
             let mut flows = Vec::with_capacity(count);
             each().for_each(|(number, _)| flows.push(FlowNumber(number)));
-            return flows;
+            return (flows, tied);
         }
         let widened =
             |(first, last): (i64, i64), (_, Timestamp(time)): (u32, _)| (first.min(time), last.max(time));
         let (first, last) = each().fold((i64::MAX, i64::MIN), widened);
         if first > last {
-            return Vec::new();
+            return (Vec::new(), false);
         }
         // Dealt out to many short spans of time, of which each is put in order by itself.
         let since_first = |time: i64| time.wrapping_sub(first) as u64;
@@ -302,7 +307,7 @@ impl Joined {
                 if rest.is_empty() { work() } else { drop(scope.spawn(work)) }
             }
         });
-        flows
+        (flows, true)
     }
 
     /// Puts the flows of each of several spans of time in order; `begin` and `ends` tell where among all flows the spans stand.
@@ -323,8 +328,8 @@ impl Joined {
 
     /// Joins the conversations whose hashes fall into one of several equal ranges.
     fn part(&self, part: usize, parts: usize, shard: &mut Shard) -> io::Result<()> {
-        let by_hash = self.by_hash(part, parts);
-        let runs = by_hash.chunk_by(|a, b| a >> 32 == b >> 32).filter(|run| run.len() > 1);
+        let alike = self.alike(part, parts);
+        let runs = alike.chunk_by(|a, b| a >> 32 == b >> 32).filter(|run| run.len() > 1);
         let runs: Vec<&[u64]> = runs.collect();
         let few = runs.iter().map(|run| run.len()).sum::<usize>() < self.loose_first as usize / FEW_AMONG;
         let reader = if few { FlowReader::sparse(self) } else { FlowReader::new(self) };
@@ -339,9 +344,10 @@ impl Joined {
         Ok(())
     }
 
-    /// Hashes of one of several equal ranges, ascending, each above the number of its stretch. Hashes are spread evenly, so
-    /// they are dealt out to many small lists first: each is sorted where it is in a cache.
-    fn by_hash(&self, part: usize, parts: usize) -> Vec<u64> {
+    /// Hashes of one of several equal ranges that several stretches have, ascending, each above the number of its stretch; here and
+    /// there one that no other has. Hashes are spread evenly, so they are dealt out to many small lists first: each is looked
+    /// through where it is in a cache.
+    fn alike(&self, part: usize, parts: usize) -> Vec<u64> {
         // The range is the whole number, and where in it the fraction.
         let place = |hash: u32| u64::from(hash) * parts as u64;
         let list_of = |hash: u32| ((place(hash) as u32) >> (u32::BITS - LIST_BITS)) as usize;
@@ -353,16 +359,18 @@ impl Joined {
         };
         let dealt =
             || each().map(|(hash, number)| (list_of(hash), u64::from(hash) << 32 | u64::from(number)));
-        let mut by_hash = Vec::new();
-        let ends = deal_out(1 << LIST_BITS, dealt, &mut by_hash);
-        let mut from = 0;
+        let mut by_list = Vec::new();
+        let ends = deal_out(1 << LIST_BITS, dealt, &mut by_list);
+        let (mut alike, mut from) = (Vec::new(), 0);
         for end in ends {
-            if let Some(list) = by_hash.get_mut(from..end) {
-                list.sort_unstable();
+            if let Some(list) = by_list.get_mut(from..end) {
+                let several = keep_alike(list);
+                several.sort_unstable();
+                alike.extend_from_slice(several);
             }
             from = end;
         }
-        by_hash
+        alike
     }
 
     #[inline]
@@ -452,11 +460,23 @@ impl Joined {
     /// As for [`Joined::stitch`].
     pub fn order(&mut self, is_service: &dyn Fn(Transport, u16) -> bool) -> io::Result<Vec<FlowNumber>> {
         let mut order = std::mem::take(&mut self.flows);
-        let this = &*self;
-        let (whole, sparse) = (FlowReader::new(this), FlowReader::sparse(this));
+        if self.tied {
+            self.part_ties(&mut order, is_service)?;
+        }
+        self.sets.iter_mut().for_each(|set| set.pieces.forget_times());
+        Ok(order)
+    }
+
+    /// Puts flows of one time in the order of rows.
+    fn part_ties(
+        &self,
+        order: &mut [FlowNumber],
+        is_service: &dyn Fn(Transport, u16) -> bool,
+    ) -> io::Result<()> {
+        let (whole, sparse) = (FlowReader::new(self), FlowReader::sparse(self));
         let mut at = 0;
         while at < order.len() {
-            let (ties, end) = this.ties(&order, at);
+            let (ties, end) = self.ties(order, at);
             let flows: Vec<FlowNumber> = ties.iter().flat_map(|run| &order[run.clone()]).copied().collect();
             // Of few among many, no more than each is read.
             let reader = if flows.len() < (end - at) / FEW_AMONG { &sparse } else { &whole };
@@ -464,7 +484,7 @@ impl Joined {
             reader.each(&flows, &mut |flow| {
                 let (side, _) = initiator(flow, is_service);
                 let begin = flow.begin();
-                let capture = begin.and_then(|point| this.captures.get(point.capture.index()));
+                let capture = begin.and_then(|point| self.captures.get(point.capture.index()));
                 let frame = begin.map(|point| point.frame);
                 let key = (flow.key.flow_id(side), flow.vlan, flow.vni, capture, frame);
                 keyed.extend(numbers.next().map(|&number| (key, number)));
@@ -481,8 +501,7 @@ impl Joined {
             }
             at = end;
         }
-        self.sets.iter_mut().for_each(|set| set.pieces.forget_times());
-        Ok(order)
+        Ok(())
     }
 
     /// Runs of flows of one time from a place on, as many as are worth being read at once, and where the next may begin.
@@ -748,6 +767,30 @@ const DEALT_TOGETHER: usize = 4;
 /// Into so many lists hashes are dealt out, as a power of two: 1,024, of two thousand hashes each where there are most.
 const LIST_BITS: u32 = 10;
 
+/// Words of bits that tell which hashes of a list several have: 32,768 bits, sixteen for each hash where there are most.
+const ALIKE_WORDS: usize = 512;
+
+/// Moves those to the front of which another has the same hash, and hands them back; where the last bits alone are the same, others,
+/// too. The hash is the upper half of each.
+fn keep_alike(list: &mut [u64]) -> &mut [u64] {
+    let bit_of = |entry: u64| ((entry >> 38) as usize % ALIKE_WORDS, 1u64 << (entry >> 32 & 63));
+    let (mut seen, mut again) = ([0u64; ALIKE_WORDS], [0u64; ALIKE_WORDS]);
+    for &entry in &*list {
+        let (word, bit) = bit_of(entry);
+        again[word] |= seen[word] & bit;
+        seen[word] |= bit;
+    }
+    let mut kept = 0;
+    for at in 0..list.len() {
+        let entry = list[at];
+        let (word, bit) = bit_of(entry);
+        // Without a branch: most are alone among many, and nearly all are not among few.
+        list[kept] = entry;
+        kept += usize::from(again[word] & bit != 0);
+    }
+    &mut list[..kept]
+}
+
 /// What one thread joined: members count from its own.
 #[derive(Default)]
 struct Shard {
@@ -985,20 +1028,26 @@ mod tests {
     }
 
     #[test]
-    fn hashes_of_a_range_are_ascending_and_each_stretch_is_in_one() {
+    fn stretches_of_one_hash_are_in_one_list_and_few_others_are() {
         let lone = |number| lone(number, 0);
         let mut joined = join(Extracted::default());
-        let pieces = || (0..20_000).map(lone).collect::<Pieces>();
-        let of = |first| Set { first, origin: Origin::default(), pieces: pieces() };
-        joined.sets = vec![of(0), of(20_000)];
-        joined.loose = (0..100).map(lone).collect();
+        let of = |first, pieces| Set { first, origin: Origin::default(), pieces };
+        // Keys of two stretches each, some of three; of the other set each stretch is alone.
+        joined.sets = vec![
+            of(0, (0..20_000).map(lone).collect::<Pieces>()),
+            of(20_000, (20_000..40_000).map(|number| lone(2 * number)).collect::<Pieces>()),
+        ];
+        joined.loose = (0..100).step_by(2).map(lone).collect();
         joined.loose_first = 40_000;
         for parts in [1, 3, 7] {
-            let lists: Vec<Vec<u64>> = (0..parts).map(|part| joined.by_hash(part, parts)).collect();
-            assert!(lists.iter().flatten().is_sorted(), "{parts} parts");
+            let lists: Vec<Vec<u64>> = (0..parts).map(|part| joined.alike(part, parts)).collect();
+            assert!(lists.iter().flatten().is_sorted_by(|a, b| a < b), "{parts} parts");
             let mut numbers: Vec<u32> = lists.iter().flatten().map(|&entry| entry as u32).collect();
             numbers.sort_unstable();
-            assert!(numbers.into_iter().eq(0..40_100), "{parts} parts");
+            let (alone, several): (Vec<u32>, Vec<u32>) =
+                numbers.into_iter().partition(|number| (20_000..40_000).contains(number));
+            assert!(several.into_iter().eq((0..20_000).chain(40_000..40_050)), "{parts} parts");
+            assert!(alone.len() < 200, "{parts} parts: {}", alone.len());
         }
     }
 
@@ -1033,12 +1082,25 @@ mod tests {
             let mut expected: Vec<(i64, u32)> = alone.chain([(40, GROUP), (time(9), GROUP | 1)]).collect();
             expected.sort_unstable();
             for jobs in [1, 2, 5] {
-                let flows = joined.in_order_of_time(1_050, jobs);
+                let (flows, may_be_tied) = joined.in_order_of_time(1_050, jobs);
                 let times = flows.iter().map(|&flow| (joined.time(flow).0, flow.0));
                 assert_eq!(times.collect::<Vec<_>>(), expected, "spread {spread}, {jobs} threads");
+                let tied = expected.windows(2).any(|two| matches!(two, [a, b] if a.0 == b.0));
+                assert!(may_be_tied || !tied, "spread {spread}, {jobs} threads");
             }
         }
-        assert_eq!(join(Extracted::default()).in_order_of_time(0, 2), []);
+        assert_eq!(join(Extracted::default()).in_order_of_time(0, 2), (Vec::new(), false));
+        // What came in order is known to be tied, or not to be.
+        for (time, tied) in
+            [(|n| i64::from(n), false), (|n| i64::from(n / 2), true)] as [(fn(u32) -> i64, bool); 2]
+        {
+            let mut joined = join(Extracted::default());
+            let pieces = (0..500).map(|number| lone(number, time(number))).collect::<Pieces>();
+            joined.sets = vec![Set { first: 0, origin: Origin::default(), pieces }];
+            joined.loose_first = 500;
+            let (flows, may_be_tied) = joined.in_order_of_time(500, 1);
+            assert_eq!((flows.len(), may_be_tied), (500, tied));
+        }
     }
 
     #[test]
