@@ -131,6 +131,25 @@ impl Rare {
 
 const _: () = assert!(size_of::<Evidence<'_>>() <= 64);
 
+/// Of where nothing is known.
+static NOTHING: Evidence<'static> = Evidence {
+    readings: Vec::new(),
+    written: None,
+    announced: false,
+    corroborated: false,
+    unsolicited: false,
+    elsewhere: false,
+    rare: None,
+};
+
+impl<'l> Evidence<'l> {
+    /// What is known, which may be nothing.
+    #[inline]
+    pub(super) fn or_nothing<'e>(known: &'e Option<Evidence<'l>>) -> &'e Evidence<'l> {
+        known.as_ref().unwrap_or(&NOTHING)
+    }
+}
+
 impl Evidence<'_> {
     /// What the client asked its proxy to connect it to.
     pub(super) fn target(&self) -> Option<&ConnectTarget> {

@@ -93,9 +93,14 @@ struct AtHand<'a> {
     ends: Vec<Ends>,
     /// What the initiators' hosts were told of the responders' addresses.
     abouts: Vec<Option<About<'a>>>,
-    evidence: Vec<Evidence<'a>>,
+    /// None where nothing is known, as in a flood: such are neither made nor dropped.
+    evidence: Vec<Option<Evidence<'a>>>,
     /// None where a flow is none of its own.
     ruled: Vec<Option<Ruled>>,
+    /// Rulings on one flow alone.
+    alone: Vec<Settled>,
+    /// The site's exceptions for flows.
+    accepted: Vec<Accepted>,
 }
 
 /// Who a flow is of.
@@ -106,30 +111,33 @@ struct Ends {
 }
 
 /// A flow that is ruled on.
+#[derive(Clone, Copy)]
 struct Ruled {
     ruling: RulingAt,
     /// Its place in the order of rows.
     place: u64,
-    accepted: Option<Box<Accepted>>,
+    /// Where the site's exception for it stands.
+    accepted: Option<usize>,
     codes: Codes,
     /// Where among the lines of its ruling it is counted.
     line: Option<usize>,
 }
 
 /// Where the ruling on a flow is.
+#[derive(Clone, Copy)]
 enum RulingAt {
     /// Among those remembered.
     Known(usize),
     /// On this flow alone, since it asked its proxy for several destinations.
-    Alone(Box<Settled>),
+    Alone(usize),
 }
 
 impl RulingAt {
     #[inline(always)]
-    fn settled<'s>(&'s mut self, memo: &'s mut Memo) -> &'s mut Settled {
+    fn settled<'s>(self, memo: &'s mut Memo, alone: &'s mut [Settled]) -> &'s mut Settled {
         match self {
-            RulingAt::Known(place) => memo.settled(*place),
-            RulingAt::Alone(settled) => settled,
+            RulingAt::Known(place) => memo.settled(place),
+            RulingAt::Alone(place) => &mut alone[place],
         }
     }
 }
@@ -261,9 +269,10 @@ impl<'a> Judge<'a> {
 
     /// The row of the only flow at hand.
     fn row_of(&mut self, flow: &Flow<'_>, at_hand: &mut AtHand<'a>) -> Option<VerdictRow> {
-        let Ruled { ruling, codes, .. } = at_hand.ruled.first_mut()?.as_mut()?;
-        let evidence = at_hand.evidence.first()?;
-        let (ruling, words, _) = ruling.settled(&mut self.memo).line(None);
+        let AtHand { evidence, ruled, alone, .. } = at_hand;
+        let Ruled { ruling, codes, .. } = (*ruled.first()?)?;
+        let evidence = Evidence::or_nothing(evidence.first()?);
+        let (ruling, words, _) = ruling.settled(&mut self.memo, alone).line(None);
         let words = words.get_or_insert_with(|| Box::new(RowWords::of(&self.classifier, ruling)));
         let words = RowWords::clone(words);
         let names = evidence.names(Some(flow.first_ts));
@@ -298,14 +307,17 @@ impl<'a> Judge<'a> {
 
     /// Keeps the room of flows that are judged.
     fn give_back(&mut self, mut at_hand: AtHand<'a>) {
-        for evidence in &mut at_hand.evidence {
+        // Every field is taken apart here, so that a new one cannot be forgotten.
+        let AtHand { ends, abouts, evidence, ruled, alone, accepted } = &mut at_hand;
+        for evidence in evidence.iter_mut().flatten() {
             self.classifier.surveyor.take_back(&mut evidence.readings);
         }
-        let AtHand { ends, abouts, evidence, ruled } = &mut at_hand;
         ends.clear();
         abouts.clear();
         evidence.clear();
         ruled.clear();
+        alone.clear();
+        accepted.clear();
         self.at_hand = at_hand;
     }
 
@@ -328,8 +340,8 @@ impl<'a> Judge<'a> {
         let surveyor = &self.classifier.surveyor;
         evidence.extend(flows.iter().zip(ends).zip(abouts).map(|((flow, &mut Ends { host, .. }), about)| {
             match about {
-                None if !flow.says_something() => Evidence::default(),
-                about => surveyor.evidence(flow, host, flow.proxy_target(), *about),
+                None if !flow.says_something() => None,
+                about => Some(surveyor.evidence(flow, host, flow.proxy_target(), *about)),
             }
         }));
     }
@@ -337,7 +349,7 @@ impl<'a> Judge<'a> {
     /// Rules on flows that are flows of their own; counts what others are.
     fn rule_on(&mut self, flows: &[Flow<'_>], at_hand: &mut AtHand<'a>) {
         let Judge { case, classifier, memo, rulings, stretch, sums, place, .. } = self;
-        let AtHand { ends, abouts, evidence, ruled } = at_hand;
+        let AtHand { ends, abouts, evidence, ruled, alone, .. } = at_hand;
         memo.make_room(flows.len());
         for (((flow, Ends { host, around }), about), evidence) in
             flows.iter().zip(ends).zip(abouts).zip(evidence)
@@ -359,31 +371,41 @@ impl<'a> Judge<'a> {
                 *rulings += 1;
                 Settled::new(ruling, *rulings)
             };
-            let mut ruling = match classifier.rule_on_several(flow, *host, around, *about) {
+            let ruling = match classifier.rule_on_several(flow, *host, around, *about) {
                 Some((ruling, of_worst)) => {
-                    *evidence = of_worst;
-                    RulingAt::Alone(Box::new(settle(ruling)))
+                    *evidence = Some(of_worst);
+                    alone.push(settle(ruling));
+                    RulingAt::Alone(alone.len() - 1)
                 }
-                None => RulingAt::Known(memo.place(classifier, around, evidence, settle)),
+                None => {
+                    let evidence = Evidence::or_nothing(evidence);
+                    RulingAt::Known(memo.place(classifier, around, evidence, settle))
+                }
             };
-            ruling.settled(memo).enter(*stretch, |ruling| sums.intermittence.set(ruling));
+            ruling.settled(memo, alone).enter(*stretch, |ruling| sums.intermittence.set(ruling));
             let codes = Codes::default();
             ruled.push(Some(Ruled { ruling, place: *place, accepted: None, codes, line: None }));
         }
     }
 
     /// Counts flows.
-    fn count(&mut self, flows: &[Flow<'_>], AtHand { ends, evidence, ruled, .. }: &mut AtHand<'a>) {
+    fn count(&mut self, flows: &[Flow<'_>], at_hand: &mut AtHand<'a>) {
+        let AtHand { ends, evidence, ruled, alone, accepted: exceptions, .. } = at_hand;
         let Judge { case, classifier, memo, .. } = self;
         let Sums { tally, coverage, intermittence, accepts, .. } = &mut self.sums;
         for (((flow, ends), evidence), ruled) in flows.iter().zip(ends).zip(evidence).zip(ruled) {
             let Some(Ruled { ruling, place, accepted: by_site, codes, line }) = ruled else { continue };
-            let settled = ruling.settled(memo);
+            let evidence = Evidence::or_nothing(evidence);
+            let settled = ruling.settled(memo, alone);
             coverage.note_names(&settled.ruling, evidence, &mut settled.noted);
-            if settled.ruling.verdict == Verdict::Undocumented {
-                *by_site = accepted(case.site, flow, &settled.ruling, evidence, accepts).map(Box::new);
+            if settled.ruling.verdict == Verdict::Undocumented
+                && let Some(exception) = accepted(case.site, flow, &settled.ruling, evidence, accepts)
+            {
+                *by_site = Some(exceptions.len());
+                exceptions.push(exception);
             }
-            *codes = findings::codes_of(flow.outcome, &settled.ruling, by_site.as_deref());
+            *codes =
+                findings::codes_of(flow.outcome, &settled.ruling, by_site.and_then(|at| exceptions.get(at)));
             // Of most flows nothing is found, and where they are counted is known: then their line is not looked up.
             let common = settled.common_conversation().filter(|_| codes.is_empty());
             if common.is_none() {
@@ -403,20 +425,22 @@ impl<'a> Judge<'a> {
     }
 
     /// Finds what is to be said of flows.
-    fn find(&mut self, flows: &[Flow<'_>], AtHand { ends, evidence, ruled, .. }: &mut AtHand<'a>) {
+    fn find(&mut self, flows: &[Flow<'_>], at_hand: &mut AtHand<'a>) {
+        let AtHand { ends, evidence, ruled, alone, accepted: exceptions, .. } = at_hand;
         let Judge { case, memo, .. } = self;
         let Sums { findings, of_roles, encrypted, .. } = &mut self.sums;
         for (((flow, &mut Ends { host, .. }), evidence), ruled) in
             flows.iter().zip(ends).zip(evidence).zip(ruled)
         {
-            let Some(Ruled { ruling, accepted, codes, line, .. }) = ruled else { continue };
-            let settled = ruling.settled(memo);
+            let Some(Ruled { ruling, accepted, codes, line, .. }) = *ruled else { continue };
+            let settled = ruling.settled(memo, alone);
             let may_hide = Encrypted::may_count(flow, &settled.ruling, case);
             if codes.is_empty() && !may_hide {
                 continue;
             }
             let serial = settled.serial;
-            let (ruling, _, line) = settled.line(*line);
+            let (ruling, _, line) = settled.line(line);
+            let evidence = Evidence::or_nothing(evidence);
             let judged = Judged {
                 flow,
                 ruling,
@@ -424,7 +448,7 @@ impl<'a> Judge<'a> {
                 named_by: evidence.first_chain(),
                 serial,
                 host,
-                accepted: accepted.as_deref(),
+                accepted: accepted.and_then(|at| exceptions.get(at)),
                 case,
             };
             if may_hide {
@@ -432,7 +456,7 @@ impl<'a> Judge<'a> {
             }
             if let Some(line) = line {
                 let findings = if ruling.from_roles.is_empty() { &mut *findings } else { &mut *of_roles };
-                findings::of_flow(findings, &judged, *codes, &mut line.findings);
+                findings::of_flow(findings, &judged, codes, &mut line.findings);
             }
         }
     }
