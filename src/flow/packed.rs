@@ -733,7 +733,13 @@ impl<'a> Reader<'a> {
         varint::take(&mut self.bytes)
     }
 
+    #[inline]
     fn small(&mut self) -> Option<u32> {
+        // Nearly all are of one byte.
+        if let [byte @ ..0x80, rest @ ..] = self.bytes {
+            self.bytes = rest;
+            return Some(u32::from(*byte));
+        }
         u32::try_from(self.number()?).ok()
     }
 

@@ -282,6 +282,8 @@ struct Alike {
 struct Zones {
     /// Where each begins, ascending; the first at 0.
     begins: Vec<u128>,
+    /// The same of version 4, in words that are compared in one step.
+    begins_v4: Vec<u32>,
     /// By the first byte of addresses: the zones of the least and of the greatest of them. Most bytes are in one zone as a whole.
     of_byte: Vec<(u32, u32)>,
     /// What its addresses are, as far as one of them was met.
@@ -303,7 +305,8 @@ impl Zones {
             (zone(least), zone(least | ((1 << shift) - 1)))
         });
         let (of_byte, met) = (of_byte.collect(), vec![None; begins.len()]);
-        Zones { begins, of_byte, met }
+        let begins_v4 = begins.iter().map_while(|&begin| u32::try_from(begin).ok()).collect();
+        Zones { begins, begins_v4, of_byte, met }
     }
 
     /// The place for what the addresses of a zone are.
@@ -321,9 +324,18 @@ impl Zones {
     /// The zone of an address, where it is one of several.
     #[inline(never)]
     fn between(&self, first: u32, last: u32, ip: IpAddr) -> usize {
-        let (first, last, bits) = (first as usize, last as usize, address_bits(ip));
-        let further = self.begins.get(first + 1..=last).unwrap_or_default();
-        first + further.partition_point(|&begin| begin <= bits)
+        let (first, last) = (first as usize, last as usize);
+        let further = match ip {
+            IpAddr::V4(ip) => {
+                let begins = self.begins_v4.get(first + 1..=last).unwrap_or_default();
+                begins.partition_point(|&begin| begin <= ip.to_bits())
+            }
+            IpAddr::V6(ip) => {
+                let begins = self.begins.get(first + 1..=last).unwrap_or_default();
+                begins.partition_point(|&begin| begin <= ip.to_bits())
+            }
+        };
+        first + further
     }
 }
 

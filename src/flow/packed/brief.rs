@@ -318,12 +318,13 @@ fn exchange<'b>(bytes: &'b [u8], origin: Origin, short: &mut Short) -> Option<&'
     }
     (short.key, short.vlan, short.vni) = (key, vlan, None);
     for side in [&mut short.low, &mut short.high] {
-        let mask = r.u32()?;
-        // First bytes are told where a first payload is not.
+        let [a, b, c, d, counts @ ..] = r.fixed::<10>()?;
+        let mask = u32::from_le_bytes([a, b, c, d]);
+        // First bytes are told where a first payload is not. Large counts are another mask.
         if !is_brief(mask) || mask & (DATA | DATA_IS_FIRST) == DATA {
             return None;
         }
-        let [packets, bytes, payload] = r.counts(mask)?;
+        let [packets, bytes, payload] = counts_of_bytes(counts);
         let first = if mask & FIRST_IS_BASE != 0 { r.base } else { r.point()? };
         let dns = if mask & DNS != 0 {
             DnsSeen { queries: r.small()?, responses: r.small()? }
