@@ -1181,7 +1181,7 @@ mod tests {
                     isn: 9,
                     first,
                     last: first,
-                    count: 1 + u32::from(has(8) && has(16)),
+                    count: 1 + u32::from(has(16) && has(32)),
                 }),
                 ttl: has(8).then_some((63, 64)),
                 data: (has(16) && has(32)).then_some(first),
@@ -1189,7 +1189,7 @@ mod tests {
             };
             let mut flow = PartialFlow::new(FlowKey { transport: Transport::Tcp, low, high });
             (flow.vlan, flow.vni) = (has(16).then_some(5), has(32).then_some(7));
-            *(if has(2) { &mut flow.low } else { &mut flow.high }) = side;
+            *(if case % 3 == 0 { &mut flow.low } else { &mut flow.high }) = side;
             flows.push(flow);
         }
         flows
@@ -1237,19 +1237,30 @@ mod tests {
     fn what_is_read_at_one_go_is_what_is_read_field_by_field() {
         let origin = Origin { capture: CaptureId::new(3), frames_before: 1000 };
         let (mut at_one_go, mut by_field) = (PartialFlow::nothing(), PartialFlow::nothing());
-        let (mut in_short, mut lone_ones) = (Short::nothing(), 0);
+        let (mut in_short, mut lone_ones, mut syns) = (Short::nothing(), 0, [0; 2]);
         for flow in of_one_side() {
             let mut packed = Vec::new();
             pack(&View::of(&flow), &mut Hellos::default(), &mut packed);
             lone_ones += usize::from(lone(&packed, origin).is_some());
             for bytes in damaged(&packed) {
-                let Some(rest) = unpack_in_short(&bytes, origin, &mut in_short) else { continue };
-                in_short.put_into(&mut at_one_go);
                 let slowly = unpack_in_full(&bytes, &NO_HELLOS, origin, &mut by_field);
-                assert_eq!((Some(rest), &at_one_go), (slowly, &by_field));
+                if let Some(rest) = unpack_in_short(&bytes, origin, &mut in_short) {
+                    in_short.put_into(&mut at_one_go);
+                    assert_eq!((Some(rest), &at_one_go), (slowly, &by_field));
+                }
+                let syn = lone_syn(&bytes, origin, |syn, rest| {
+                    syn.put_into(&mut in_short);
+                    rest
+                });
+                if let Some(rest) = syn {
+                    in_short.put_into(&mut at_one_go);
+                    assert_eq!((Some(rest), &at_one_go), (slowly, &by_field));
+                    syns[usize::from(in_short.vlan.is_some())] += 1;
+                }
             }
         }
-        assert!((16..48).contains(&lone_ones), "{lone_ones}");
+        assert!(syns.into_iter().all(|syns| syns > 500), "{syns:?}");
+        assert!((16..64).contains(&lone_ones), "{lone_ones}");
     }
 
     /// The same bytes with any bit turned, cut anywhere, and with one more behind.

@@ -63,7 +63,8 @@ pub(super) fn read<T: Taker>(bytes: &[u8], taker: &mut T) -> Option<Plain<T::Nam
     if !plain {
         return None;
     }
-    let mut reader = Reader { bytes, taker, names: [None; REMEMBERED], remembered: 0, text: [0; 256] };
+    let mut reader =
+        Reader { bytes, taker, names: [None; REMEMBERED], remembered: 0, text: [0; 256 + TOGETHER] };
     let (qname, at) = reader.name(HEADER)?;
     let qtype = u16_at(bytes, at)?;
     if u16_at(bytes, at + 2)? != CLASS_IN {
@@ -97,7 +98,7 @@ struct Reader<'b, 't, T: Taker> {
     /// Names that stand in full or in part at an offset.
     names: [Option<(usize, T::Name)>; REMEMBERED],
     remembered: usize,
-    text: [u8; 256],
+    text: [u8; 256 + TOGETHER],
 }
 
 /// The fixed part of a record behind its owner.
@@ -148,6 +149,17 @@ impl<T: Taker> Reader<'_, '_, T> {
         {
             return Some((name, after));
         }
+        let (length, after) = self.labels_at_once(at).or_else(|| self.labels_one_by_one(at))?;
+        let name = self.taker.name(if length == 0 { b"." } else { self.text.get(..length)? });
+        if let Some(slot) = self.names.get_mut(self.remembered) {
+            *slot = Some((place, name));
+            self.remembered += 1;
+        }
+        Some((name, after))
+    }
+
+    /// Writes the name at `at` as text; gives how long that is, and where what follows begins.
+    fn labels_one_by_one(&mut self, at: usize) -> Option<(usize, usize)> {
         let text = &mut self.text;
         let mut length = 0;
         let after = walk(self.bytes, at, |label| {
@@ -163,12 +175,45 @@ impl<T: Taker> Reader<'_, '_, T> {
             length += label.len();
             plain.then_some(())
         })?;
-        let name = self.taker.name(if length == 0 { b"." } else { self.text.get(..length)? });
-        if let Some(slot) = self.names.get_mut(self.remembered) {
-            *slot = Some((place, name));
-            self.remembered += 1;
+        Some((length, after))
+    }
+
+    /// The same of a name of some labels without pointers, sixteen bytes at a time. None if it is another, or not plain.
+    #[inline(always)]
+    fn labels_at_once(&mut self, at: usize) -> Option<(usize, usize)> {
+        // Where labels begin, as distances from the name.
+        let (mut begins, mut labels, mut here) = ([0u8; MOST_LABELS], 0, at);
+        loop {
+            match *self.bytes.get(here)? {
+                0 => break,
+                byte @ 1..=63 => {
+                    *begins.get_mut(labels)? = u8::try_from(here - at).ok()?;
+                    labels += 1;
+                    here += 1 + usize::from(byte);
+                }
+                _ => return None,
+            }
         }
-        Some((name, after))
+        let begins = begins.get(1..labels)?;
+        let length = here - at - 1;
+        if length > MOST_TEXT {
+            return None;
+        }
+        let (text, behind) = self.text.split_at_mut_checked(length)?;
+        text.copy_from_slice(self.bytes.get(at + 1..here)?);
+        // What stands between labels and behind the last is told apart from what they say.
+        *behind.first_chunk_mut()? = [PLAIN; TOGETHER];
+        mark(&mut self.text, begins, PLAIN);
+        let mut strange = false;
+        for bytes in self.text.get_mut(..length.next_multiple_of(TOGETHER))?.as_chunks_mut::<TOGETHER>().0 {
+            for byte in bytes {
+                let is_plain = matches!(*byte, 0x21..=0x7e) & (*byte != b'.') & (*byte != b'\\');
+                strange |= !is_plain;
+                *byte |= u8::from(byte.is_ascii_uppercase()) << 5;
+            }
+        }
+        mark(&mut self.text, begins, b'.');
+        (!strange).then_some((length, here + 1))
     }
 
     fn answer(&mut self, at: usize) -> Option<usize> {
@@ -218,6 +263,29 @@ impl<T: Taker> Reader<'_, '_, T> {
         (option == frame.end).then_some(frame.end)
     }
 }
+
+/// Writes a byte between labels, which begin at these distances from the name.
+#[inline(always)]
+fn mark(text: &mut [u8], begins: &[u8], byte: u8) {
+    for &begin in begins {
+        // The first label's length is not part of the text.
+        if let Some(place) = text.get_mut(usize::from(begin) - 1) {
+            *place = byte;
+        }
+    }
+}
+
+/// Labels of a name that is read at once; real ones have three to six.
+const MOST_LABELS: usize = 16;
+
+/// Bytes of a name's text, at the most (RFC 1035 section 2.3.4: 255 with a byte for each label and the root).
+const MOST_TEXT: usize = 253;
+
+/// Bytes of a name that are looked at together.
+const TOGETHER: usize = 16;
+
+/// A byte that nothing needs to be done about.
+const PLAIN: u8 = b'-';
 
 /// What [`WRITTEN`] has for a byte that would be escaped.
 const NOT_PLAIN: u8 = 0;
@@ -287,6 +355,63 @@ fn walk<'b>(bytes: &'b [u8], at: usize, mut take: impl FnMut(&'b [u8]) -> Option
                 here = target;
             }
             _ => return None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    struct Texts;
+
+    /// Writes a name as text: how long that is, and where what follows begins.
+    type Way = fn(&mut Reader<'_, '_, Texts>, usize) -> Option<(usize, usize)>;
+
+    impl Taker for Texts {
+        type Name = ();
+        fn name(&mut self, _: &[u8]) {}
+        fn address(&mut self, (): (), _: IpAddr, _: u32) {}
+        fn alias(&mut self, (): (), (): (), _: u32) {}
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn labels_read_at_once_are_those_read_one_by_one(
+            labels in prop::collection::vec(
+                prop_oneof![6 => "[a-zA-Z0-9_-]{1,63}", 1 => "[ -~]{1,20}", 1 => "\\PC{1,3}"], 0..18
+            ),
+            changed in prop::option::weighted(0.2, (any::<prop::sample::Index>(), any::<u8>())),
+            cut in prop::option::weighted(0.1, any::<prop::sample::Index>()),
+        ) {
+            let mut bytes = vec![7; HEADER];
+            for label in &labels {
+                bytes.push(label.len() as u8);
+                bytes.extend(label.bytes());
+            }
+            bytes.extend([0, 0, 1]);
+            if let Some((place, byte)) = changed {
+                let place = HEADER + place.index(bytes.len() - HEADER);
+                bytes[place] = byte;
+            }
+            if let Some(cut) = cut {
+                bytes.truncate(HEADER + cut.index(bytes.len() - HEADER));
+            }
+            let read = |way: Way| {
+                let (names, text) = ([None; REMEMBERED], [b'.'; 256 + TOGETHER]);
+                let mut reader = Reader { bytes: &bytes, taker: &mut Texts, names, remembered: 0, text };
+                way(&mut reader, HEADER).map(|(length, after)| (reader.text[..length].to_vec(), after))
+            };
+            let one_by_one = read(|reader, at| reader.labels_one_by_one(at));
+            let at_once = read(|reader, at| reader.labels_at_once(at));
+            // What is left to be read one by one are the root, names of many labels, and what points elsewhere.
+            let is_usual = changed.is_none() && (1..=MOST_LABELS).contains(&labels.len());
+            if at_once.is_some() || is_usual {
+                prop_assert_eq!(at_once, one_by_one);
+            }
         }
     }
 }
