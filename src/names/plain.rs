@@ -201,7 +201,7 @@ impl<T: Taker> Reader<'_, '_, T> {
         }
         let (text, behind) = self.text.split_at_mut_checked(length)?;
         text.copy_from_slice(self.bytes.get(at + 1..here)?);
-        // What stands between labels and behind the last is told apart from what they say.
+        // Lengths between labels, and whatever stands behind the last, must not make the name look strange.
         *behind.first_chunk_mut()? = [PLAIN; TOGETHER];
         mark(&mut self.text, begins, PLAIN);
         let mut strange = false;

@@ -366,7 +366,7 @@ impl Findings {
         if let Some(place) = self.place_of(stem, Some(host)) {
             return (place, Share::Own);
         }
-        let Some(&(own, common)) = self.strangers.get(stem as usize) else { return (0, Share::Own) };
+        let (own, common) = self.strangers[stem as usize];
         let (place, share) = match common {
             Some(common) if own >= MOST_STRANGERS => (common, Share::Destination),
             _ => self.draft_of_new_stranger(stem, code, judged),
