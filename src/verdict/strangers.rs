@@ -259,6 +259,15 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_joined_and_what_waits_share_the_room() {
+        let mut own = Apart { known: (0..1_100u32).collect(), pending: Vec::new() };
+        let others = Apart { known: (1_100..2_200).collect(), pending: (3_000..5_300).collect() };
+        assert_eq!(own.add(others, 1_500), (1_500, true));
+        assert_eq!(own.known.len(), 2_600);
+        assert!(own.known.is_sorted_by(|a, b| a < b) && own.pending.is_empty());
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(32))]
 
