@@ -5,7 +5,6 @@ use super::rule::{Cloud, TagName};
 use super::source::{Doc, Problem, nearest, shown};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
-use prefix_trie::map::Entry;
 use serde::de::Visitor;
 use serde::{Deserialize, Deserializer, Serialize};
 use std::collections::BTreeMap;
@@ -72,6 +71,7 @@ impl Owners {
         std::iter::once(self.first).chain(self.more.iter().copied())
     }
 
+    /// Adds a tag, if it is not there.
     fn add(&mut self, tag: u32) {
         if self.iter().all(|known| known != tag) {
             self.more.push(tag);
@@ -128,22 +128,11 @@ impl<'de> Deserialize<'de> for Prefix {
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Prefix, E> {
-                Ok(net_of(text).map_or_else(|| Prefix::Broken(text.to_owned()), Prefix::Net))
+                Ok(text.parse().map_or_else(|_| Prefix::Broken(text.to_owned()), Prefix::Net))
             }
         }
         deserializer.deserialize_str(OfText)
     }
-}
-
-/// The prefix that a text is. What the standard library reads is read in half as many steps as by `ipnet`, which reads the rest.
-fn net_of(text: &str) -> Option<IpNet> {
-    let quickly = || {
-        let (ip, length) = text.split_once('/')?;
-        let usual =
-            matches!(length.as_bytes(), [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit));
-        IpNet::new(ip.parse().ok()?, length.parse().ok().filter(|_| usual)?).ok()
-    };
-    quickly().or_else(|| text.parse().ok())
 }
 
 impl ServiceTags {
@@ -248,16 +237,10 @@ impl ServiceTags {
                 });
             }
             for prefix in &entry.properties.address_prefixes {
-                match prefix {
-                    Prefix::Net(IpNet::V4(net)) => match into.v4.entry(net.trunc()) {
-                        Entry::Occupied(mut owners) => owners.get_mut().add(index),
-                        Entry::Vacant(place) => _ = place.insert(Owners::of(index)),
-                    },
-                    Prefix::Net(IpNet::V6(net)) => match into.v6.entry(net.trunc()) {
-                        Entry::Occupied(mut owners) => owners.get_mut().add(index),
-                        Entry::Vacant(place) => _ = place.insert(Owners::of(index)),
-                    },
-                    Prefix::Broken(_) if problems.len() >= super::source::MOST_TOLD => {}
+                let owners = match prefix {
+                    Prefix::Net(IpNet::V4(net)) => into.v4.entry(net.trunc()).or_insert(Owners::of(index)),
+                    Prefix::Net(IpNet::V6(net)) => into.v6.entry(net.trunc()).or_insert(Owners::of(index)),
+                    Prefix::Broken(_) if problems.len() >= super::source::MOST_TOLD => continue,
                     Prefix::Broken(text) => {
                         let at = doc.text.find(text.as_str()).unwrap_or_default();
                         let message = format!(
@@ -267,8 +250,10 @@ impl ServiceTags {
                         );
                         let span = at..at + text.len();
                         problems.push(doc.problem(super::source::Severity::Error, &span, message));
+                        continue;
                     }
-                }
+                };
+                owners.add(index);
             }
         }
         self.sources.push(TagSource {
@@ -498,18 +483,6 @@ mod tests {
         ] {
             let problems = ServiceTags::parse("t.json", text).unwrap_err();
             assert!(problems[0].to_string().contains(part), "{problems:?}");
-        }
-    }
-
-    #[test]
-    #[rustfmt::skip]
-    fn a_prefix_is_read_as_ipnet_reads_it() {
-        for text in [
-            "20.36.107.192/27", "0.0.0.0/0", "255.255.255.255/32", "2603:1030::/47", "::/0", "::ffff:1.2.3.4/96", "fe80::1/128",
-            "1.2.3.4", "1.2.3.4/", "/8", "", "1.2.3.4/33", "::/129", "1.2.3.4/+8", "1.2.3.4/-0", "1.2.3/8", "01.2.3.4/8", "1.2.3.4/08",
-            "1.2.3.4/008", "1.2.3.4/8 ", " 1.2.3.4/8", "1.2.3.4//8", "1.2.3.4/8/8", "fe80::1%1/64", "1.2.3.4/256", "1.2.3.4/٣",
-        ] {
-            assert_eq!(net_of(text), text.parse().ok(), "{text}");
         }
     }
 

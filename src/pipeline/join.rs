@@ -461,14 +461,14 @@ impl Joined {
     pub fn order(&mut self, is_service: &dyn Fn(Transport, u16) -> bool) -> io::Result<Vec<FlowNumber>> {
         let mut order = std::mem::take(&mut self.flows);
         if self.tied {
-            self.part_ties(&mut order, is_service)?;
+            self.order_ties(&mut order, is_service)?;
         }
         self.sets.iter_mut().for_each(|set| set.pieces.forget_times());
         Ok(order)
     }
 
     /// Puts flows of one time in the order of rows.
-    fn part_ties(
+    fn order_ties(
         &self,
         order: &mut [FlowNumber],
         is_service: &dyn Fn(Transport, u16) -> bool,

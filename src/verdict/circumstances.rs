@@ -70,7 +70,7 @@ impl Initiator {
 
 /// All that an initiator's address may be to the site.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Kind {
+struct InitiatorKind {
     roles: RoleSet,
     loopback: bool,
     /// Which of [`Surveyor::peers`] it is, a bit each.
@@ -255,7 +255,7 @@ pub(super) struct Surveyor<'a> {
     /// What addresses of IPv4 are, and of IPv6.
     zones: [RefCell<Zones>; 2],
     /// What initiators are, by number.
-    kinds: RefCell<Vec<Kind>>,
+    kinds: RefCell<Vec<InitiatorKind>>,
 }
 
 /// An address that began flows.
@@ -270,7 +270,7 @@ pub(super) struct Met {
 
 /// What all addresses of a zone are.
 #[derive(Clone, Copy)]
-struct Alike {
+struct OfZone {
     initiator: Initiator,
     has_roles: bool,
     /// The address that stands for their host; none where each stands for itself.
@@ -287,7 +287,7 @@ struct Zones {
     /// By the first byte of addresses: the zones of the least and of the greatest of them. Most bytes are in one zone as a whole.
     of_byte: Vec<(u32, u32)>,
     /// What its addresses are, as far as one of them was met.
-    met: Vec<Option<Alike>>,
+    met: Vec<Option<OfZone>>,
 }
 
 impl Zones {
@@ -311,7 +311,7 @@ impl Zones {
 
     /// The place for what the addresses of a zone are.
     #[inline(always)]
-    fn of_address(&mut self, ip: IpAddr) -> Option<&mut Option<Alike>> {
+    fn of_address(&mut self, ip: IpAddr) -> Option<&mut Option<OfZone>> {
         let byte = match ip {
             IpAddr::V4(ip) => ip.octets()[0],
             IpAddr::V6(ip) => ip.octets()[0],
@@ -408,7 +408,7 @@ impl<'a> Surveyor<'a> {
             peers.iter().enumerate().fold(0, |bits, (bit, peer)| bits | u128::from(is(peer)) << bit)
         };
         let peers = self.peers.chunks(PEERS_TOGETHER).map(bits).collect();
-        let kind = Kind { roles: self.site.roles_of(ip), loopback: ip.is_loopback(), peers };
+        let kind = InitiatorKind { roles: self.site.roles_of(ip), loopback: ip.is_loopback(), peers };
         let mut kinds = self.kinds.borrow_mut();
         let known = kinds.iter().position(|known| *known == kind);
         let number = known.unwrap_or_else(|| {
@@ -438,17 +438,17 @@ impl<'a> Surveyor<'a> {
             Some(place) => *place.insert(self.meet(ip)),
             None => self.meet(ip),
         };
-        let Alike { initiator, has_roles, host } = alike;
+        let OfZone { initiator, has_roles, host } = alike;
         Met { initiator, has_roles, host: host.unwrap_or(ip) }
     }
 
     /// What an address is that is the first one of its zone, and with it all others.
     #[cold]
     #[inline(never)]
-    fn meet(&self, ip: IpAddr) -> Alike {
+    fn meet(&self, ip: IpAddr) -> OfZone {
         let (initiator, host) = (self.initiator(ip), self.site.host_of(ip));
         let has_roles = !self.roles(initiator).is_empty();
-        Alike { initiator, has_roles, host: Some(host).filter(|host| *host != ip) }
+        OfZone { initiator, has_roles, host: Some(host).filter(|host| *host != ip) }
     }
 
     /// Whether the initiator is whom a line of the baseline about what comes in speaks of.

@@ -303,34 +303,6 @@ impl Findings {
         (self.drafts.len(), self.drafts.iter().filter(|draft| draft.body.is_some()).count())
     }
 
-    /// Cites the frames of a flow in the finding at a place.
-    #[inline(never)]
-    fn cite(&mut self, place: usize, judged: &Judged<'_>) {
-        let Findings { drafts, points, proofs, .. } = self;
-        if let Some(body) = drafts.get_mut(place).and_then(|draft| draft.body.as_mut()) {
-            collect_points(judged, points, proofs);
-            body.cite(points.iter().copied());
-        }
-    }
-
-    /// Notes in the finding at a place a host for whose flows a name is missing.
-    #[inline(never)]
-    fn lacks_name(&mut self, place: usize, host: IpAddr) {
-        if let Some(body) = self.drafts.get_mut(place).and_then(|draft| draft.body.as_mut()) {
-            body.lacks_name(host);
-        }
-    }
-
-    /// Adds the details of a flow to the finding at a place, as far as they are told.
-    fn add_details(&mut self, place: usize, kind: &mut Kind, judged: &Judged<'_>, share: Share) {
-        let Findings { drafts, lines, hasher, .. } = self;
-        if let Some(body) = drafts.get_mut(place).and_then(|draft| draft.body.as_mut())
-            && !body.tells_all(share)
-        {
-            add_details(body, kind, judged, share, lines, hasher);
-        }
-    }
-
     /// The finding of a stem for a flow of a host.
     fn draft_of_flow(
         &mut self,
@@ -786,6 +758,7 @@ impl Body {
     }
 
     /// Notes a host for whose flows a name is missing: of many the least, whichever comes first.
+    #[inline(never)]
     fn lacks_name(&mut self, host: IpAddr) {
         let hosts = self.nameless.get_or_insert_default();
         if hosts.insert(host) && hosts.len() > MOST_NAMELESS {
@@ -793,26 +766,24 @@ impl Body {
         }
     }
 
-    /// Whether an address of the destination need not be noted.
-    fn is_reached(&self, ip: IpAddr) -> bool {
-        let About::Flows(first) = &self.about else { return true };
-        first.share == Share::Code || (self.hosts.is_none() && first.to == ip)
-    }
-
     /// Whether no details of a further flow are to be told; a flow of this stretch is counted already.
-    fn tells_all(&self, share: Share) -> bool {
+    fn has_told_enough(&self, share: Share) -> bool {
         let most = if share == Share::Own { MOST_TOLD } else { 1 };
         self.details.len() >= MOST_DETAILS || self.counted > most || share == Share::Code
     }
 
     /// Notes an address of the destination.
-    #[inline(never)]
     fn reach(&mut self, ip: IpAddr) {
-        if self.is_reached(ip) {
-            return;
-        }
         let About::Flows(first) = &self.about else { return };
-        self.hosts.get_or_insert_with(|| Box::new([first.to].into())).insert(ip);
+        if first.share != Share::Code && (self.hosts.is_some() || first.to != ip) {
+            let first = first.to;
+            self.reach_another(first, ip);
+        }
+    }
+
+    #[inline(never)]
+    fn reach_another(&mut self, first: IpAddr, ip: IpAddr) {
+        self.hosts.get_or_insert_with(|| Box::new([first].into())).insert(ip);
     }
 
     /// Whether more frames would change nothing.
@@ -821,6 +792,7 @@ impl Body {
     }
 
     /// The first ones stay: the bound is on what is kept while there may be millions of flows.
+    #[inline(never)]
     fn cite(&mut self, frames: impl IntoIterator<Item = FramePoint>) {
         self.cite_all(frames.into_iter().map(Cited::of));
     }
@@ -934,6 +906,7 @@ const MOST_NAME_FRAMES: usize = 5;
 
 /// Frames that prove something about a flow: where its names were learnt, then its own, each in the order in which they
 /// were taken.
+#[inline(never)]
 fn collect_points(
     judged: &Judged<'_>,
     points: &mut Vec<FramePoint>,
@@ -1021,23 +994,24 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, codes: Codes
             kind.last = Some((host, place));
             (place, Share::Own)
         };
-        let Findings { drafts, stretch, .. } = &mut *findings;
+        let Findings { drafts, lines, hasher, points, proofs, stretch, .. } = &mut *findings;
         let draft = &mut drafts[place];
         draft.outcomes.insert(flow.outcome);
         let Some(body) = &mut draft.body else { continue };
         body.count(flow.first_ts, flow.last_ts);
         body.counted = if body.stretch == *stretch { body.counted.saturating_add(1) } else { 1 };
         body.stretch = *stretch;
-        if !body.is_reached(flow.to.ip) {
-            body.reach(flow.to.ip);
-        }
         if !body.is_cited() {
-            findings.cite(place, judged);
+            collect_points(judged, points, proofs);
+            body.cite(points.iter().copied());
         }
+        body.reach(flow.to.ip);
         if code == Code::Undetermined && ruling.missing == Some(Missing::Name) {
-            findings.lacks_name(place, judged.host);
+            body.lacks_name(judged.host);
         }
-        findings.add_details(place, kind, judged, share);
+        if !body.has_told_enough(share) {
+            add_details(body, kind, judged, share, lines, hasher);
+        }
     }
 }
 
