@@ -5,6 +5,7 @@ use crate::decode::{Packet, Payload};
 use crate::flow::{HashedKey, Side};
 use crate::model::Timestamp;
 use foldhash::fast::FixedState;
+use hashbrown::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::IpAddr;
 
@@ -12,8 +13,24 @@ use std::net::IpAddr;
 /// microseconds; a retransmission comes after 200 ms at the least.
 const COPY_NANOS: i64 = 5_000_000;
 
-/// Packets remembered: at 800,000 packets a second these are the last 5 ms.
-const REMEMBERED: usize = 4096;
+/// How long packets are remembered of a capture with several interfaces, by the latest time so far: what each of them saw is mostly
+/// written by turns, some hundred milliseconds of it at a time. Of one with one interface they are for as long as a copy may be late:
+/// there copies are counted and nothing else depends on them.
+const KEPT_NANOS: i64 = 1_000_000_000;
+
+/// Packets remembered at the most: at 130,000 packets a second these are the last second, at 26 million the last 5 ms. Of a
+/// packet that came before so many others no copy is found. Some 8 MiB.
+const MOST_KEPT: u64 = 1 << 17;
+
+/// Pairs of places for packets, each of one line of the cache: with as many packets in 5 ms as a busy link has, nearly all have one.
+const PAIRS: usize = 2048;
+
+/// A packet that is dated so long before the latest begins anew: were it not so, one wrong time in the future would hide all later
+/// copies.
+const BACK_NANOS: i64 = 2 * KEPT_NANOS;
+
+/// Displaced packets from which on those that are over are looked for.
+const LEAST_LOOKED_THROUGH: usize = 1024;
 
 /// Payload bytes that tell packets apart.
 const TELLING_BYTES: usize = 64;
@@ -27,26 +44,79 @@ pub(super) enum Copy {
     SameInterface,
 }
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Seen {
     hash: u64,
     time: Timestamp,
     interface: u64,
+    /// Which packet it was, counted from 1; 0 for none.
+    number: u64,
 }
 
-/// Fingerprints of the packets just seen.
+/// Two places for packets of which the fingerprints fall here.
+#[derive(Clone, Copy, Default)]
+#[repr(align(64))]
+struct Pair([Seen; 2]);
+
+const _: () = assert!(size_of::<Pair>() == 64);
+
+/// Fingerprints of the packets just seen. Which of them are remembered depends on their times and their number alone: hashes are
+/// seeded anew in each process, and whatever they displaced by chance would make one audit differ from the next.
 #[derive(Clone)]
 pub(super) struct Copies {
-    seen: Box<[Option<Seen>; REMEMBERED]>,
-    /// Of each of them some bits, 8 KiB in all: mostly the packet at hand has others, and then what was seen need not be waited for.
-    tags: Box<[u16; REMEMBERED]>,
+    pairs: Box<[Pair; PAIRS]>,
+    /// Those whose places others took, by their hashes.
+    displaced: HashMap<u64, Seen, FixedState>,
+    /// The latest time of these.
+    displaced_latest: Timestamp,
+    /// How many of them there may be before those that are over are looked for.
+    look_through_at: usize,
+    /// Packets so far, the latest time of any, and how many came before times last went far back.
+    packets: u64,
+    latest: Timestamp,
+    began_after: u64,
+    /// Earlier packets are not remembered.
+    from: Timestamp,
+    /// What was forgotten before another interface was met stays so.
+    floor: Timestamp,
+    kept_nanos: i64,
+    /// The interface of the first packet, or none that there is.
+    interface: u64,
     state: FixedState,
 }
 
 impl Default for Copies {
     fn default() -> Self {
-        let (seen, tags) = (Box::new([None; REMEMBERED]), Box::new([0; REMEMBERED]));
-        Copies { seen, tags, state: FixedState::default() }
+        Copies {
+            pairs: Box::new([Pair::default(); PAIRS]),
+            displaced: HashMap::default(),
+            displaced_latest: Timestamp(i64::MIN),
+            look_through_at: LEAST_LOOKED_THROUGH,
+            packets: 0,
+            latest: Timestamp(i64::MIN),
+            began_after: 0,
+            from: Timestamp(i64::MIN),
+            floor: Timestamp(i64::MIN),
+            kept_nanos: COPY_NANOS,
+            interface: u64::MAX,
+            state: FixedState::default(),
+        }
+    }
+}
+
+/// Which packets are still remembered.
+#[derive(Clone, Copy)]
+struct Kept {
+    /// Those behind so many.
+    behind: u64,
+    /// Not older than this.
+    from: Timestamp,
+}
+
+impl Kept {
+    #[inline]
+    fn has(self, seen: &Seen) -> bool {
+        seen.number > self.behind && seen.time >= self.from
     }
 }
 
@@ -61,33 +131,114 @@ impl Copies {
         time: Timestamp,
     ) -> Option<Copy> {
         let hash = self.fingerprint(packet, key);
-        let place = hash as usize % REMEMBERED;
-        let slot = &mut self.seen[place];
         let interface = u64::from(interface.0) << 32 | u64::from(interface.1);
-        let tag = (hash >> 48) as u16;
-        let is_likely = std::mem::replace(&mut self.tags[place], tag) == tag;
-        let mut found = None;
-        if is_likely
-            && let Some(seen) = slot
-            && seen.hash == hash
-            && time.since(seen.time).saturating_abs() <= COPY_NANOS
+        self.packets += 1;
+        if interface != self.interface {
+            self.meet(interface);
+        }
+        if time > self.latest {
+            self.latest = time;
+            self.from = Timestamp(time.0.saturating_sub(self.kept_nanos)).max(self.floor);
+        } else {
+            self.go_back(time);
+        }
+        let new = Seen { hash, time, interface, number: self.packets };
+        let (from, no_others) = (self.from, self.displaced_latest < self.from);
+        let Pair([one, other]) = &mut self.pairs[hash as usize % PAIRS];
+        // Nearly always nothing else is asked: neither is it there, nor is there one of the same place.
+        if no_others && one.hash != hash && other.hash != hash {
+            if one.time < from {
+                *one = new;
+                return None;
+            }
+            if other.time < from {
+                *other = new;
+                return None;
+            }
+        }
+        self.look_among_all(new)
+    }
+
+    /// Another interface than the first.
+    #[cold]
+    #[inline(never)]
+    fn meet(&mut self, interface: u64) {
+        if self.interface == u64::MAX {
+            self.interface = interface;
+            return;
+        }
+        if self.kept_nanos != KEPT_NANOS {
+            (self.kept_nanos, self.floor) = (KEPT_NANOS, self.from);
+        }
+    }
+
+    /// A packet that is not dated after all others.
+    #[inline(never)]
+    fn go_back(&mut self, time: Timestamp) {
+        if self.latest.since(time) > BACK_NANOS {
+            (self.latest, self.began_after) = (time, self.packets - 1);
+            self.floor = Timestamp(i64::MIN);
+            self.from = Timestamp(time.0.saturating_sub(self.kept_nanos));
+        }
+    }
+
+    #[inline(never)]
+    fn look_among_all(&mut self, new: Seen) -> Option<Copy> {
+        let kept = self.kept();
+        let Pair(pair) = &mut self.pairs[new.hash as usize % PAIRS];
+        let there = pair.iter_mut().find(|seen| seen.hash == new.hash && kept.has(seen));
+        if let Some(seen) = there.or_else(|| self.displaced.get_mut(&new.hash).filter(|seen| kept.has(seen)))
         {
-            if seen.interface != interface {
-                // The first of several copies is the packet: later ones are held against it.
+            let near = new.time.since(seen.time).saturating_abs() <= COPY_NANOS;
+            // The first of several copies is the packet: later ones are held against it.
+            if near && seen.interface != new.interface {
                 return Some(Copy::OtherInterface);
             }
-            found = Some(Copy::SameInterface);
+            *seen = new;
+            self.displaced_latest = self.displaced_latest.max(new.time);
+            return near.then_some(Copy::SameInterface);
         }
-        *slot = Some(Seen { hash, time, interface });
-        found
+        // The place of one that is over, else of the older.
+        let [one, other] = pair;
+        let place =
+            if kept.has(one) && (!kept.has(other) || other.number < one.number) { other } else { one };
+        let before = std::mem::replace(place, new);
+        if kept.has(&before) {
+            self.displaced.insert(before.hash, before);
+            self.displaced_latest = self.displaced_latest.max(before.time);
+            if self.displaced.len() >= self.look_through_at {
+                self.displaced.retain(|_, seen| kept.has(seen));
+                self.look_through_at = (self.displaced.len() * 2).max(LEAST_LOOKED_THROUGH);
+            }
+        }
+        None
     }
 
     /// Whether going on from these instead of from `others` makes no difference to packets between two times.
     pub(super) fn serve_as(&self, others: &Copies, first: Timestamp, last: Timestamp) -> bool {
-        let idle = |seen: &Option<Seen>| {
-            seen.is_none_or(|seen| first.since(seen.time) > COPY_NANOS || seen.time.since(last) > COPY_NANOS)
+        let idle = |seen: &Seen| first.since(seen.time) > COPY_NANOS || seen.time.since(last) > COPY_NANOS;
+        let busy = |of: &Copies| {
+            let kept = of.kept();
+            let all = of
+                .pairs
+                .iter()
+                .flat_map(|Pair(pair)| pair)
+                .chain(of.displaced.values())
+                .filter(|seen| kept.has(seen) && !idle(seen));
+            let mut busy: Vec<_> = all.map(|seen| (seen.hash, seen.time, seen.interface)).collect();
+            busy.sort_unstable();
+            busy
         };
-        self.seen.iter().zip(&*others.seen).all(|(one, other)| one == other || (idle(one) && idle(other)))
+        let forgets = |of: &Copies| {
+            let only = (of.kept_nanos == COPY_NANOS).then_some(of.interface);
+            (of.latest, of.from, of.kept_nanos, only)
+        };
+        forgets(self) == forgets(others) && busy(self) == busy(others)
+    }
+
+    /// Which packets are remembered now.
+    fn kept(&self) -> Kept {
+        Kept { behind: self.began_after.max(self.packets.saturating_sub(MOST_KEPT)), from: self.from }
     }
 
     /// Everything that stays the same from one interface to the next: not the time to live, nor what depends on it. Ends and
@@ -151,6 +302,7 @@ mod tests {
     use super::*;
     use crate::decode::{Tcp, TcpFlags};
     use crate::model::Transport;
+    use proptest::prelude::*;
 
     const TCP: Tcp<'_> = Tcp {
         src_port: 7,
@@ -225,6 +377,97 @@ mod tests {
                     "{second:?}, {time} ns"
                 );
             }
+        }
+    }
+
+    /// Packets of which each is another, at these times on these interfaces.
+    fn looks(packets: &[(u16, u32, i64)]) -> Vec<Option<Copy>> {
+        let mut copies = Copies::default();
+        let look = |&(number, interface, time): &(u16, u32, i64)| {
+            let tcp = Tcp { seq: number.into(), ..TCP };
+            let packet = packet([10, 0, 0, 1], [10, 0, 0, 2], tcp, &[0x45, 0, 0, 0, 1, 2]);
+            copies.look(&packet, HashedKey::of_packet(&packet), (0, interface), Timestamp(time))
+        };
+        packets.iter().map(look).collect()
+    }
+
+    #[test]
+    fn every_copy_is_found_however_many_packets_come_between() {
+        // Twice as many as there are places within a few milliseconds, and as one interface after the other is written: half a second
+        // of each.
+        for (step, block) in [(100, 20_000), (25_000, 20_000)] {
+            let of = |interface| {
+                (0..block).map(move |number: u16| {
+                    (number, interface, i64::from(number) * step + i64::from(interface))
+                })
+            };
+            // Until the second one is met, packets are forgotten sooner.
+            let met = [(u16::MAX, 2, 0), (u16::MAX - 1, 3, 0)];
+            let packets: Vec<_> = met.into_iter().chain(of(0)).chain(of(1)).collect();
+            let found = looks(&packets);
+            assert!(found[..2 + usize::from(block)].iter().all(Option::is_none));
+            assert!(found[2 + usize::from(block)..].iter().all(|found| *found == Some(Copy::OtherInterface)));
+        }
+        let twice: Vec<_> = (0..40_000u16).map(|place| (place % 20_000, 0, i64::from(place) * 100)).collect();
+        let found = looks(&twice);
+        assert!(found[..20_000].iter().all(Option::is_none));
+        assert!(found[20_000..].iter().all(|found| *found == Some(Copy::SameInterface)));
+    }
+
+    #[test]
+    fn a_wrong_time_in_the_future_hides_no_later_copy() {
+        let second = 1_000_000_000;
+        let packets =
+            [(1, 0, 0), (2, 1, 900 * second), (3, 0, 1), (3, 1, 2), (4, 0, 3), (3, 0, 4), (4, 1, 5)];
+        let (other, same) = (Some(Copy::OtherInterface), Some(Copy::SameInterface));
+        assert_eq!(looks(&packets), [None, None, None, other, None, same, other]);
+    }
+
+    proptest! {
+        /// All that were seen are looked through, in place of what is remembered by hashes.
+        #[test]
+        fn what_is_remembered_is_what_all_would_tell(
+            packets in prop::collection::vec((0u16..6, 0u32..3, -3_000_000i64..7_000_000), 0..60),
+        ) {
+            let mut time = 0;
+            let packets: Vec<_> = packets
+                .into_iter()
+                .map(|(number, interface, step)| {
+                    time += step;
+                    (number, interface, time)
+                })
+                .collect();
+            let mut seen: Vec<(u16, u32, i64)> = Vec::new();
+            let (mut latest, mut kept, mut from) = (i64::MIN, COPY_NANOS, i64::MIN);
+            let mut expected = Vec::new();
+            for &new in &packets {
+                let (number, interface, time) = new;
+                if interface != packets[0].1 {
+                    kept = KEPT_NANOS;
+                }
+                latest = latest.max(time);
+                from = from.max(latest - kept);
+                let like = |seen: &&mut (u16, u32, i64)| seen.0 == number && seen.2 >= from;
+                match seen.iter_mut().rev().find(like) {
+                    Some(before) if (time - before.2).abs() <= COPY_NANOS => {
+                        let same = before.1 == interface;
+                        expected.push(Some(if same { Copy::SameInterface } else { Copy::OtherInterface }));
+                        if same {
+                            *before = new;
+                        }
+                    }
+                    Some(before) => {
+                        *before = new;
+                        expected.push(None);
+                    }
+                    None => {
+                        seen.retain(|seen| seen.0 != number);
+                        seen.push(new);
+                        expected.push(None);
+                    }
+                }
+            }
+            prop_assert_eq!(looks(&packets), expected);
         }
     }
 }
