@@ -563,7 +563,11 @@ fn tls_alert(
         let told = side.head.told();
         let read = told.and_then(|told| told.alert);
         alert = alert.into_iter().chain(in_head).chain(side.alert).chain(read).min();
-        let in_head = tls::first_application_data(&stream.bytes).and_then(|offset| stream.point_at(offset));
+        // An alert that is read in a stream comes before all application data of that stream, though one frame may carry both.
+        let in_head = match in_head {
+            None => tls::first_application_data(&stream.bytes).and_then(|offset| stream.point_at(offset)),
+            Some(_) => None,
+        };
         let read = told.and_then(|told| told.data);
         data = data.into_iter().chain(in_head).chain(side.tls_data).chain(read).min();
     }

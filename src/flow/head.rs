@@ -1,6 +1,6 @@
 //! The first bytes of one direction of a flow, kept as the pieces in which they came.
 
-use crate::model::FramePoint;
+use crate::model::{DomainName, FramePoint};
 use crate::names::{KnownHellos, app, tls};
 use std::borrow::Cow;
 use std::cmp::Reverse;
@@ -28,6 +28,15 @@ const MOST_PIECES_OF_A_HELLO: usize = 8;
 /// transfer that wraps is not taken for its own beginning.
 const REORDERING_BYTES: u32 = 1 << 20;
 
+/// How far a segment may lie behind all that came before and still go on with the same stream: 64 KiB, what a burst may lose. What
+/// lies farther off, or before the start, may belong to a stream of which another stretch tells that it is this one: both halves of a
+/// connection through a proxy that answers for a server, or one segment that nobody would accept before the true ones. It is kept
+/// as well. More would leave such a stream out if its numbers are near; less only costs memory.
+pub(super) const STEP_BYTES: u32 = 1 << 16;
+
+/// Bytes kept of segments that lie so far off, at the most.
+const STRAY_BYTES: u32 = HEAD_BYTES;
+
 /// Payload of one TCP segment (or UDP datagram).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Segment<'h> {
@@ -51,13 +60,27 @@ struct Piece {
 /// place.
 ///
 /// All bytes stand one behind another: of a direction that came in order, as nearly all do, they are its stream as they are.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Head {
     pieces: Vec<Piece>,
     bytes: Vec<u8>,
     /// What the bytes before the pieces said. Rows for `judge` never have it: they carry the bytes.
     told: Option<Told>,
+    /// The sequence number up to which segments came that go on with the stream.
+    reach: Option<u32>,
+    /// Bytes kept of segments that do not.
+    stray_bytes: u32,
 }
+
+/// How far it came is no part of what was said.
+impl PartialEq for Head {
+    fn eq(&self, other: &Head) -> bool {
+        let Head { pieces, bytes, told, reach: _, stray_bytes: _ } = self;
+        (pieces, bytes, told) == (&other.pieces, &other.bytes, &other.told)
+    }
+}
+
+impl Eq for Head {}
 
 /// What a direction begins with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,11 +121,30 @@ impl Opening {
             is(0, tls::HANDSHAKE) && is(5, kind)
         };
         match self {
-            Opening::ClientHello(_) => hello(1),
+            Opening::ClientHello(whole) => hello(1) && may_name(bytes, whole.server_name.as_ref()),
             Opening::ServerHello(_) => hello(2),
-            Opening::Nothing => bytes.len() < app::DECIDING_BYTES,
+            Opening::Nothing => {
+                let more = std::iter::repeat_n(b'x', app::DECIDING_BYTES.saturating_sub(bytes.len()));
+                let begun: Vec<u8> = bytes.iter().copied().chain(more).collect();
+                bytes.len() < app::DECIDING_BYTES && app::says_nothing(&begun)
+            }
         }
     }
+}
+
+/// Whether a ClientHello that begins with these bytes may name this server, or none: as far as the name is there, it is the same.
+fn may_name(begun: &[u8], server: Option<&DomainName>) -> bool {
+    let filled_up = |filler: u8| {
+        let mut bytes = begun.to_vec();
+        bytes.resize(HEAD_BYTES as usize, filler);
+        tls::client_hello(&bytes).and_then(|hello| hello.server_name)
+    };
+    // What two fillers have in common was there.
+    let (Some(one), Some(other)) = (filled_up(b'a'), filled_up(b'b')) else { return true };
+    let Some(server) = server else { return false };
+    let mut bytes = one.as_str().bytes().zip(other.as_str().bytes()).zip(server.as_str().bytes());
+    one.as_str().len() == server.as_str().len()
+        && bytes.all(|((one, other), server)| one != other || one == server)
 }
 
 impl Told {
@@ -127,15 +169,19 @@ impl Told {
         Some(Told { read_to, begin, opening, alert: None, data: None })
     }
 
-    /// What two parts of one stream said: of each word the first copy.
+    /// What two parts of one stream said: of each word the first copy. Where one part says something that the other, which came
+    /// first, does not say up to where it was read, they are no copies, and the first counts.
     fn or_earlier(self, other: Told) -> Told {
         let (first, second) = if other.begin < self.begin { (other, self) } else { (self, other) };
+        let is_open = first.read_to != Self::CLOSED;
+        let alert = second.alert.filter(|_| is_open || first.alert.is_some());
+        let data = second.data.filter(|_| is_open || first.data.is_some());
         Told {
             read_to: first.read_to.max(second.read_to),
             begin: first.begin,
             opening: first.opening,
-            alert: first.alert.into_iter().chain(second.alert).min(),
-            data: first.data.into_iter().chain(second.data).min(),
+            alert: first.alert.into_iter().chain(alert).min(),
+            data: first.data.into_iter().chain(data).min(),
         }
     }
 
@@ -198,7 +244,7 @@ impl Head {
     pub(super) fn clear(&mut self) {
         self.pieces.clear();
         self.bytes.clear();
-        self.told = None;
+        (self.told, self.reach, self.stray_bytes) = (None, None, 0);
     }
 
     /// Bytes for which it has memory.
@@ -333,23 +379,41 @@ impl Head {
         };
         // What lies a little before a told start is kept as well: another stretch of the flow may tell another start.
         let (offset, before) = (seq.wrapping_sub(base), base.wrapping_sub(seq));
-        let room = match offset {
-            _ if start.is_some() && (1..=limit).contains(&before) => before + limit,
-            offset if offset < limit => limit - offset,
+        let goes_on = self.goes_on(base, seq, bytes.len() as u32);
+        let (room, is_stray) = match offset {
+            _ if start.is_some() && (1..=limit).contains(&before) => (before + limit, false),
+            offset if offset < limit => (limit - offset, false),
+            _ if !goes_on => (STRAY_BYTES.saturating_sub(self.stray_bytes), true),
             _ => return,
         };
-        if self.pieces.len() >= MOST_SEGMENTS {
+        if room == 0 || self.pieces.len() >= MOST_SEGMENTS {
             return;
         }
-        if self.covers(seq, bytes.len()) || self.stored() > 2 * limit as usize {
+        if self.covers(seq, bytes.len()) || self.stored() - self.stray_bytes as usize > 2 * limit as usize {
             return;
         }
         let take = bytes.len().min(room as usize);
         self.push(Segment { seq, point, bytes: &bytes[..take] });
-        if start.is_none() && base == seq {
-            // The start moved down: what is now too far from it goes.
-            self.retain(|segment| segment.seq.wrapping_sub(base) < limit);
+        if is_stray {
+            self.stray_bytes += take as u32;
         }
+        if start.is_none() && base == seq && self.stray_bytes == 0 {
+            // The start moved down: what is now too far from it goes, unless that is so far that it may be another stream. Beside strays
+            // it tells that they are none of this one.
+            self.retain(|segment| !(limit..limit + STEP_BYTES).contains(&segment.seq.wrapping_sub(base)));
+        }
+    }
+
+    /// Whether a segment goes on with the stream that begins at `base`, as far as that came.
+    fn goes_on(&mut self, base: u32, seq: u32, len: u32) -> bool {
+        // As far behind as a number may be is half of all numbers.
+        let further = |from: u32, to: u32| to.wrapping_sub(from).cast_signed();
+        let (reach, end) = (self.reach.unwrap_or(base), seq.wrapping_add(len));
+        let goes_on = further(base, seq) >= 0 && further(reach, seq) <= STEP_BYTES.cast_signed();
+        if goes_on {
+            self.reach = Some(if further(reach, end) > 0 { end } else { reach });
+        }
+        goes_on
     }
 
     /// Keeps a UDP datagram's bytes, up to `limit` in all.
@@ -391,6 +455,12 @@ impl Head {
         let stream = self.assemble_from(start, HEAD_BYTES);
         if let Some(begin) = stream.point_at(0) {
             match Told::of(&stream.bytes, begin, &mut KnownHellos::default()) {
+                // What was told came first: of what is kept counts what lies behind it.
+                Some(_) if told.begin <= begin && told.read_to < HEAD_BYTES => {
+                    let from = told.read_to;
+                    let stream = self.assemble_from(start.wrapping_add(from), HEAD_BYTES - from);
+                    told.read(from, &stream.bytes, |offset| stream.point_at((offset - from) as usize));
+                }
                 Some(mut kept) => {
                     kept.read(0, &stream.bytes, |offset| stream.point_at(offset as usize));
                     told = told.or_earlier(kept);
@@ -629,6 +699,85 @@ mod tests {
                 assert_eq!(*head.rest(Some(1000), HEAD_BYTES).bytes, *expected, "{frame}");
             }
         }
+    }
+
+    #[test]
+    fn a_hello_begun_before_with_another_name_is_not_the_one_that_was_read() {
+        let hello = tls::tests::hello_stream(b"nginx.example");
+        let name = hello.windows(13).position(|bytes| bytes == b"nginx.example").unwrap();
+        let mut read = Head::default();
+        read.read(1000, 1000, point(5), &hello, &mut KnownHellos::default());
+        assert!(read.told().is_some());
+        let mut other = hello.clone();
+        other[name + 4] = b'y';
+        // From the changed letter on they differ.
+        for end in 6..hello.len() {
+            for (bytes, expected) in [(&hello, true), (&other, end <= name + 4)] {
+                let mut kept = Head::default();
+                kept.add(None, 1000, point(4), &bytes[..end], HEAD_BYTES);
+                let (mut one, mut turned) = (read.clone(), kept.clone());
+                one.append(&kept, Some(1000));
+                turned.append(&read, Some(1000));
+                assert_eq!([one.told().is_some(), turned.told().is_some()], [expected; 2], "{end}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_follows_a_hello_that_was_read_counts_from_where_that_was_read_to() {
+        let alert = [tls::ALERT, 3, 3, 0, 2, 2, 40];
+        let long = [tls::HANDSHAKE, 3, 3, 0, 4, 11, 0, 0, 0];
+        let hello = tls::tests::server_hello();
+        for (read_on, expected) in [(&long[..], false), (&b""[..], true)] {
+            let mut first = Head::default();
+            first.read(1000, 1000, point(5), &[&hello[..], read_on].concat(), &mut KnownHellos::default());
+            let mut later = Head::default();
+            later.add(Some(1000), 1000, point(6), &[&hello[..], &alert].concat(), HEAD_BYTES);
+            first.append(&later, Some(1000));
+            assert_eq!(first.told().unwrap().alert, expected.then_some((point(6), 40)));
+        }
+    }
+
+    #[test]
+    fn what_lies_far_off_is_kept_as_well_until_it_is_told_where_the_stream_begins() {
+        let said = |seq: u32, frame: u64| (seq, point(frame), vec![frame as u8; 20]);
+        let far = [said(5001, 1), said(900_001, 2), said(1_531_948_803, 3), said(4_000_000_000, 4)];
+        for first in 0..far.len() {
+            for start in [None, Some(5001), Some(900_001)] {
+                let mut head = Head::default();
+                for (seq, point, bytes) in far.iter().cycle().skip(first).take(far.len()) {
+                    head.add(start, *seq, *point, bytes, HEAD_BYTES);
+                }
+                for (seq, _, bytes) in &far {
+                    assert_eq!(
+                        head.assemble(Some(*seq), HEAD_BYTES).bytes[..],
+                        bytes[..],
+                        "{start:?} {first}"
+                    );
+                }
+            }
+        }
+        // A long transfer goes on with itself: nothing is kept behind its beginning, but as much as of strays where it is so long that
+        // its numbers come round.
+        let mut transfer = Head::default();
+        for segment in 0..3_000_000u32 {
+            transfer.add(
+                Some(7),
+                7u32.wrapping_add(segment.wrapping_mul(1460)),
+                point(1),
+                &[1; 1460],
+                HEAD_BYTES,
+            );
+        }
+        assert!(transfer.stored() <= 3 * HEAD_BYTES as usize + 1460, "{}", transfer.stored());
+        // Junk takes no more than its own room.
+        let mut junk = Head::default();
+        for segment in 1..1000u32 {
+            junk.add(Some(7), segment.wrapping_mul(4_000_037), point(1), &[1; 1460], HEAD_BYTES);
+        }
+        assert_eq!(junk.stored(), STRAY_BYTES as usize);
+        junk.add(Some(7), 7, point(2), &[2; 1460], HEAD_BYTES);
+        assert_eq!(junk.assemble(Some(7), HEAD_BYTES).bytes[..], [2; 1460]);
     }
 
     #[test]

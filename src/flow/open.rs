@@ -1,6 +1,6 @@
 //! A stretch of a conversation while the mapper adds to it: as [`PartialFlow`], in a third of its space.
 
-use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, Told};
+use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Head, STEP_BYTES, Told};
 use super::key::{KeyWords, Side};
 use super::packed::{BriefLine, BriefPacket, BriefSide, Point, SideView, Sides, SynAt, View};
 use super::partial::{Acks, DnsSeen, PartialFlow, QuoteFact};
@@ -182,6 +182,8 @@ struct Rare {
     quoted_last: Option<Timestamp>,
     /// Fatal TLS alerts in the clear, and their descriptions: of the lesser endpoint, and of the greater.
     alerts: [(At, u8); 2],
+    /// The SYN of the stretch that was cut off for this one, if it, or one cut off for it, kept or read first bytes.
+    said_before: Option<(Side, u32)>,
 }
 
 /// An open stretch, or a place for one. In lines of the cache: whose it is and when it was heard last, which is all that
@@ -262,6 +264,37 @@ impl Open {
         self.high = OpenSide::NOTHING;
         self.further_low.clear();
         self.further_high.clear();
+    }
+
+    /// The SYN with which it begins, if it, or one cut off for it that began with the same, kept or read first bytes.
+    pub fn said_something(&self) -> Option<(Side, u32)> {
+        let says = |further: &FurtherSide| further.head.as_ref().is_some_and(|head| !head.is_empty());
+        let says = says(&self.further_low) || says(&self.further_high);
+        if says { self.syn } else { self.said_before() }
+    }
+
+    fn said_before(&self) -> Option<(Side, u32)> {
+        self.rare.as_ref().and_then(|rare| rare.said_before)
+    }
+
+    /// Becomes a stretch for which another was cut off that said something under this SYN.
+    pub fn begin_again(&mut self, said_before: Option<(Side, u32)>) {
+        self.begin(self.key);
+        if said_before.is_some() {
+            self.rare = Some(Box::new(Rare { said_before, ..Rare::default() }));
+        }
+    }
+
+    /// Begins with a SYN.
+    fn begin_with(&mut self, syn: (Side, u32), at: At) {
+        (self.syn, self.syn_at) = (Some(syn), at);
+        // Of another connection nothing was said before.
+        if self.said_before().is_some_and(|before| before != syn)
+            && let Some(mut rare) = self.rare.take()
+        {
+            rare.said_before = None;
+            self.rare = Some(rare).filter(|rare| rare.vni.is_some() || !rare.quotes.is_empty());
+        }
     }
 
     /// Asks for the memory of what a packet of one side changes.
@@ -439,7 +472,7 @@ impl Open {
         own.payload += tcp.payload_len;
         if flags.syn() && !flags.ack() {
             if self.syn.is_none() {
-                (self.syn, self.syn_at) = (Some((side, tcp.seq)), at);
+                self.begin_with((side, tcp.seq), at);
             }
         } else if later {
             own.beyond_syn.set_if_none(at);
@@ -516,9 +549,11 @@ impl Open {
         // A SYN takes a sequence number of its own, before its payload (RFC 9293 section 3.4, TCP Fast Open).
         let seq = tcp.seq.wrapping_add(u32::from(tcp.flags.syn()));
         let start = self.stream_start(side);
-        // Who began must be certain, and whose start: the SYN's sender and its answerer told their own.
+        // Who began must be certain, and whose start: the SYN's sender and its answerer told their own. And what a stretch before this
+        // one kept is needed beside these bytes, not beside what they say.
         let read_here = keep.read_tls
             && !is_dns
+            && self.said_before().is_none()
             && match self.syn {
                 Some((by, _)) if by == side => true,
                 Some(_) => self.further(side).syn_ack.is_some(),
@@ -539,7 +574,7 @@ impl Open {
                 if own.head.is_none()
                     && start.is_some_and(|start| {
                         let (after, before) = (seq.wrapping_sub(start), start.wrapping_sub(seq));
-                        after >= limit && before > limit
+                        (limit..STEP_BYTES).contains(&after) && before > limit
                     })
                 {
                     return;

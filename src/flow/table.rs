@@ -485,9 +485,10 @@ impl FlowTable {
     /// Cuts an open stretch, whose key has this hash; another of the same key begins in its place.
     #[inline(never)]
     fn cut_off(&mut self, slot: u32, hash: u64) {
+        let said_before = self.open.get(slot as usize).and_then(Open::said_something);
         self.end_stretch(slot, hash);
         if let Some(flow) = self.open.get_mut(slot as usize) {
-            flow.begin(flow.key);
+            flow.begin_again(said_before);
         }
     }
 
@@ -1128,7 +1129,7 @@ mod tests {
             (1, None, 0),
             (2, Some((true, 1002)), 500),
             // Far behind what is kept.
-            (3, Some((true, 100_000)), 0),
+            (3, Some((true, 50_000)), 0),
             (4, Some((false, 2)), 500),
             (5, None, 0),
         ] {

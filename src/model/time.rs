@@ -76,14 +76,15 @@ impl FromStr for Timestamp {
             let (clock, fraction) = clock.split_once('.').unwrap_or((clock, ""));
             let mut clock = clock.splitn(3, ':').map(|part| part.parse::<i64>().ok());
             let (h, m, s) = (clock.next()??, clock.next()??, clock.next()??);
-            let in_range = (1..=12).contains(&month) && (1..=31).contains(&day);
+            let in_range = (0..=9999).contains(&year) && (1..=12).contains(&month) && (1..=31).contains(&day);
             if !in_range || h > 23 || m > 59 || s > 60 || fraction.len() > 9 {
                 return None;
             }
             let nanos =
                 if fraction.is_empty() { 0 } else { format!("{fraction:0<9}").parse::<i64>().ok()? };
             let seconds = days(year, month, day) * 86_400 + h * 3_600 + m * 60 + s;
-            seconds.checked_mul(NANOS_PER_SECOND)?.checked_add(nanos)
+            // The seconds of the first time that there is lie before it.
+            i64::try_from(i128::from(seconds) * i128::from(NANOS_PER_SECOND) + i128::from(nanos)).ok()
         };
         parse().map(Timestamp).ok_or_else(|| TimestampError(text.to_owned()))
     }
@@ -330,11 +331,21 @@ mod tests {
             (1_767_694_951_004_512_000, "2026-01-06T10:22:31.004512000Z"),
             (-1, "1969-12-31T23:59:59.999999999Z"),
             (951_782_400_000_000_001, "2000-02-29T00:00:00.000000001Z"),
+            (i64::MIN, "1677-09-21T00:12:43.145224192Z"),
+            (i64::MAX, "2262-04-11T23:47:16.854775807Z"),
         ] {
             assert_eq!(Timestamp(nanos).to_string(), text);
             assert_eq!(text.parse(), Ok(Timestamp(nanos)));
         }
-        for bad in ["", "2026-13-01T00:00:00Z", "2026-01-01", "2026-01-01T00:00:00+01:00"] {
+        for bad in [
+            "",
+            "2026-13-01T00:00:00Z",
+            "2026-01-01",
+            "2026-01-01T00:00:00+01:00",
+            "1677-09-21T00:12:43.145224191Z",
+            "2262-04-11T23:47:16.854775808Z",
+            "9223372036854775807-01-01T00:00:00Z",
+        ] {
             assert!(bad.parse::<Timestamp>().is_err(), "{bad}");
         }
     }

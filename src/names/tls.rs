@@ -446,7 +446,7 @@ pub(super) fn looks_like_client(stream: &[u8]) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+pub(crate) mod tests {
     use super::*;
     use proptest::prelude::*;
 

@@ -113,11 +113,12 @@ fn event() -> impl Strategy<Value = Event> {
     let server = 0..SERVERS.len();
     let port = prop::sample::select(vec![40_001u16, 40_002]);
     let flags = prop::sample::select(vec![0x02u8, 0x02, 0x12, 0x10, 0x10, 0x18, 0x18, 0x11, 0x04, 0x14]);
-    // Within one window of first bytes: a host that tells starts farther apart than that is beyond the law.
-    let number = prop::sample::select(vec![4_000u32, 4_001, 5_000, 5_001, 5_101]);
+    // Within one window of first bytes, and far outside it.
+    let number =
+        prop::sample::select(vec![4_000u32, 4_001, 5_000, 5_001, 5_101, 900_000, 900_001, 1_531_948_803]);
     let name = 0..NAMES.len();
     let part = prop::sample::select(vec![Part::First, Part::Second, Part::Whole]);
-    let isn = prop::sample::select(vec![4_000u32, 5_000]);
+    let isn = prop::sample::select(vec![4_000u32, 5_000, 900_000]);
     prop_oneof![
         8 => (server.clone(), port.clone(), any::<bool>(), flags, number.clone(), number.clone(), 0..SAYINGS.len())
             .prop_map(|(server, client_port, from_client, flags, seq, ack, says)| Event::Tcp {
@@ -692,6 +693,104 @@ fn first_words_are_told_from_their_first_copies_however_they_are_cut() {
         }
     }
     assert!(named > 200, "{named} of the orders have a name");
+}
+
+/// A segment of one connection to port 443, whose initial sequence numbers are 4000 and 5000.
+fn segment(from_client: bool, flags: u8, seq: u32, said: &[u8]) -> Vec<u8> {
+    let (src, dst) = if from_client { (APPLIANCE, SERVERS[0]) } else { (SERVERS[0], APPLIANCE) };
+    let (src_port, dst_port) = if from_client { (40_001, 443) } else { (443, 40_001) };
+    let mut header = etherparse::TcpHeader::new(src_port, dst_port, seq, 1000);
+    (header.syn, header.ack) = (flags & 2 != 0, flags & 16 != 0);
+    header.acknowledgment_number = if from_client { 5_001 } else { 4_001 };
+    let mut bytes = Vec::new();
+    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    ethernet.ipv4(src, dst, 64).tcp_header(header).write(&mut bytes, said).unwrap();
+    bytes
+}
+
+/// The first words of a connection, all but the last byte, then the same SYN again and other words: what came first counts, read where
+/// it arrives or kept.
+#[test]
+fn words_behind_a_repeated_syn_are_read_beside_those_before_it() {
+    let hellos = ["worse.example", "edge.nginx.org"].map(client_hello);
+    let alert = [22, 3, 3, 0, 6, 2, 0, 0, 2, 3, 3, 21, 3, 3, 0, 2, 2, 112];
+    for (first, second) in [
+        (&hellos[0][..hellos[0].len() - 1], &hellos[1][..]),
+        (&hellos[0][..60], &hellos[1]),
+        (b"EHLO x\r\n", &[b'x'; 50]),
+        (&hellos[0], &hellos[1]),
+    ] {
+        for syn_too in [false, true] {
+            let mut said = vec![
+                segment(true, 2, 4_000, b""),
+                segment(false, 18, 5_000, b""),
+                segment(true, 24, 4_001, first),
+            ];
+            said.extend(syn_too.then(|| segment(true, 2, 4_000, b"")));
+            said.extend([segment(false, 18, 5_000, b""), segment(true, 24, 4_001, second)]);
+            said.push(segment(false, 24, 5_001, &alert));
+            let frames: Vec<(Timestamp, Vec<u8>)> =
+                (0..).map(|at: i64| Timestamp(BEGIN + at * 50_000_000)).zip(said).collect();
+            let kept = ExtractOptions { keep_bytes: true, ..ExtractOptions::default() };
+            assert_eq!(
+                whole(&frames, &ExtractOptions::default()),
+                whole(&frames, &kept),
+                "{first:?} {syn_too}"
+            );
+        }
+    }
+}
+
+/// A fatal alert in front of application data in one segment comes before it.
+#[test]
+fn an_alert_comes_before_the_data_behind_it_in_one_segment() {
+    let hello = [22, 3, 3, 0, 42, 2, 0, 0, 38, 3, 3];
+    let mut said = hello.to_vec();
+    said.resize(hello.len() + 32, 7);
+    said.extend([0, 0x13, 1, 0, 21, 3, 3, 0, 2, 2, 40, 23, 3, 3, 0, 2, 1, 1]);
+    let segments = [
+        segment(true, 2, 4_000, b""),
+        segment(false, 18, 5_000, b""),
+        segment(true, 24, 4_001, &client_hello("evil.example")),
+        segment(false, 24, 5_001, &said),
+    ];
+    let frames: Vec<(Timestamp, Vec<u8>)> =
+        (0..).map(|at: i64| Timestamp(BEGIN + at * 50_000_000)).zip(segments).collect();
+    for keep_bytes in [false, true] {
+        let options = ExtractOptions { keep_bytes, ..ExtractOptions::default() };
+        let rows = audit(vec![one_capture("whole", &frames, &options)]).rows;
+        assert_eq!(rows[0].flow.outcome, portproof::flow::Outcome::TlsRefused, "{keep_bytes}");
+    }
+}
+
+/// The SYN of a connection is dated after what follows it, as clocks that are set back do, and it was put aside before that came.
+#[test]
+fn times_that_run_backward_do_not_part_a_connection() {
+    let other = frame(&Event::Arp, 1);
+    let segments = [
+        (12_000, segment(true, 2, 4_000, b"")),
+        (13_000, segment(false, 18, 5_000, b"")),
+        (10_000, segment(true, 16, 4_001, b"")),
+        (11_000, segment(true, 24, 4_001, b"GET / HTTP/1.1\r\n\r\n")),
+    ];
+    let frames: Vec<(Timestamp, Vec<u8>)> = std::iter::once((0, other))
+        .chain(segments)
+        .map(|(time, bytes)| (Timestamp(BEGIN + time), bytes))
+        .collect();
+    let flows = |captures: Vec<Extract>| audit(captures).rows.len();
+    let options = ExtractOptions::default();
+    let tiny = ExtractOptions { table_capacity: 1, ..ExtractOptions::default() };
+    assert_eq!(flows(vec![one_capture("whole", &frames, &options)]), 1);
+    // Another conversation takes the only place in between.
+    let mut between = frames.clone();
+    between.insert(
+        3,
+        (Timestamp(BEGIN + 9_000), frame(&Event::Udp { server: 1, client_port: 7, from_client: true }, 2)),
+    );
+    assert_eq!(flows(vec![one_capture("whole", &between, &tiny)]), 2);
+    let parts =
+        [0..3, 3..5].map(|part| one_capture(&format!("part-{}", part.start), &frames[part], &options));
+    assert_eq!(flows(parts.into()), 1);
 }
 
 /// Times that run backwards by more than the silence that ends a flow: files written one after the other into one.
