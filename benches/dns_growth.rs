@@ -95,7 +95,8 @@ fn main() {
                 for i in 0..n {
                     let time = Timestamp(10_000_000_000 + i64::from(i) * 2_000);
                     ledger.told_otherwise(CLIENT, &name(0), address(n), time);
-                    ledger.about(CLIENT, address(i)).map(|about| about.ever_named(&name(0)));
+                    let last = Bookmark::default();
+                    ledger.about(CLIENT, address(i)).map(|about| about.ever_named(&name(0), &last));
                 }
             })
         }),

@@ -315,7 +315,22 @@ pub struct Bookmark<'l> {
     newest: RefCell<Vec<(u32, u32)>>,
     /// Room for readings, of somebody who needs them no more.
     rooms: RefCell<Vec<Vec<Reading<'l>>>>,
+    joined: RefCell<JoinedChains>,
 }
+
+/// What aliases make of the chain of an answer: chains of names.
+type Joined = Arc<[Arc<[DomainName]>]>;
+
+/// The same of answers that were asked for, by host, chain and answer: flows to one address ask for the same ones again and again,
+/// of which a capture that is made to be expensive has a thousand.
+#[derive(Debug, Default)]
+struct JoinedChains {
+    known: HashMap<(u32, u32, u32), Joined, RandomState>,
+    names: usize,
+}
+
+/// Names in them at the most, some 4 MiB: beyond, all are forgotten and found again.
+const MOST_JOINED_NAMES: usize = 1 << 18;
 
 impl<'l> Bookmark<'l> {
     /// Takes readings back that nobody needs any more: others are put in their place.
@@ -1666,7 +1681,7 @@ impl Ledger {
         for place in chains.clone() {
             let near = self.near(share, place, moment.ip, moment.until, nears);
             if near.joined {
-                return self.read_joined(share, chains, moment, nears);
+                return self.read_joined(share, chains, moment, nears, last);
             }
             newest.extend(near.newest().map(|at| (at, number(place))));
         }
@@ -1696,6 +1711,7 @@ impl Ledger {
         chains: impl Iterator<Item = usize>,
         moment: &Moment,
         nears: &Nears<'_>,
+        last: &Bookmark<'_>,
     ) -> Vec<Reading<'_>> {
         // Of each chain the newest answer counts, and the oldest: an alias told in between gives it further names.
         let mut answers: Vec<(u32, &Told)> = Vec::with_capacity(chains.size_hint().1.unwrap_or_default());
@@ -1728,7 +1744,7 @@ impl Ledger {
             if told.before == NONE {
                 add(self.chains.texts(told.chain).shared(), Some(ChainNumber(told.chain)));
             } else {
-                self.joined(share, told, at).into_iter().for_each(|names| add(names.into(), None));
+                self.joined(share, told, at, last).iter().for_each(|names| add(names.clone(), None));
             }
         }
         readings
@@ -1743,7 +1759,23 @@ impl Ledger {
 
     /// The chain of an answer, with what earlier answers to the same host put before it: an alias a -> b told before lets an
     /// answer for b name the address a.
-    fn joined(&self, share: &Share, told: &Told, at: u32) -> BTreeSet<Vec<DomainName>> {
+    fn joined(&self, share: &Share, told: &Told, at: u32, last: &Bookmark<'_>) -> Joined {
+        let JoinedChains { known, names } = &mut *last.joined.borrow_mut();
+        if let Some(joined) = known.get(&(told.host, told.chain, at)) {
+            return joined.clone();
+        }
+        let joined: Joined = self.join(share, told, at).into_iter().map(Arc::from).collect();
+        if *names >= MOST_JOINED_NAMES {
+            known.clear();
+            *names = 0;
+        }
+        *names += 1 + joined.iter().map(|names| names.len()).sum::<usize>();
+        known.insert((told.host, told.chain, at), joined.clone());
+        joined
+    }
+
+    /// The same, found anew.
+    fn join(&self, share: &Share, told: &Told, at: u32) -> BTreeSet<Vec<DomainName>> {
         let mut done: BTreeSet<Vec<DomainName>> = BTreeSet::new();
         let mut open = vec![self.chains.names(told.chain).to_vec()];
         let point = self.entry(at).point();
@@ -1777,7 +1809,8 @@ impl Ledger {
         !readings.is_empty() && readings.iter().all(|reading| reading.contested)
     }
 
-    fn ever_named(&self, About { share, known, .. }: &About<'_>, name: &DomainName) -> bool {
+    fn ever_named(&self, about: &About<'_>, name: &DomainName, last: &Bookmark<'_>) -> bool {
+        let About { share, known, .. } = about;
         let Some(number) = self.log.names().find(name) else { return false };
         span(&share.told, known.told).iter().any(|told| {
             if told.before == NONE {
@@ -1785,7 +1818,7 @@ impl Ledger {
             }
             let answers = span(&share.told_answers, told.answers);
             let mut ends = answers.first().into_iter().chain(answers.last());
-            ends.any(|&at| self.joined(share, told, at).iter().any(|chain| chain.contains(name)))
+            ends.any(|&at| self.joined(share, told, at, last).iter().any(|chain| chain.contains(name)))
         })
     }
 
@@ -1826,8 +1859,8 @@ impl<'a> About<'a> {
     }
 
     /// Whether the host was ever told the address for `name` by a trusted, matched answer.
-    pub fn ever_named(&self, name: &DomainName) -> bool {
-        self.ledger.ever_named(self, name)
+    pub fn ever_named(&self, name: &DomainName, last: &Bookmark<'_>) -> bool {
+        self.ledger.ever_named(self, name, last)
     }
 
     /// The first answer from an untrusted resolver that gave the address, no later than a late answer may be.
@@ -2319,7 +2352,7 @@ mod tests {
             prop_assert_eq!(unsolicited, slow.only_unsolicited(host, other).map(plain));
             for name in (0..5).map(name) {
                 let ever = slow.ever_named(host, &name, other);
-                prop_assert_eq!(about.is_some_and(|about| about.ever_named(&name)), ever);
+                prop_assert_eq!(about.is_some_and(|about| about.ever_named(&name, &bookmark)), ever);
             }
             for time in (0..26).map(|half| Timestamp(half * NANOS_PER_SECOND / 2)) {
                 let readings = slow.readings(host, other, time);

@@ -571,7 +571,7 @@ impl<'a> Surveyor<'a> {
         if let Some(name) = &written {
             let early = readings.iter().any(|reading| !reading.late && !reading.contested);
             elsewhere = !early
-                && !about.is_some_and(|about| about.ever_named(name))
+                && !about.is_some_and(|about| about.ever_named(name, &self.bookmark))
                 && self.ledger.told_otherwise(host, name, ip, flow.first_ts);
         }
         Evidence {
