@@ -15,7 +15,7 @@ pub use growing::GrowingLedger;
 use hashbrown::{HashMap, HashSet};
 use serde::{Deserialize, Serialize};
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::hash::BuildHasher;
 use std::net::IpAddr;
 use std::ops::{Deref, Range};
@@ -321,15 +321,36 @@ pub struct Bookmark<'l> {
 /// What aliases make of the chain of an answer: chains of names.
 type Joined = Arc<[Arc<[DomainName]>]>;
 
-/// The same of answers that were asked for, by host, chain and answer: flows to one address ask for the same ones again and again,
-/// of which a capture that is made to be expensive has a thousand.
+/// The same of answers that were asked for, by host, chain and answer ([`NONE`] where no alias leads to the chain): flows to one
+/// address ask for the same ones again and again, of which a capture that is made to be expensive has a thousand.
 #[derive(Debug, Default)]
 struct JoinedChains {
     known: HashMap<(u32, u32, u32), Joined, RandomState>,
+    /// Each list of names once: whether two are the same is told by where they stand.
+    lists: HashSet<Arc<[DomainName]>, RandomState>,
     names: usize,
 }
 
-/// Names in them at the most, some 4 MiB: beyond, all are forgotten and found again.
+impl JoinedChains {
+    /// Forgets what takes too much memory; nobody may hold a list of before against one of after.
+    fn make_room(&mut self) {
+        if self.names >= MOST_JOINED_NAMES {
+            *self = JoinedChains::default();
+        }
+    }
+
+    /// The list of these names.
+    fn list(&mut self, names: Arc<[DomainName]>) -> Arc<[DomainName]> {
+        if let Some(list) = self.lists.get(&names) {
+            return list.clone();
+        }
+        self.names += 1 + names.len();
+        self.lists.insert(names.clone());
+        names
+    }
+}
+
+/// Names in these lists from which on all are forgotten and found again: some 4 MiB.
 const MOST_JOINED_NAMES: usize = 1 << 18;
 
 impl<'l> Bookmark<'l> {
@@ -1725,26 +1746,27 @@ impl Ledger {
         }
         answers.sort_unstable_by_key(|&(at, _)| std::cmp::Reverse(at));
         let mut readings: Vec<Reading<'_>> = Vec::with_capacity(answers.len());
-        let mut seen: BTreeMap<Arc<[DomainName]>, usize> = BTreeMap::new();
+        // By where its names stand.
+        let mut seen: HashMap<usize, usize, RandomState> =
+            HashMap::with_capacity_and_hasher(answers.len(), RandomState::default());
+        let joined = &mut *last.joined.borrow_mut();
+        joined.make_room();
         for (at, told) in answers {
             let entry = self.entry(at);
             let (point, late, salvaged) = (entry.point(), moment.late, self.is_salvaged(at));
             let kept_nanos = i64::from(self.ttl(entry, moment.ip)) * NANOS_PER_SECOND;
             let expired = moment.time.since(point.time) > kept_nanos;
             let contested = told.uncontested.is_none_or(|first| first > moment.end);
-            let mut add = |names: Arc<[DomainName]>, chain: Option<ChainNumber>| {
-                if let Some(reading) = seen.get(&names).and_then(|&place| readings.get_mut(place)) {
+            let chain = (told.before == NONE).then_some(ChainNumber(told.chain));
+            for names in self.joined(share, told, at, joined).iter() {
+                let next = readings.len();
+                let place = *seen.entry(names.as_ptr() as usize).or_insert(next);
+                if let Some(reading) = readings.get_mut(place) {
                     reading.contested &= contested;
-                    return;
+                    continue;
                 }
-                seen.insert(names.clone(), readings.len());
-                let names = Names::Own(names);
+                let names = Names::Own(names.clone());
                 readings.push(Reading { names, chain, point, expired, late, contested, salvaged });
-            };
-            if told.before == NONE {
-                add(self.chains.texts(told.chain).shared(), Some(ChainNumber(told.chain)));
-            } else {
-                self.joined(share, told, at, last).iter().for_each(|names| add(names.clone(), None));
             }
         }
         readings
@@ -1759,19 +1781,20 @@ impl Ledger {
 
     /// The chain of an answer, with what earlier answers to the same host put before it: an alias a -> b told before lets an
     /// answer for b name the address a.
-    fn joined(&self, share: &Share, told: &Told, at: u32, last: &Bookmark<'_>) -> Joined {
-        let JoinedChains { known, names } = &mut *last.joined.borrow_mut();
-        if let Some(joined) = known.get(&(told.host, told.chain, at)) {
-            return joined.clone();
+    fn joined(&self, share: &Share, told: &Told, at: u32, joined: &mut JoinedChains) -> Joined {
+        let alone = told.before == NONE;
+        let key = (told.host, told.chain, if alone { NONE } else { at });
+        if let Some(known) = joined.known.get(&key) {
+            return known.clone();
         }
-        let joined: Joined = self.join(share, told, at).into_iter().map(Arc::from).collect();
-        if *names >= MOST_JOINED_NAMES {
-            known.clear();
-            *names = 0;
-        }
-        *names += 1 + joined.iter().map(|names| names.len()).sum::<usize>();
-        known.insert((told.host, told.chain, at), joined.clone());
-        joined
+        let new: Joined = if alone {
+            [joined.list(self.chains.texts(told.chain).shared())].into()
+        } else {
+            self.join(share, told, at).into_iter().map(|names| joined.list(names.into())).collect()
+        };
+        joined.names += 1;
+        joined.known.insert(key, new.clone());
+        new
     }
 
     /// The same, found anew.
@@ -1812,13 +1835,15 @@ impl Ledger {
     fn ever_named(&self, about: &About<'_>, name: &DomainName, last: &Bookmark<'_>) -> bool {
         let About { share, known, .. } = about;
         let Some(number) = self.log.names().find(name) else { return false };
+        let joined = &mut *last.joined.borrow_mut();
+        joined.make_room();
         span(&share.told, known.told).iter().any(|told| {
             if told.before == NONE {
                 return self.chains.numbers(told.chain).contains(&number);
             }
             let answers = span(&share.told_answers, told.answers);
             let mut ends = answers.first().into_iter().chain(answers.last());
-            ends.any(|&at| self.joined(share, told, at, last).iter().any(|chain| chain.contains(name)))
+            ends.any(|&at| self.joined(share, told, at, joined).iter().any(|chain| chain.contains(name)))
         })
     }
 

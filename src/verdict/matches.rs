@@ -13,7 +13,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// Chains without a number in the ledger that are remembered: beyond, all are forgotten and found again.
-const MOST_UNNUMBERED: usize = 1 << 14;
+const MOST_UNNUMBERED: usize = 1 << 16;
 
 /// A class of chains, by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -108,11 +108,16 @@ pub(super) struct Matches<'a> {
     found: RefCell<Found>,
 }
 
+/// The class of a chain that has no number in the ledger, and a number of its own.
+type Unnumbered = (ClassNumber, u32);
+
 #[derive(Default)]
 struct Found {
     /// By the place of a chain in the ledger.
     by_chain: Vec<Option<ClassNumber>>,
-    unnumbered: HashMap<Arc<[DomainName]>, (ClassNumber, u32), RandomState>,
+    unnumbered: HashMap<Arc<[DomainName]>, Unnumbered, RandomState>,
+    /// The same by where a list stands, which is held so that no other can stand there: the same one is asked for again and again.
+    by_place: HashMap<usize, (Arc<[DomainName]>, Unnumbered), RandomState>,
     /// Names given out to chains without number.
     serials: u32,
     classes: Distinct<Rc<Class>>,
@@ -175,7 +180,7 @@ impl<'a> Matches<'a> {
                 }
                 class
             }
-            None => self.unnumbered(&mut found, &reading.names).0,
+            None => self.unnumbered(&mut found, &reading.names.shared()).0,
         }
     }
 
@@ -183,21 +188,32 @@ impl<'a> Matches<'a> {
     pub(super) fn same_names(&self, reading: &Reading<'_>) -> SameNames {
         match reading.chain {
             Some(chain) => SameNames::InLedger(chain),
-            None => SameNames::Elsewhere(self.unnumbered(&mut self.found.borrow_mut(), &reading.names).1),
+            None => {
+                SameNames::Elsewhere(self.unnumbered(&mut self.found.borrow_mut(), &reading.names.shared()).1)
+            }
         }
     }
 
-    fn unnumbered(&self, found: &mut Found, names: &[DomainName]) -> (ClassNumber, u32) {
-        if let Some(&known) = found.unnumbered.get(names) {
-            return known;
+    fn unnumbered(&self, found: &mut Found, names: &Arc<[DomainName]>) -> Unnumbered {
+        let place = names.as_ptr() as usize;
+        if let Some((_, known)) = found.by_place.get(&place) {
+            return *known;
         }
-        if found.unnumbered.len() >= MOST_UNNUMBERED {
-            found.unnumbered.clear();
+        let known = found.unnumbered.get(names).copied();
+        let known = known.unwrap_or_else(|| {
+            if found.unnumbered.len() >= MOST_UNNUMBERED {
+                found.unnumbered.clear();
+            }
+            found.serials += 1;
+            let new = (found.number_of(self.classify(names)), found.serials);
+            found.unnumbered.insert(names.clone(), new);
+            new
+        });
+        if found.by_place.len() >= MOST_UNNUMBERED {
+            found.by_place.clear();
         }
-        found.serials += 1;
-        let new = (found.number_of(self.classify(names)), found.serials);
-        found.unnumbered.insert(names.into(), new);
-        new
+        found.by_place.insert(place, (names.clone(), known));
+        known
     }
 
     /// What there is to say about a chain.
