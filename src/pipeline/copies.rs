@@ -229,11 +229,12 @@ impl Copies {
             busy.sort_unstable();
             busy
         };
-        let forgets = |of: &Copies| {
-            let only = (of.kept_nanos == COPY_NANOS).then_some(of.interface);
-            (of.latest, of.from, of.kept_nanos, only)
-        };
-        forgets(self) == forgets(others) && busy(self) == busy(others)
+        let only = |of: &Copies| (of.kept_nanos, (of.kept_nanos == COPY_NANOS).then_some(of.interface));
+        let since = |of: &Copies| (of.latest, of.from);
+        // What is forgotten before the packets come is none of theirs, and the first of them is the latest for both.
+        let is_before = |of: &Copies| of.latest <= first && first.since(of.from) >= COPY_NANOS;
+        let forget_alike = since(self) == since(others) || (is_before(self) && is_before(others));
+        forget_alike && only(self) == only(others) && busy(self) == busy(others)
     }
 
     /// Which packets are remembered now.
@@ -412,6 +413,38 @@ mod tests {
         let found = looks(&twice);
         assert!(found[..20_000].iter().all(Option::is_none));
         assert!(found[20_000..].iter().all(|found| *found == Some(Copy::SameInterface)));
+    }
+
+    #[test]
+    fn who_saw_the_last_packets_serves_as_who_saw_all() {
+        let look = |copies: &mut Copies, number: u32, interface, time| {
+            let packet =
+                packet([10, 0, 0, 1], [10, 0, 0, 2], Tcp { seq: number, ..TCP }, &[0x45, 0, 0, 0, 1, 2]);
+            copies.look(&packet, HashedKey::of_packet(&packet), (0, interface), Timestamp(time));
+        };
+        // A packet in a millisecond, on two interfaces by turns or on one.
+        let after = |from: u32, interfaces: u32, late: i64| {
+            let mut copies = Copies::default();
+            for number in from..5_000 {
+                look(&mut copies, number, number % interfaces, i64::from(number) * 1_000_000 + late);
+            }
+            copies
+        };
+        let begin = Timestamp(5_000_000_000);
+        let end = Timestamp(9_000_000_000);
+        for interfaces in [1, 2] {
+            let all = after(0, interfaces, 0);
+            for (from, expected) in [(0, true), (100, true), (4_990, true), (4_997, false), (5_000, false)] {
+                assert_eq!(
+                    after(from, interfaces, 0).serve_as(&all, begin, end),
+                    expected,
+                    "{interfaces} {from}"
+                );
+            }
+            // Another time; another number of interfaces.
+            assert!(!after(4_900, interfaces, 1).serve_as(&all, begin, end));
+            assert!(!after(4_900, 3 - interfaces, 0).serve_as(&all, begin, end));
+        }
     }
 
     #[test]
