@@ -389,7 +389,9 @@ impl Head {
         if room == 0 || self.pieces.len() >= MOST_SEGMENTS {
             return;
         }
-        if self.covers(seq, bytes.len()) || self.stored() - self.stray_bytes as usize > 2 * limit as usize {
+        if self.covers(seq, bytes.len())
+            || self.stored().saturating_sub(self.stray_bytes as usize) > 2 * limit as usize
+        {
             return;
         }
         let take = bytes.len().min(room as usize);
