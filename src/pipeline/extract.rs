@@ -280,7 +280,11 @@ fn extract_parts(
                 mapper.copies.look(&packet, key, interface_of(&packet, frame.interface), frame.time);
             }
         });
-        reader.ok().map(|reader| read(reader, mapper, part))
+        let reader = reader.ok()?;
+        if reader.interfaces() > 1 {
+            mapper.copies.expect_several();
+        }
+        Some(read(reader, mapper, part))
     };
     let (done, others) = std::thread::scope(|scope| {
         let read_from = &read_from;
@@ -549,6 +553,10 @@ impl Mapper {
         while let Some(frame) = reader.next() {
             let kept = chooser.as_mut().map_or(Ok(()), |chooser| chooser.keeps(&frame));
             self.frame(&frame, kept, &options.decode);
+            // Interfaces are described before the first packet: only then is it known how many there are.
+            if self.frames == 1 && reader.interfaces() > 1 {
+                self.copies.expect_several();
+            }
         }
     }
 
