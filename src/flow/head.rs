@@ -726,6 +726,43 @@ mod tests {
     }
 
     #[test]
+    fn of_two_parts_that_were_read_and_are_no_copies_the_first_counts() {
+        let told = |frame, read_to, alert: Option<u64>, data: Option<u64>| Told {
+            read_to,
+            begin: point(frame),
+            opening: Opening::ServerHello(0x0303),
+            alert: alert.map(|frame| (point(frame), 40)),
+            data: data.map(point),
+        };
+        let closed = Told::CLOSED;
+        for (first, second, expected) in [
+            // Read to its end, it says neither; both say it; it was read up to somewhere only.
+            (told(1, closed, None, None), told(2, closed, Some(3), None), (None, None)),
+            (told(1, closed, None, None), told(2, closed, None, Some(3)), (None, None)),
+            (told(1, closed, None, Some(5)), told(2, closed, None, Some(3)), (None, Some(3))),
+            (told(1, closed, Some(5), None), told(2, closed, Some(3), None), (Some(3), None)),
+            (told(1, 100, None, None), told(2, closed, Some(3), None), (Some(3), None)),
+        ] {
+            for (one, other) in [(&first, &second), (&second, &first)] {
+                let both = one.clone().or_earlier(other.clone());
+                let said = (both.alert.map(|(at, _)| at.frame), both.data.map(|at| at.frame));
+                assert_eq!((both.begin, said), (point(1), expected));
+            }
+        }
+    }
+
+    #[test]
+    fn few_bytes_that_say_something_are_no_beginning_of_what_says_nothing() {
+        for (begun, expected) in [(&b"EHLO x\r\n"[..], None), (b"xx", Some(4))] {
+            let (mut read, mut kept) = (Head::default(), Head::default());
+            read.read(1000, 1000, point(5), &[b'x'; 50], &mut KnownHellos::default());
+            kept.add(None, 1000, point(4), begun, HEAD_BYTES);
+            read.append(&kept, Some(1000));
+            assert_eq!(read.told().map(|told| told.begin.frame), expected);
+        }
+    }
+
+    #[test]
     fn what_follows_a_hello_that_was_read_counts_from_where_that_was_read_to() {
         let alert = [tls::ALERT, 3, 3, 0, 2, 2, 40];
         let long = [tls::HANDSHAKE, 3, 3, 0, 4, 11, 0, 0, 0];

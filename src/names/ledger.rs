@@ -2274,6 +2274,34 @@ mod tests {
         same_answers(&messages).unwrap();
     }
 
+    #[test]
+    fn an_alias_told_between_two_answers_names_the_address_from_the_second_on() {
+        let (host, server) = (ip(0), ip(5));
+        let question = |seconds, number| {
+            let mut question = message(seconds, host, None);
+            question.message.qname = Some(name(number));
+            question
+        };
+        let mut alias = question(4, 1);
+        alias.message.response = true;
+        alias.message.aliases = vec![AliasRecord { owner: name(1), target: name(0), ttl: 60 }];
+        let answer = |seconds| [question(seconds - 1, 0), message(seconds, host, Some(server))];
+        let messages = answer(2).into_iter().chain([question(3, 1), alias]).chain(answer(6));
+        let ledger = Ledger::new(messages.collect(), &host_of, &trusted, Some(Timestamp(0)));
+        let about = ledger.about(host, server).unwrap();
+        let bookmark = Bookmark::default();
+        let (alone, both) = (vec![name(0)], vec![name(1), name(0)]);
+        // Asked again, and back again: what is remembered of one answer is not that of the other.
+        for (seconds, expected) in
+            [(3, vec![&alone]), (7, vec![&both, &alone]), (3, vec![&alone]), (7, vec![&both, &alone])]
+        {
+            let time = Timestamp(seconds * NANOS_PER_SECOND);
+            let (readings, _) = about.readings(time, None, &bookmark);
+            let names: Vec<Vec<DomainName>> = readings.iter().map(|reading| reading.names.to_vec()).collect();
+            assert_eq!(names.iter().collect::<Vec<_>>(), expected, "{seconds}");
+        }
+    }
+
     /// More hosts than places in which answers about one address are remembered, so that some meet in one.
     #[test]
     fn what_is_remembered_of_an_address_is_of_the_host_that_asks() {

@@ -466,6 +466,12 @@ mod tests {
         assert_eq!(looks(&packets), [None, None, None, other, None, same, other]);
     }
 
+    #[test]
+    fn what_was_forgotten_before_another_interface_was_met_stays_so() {
+        let packets = [(1, 0, 0), (2, 0, 6_000_000), (3, 1, 7_000_000), (1, 1, 4_000_000), (2, 1, 7_000_001)];
+        assert_eq!(looks(&packets), [None, None, None, None, Some(Copy::OtherInterface)]);
+    }
+
     proptest! {
         /// All that were seen are looked through, in place of what is remembered by hashes.
         #[test]
