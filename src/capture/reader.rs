@@ -400,15 +400,6 @@ impl CaptureReader {
         }
     }
 
-    /// How many interfaces were described so far. A file of several describes them before the first packet, mostly.
-    pub fn interfaces(&self) -> u32 {
-        match &self.format {
-            Format::Pcap(_) => 1,
-            Format::Pcapng(pcapng) => pcapng.facts.interfaces,
-            Format::Broken(_) => 0,
-        }
-    }
-
     /// Bytes of further records that were read already: with few of them, the next frame may have to be waited for.
     pub fn bytes_at_hand(&self) -> usize {
         self.source.window().len()

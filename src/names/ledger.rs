@@ -2252,19 +2252,26 @@ mod tests {
         abouts.pop().flatten()
     }
 
+    /// The first host asks for a name.
+    fn question(seconds: i64, number: usize) -> DnsObservation {
+        let mut question = message(seconds, ip(0), None);
+        question.message.qname = Some(name(number));
+        question
+    }
+
+    /// It is told that the second name leads to the first.
+    fn alias(seconds: i64) -> DnsObservation {
+        let mut alias = question(seconds, 1);
+        alias.message.response = true;
+        alias.message.aliases = vec![AliasRecord { owner: name(1), target: name(0), ttl: 60 }];
+        alias
+    }
+
     #[test]
     fn an_alias_told_before_names_the_address_too() {
         let (host, server) = (ip(0), ip(5));
-        let question = |seconds, number| {
-            let mut question = message(seconds, host, None);
-            question.message.qname = Some(name(number));
-            question
-        };
         // The alias alone, then the address of what it leads to.
-        let mut alias = question(2, 1);
-        alias.message.response = true;
-        alias.message.aliases = vec![AliasRecord { owner: name(1), target: name(0), ttl: 60 }];
-        let messages = vec![question(1, 1), alias, question(3, 0), message(4, host, Some(server))];
+        let messages = vec![question(1, 1), alias(2), question(3, 0), message(4, host, Some(server))];
         let ledger = Ledger::new(messages.iter().cloned().collect(), &host_of, &trusted, Some(Timestamp(0)));
         let time = Timestamp(5 * NANOS_PER_SECOND);
         let about = ledger.about(host, server).unwrap();
@@ -2277,16 +2284,8 @@ mod tests {
     #[test]
     fn an_alias_told_between_two_answers_names_the_address_from_the_second_on() {
         let (host, server) = (ip(0), ip(5));
-        let question = |seconds, number| {
-            let mut question = message(seconds, host, None);
-            question.message.qname = Some(name(number));
-            question
-        };
-        let mut alias = question(4, 1);
-        alias.message.response = true;
-        alias.message.aliases = vec![AliasRecord { owner: name(1), target: name(0), ttl: 60 }];
         let answer = |seconds| [question(seconds - 1, 0), message(seconds, host, Some(server))];
-        let messages = answer(2).into_iter().chain([question(3, 1), alias]).chain(answer(6));
+        let messages = answer(2).into_iter().chain([question(3, 1), alias(4)]).chain(answer(6));
         let ledger = Ledger::new(messages.collect(), &host_of, &trusted, Some(Timestamp(0)));
         let about = ledger.about(host, server).unwrap();
         let bookmark = Bookmark::default();

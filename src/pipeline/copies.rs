@@ -143,10 +143,10 @@ impl Copies {
             self.go_back(time);
         }
         let new = Seen { hash, time, interface, number: self.packets };
-        let (from, no_others) = (self.from, self.displaced_latest < self.from);
+        let (from, none_displaced) = (self.from, self.displaced_latest < self.from);
         let Pair([one, other]) = &mut self.pairs[hash as usize % PAIRS];
         // Nearly always nothing else is asked: neither is it there, nor is there one of the same place.
-        if no_others && one.hash != hash && other.hash != hash {
+        if none_displaced && one.hash != hash && other.hash != hash {
             if one.time < from {
                 *one = new;
                 return None;

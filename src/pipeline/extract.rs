@@ -281,7 +281,7 @@ fn extract_parts(
             }
         });
         let reader = reader.ok()?;
-        if reader.interfaces() > 1 {
+        if reader.facts().interfaces > 1 {
             mapper.copies.expect_several();
         }
         Some(read(reader, mapper, part))
@@ -554,7 +554,7 @@ impl Mapper {
             let kept = chooser.as_mut().map_or(Ok(()), |chooser| chooser.keeps(&frame));
             self.frame(&frame, kept, &options.decode);
             // Interfaces are described before the first packet: only then is it known how many there are.
-            if self.frames == 1 && reader.interfaces() > 1 {
+            if self.frames == 1 && reader.facts().interfaces > 1 {
                 self.copies.expect_several();
             }
         }

@@ -203,6 +203,7 @@ impl<'a> Matches<'a> {
         let known = known.unwrap_or_else(|| {
             if found.unnumbered.len() >= MOST_UNNUMBERED {
                 found.unnumbered.clear();
+                found.by_place.clear();
             }
             found.serials += 1;
             let new = (found.number_of(self.classify(names)), found.serials);

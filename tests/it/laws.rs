@@ -3,6 +3,7 @@
 //! Random conversations between few hosts, over few ports and with few sequence numbers, so that reuse, retransmission,
 //! resets, silence, split payload and forged answers meet by chance. Times strictly increase: there the laws are exact.
 
+use crate::scene::{Captured, pcapng};
 use etherparse::{Icmpv4Type, PacketBuilder, icmpv4::DestUnreachableHeader};
 use portproof::audit::{Audit, CaptureSummary, Code, EvidenceFrame, Finding, Severity, Untold};
 use portproof::capture::write::{PcapStyle, PcapWriter};
@@ -739,6 +740,25 @@ fn words_behind_a_repeated_syn_are_read_beside_those_before_it() {
             );
         }
     }
+}
+
+/// What one interface saw in a tenth of a second, then what another saw then: each packet is one, from the first on.
+#[test]
+fn copies_that_are_written_behind_all_that_another_interface_saw_are_copies() {
+    let said = |number: i64| segment(true, 24, 4_001 + number as u32, &number.to_be_bytes());
+    let captured = |interface: u32, number: i64| {
+        let bytes = said(number);
+        let time = BEGIN + number * 1_000_000 + i64::from(interface) * 2_000_000;
+        Captured { time, interface, wire_len: bytes.len() as u32, bytes }
+    };
+    let frames: Vec<Captured> = [0, 1]
+        .into_iter()
+        .flat_map(|interface| (0..100).map(move |number| captured(interface, number)))
+        .collect();
+    let file = pcapng(&frames, None);
+    let reader = CaptureReader::from_read("two", Box::new(Cursor::new(file)), Digest::None).unwrap();
+    let summary = extract("two", reader, &ExtractOptions::default()).summary;
+    assert_eq!((summary.packets, summary.duplicates, summary.same_interface_copies), (200, 100, 0));
 }
 
 /// A fatal alert in front of application data in one segment comes before it.
