@@ -467,6 +467,21 @@ mod tests {
     }
 
     #[test]
+    fn of_packets_of_one_moment_so_many_are_remembered_and_no_more() {
+        let mut copies = Copies::default();
+        let mut look = |number: u64, interface: u32| {
+            let tcp = Tcp { seq: number as u32, ..TCP };
+            let packet = packet([10, 0, 0, 1], [10, 0, 0, 2], tcp, &[0x45, 0, 0, 0, 1, 2]);
+            copies.look(&packet, HashedKey::of_packet(&packet), (0, interface), Timestamp(0))
+        };
+        assert!((0..2 * MOST_KEPT).all(|number| look(number, 0).is_none()));
+        // The next packet is the last that remembers the one, and forgets the other.
+        assert_eq!(look(MOST_KEPT + 1, 1), Some(Copy::OtherInterface));
+        assert_eq!(look(MOST_KEPT + 1, 1), None);
+        assert!(copies.displaced.len() as u64 <= 2 * MOST_KEPT, "{}", copies.displaced.len());
+    }
+
+    #[test]
     fn what_was_forgotten_before_another_interface_was_met_stays_so() {
         let packets = [(1, 0, 0), (2, 0, 6_000_000), (3, 1, 7_000_000), (1, 1, 4_000_000), (2, 1, 7_000_001)];
         assert_eq!(looks(&packets), [None, None, None, None, Some(Copy::OtherInterface)]);
