@@ -24,15 +24,33 @@ fn name(number: u32) -> DomainName {
     format!("{}.example", label(number)).parse().expect("a name")
 }
 
-/// A query, or an answer of one alias and one address.
-fn message(id: u16, name: u32, answer: Option<IpAddr>) -> Vec<u8> {
+/// What an answer tells.
+#[derive(Clone, Copy)]
+enum Told {
+    /// One alias and one address.
+    Address(IpAddr),
+    /// That the name leads to another, and no more.
+    Alias(u32),
+}
+
+/// A query, or an answer.
+fn message(id: u16, name: u32, answer: Option<Told>) -> Vec<u8> {
     let [high, low] = id.to_be_bytes();
-    let flags = if answer.is_some() { [0x81, 0x80, 0, 1, 0, 2] } else { [1, 0, 0, 1, 0, 0] };
+    let flags = match answer {
+        Some(Told::Address(_)) => [0x81, 0x80, 0, 1, 0, 2],
+        Some(Told::Alias(_)) => [0x81, 0x80, 0, 1, 0, 1],
+        None => [1, 0, 0, 1, 0, 0],
+    };
     let mut wire = [&[high, low][..], &flags, &[0; 4]].concat();
     wire.push(11);
     wire.extend(label(name).bytes());
     wire.extend(b"\x07example\0\0\x01\0\x01");
-    if let Some(IpAddr::V4(ip)) = answer {
+    if let Some(Told::Alias(target)) = answer {
+        wire.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x0e\x0b");
+        wire.extend(label(target).bytes());
+        wire.extend(b"\xc0\x18");
+    }
+    if let Some(Told::Address(IpAddr::V4(ip))) = answer {
         wire.extend(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x05\x02cd\xc0\x18");
         let alias = u8::try_from(wire.len() - 5).expect("short");
         wire.extend([0xc0, alias, 0, 1, 0, 1, 0, 0, 0, 60, 0, 4]);
@@ -41,9 +59,9 @@ fn message(id: u16, name: u32, answer: Option<IpAddr>) -> Vec<u8> {
     wire
 }
 
-/// Messages of one client: identifier, name, and the address told if it is an answer.
+/// Messages of one client: identifier, name, and what is told if it is an answer.
 fn cost(
-    messages: impl Iterator<Item = (u16, u32, Option<IpAddr>)>,
+    messages: impl Iterator<Item = (u16, u32, Option<Told>)>,
     ask: impl Fn(&Ledger),
 ) -> (usize, [Duration; 3]) {
     let wires: Vec<_> = messages.map(|(id, name, told)| (message(id, name, told), told.is_some())).collect();
@@ -63,55 +81,69 @@ fn cost(
     (wires.len(), [read, built - read, start.elapsed() - built])
 }
 
-fn pair(id: u32, name: u32, told: u32) -> [(u16, u32, Option<IpAddr>); 2] {
-    [(id as u16, name, None), (id as u16, name, Some(address(told)))]
+fn pair(id: u32, name: u32, told: u32) -> [(u16, u32, Option<Told>); 2] {
+    asked(id, name, Told::Address(address(told)))
+}
+
+fn asked(id: u32, name: u32, told: Told) -> [(u16, u32, Option<Told>); 2] {
+    [(id as u16, name, None), (id as u16, name, Some(told))]
 }
 
 fn main() {
     type Case<'a> = (&'a str, &'a dyn Fn(u32) -> (usize, [Duration; 3]));
     let late = Timestamp(1 << 50);
     let nothing = |_: &Ledger| {};
-    let cases: [Case<'_>; 6] = [
+    let cases: [Case<'_>; 7] = [
         ("lookups of 1000 names", &|n| {
             cost((0..n).flat_map(|i| pair(i, i % 1000, i % 1000)), |ledger| {
+                let last = Bookmark::default();
                 for i in 0..n {
-                    ledger
-                        .about(CLIENT, address(i % 1000))
-                        .map(|about| about.readings(late, None, &Bookmark::default()));
+                    ledger.about(CLIENT, address(i % 1000)).map(|about| about.readings(late, None, &last));
                 }
             })
         }),
         ("lookups of ever new names", &|n| {
             cost((0..n).flat_map(|i| pair(i, i, i)), |ledger| {
+                let last = Bookmark::default();
                 for i in 0..n {
-                    ledger
-                        .about(CLIENT, address(i))
-                        .map(|about| about.readings(late, None, &Bookmark::default()));
+                    ledger.about(CLIENT, address(i)).map(|about| about.readings(late, None, &last));
                 }
             })
         }),
         ("ever new addresses for one name", &|n| {
             cost((0..n).flat_map(|i| pair(i, 0, i)), |ledger| {
+                let last = Bookmark::default();
                 for i in 0..n {
                     let time = Timestamp(10_000_000_000 + i64::from(i) * 2_000);
                     ledger.told_otherwise(CLIENT, &name(0), address(n), time);
-                    let last = Bookmark::default();
                     ledger.about(CLIENT, address(i)).map(|about| about.ever_named(&name(0), &last));
                 }
             })
         }),
         ("one query, ever new answers", &|n| {
-            let answers = (0..n).map(|i| (0, 0, Some(address(i))));
+            let answers = (0..n).map(|i| (0, 0, Some(Told::Address(address(i)))));
             cost(std::iter::once((0, 0, None)).chain(answers), nothing)
         }),
         ("one question asked and answered", &|n| cost((0..n).flat_map(|_| pair(0, 0, 0)), nothing)),
         ("many names of one address, each looked for", &|n| {
             let names = 1 + n / 1000;
             cost((0..n).flat_map(|i| pair(i, i % names, 0)), |ledger| {
+                let last = Bookmark::default();
                 for i in 0..names {
-                    ledger
-                        .about(CLIENT, address(0))
-                        .map(|about| about.readings(late, Some(&name(i)), &Bookmark::default()));
+                    ledger.about(CLIENT, address(0)).map(|about| about.readings(late, Some(&name(i)), &last));
+                }
+            })
+        }),
+        ("two hundred names of one address, each led to by another, asked for by many flows", &|n| {
+            let lookups = (0..n / 2).flat_map(|i| {
+                let name = i % 200;
+                let alias = asked(2 * i, 1000 + name, Told::Alias(name));
+                alias.into_iter().chain(pair(2 * i + 1, name, 0))
+            });
+            cost(lookups, |ledger| {
+                let last = Bookmark::default();
+                for _ in 0..n / 100 {
+                    ledger.about(CLIENT, address(0)).map(|about| about.readings(late, None, &last));
                 }
             })
         }),
