@@ -25,8 +25,7 @@ pub use intake::{CpuClock, Intake};
 pub use reader::{
     ByteOrder, CaptureFacts, CaptureReader, Compression, Digest, FileFormat, OpenError, OpenProblem, Stored,
 };
-
-pub use split::{Cut, cuts};
+pub use split::{Cut, Divisible, Extent};
 
 #[cfg(test)]
 mod tests;

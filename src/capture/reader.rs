@@ -8,7 +8,7 @@ use super::patient;
 use super::pcap::{Pcap, Record, Stop};
 use super::pcapng::Pcapng;
 use super::source::{Handle, Source};
-use super::split::{Cut, From};
+use super::split::{Cut, Extent, From};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::{self, BufReader, Cursor, ErrorKind, Read};
@@ -186,7 +186,9 @@ pub struct CaptureReader {
     frames: u64,
     snaplen_cut: u64,
     end: Option<CaptureEnd>,
-    /// Where to stop, bytes from the start: the first record that begins there or later is another reader's.
+    /// What it is to read.
+    extent: Arc<Extent>,
+    /// Where that ended when it last asked for more.
     until: u64,
     /// Bytes of the file before what it reads.
     before: u64,
@@ -280,6 +282,7 @@ impl CaptureReader {
             frames: 0,
             snaplen_cut: 0,
             end,
+            extent: Arc::new(Extent::whole()),
             until: u64::MAX,
             before: 0,
         })
@@ -302,7 +305,8 @@ impl CaptureReader {
         let file = std::fs::File::open(path).map_err(|error| named(error.into()))?;
         let stored = Handle::new(Box::new(From { file, at: cut.warm_up }), false, Arc::clone(&intake));
         let source = Source::beginning_at(cut.warm_up, Box::new(stored.clone()));
-        let mut reader = CaptureReader { stored, source, until: cut.begin, before: cut.warm_up, ..whole };
+        let mut reader = CaptureReader { stored, source, before: cut.warm_up, ..whole };
+        reader.reads(Arc::new(Extent::new(cut.warm_up, cut.begin)));
         while let Some(frame) = reader.next() {
             warm_up(&frame);
         }
@@ -312,9 +316,10 @@ impl CaptureReader {
         Ok(reader)
     }
 
-    /// Stops before the first record that begins at `offset`, bytes from the start of the file, or behind it.
-    pub fn stop_at(&mut self, offset: u64) {
-        self.until = offset;
+    /// From here on it reads no more than this, of which others may take over what is ahead of it.
+    pub fn reads(&mut self, extent: Arc<Extent>) {
+        self.until = extent.until();
+        self.extent = extent;
     }
 
     /// Whether the next record begins at `offset`, as far as this reader can tell.
@@ -322,11 +327,12 @@ impl CaptureReader {
         self.source.offset() == offset && self.end == Some(CaptureEnd::Complete)
     }
 
-    /// Goes on where [`CaptureReader::stop_at`] stopped it, to the end of the file.
+    /// Goes on where its part ended, to the end of the file.
     pub fn read_on(&mut self) {
-        if std::mem::replace(&mut self.until, u64::MAX) <= self.source.offset() {
+        if self.extent.until() <= self.source.offset() {
             self.end = None;
         }
+        self.reads(Arc::new(Extent::whole()));
     }
 
     /// What messages call this capture.
@@ -356,6 +362,8 @@ impl CaptureReader {
     /// The next record, whatever it is.
     #[inline(never)]
     fn record(&mut self) -> Option<Record> {
+        self.extent.reached(self.source.offset());
+        self.until = self.extent.until();
         if self.source.offset() >= self.until {
             self.intake.add_frames(self.frames % FRAMES_TOLD_AT_ONCE);
             self.end = Some(CaptureEnd::Complete);

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 /// Whole audits in turn with one that reads 512 KiB: 0.93 of its CPU on the head of W2 (five pairs), 0.985 to 0.993 on W1, W3 and
 /// W4: what is copied leaves a second-level cache of a megabyte before it is decoded, and pushes tables out of it. Reads of 16 MiB
 /// cost twice as much, mapping the file 1.8 to 3 times.
-const BUFFER_BYTES: usize = 128 * 1024;
+pub(super) const BUFFER_BYTES: usize = 128 * 1024;
 
 /// A stream as stored: counts its bytes and, if asked, has them digested, whoever reads it.
 ///

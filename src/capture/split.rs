@@ -1,15 +1,16 @@
-//! Where a large pcap file may be cut, so that several threads read it.
+//! How a large pcap file is parted, so that several threads read it.
 //!
 //! Nothing in a pcap file marks where a record begins, so a place is guessed and then proved: whoever reads the part before
 //! must end exactly there. Until that is known, what was read behind the cut counts for nothing.
 
 use super::input::{Input, InputSource};
 use super::pcap::{Pcap, Stop};
-use super::source::Source;
+use super::source::{BUFFER_BYTES, Source};
 use crate::model::{NANOS_PER_SECOND, Timestamp};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Records that must follow each other for a place to be taken for the beginning of one. A wrong guess costs time and changes
 /// nothing: the parts are read again in turn.
@@ -33,49 +34,100 @@ pub struct Cut {
     pub begin: u64,
 }
 
-/// Where to cut an input into so many parts of at least `least` bytes, ascending. None if it is anything but a plain pcap
-/// file, if it is too small, or if no place can be found.
-pub fn cuts(input: &Input, parts: usize, least: u64) -> Vec<Cut> {
-    let InputSource::File(path) = &input.source else { return Vec::new() };
-    let (Ok(file), Ok(meta)) = (File::open(path), std::fs::metadata(path)) else { return Vec::new() };
-    let parts = (parts as u64).min(meta.len() / least.max(1));
-    if parts < 2 || !meta.is_file() {
-        return Vec::new();
-    }
-    let mut head = [0; 40];
-    if file.read_exact_at(&mut head, 0).is_err() || !Pcap::begins([head[0], head[1], head[2], head[3]]) {
-        return Vec::new();
-    }
-    let Ok(pcap) = Pcap::open(&mut Source::new(&head, Box::new(io::empty()))) else { return Vec::new() };
-    let mut cuts: Vec<Cut> = Vec::new();
-    for part in 1..parts {
-        let near = meta.len() / parts * part;
-        let cut = find(&file, &pcap, near, meta.len());
-        cuts.extend(cut.filter(|cut| cuts.last().is_none_or(|last| cut.begin > last.begin)));
-    }
-    cuts
+/// What one reader reads of a file, in bytes from its start. Others see how far it has got, and may take over what is well ahead of
+/// it: the reader looks where its part ends whenever it asks the file for more.
+#[derive(Debug)]
+pub struct Extent {
+    at: AtomicU64,
+    until: AtomicU64,
 }
 
-fn find(file: &File, pcap: &Pcap, near: u64, size: u64) -> Option<Cut> {
-    let rest = usize::try_from(size - near).ok()?;
-    let at = SEARCHED_BYTES.iter().find_map(|&bytes| {
-        let mut window = vec![0; bytes.min(rest)];
-        file.read_exact_at(&mut window, near).ok()?;
-        (0..window.len() / 2).find(|&at| chained(pcap, &window, at))
-    })?;
-    let warm_up = near + at as u64;
-    // On from there, record by record.
-    let rest = Box::new(From { file: file.try_clone().ok()?, at: warm_up });
-    let mut source = Source::beginning_at(warm_up, rest);
-    let mut first: Option<Timestamp> = None;
-    for _ in 0..WARM_UP_FRAMES {
-        let record = pcap.next(&mut source).map_err(|_: Stop| ()).ok()?;
-        let first = *first.get_or_insert(record.time);
-        if record.time.since(first) > WARM_UP_NANOS {
-            return Some(Cut { warm_up, begin: record.offset });
-        }
+impl Extent {
+    /// As far beyond [`Extent::at`] its reader may be, bytes, unless a record is larger: twice what it reads at once.
+    pub const AHEAD: u64 = 2 * BUFFER_BYTES as u64;
+
+    /// From one byte to another; the first record that begins at `until` or later is another reader's.
+    pub fn new(from: u64, until: u64) -> Self {
+        Extent { at: from.into(), until: until.into() }
     }
-    Some(Cut { warm_up, begin: source.offset() })
+
+    /// A whole file.
+    pub fn whole() -> Self {
+        Extent::new(0, u64::MAX)
+    }
+
+    /// Where the reader was when it last asked for more.
+    pub fn at(&self) -> u64 {
+        self.at.load(Ordering::Relaxed)
+    }
+
+    /// Where it ends.
+    pub fn until(&self) -> u64 {
+        self.until.load(Ordering::Relaxed)
+    }
+
+    /// Has it end there. A reader that is beyond already stops where it stands, which is no place that anybody expects: so whoever
+    /// sets this need not be in time, but should be.
+    pub fn end_at(&self, until: u64) {
+        self.until.store(until, Ordering::Relaxed);
+    }
+
+    pub(super) fn reached(&self, at: u64) {
+        self.at.store(at, Ordering::Relaxed);
+    }
+}
+
+/// A plain pcap file: one that may be read in parts.
+#[derive(Debug)]
+pub struct Divisible {
+    file: File,
+    pcap: Pcap,
+    size: u64,
+}
+
+impl Divisible {
+    /// None if the input is anything else, or cannot be read.
+    pub fn of(input: &Input) -> Option<Self> {
+        let InputSource::File(path) = &input.source else { return None };
+        // Asked first: to open a pipe may take forever.
+        let size = std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?.len();
+        let file = File::open(path).ok()?;
+        let mut head = [0; 40];
+        file.read_exact_at(&mut head, 0).ok()?;
+        if !Pcap::begins([head[0], head[1], head[2], head[3]]) {
+            return None;
+        }
+        let pcap = Pcap::open(&mut Source::new(&head, Box::new(io::empty()))).ok()?;
+        Some(Divisible { file, pcap, size })
+    }
+
+    /// Its length, bytes.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// A cut some way behind a byte; none if no place is found where records follow each other.
+    pub fn cut_behind(&self, near: u64) -> Option<Cut> {
+        let rest = usize::try_from(self.size.checked_sub(near)?).ok()?;
+        let at = SEARCHED_BYTES.iter().find_map(|&bytes| {
+            let mut window = vec![0; bytes.min(rest)];
+            self.file.read_exact_at(&mut window, near).ok()?;
+            (0..window.len() / 2).find(|&at| chained(&self.pcap, &window, at))
+        })?;
+        let warm_up = near + at as u64;
+        // On from there, record by record.
+        let rest = Box::new(From { file: self.file.try_clone().ok()?, at: warm_up });
+        let mut source = Source::beginning_at(warm_up, rest);
+        let mut first: Option<Timestamp> = None;
+        for _ in 0..WARM_UP_FRAMES {
+            let record = self.pcap.next(&mut source).map_err(|_: Stop| ()).ok()?;
+            let first = *first.get_or_insert(record.time);
+            if record.time.since(first) > WARM_UP_NANOS {
+                return Some(Cut { warm_up, begin: record.offset });
+            }
+        }
+        Some(Cut { warm_up, begin: source.offset() })
+    }
 }
 
 /// Whether records of likely lengths and times follow each other from here.

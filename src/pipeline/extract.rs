@@ -6,23 +6,19 @@ use super::gaps::Gaps;
 use super::watch::Watch;
 use crate::audit::{CaptureSummary, End, Unreadable};
 use crate::capture::{
-    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Chooser, Compression, Cut, Digest,
-    FileFormat, Frame, FrameProblem, Input, InputProblem, Intake, cuts, discover,
+    ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Chooser, Compression, FileFormat, Frame,
+    FrameProblem,
 };
 use crate::decode::{
     DecodeOptions, Decoded, Packet, Payload, Plain, Shortfall, SkipReason, decode_datagram, decode_with,
 };
 use crate::flow::{
-    Budget, Datagram, FlowTable, FragmentPiece, HashedKey, Observed, PartialFlow, Pieces, Reassembly,
-    TableOptions,
+    Budget, Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, Reassembly, TableOptions,
 };
 use crate::model::{CaptureId, Endpoint, FramePoint, NotChosen, Spans, Transport};
 use crate::names::{Ahead, DnsLog, dns};
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::ScopedJoinHandle;
+use std::sync::Arc;
 
 /// How captures are extracted.
 #[derive(Clone, Debug)]
@@ -33,7 +29,7 @@ pub struct ExtractOptions {
     pub digest: bool,
     /// Captures read at the same time.
     pub jobs: usize,
-    /// Conversations kept open at the same time, per capture. Changes no audit.
+    /// Conversations kept open at the same time, for each capture or part of one. Changes no audit.
     pub table_capacity: usize,
     /// For stretches already cut, over all captures: what is beyond waits in a temporary file. Changes no audit.
     pub budget: Arc<Budget>,
@@ -64,9 +60,10 @@ impl ExtractOptions {
     /// eighth for those that wait. What remains is for the index of all of them, names and findings.
     #[must_use]
     pub fn within(self, bytes: usize) -> Self {
-        let for_each_job = bytes / 8 / Self::OPEN_BYTES / self.jobs.max(1);
+        let parts = if self.jobs < 2 { 1 } else { Self::PARTS_FOR_EACH_JOB * self.jobs };
+        let for_each_part = bytes / 8 / Self::OPEN_BYTES / parts;
         ExtractOptions {
-            table_capacity: Self::TABLE_CAPACITY.min(for_each_job.max(1 << 10)),
+            table_capacity: Self::TABLE_CAPACITY.min(for_each_part.max(1 << 10)),
             budget: Arc::new(Budget::new(Self::PIECES_BYTES.min(bytes / 8))),
             ..self
         }
@@ -74,6 +71,14 @@ impl ExtractOptions {
 
     /// Bytes of a part that are worth a thread of its own: 16 MiB, read in some ten milliseconds.
     pub const PART_BYTES: u64 = 16 << 20;
+
+    /// Parts of one capture at the most, for each thread. One each would do if all parts took the same time; what is over is for
+    /// threads that are done before others, and each part has a table of its own until all are read.
+    pub(super) const PARTS_FOR_EACH_JOB: usize = 2;
+
+    /// So many times as large as others a part is beyond one for each thread: what it makes anew, and what is joined again, costs
+    /// some milliseconds (W2 with two threads 1.05 of the wall time with one of 25 MB).
+    pub(super) const FURTHER_PARTS: u64 = 4;
 
     /// Bytes of one open conversation: 384, its place in the table's index and in its queues, some first bytes.
     const OPEN_BYTES: usize = 512;
@@ -98,13 +103,13 @@ impl Default for ExtractOptions {
 
 impl Extract {
     /// Messages cannot wait in a file, and there are more of them the longer the capture: stretches make room for them.
-    fn making_room(mut self) -> Extract {
+    pub(super) fn making_room(mut self) -> Extract {
         self.pieces.make_room(self.dns.lasting_bytes());
         self
     }
 
     /// This, and what was read of the same capture behind it.
-    fn followed_by(mut self, later: Extract) -> Extract {
+    pub(super) fn followed_by(mut self, later: Extract) -> Extract {
         let CaptureSummary { frames: frames_before, skipped, upkeep, without_flow, spans, .. } = self.summary;
         let mut summary = later.summary;
         let Extract { pieces, dns, .. } = later;
@@ -186,149 +191,8 @@ pub struct Extracted {
     pub jobs: usize,
 }
 
-/// Extracts all captures that the arguments name: files, directories, globs, `-`. What cannot be read is listed; the rest
-/// still counts.
-pub fn extract_all(captures: &[String], options: &ExtractOptions) -> Extracted {
-    let discovered = discover(captures);
-    let inputs = discovered.inputs;
-    let mut extracted = Extracted { jobs: options.jobs, ..Extracted::default() };
-    for problem in &discovered.problems {
-        let path = match problem {
-            InputProblem::NotFound(path)
-            | InputProblem::NoMatch(path)
-            | InputProblem::EmptyDirectory(path) => path,
-            InputProblem::BadGlob { argument, .. } => argument,
-            InputProblem::Io { path, .. } => path,
-        };
-        extracted.unreadable.push(Unreadable { path: path.clone(), problem: problem.to_string() });
-    }
-    let intakes = options.watch.expect(&inputs);
-    let parts = (options.jobs / inputs.len().max(1)).max(1);
-    let next = AtomicUsize::new(0);
-    let done: Mutex<BTreeMap<usize, Result<Extract, Unreadable>>> = Mutex::default();
-    let work = || {
-        loop {
-            let index = next.fetch_add(1, Ordering::Relaxed);
-            let (Some(input), Some(intake)) = (inputs.get(index), intakes.get(index)) else { return };
-            let result = extract_input(input, intake, parts, options);
-            intake.end();
-            if let Ok(mut done) = done.lock() {
-                done.insert(index, result);
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..options.jobs.clamp(1, inputs.len().max(1)) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    for result in done.into_inner().unwrap_or_default().into_values() {
-        match result {
-            Ok(extract) => extracted.captures.push(extract),
-            Err(unreadable) => extracted.unreadable.push(unreadable),
-        }
-    }
-    extracted
-}
-
-fn extract_input(
-    input: &Input,
-    intake: &Arc<Intake>,
-    parts: usize,
-    options: &ExtractOptions,
-) -> Result<Extract, Unreadable> {
-    let unreadable = |problem: String| Unreadable { path: input.name.clone(), problem };
-    if options.watch.stopped() {
-        return Err(unreadable(Watch::NOT_BEGUN.to_owned()));
-    }
-    intake.begin();
-    let digest = if options.digest { Digest::Sha256 } else { Digest::None };
-    let reader = CaptureReader::open_watched(input, digest, Arc::clone(intake));
-    let reader = reader.map_err(|error| unreadable(error.to_string()))?;
-    // A digest is of all bytes in their order, and takes longer than all else; a choice counts what it left out.
-    let whole = parts < 2 || options.digest || options.choice.chooser().is_some();
-    let cuts = options.part_bytes.filter(|_| !whole).map(|least| cuts(input, parts, least));
-    match cuts {
-        Some(cuts) if !cuts.is_empty() => Ok(extract_parts(input, reader, intake, &cuts, options)),
-        _ => Ok(extract(&input.name, reader, options)),
-    }
-}
-
-/// Extracts one capture, each part on a thread of its own. A part counts if whoever read the part before ended exactly at
-/// its beginning, and had seen no packet that one of it could be a copy of and that the part's reader did not know. Else all
-/// from there on is read again, in turn.
-fn extract_parts(
-    input: &Input,
-    first: CaptureReader,
-    intake: &Arc<Intake>,
-    cuts: &[Cut],
-    options: &ExtractOptions,
-) -> Extract {
-    let end_of = |part: usize| cuts.get(part).map_or(u64::MAX, |cut| cut.begin);
-    let read = |mut reader: CaptureReader, mut mapper: Mapper, part: usize| {
-        let begun_with = mapper.copies.clone();
-        reader.stop_at(end_of(part));
-        mapper.read(&mut reader, &mut None, options);
-        (reader, mapper, begun_with)
-    };
-    let read_from = |cut: Cut, part: usize| {
-        let mut mapper = Mapper::new(options);
-        let reader = CaptureReader::open_at(input, Arc::clone(intake), cut, |frame| {
-            if let Decoded::Packet(packet) = decode_with(frame, &options.decode) {
-                let key = HashedKey::of_packet(&packet);
-                mapper.copies.look(&packet, key, interface_of(&packet, frame.interface), frame.time);
-            }
-        });
-        let reader = reader.ok()?;
-        if reader.facts().interfaces > 1 {
-            mapper.copies.expect_several();
-        }
-        Some(read(reader, mapper, part))
-    };
-    let (done, others) = std::thread::scope(|scope| {
-        let read_from = &read_from;
-        let threads: Vec<_> =
-            cuts.iter().zip(1..).map(|(&cut, part)| scope.spawn(move || read_from(cut, part))).collect();
-        let done = read(first, Mapper::new(options), 0);
-        // A part whose thread panicked is as one that could not be read: it is read again, here.
-        let others: Vec<_> = threads.into_iter().map(|thread| thread.join().ok().flatten()).collect();
-        (done, others)
-    });
-    let (mut reader, mut mapper, _) = done;
-    let mut before: Vec<(CaptureReader, Mapper)> = Vec::new();
-    for (other, cut) in others.into_iter().zip(cuts) {
-        if let Some((later, of_later, begun_with)) = other
-            && reader.stands_at(cut.begin)
-            && of_later
-                .spans
-                .range()
-                .is_none_or(|(first, last)| begun_with.serve_as(&mapper.copies, first, last))
-        {
-            before.push((std::mem::replace(&mut reader, later), std::mem::replace(&mut mapper, of_later)));
-            continue;
-        }
-        // What comes next is read by whoever stands before it, and what others have read of it is dropped.
-        reader.read_on();
-        mapper.read(&mut reader, &mut None, options);
-        break;
-    }
-    let finish = |(reader, mapper): (CaptureReader, Mapper)| {
-        mapper.finish(&input.name, Source::of(reader)).making_room()
-    };
-    let (last, before) = std::thread::scope(|scope| {
-        let threads: Vec<_> = before.into_iter().map(|part| scope.spawn(move || finish(part))).collect();
-        let last = finish((reader, mapper));
-        let joined = |thread: ScopedJoinHandle<'_, Extract>| {
-            thread.join().unwrap_or_else(|panic| resume_unwind(panic))
-        };
-        (last, threads.into_iter().map(joined).collect::<Vec<_>>())
-    });
-    before.into_iter().rev().fold(last, |later, earlier| earlier.followed_by(later))
-}
-
 /// Where a packet was seen: cooked captures tell the interface in the frame.
-fn interface_of(packet: &Packet<'_>, interface: u32) -> (u8, u32) {
+pub(super) fn interface_of(packet: &Packet<'_>, interface: u32) -> (u8, u32) {
     packet.link_interface.map_or((0, interface), |index| (1, index))
 }
 
@@ -366,7 +230,7 @@ pub(super) struct Source {
 
 impl Source {
     /// A file that was read.
-    fn of(reader: CaptureReader) -> Self {
+    pub(super) fn of(reader: CaptureReader) -> Self {
         let facts = reader.facts();
         let end = match reader.end() {
             None | Some(CaptureEnd::Complete) => End::Complete,
@@ -414,7 +278,7 @@ pub(super) struct Look<'m> {
 /// Takes the frames of one capture, one by one.
 pub(super) struct Mapper {
     table: FlowTable,
-    copies: Copies,
+    pub(super) copies: Copies,
     keep_duplicates: bool,
     frames: u64,
     packets: u64,
@@ -424,7 +288,7 @@ pub(super) struct Mapper {
     skipped: BTreeMap<String, u64>,
     upkeep: BTreeMap<String, u64>,
     without_flow: BTreeMap<String, u64>,
-    spans: Spans,
+    pub(super) spans: Spans,
     dns: DnsLog,
     reassembly: Reassembly,
     /// For whoever follows: what is missing that nobody counted.
@@ -549,7 +413,12 @@ impl Mapper {
     }
 
     /// Reads all frames that there are.
-    fn read(&mut self, reader: &mut CaptureReader, chooser: &mut Option<Chooser>, options: &ExtractOptions) {
+    pub(super) fn read(
+        &mut self,
+        reader: &mut CaptureReader,
+        chooser: &mut Option<Chooser>,
+        options: &ExtractOptions,
+    ) {
         while let Some(frame) = reader.next() {
             let kept = chooser.as_mut().map_or(Ok(()), |chooser| chooser.keeps(&frame));
             self.frame(&frame, kept, &options.decode);
@@ -734,148 +603,5 @@ fn upkeep(packet: &Packet<'_>) -> Option<&'static str> {
             _ => None,
         },
         _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::capture::write::{PcapStyle, PcapWriter};
-    use crate::matrix::{Matrix, Site};
-    use crate::model::Timestamp;
-    use crate::pipeline::judge;
-    use proptest::prelude::*;
-
-    const SITE: &str = "[site]\nname = \"s\"\n[roles]\nbackup-appliance = [\"10.1.0.4\"]\n";
-
-    /// A packet as a cooked capture of any interface holds it (LINKTYPE_LINUX_SLL2).
-    fn cooked(interface: u32, port: u16, kind: u8) -> Vec<u8> {
-        let mut frame = vec![8, 0, 0, 0];
-        frame.extend(interface.to_be_bytes());
-        frame.extend([0, 1, 0, 6, 2, 0, 0, 0, 0, 1, 0, 0]);
-        let (own, other) = ([10u8, 1, 0, 4], [198, 51, 100, 7]);
-        let client = kind.is_multiple_of(2);
-        let (from, to) = if client { (own, other) } else { (other, own) };
-        let (from_port, to_port) = if client { (port, 443) } else { (443, port) };
-        let ports = [from_port.to_be_bytes(), to_port.to_be_bytes()].concat();
-        let tcp = |seq: u32, ack: u32, flags: u8, payload: &[u8]| {
-            let fixed = [0x50, flags, 4, 0, 0, 0, 0, 0];
-            (6u8, [&ports[..], &seq.to_be_bytes(), &ack.to_be_bytes(), &fixed, payload].concat())
-        };
-        let (protocol, payload) = match kind {
-            0 => tcp(100, 0, 0x02, &[]),
-            1 => tcp(500, 101, 0x12, &[]),
-            2 => tcp(101, 501, 0x10, b"GET / HTTP/1.1\r\n\r\n"),
-            3 => tcp(501, 119, 0x11, &[]),
-            _ => (17, [&ports[..], &[0, 13, 0, 0], b"hello"].concat()),
-        };
-        let length = (20 + payload.len() as u16).to_be_bytes();
-        frame.extend([0x45, 0, length[0], length[1], 0, 0, 0, 0, 60, protocol, 0, 0]);
-        frame.extend(from.into_iter().chain(to).chain(payload));
-        frame
-    }
-
-    /// A file that is gone when this is.
-    struct Scratch(std::path::PathBuf);
-
-    impl Scratch {
-        fn of(bytes: &[u8]) -> Scratch {
-            static NEXT: AtomicUsize = AtomicUsize::new(0);
-            let number = NEXT.fetch_add(1, Ordering::Relaxed);
-            let path = std::env::temp_dir().join(format!("portproof-parts-{}-{number}", std::process::id()));
-            std::fs::write(&path, bytes).unwrap();
-            Scratch(path)
-        }
-    }
-
-    impl Drop for Scratch {
-        fn drop(&mut self) {
-            std::fs::remove_file(&self.0).unwrap();
-        }
-    }
-
-    /// The JSON of an audit of a file that is read with these cuts.
-    fn audit(bytes: &[u8], cuts: &[Cut]) -> (String, usize) {
-        let file = Scratch::of(bytes);
-        let input = Input { name: "x.pcap".into(), ..Input::file(&file.0) };
-        let options = ExtractOptions::default();
-        let reader = CaptureReader::open(&input, Digest::None).unwrap();
-        let extract = extract_parts(&input, reader, &Arc::default(), cuts, &options);
-        let further = extract.further.len();
-        let matrix = Matrix::builtin();
-        let site = Site::parse(SITE, "site.toml", &matrix).unwrap();
-        let extracted = Extracted { captures: vec![extract], ..Extracted::default() };
-        let judged = judge(extracted, &matrix, &site).unwrap();
-        let rows = serde_json::to_string(&(judged.rows, judged.names)).unwrap();
-        (format!("{}{rows}", serde_json::to_string_pretty(&judged.audit).unwrap()), further)
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
-
-        /// Whatever is guessed, and whatever stands where parts meet.
-        #[test]
-        fn no_cut_changes_an_audit(
-            story in proptest::collection::vec((0i64..4_000, 0u16..5, 0u8..6, proptest::bool::weighted(0.3)), 1..80),
-            places in proptest::collection::vec((any::<prop::sample::Index>(), 0usize..6, 0u64..3), 1..4),
-            damage in proptest::option::weighted(0.3, any::<prop::sample::Index>()),
-        ) {
-            let style = PcapStyle { link_type: crate::capture::LinkType(276), ..PcapStyle::ETHERNET };
-            let mut writer = PcapWriter::new(Vec::new(), style).unwrap();
-            let (mut time, mut offsets, mut at) = (1_700_000_000_000_000_000, Vec::new(), 24);
-            for (gap, port, kind, copied) in story {
-                time += gap * 1_000;
-                for interface in 0..=u32::from(copied) {
-                    let frame = cooked(interface, 40_000 + port, kind);
-                    writer.frame(Timestamp(time + i64::from(interface) * 1_000_000), &frame, frame.len() as u32).unwrap();
-                    offsets.push(at);
-                    at += 16 + frame.len() as u64;
-                }
-            }
-            let mut bytes = writer.into_inner();
-            if let Some(place) = damage {
-                // The captured length of some record.
-                let record = offsets[place.index(offsets.len())] as usize;
-                bytes[record + 8..record + 12].fill(0xff);
-            }
-            let mut cuts: Vec<Cut> = places.iter().map(|(place, back, off)| {
-                let record = place.index(offsets.len());
-                // Two of three do not begin at a record.
-                Cut { warm_up: offsets[record.saturating_sub(*back)], begin: offsets[record] + off * 3 }
-            }).collect();
-            cuts.sort_by_key(|cut| cut.begin);
-            cuts.dedup_by_key(|cut| cut.begin);
-            prop_assert_eq!(audit(&bytes, &cuts).0, audit(&bytes, &[]).0);
-        }
-    }
-
-    #[test]
-    fn a_large_file_is_cut_where_records_begin() {
-        let mut writer = PcapWriter::new(
-            Vec::new(),
-            PcapStyle { link_type: crate::capture::LinkType(276), ..PcapStyle::ETHERNET },
-        )
-        .unwrap();
-        for n in 0..20_000u16 {
-            let frame = cooked(0, n, 4);
-            let time = Timestamp(1_700_000_000_000_000_000 + i64::from(n) * 50_000);
-            writer.frame(time, &frame, frame.len() as u32).unwrap();
-        }
-        let bytes = writer.into_inner();
-        let file = Scratch::of(&bytes);
-        let cuts = cuts(&Input::file(&file.0), 4, 1 << 16);
-        let record = 16 + cooked(0, 0, 4).len() as u64;
-        assert_eq!(cuts.len(), 3);
-        for (cut, part) in cuts.iter().zip(1..) {
-            assert!(
-                (cut.begin - 24).is_multiple_of(record) && (cut.warm_up - 24).is_multiple_of(record),
-                "{cut:?}"
-            );
-            // 20 ms are 400 frames.
-            assert_eq!((cut.begin - cut.warm_up) / record, 401);
-            assert!(cut.warm_up.abs_diff(bytes.len() as u64 / 4 * part) < record);
-        }
-        let (parts, further) = audit(&bytes, &cuts);
-        assert_eq!((parts == audit(&bytes, &[]).0, further), (true, 3));
     }
 }

@@ -8,8 +8,10 @@ mod gaps;
 mod join;
 mod judge;
 pub mod live;
+mod steal;
 mod watch;
 
-pub use extract::{Extract, ExtractOptions, Extracted, extract, extract_all};
+pub use extract::{Extract, ExtractOptions, Extracted, extract};
 pub use judge::{Judged, Judging, Reduction, Sink, judge};
+pub use steal::extract_all;
 pub use watch::Watch;
