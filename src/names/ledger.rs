@@ -525,8 +525,7 @@ pub struct Standings {
     pub salvaged: u64,
 }
 
-/// Messages about names that hosts asked for and that may have been blocked: none of the queries was answered, or an answer
-/// refused.
+/// Messages about names that hosts asked for and that may have been blocked: some query was not answered, or an answer refused.
 #[derive(Debug, Default)]
 pub struct Troubled {
     queries: Vec<u32>,
@@ -1342,29 +1341,16 @@ impl Ledger {
         sums
     }
 
-    /// What hosts asked for and may not have got: no query for it was answered, or a matched answer has a response code that
+    /// What hosts asked for and may not have got: a query for it was not answered, or a matched answer has a response code that
     /// `refuses`; 0 never does.
     pub fn troubled(&self, refuses: impl Fn(u16) -> bool) -> Troubled {
-        // Of a host and a name: its number, and by that whether an answer refused and whether some query was answered.
-        let mut pairs: HashMap<(u32, u32), u32, RandomState> = HashMap::default();
-        let mut refused: Vec<bool> = Vec::new();
+        // Of a host and a name.
         let asked = |at: u32| (self.host(self.entry(at)), self.question(self.entry(at)).name);
-        let mut meet = |pair: (u32, u32), refuses: bool| {
-            let place = *pairs.entry(pair).or_insert_with(|| {
-                refused.push(false);
-                number(refused.len() - 1)
-            });
-            refused[place as usize] |= refuses;
-        };
-        for at in self.standing(Standing::ASKS | Standing::MATCHED, Standing::ASKS) {
-            meet(asked(at), false);
-        }
         const REFUSED: u8 = Standing::RESPONSE | Standing::MATCHED | Standing::FAILED;
-        for at in self.standing(REFUSED, REFUSED).filter(|&at| refuses(self.said(self.entry(at)).rcode)) {
-            if let Some(answered) = self.answered(at) {
-                meet(answered, true);
-            }
-        }
+        let unanswered = self.standing(Standing::ASKS | Standing::MATCHED, Standing::ASKS).map(asked);
+        let refused = self.standing(REFUSED, REFUSED).filter(|&at| refuses(self.said(self.entry(at)).rcode));
+        let pairs: HashSet<(u32, u32), RandomState> =
+            unanswered.chain(refused.filter_map(|at| self.answered(at))).collect();
         let mut troubled = Troubled::default();
         if pairs.is_empty() {
             return troubled;
@@ -1377,18 +1363,17 @@ impl Ledger {
             (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (places - 1)
         };
         let mut likely = vec![false; places];
-        for &pair in pairs.keys() {
+        for &pair in &pairs {
             likely[place(pair)] = true;
         }
-        // Messages of these pairs, and the number of the pair.
-        let of_pairs = |standings: &[Standing], from: usize| -> Vec<(u32, u32)> {
+        let of_pairs = |standings: &[Standing], from: usize| -> Vec<u32> {
             const SEEN: u8 = Standing::ASKS | Standing::MATCHED;
             let seen = (number(from)..).zip(standings).filter(|(_, standing)| standing.0 & SEEN != 0);
-            let known = |at: u32| {
+            let is_of_pair = |at: u32| {
                 let pair = asked(at);
-                if likely[place(pair)] { pairs.get(&pair).copied() } else { None }
+                likely[place(pair)] && pairs.contains(&pair)
             };
-            seen.filter_map(|(at, _)| known(at).map(|pair| (at, pair))).collect()
+            seen.filter(|&(at, _)| is_of_pair(at)).map(|(at, _)| at).collect()
         };
         // Whoever asks for it has nothing else to do meanwhile.
         let part = if self.log.len() < LEAST_SHARED {
@@ -1397,7 +1382,7 @@ impl Ledger {
             self.log.len().div_ceil(self.jobs.max(1))
         };
         let parts = self.standing.chunks(part.max(1)).zip((0..).step_by(part.max(1)));
-        let found: Vec<Vec<(u32, u32)>> = std::thread::scope(|scope| {
+        let found: Vec<Vec<u32>> = std::thread::scope(|scope| {
             let mut parts = parts;
             let own = parts.next();
             let of_pairs = &of_pairs;
@@ -1409,14 +1394,7 @@ impl Ledger {
             own.into_iter().chain(joined).collect()
         });
         let asks = |at: u32| self.standing[at as usize].bit(Standing::ASKS);
-        let mut answered = vec![false; refused.len()];
-        for &(at, pair) in found.iter().flatten() {
-            answered[pair as usize] |= asks(at) && self.standing[at as usize].bit(Standing::MATCHED);
-        }
-        for &(at, pair) in found.iter().flatten() {
-            if answered[pair as usize] && !refused[pair as usize] {
-                continue;
-            }
+        for &at in found.iter().flatten() {
             if asks(at) {
                 troubled.queries.push(at);
             } else if self.said(self.entry(at)).chain != NONE {
@@ -2455,10 +2433,10 @@ mod tests {
 
         let refuses = |rcode: u16| matches!(rcode, 2 | 3);
         let in_trouble = |host: IpAddr, name: &DomainName| {
-            let asked = || queries.iter().filter(|query| (query.host, &query.name) == (host, name));
+            let mut asked = queries.iter().filter(|query| (query.host, &query.name) == (host, name));
             let told =
                 |answer: &&reference::Answer| answer.host == host && answer.names.first() == Some(name);
-            (asked().next().is_some() && asked().all(|query| !query.answered))
+            asked.any(|query| !query.answered)
                 || answers.iter().filter(told).any(|answer| answer.matched && refuses(answer.rcode))
         };
         let troubled = fast.troubled(refuses);

@@ -7,8 +7,8 @@ use super::judge::Case;
 use crate::audit::{Code, EvidenceFrame, Finding, Party};
 use crate::flow::GOES_ON_NANOS;
 use crate::matrix::RoleSet;
-use crate::model::{DomainName, FramePoint, Timestamp, Transport};
-use crate::names::{Answer, DNS_PATIENCE_NANOS};
+use crate::model::{DomainName, Endpoint, FramePoint, Timestamp, Transport};
+use crate::names::{Answer, DNS_PATIENCE_NANOS, Query};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,13 @@ const BLOCKING_RCODES: [(u16, &str); 3] = [(2, "SERVFAIL"), (3, "NXDOMAIN"), (5,
 
 /// Frames of queries, and of refusals, that a finding about a name cites.
 const MOST_LOOKUP_FRAMES: usize = 10;
+
+/// Frames of answers that resolved a name which at other times was not: beside fewer of the others.
+const MOST_RESOLVED_FRAMES: usize = 4;
+
+/// So long a query waits until it counts as silence, nanoseconds: 5 s, and half a second for the answer to the next try, which
+/// resolvers send when those 5 s are over (resolv.conf(5), `timeout`). What is answered then was lost, not blocked.
+const SILENCE_NANOS: i64 = DNS_PATIENCE_NANOS + 500_000_000;
 
 /// The DNS findings of a case.
 pub(super) struct Resolving<'j, 'a> {
@@ -36,21 +43,49 @@ fn blocking(rcode: u16) -> Option<&'static str> {
 /// What became of one name that a host asked for.
 struct Lookup {
     client: IpAddr,
-    queries: u64,
-    first: Timestamp,
-    last: Timestamp,
-    asked: Vec<FramePoint>,
-    any_answered: bool,
-    resolved: bool,
-    refused: Option<&'static str>,
-    refusals: u64,
-    refused_in: Vec<FramePoint>,
-    refused_by: BTreeSet<String>,
     rules: Arc<[String]>,
+    /// The latest query of each address, port and type, until it is answered.
+    waiting: HashMap<(Endpoint, u16), FramePoint, RandomState>,
+    /// Queries that nobody answered.
+    unanswered: Vec<FramePoint>,
+    /// When something was answered, whatever it was, or a query was sent that was answered.
+    heard: Vec<Timestamp>,
+    resolved_in: Vec<FramePoint>,
+    refused: Option<&'static str>,
+    refused_by: BTreeSet<String>,
+    failed: Failed,
+}
+
+/// The queries that came to nothing, and what refused them.
+#[derive(Default)]
+struct Failed {
+    count: u64,
+    range: Option<(Timestamp, Timestamp)>,
+    asked: Vec<FramePoint>,
+    refused_in: Vec<FramePoint>,
+}
+
+impl Failed {
+    /// A query that was refused, or that nobody answered; of a refusal without its query, the refusal.
+    fn add(&mut self, asked: Option<FramePoint>, refused_in: Option<FramePoint>) {
+        self.count += 1;
+        if let Some(point) = asked.or(refused_in) {
+            let (first, last) = self.range.unwrap_or((point.time, point.time));
+            self.range = Some((first.min(point.time), last.max(point.time)));
+        }
+        let cite = |points: &mut Vec<FramePoint>, point: Option<FramePoint>| {
+            points.extend(point.filter(|_| points.len() < MOST_LOOKUP_FRAMES));
+        };
+        cite(&mut self.asked, asked);
+        cite(&mut self.refused_in, refused_in);
+    }
 }
 
 /// The rules that give a name, if any do, by the roles that ask for it and the name's place in memory.
 type Documented = HashMap<(RoleSet, usize), Option<Arc<[String]>>, RandomState>;
+
+/// Where the lookups of a host and a name stand; none where no rule gives the name.
+type Places = HashMap<(IpAddr, usize), Option<usize>, RandomState>;
 
 /// Queries to one resolver that the site does not list.
 struct Asked<'a> {
@@ -181,10 +216,19 @@ impl Resolving<'_, '_> {
         if troubled.is_empty() {
             return;
         }
-        let mut places: HashMap<(IpAddr, usize), Option<usize>, RandomState> = HashMap::default();
+        let mut places = Places::default();
         let mut lookups: Vec<(IpAddr, &DomainName, Lookup)> = Vec::new();
+        let mut answers = ledger.answers_for(&troubled).peekable();
+        let take = |answer: Answer<'_>, places: &Places, lookups: &mut [(IpAddr, &DomainName, Lookup)]| {
+            let place = answer.names.first().and_then(|name| *places.get(&(answer.host, at(name)))?);
+            if let Some((_, _, lookup)) = place.and_then(|place| lookups.get_mut(place)) {
+                lookup.answer(&answer);
+            }
+        };
         for query in ledger.queries_for(&troubled) {
-            let time = query.point.time;
+            while let Some(earlier) = answers.next_if(|answer| answer.point < query.point) {
+                take(earlier, &places, &mut lookups);
+            }
             let place = *places.entry((query.host, at(query.name))).or_insert_with(|| {
                 let roles = site.roles_of(query.client.ip);
                 let rules = documented.entry((roles, at(query.name))).or_insert_with(|| {
@@ -192,104 +236,106 @@ impl Resolving<'_, '_> {
                     (!rules.is_empty()).then(|| rules.into())
                 });
                 let rules = rules.clone()?;
-                lookups.push((query.host, query.name, Lookup::new(query.client.ip, time, rules)));
+                lookups.push((query.host, query.name, Lookup::new(query.client.ip, rules)));
                 Some(lookups.len() - 1)
             });
-            let Some((_, _, lookup)) = place.and_then(|place| lookups.get_mut(place)) else { continue };
-            lookup.queries += 1;
-            lookup.last = lookup.last.max(time);
-            lookup.any_answered |= query.answered;
-            if lookup.asked.len() < MOST_LOOKUP_FRAMES {
-                lookup.asked.push(query.point);
-            }
-        }
-        if lookups.is_empty() {
-            return;
-        }
-        for answer in ledger.answers_for(&troubled) {
-            let Some(name) = answer.names.first() else { continue };
-            let place = places.get(&(answer.host, at(name))).copied().flatten();
             if let Some((_, _, lookup)) = place.and_then(|place| lookups.get_mut(place)) {
-                lookup.answer(&answer);
+                lookup.query(&query);
             }
         }
+        answers.for_each(|later| take(later, &places, &mut lookups));
         lookups.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
         for (host, name, lookup) in lookups {
-            self.blocked_name(host, name, &lookup);
+            self.blocked_name(host, name, lookup);
         }
     }
 
-    fn blocked_name(&mut self, host: IpAddr, name: &DomainName, lookup: &Lookup) {
-        let (first, client, rules) = (lookup.first, lookup.client, &lookup.rules);
-        let silent = !lookup.any_answered
-            && self.case.ledger.told(host) > 0
-            && self.case.spans.any_within(first.plus(DNS_PATIENCE_NANOS), first.plus(GOES_ON_NANOS));
-        let why = match lookup.refused {
-            Some(word) => word,
-            None if silent => "no answer",
-            None => return,
-        };
+    fn blocked_name(&mut self, host: IpAddr, name: &DomainName, mut lookup: Lookup) {
+        if self.case.ledger.told(host) > 0 {
+            lookup.heard.sort_unstable();
+            for &query in &lookup.unanswered {
+                let until = query.time.plus(SILENCE_NANOS);
+                let next = lookup.heard.partition_point(|&time| time < query.time);
+                let silent = lookup.heard.get(next).is_none_or(|&time| time > until);
+                if silent && self.case.spans.any_within(until, query.time.plus(GOES_ON_NANOS)) {
+                    lookup.failed.add(Some(query), None);
+                    lookup.refused.get_or_insert("no answer");
+                }
+            }
+        }
+        let Lookup { client, rules, resolved_in, refused, refused_by, failed, .. } = lookup;
+        let Some(why) = refused else { return };
         for rule in rules.iter() {
             self.coverage.unresolved(rule, format!("its name {name} cannot be resolved: {why}"));
         }
         let roles = self.case.site.roles_of(client).words(self.case.matrix);
-        let frames = [self.frames(&lookup.asked), self.frames(&lookup.refused_in)].concat();
-        let mut finding = findings::note(
-            Code::NameBlocked,
-            format!("{} {client} asks for {name}: {why}", roles.join("+")),
-            frames,
-        );
+        let title = format!("{} {client} asks for {name}: {why}", roles.join("+"));
+        let frames = [self.frames(&failed.asked), self.frames(&failed.refused_in)].concat();
+        let mut finding = findings::note(Code::NameBlocked, title, frames);
         finding.from = Party { roles: roles.clone(), ip: Some(client), ..Party::default() };
         finding.to = Party { name: Some(name.clone()), port: Some(53), ..Party::default() };
         finding.rules = rules.to_vec();
-        finding.count = lookup.refusals.max(if silent { lookup.queries } else { 0 });
-        (finding.first_ts, finding.last_ts) = (Some(first), Some(lookup.last));
+        finding.count = failed.count;
+        (finding.first_ts, finding.last_ts) = failed.range.unzip();
         finding.display_filter = Some(format!("dns.qry.name == \"{}\"", filter_text(name)));
-        if !lookup.refused_by.is_empty() {
-            let resolvers: Vec<&str> = lookup.refused_by.iter().map(String::as_str).collect();
+        if !refused_by.is_empty() {
+            let resolvers: Vec<&str> = refused_by.iter().map(String::as_str).collect();
             finding.details.push(format!("answered by {}", resolvers.join(", ")));
         }
         self.findings.add(finding.clone());
-        if lookup.resolved {
+        if !resolved_in.is_empty() {
             finding.code = Code::Intermittent;
             finding.severity = Code::Intermittent.severity();
             finding.title =
                 format!("{} {client} asks for {name}: resolved at times, {why} at others", roles.join("+"));
             finding.remedy = Code::Intermittent.advice().into();
+            let few = |points: &[FramePoint]| {
+                self.frames(points.get(..MOST_LOOKUP_FRAMES - MOST_RESOLVED_FRAMES / 2).unwrap_or(points))
+            };
+            finding.evidence =
+                [few(&failed.asked), few(&failed.refused_in), self.frames(&resolved_in)].concat();
             self.findings.add(finding);
         }
     }
 }
 
 impl Lookup {
-    fn new(client: IpAddr, time: Timestamp, rules: Arc<[String]>) -> Self {
+    fn new(client: IpAddr, rules: Arc<[String]>) -> Self {
         Lookup {
             client,
-            queries: 0,
-            first: time,
-            last: time,
-            asked: Vec::new(),
-            any_answered: false,
-            resolved: false,
-            refused: None,
-            refusals: 0,
-            refused_in: Vec::new(),
-            refused_by: BTreeSet::new(),
             rules,
+            waiting: HashMap::default(),
+            unanswered: Vec::new(),
+            heard: Vec::new(),
+            resolved_in: Vec::new(),
+            refused: None,
+            refused_by: BTreeSet::new(),
+            failed: Failed::default(),
+        }
+    }
+
+    fn query(&mut self, query: &Query<'_>) {
+        if query.answered {
+            self.heard.push(query.point.time);
+            self.waiting.insert((query.client, query.qtype), query.point);
+        } else {
+            self.unanswered.push(query.point);
         }
     }
 
     fn answer(&mut self, answer: &Answer<'_>) {
+        self.heard.push(answer.point.time);
+        let asked = self.waiting.remove(&(answer.client, answer.qtype));
         match blocking(answer.rcode) {
             Some(word) => {
                 self.refused.get_or_insert(word);
-                self.refusals += 1;
                 self.refused_by.insert(answer.resolver.to_string());
-                if self.refused_in.len() < MOST_LOOKUP_FRAMES {
-                    self.refused_in.push(answer.point);
-                }
+                self.failed.add(asked, Some(answer.point));
             }
-            None => self.resolved |= answer.has_addresses,
+            None if answer.has_addresses && self.resolved_in.len() < MOST_RESOLVED_FRAMES => {
+                self.resolved_in.push(answer.point);
+            }
+            None => {}
         }
     }
 }

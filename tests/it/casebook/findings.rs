@@ -50,6 +50,49 @@ scenes! {
         s.findings(&[]);
     }
 
+    fn nor_is_one_that_was_lost_and_whose_next_try_5_s_later_is_answered(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 30.0).at(0.5).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.at(1.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
+        s.at(6.005).resolve(APPLIANCE, "nginx.org", WEB);
+        s.findings(&[]);
+    }
+
+    fn a_name_that_was_answered_once_and_then_no_more_is_name_blocked_and_intermittent(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 60.0).at(0.5).resolve(APPLIANCE, "nginx.org", WEB);
+        for again in 0..4 {
+            s.at(20.0 + 5.0 * f64::from(again)).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
+            s.resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        }
+        s.findings(&["name-blocked", "intermittent"]);
+        // The query that was answered is no evidence of a block, and the answer is evidence that it worked.
+        s.expect_finding(finding("name-blocked").about("nginx.org").count(4).evidence(4));
+        s.expect_finding(finding("intermittent").about("nginx.org").titled("backup-appliance 10.10.1.4 asks for nginx.org: resolved at times, no answer at others").evidence(5));
+    }
+
+    fn a_name_that_is_not_answered_at_first_and_is_later_is_name_blocked_and_intermittent(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 60.0).at(0.5).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.at(1.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
+        s.at(30.0).resolve(APPLIANCE, "nginx.org", WEB);
+        s.findings(&["name-blocked", "intermittent"]);
+        s.expect_finding(finding("name-blocked").about("nginx.org").count(1));
+    }
+
+    fn a_query_before_a_gap_hides_no_silence_behind_it(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 2.0).at(1.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
+        s.keeps_talking(APPLIANCE, 200.1, 220.0).at(200.5).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.at(205.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
+        s.findings(&["name-blocked"]);
+        s.expect_finding(finding("name-blocked").about("nginx.org").count(1));
+    }
+
+    fn what_refused_a_name_is_cited_and_dated_and_not_the_query_that_was_answered(s) {
+        asked_in_vain(s, APPLIANCE, "nginx.org", 3);
+        s.at(4.0).resolve(APPLIANCE, "nginx.org", WEB);
+        s.findings(&["name-blocked", "intermittent"]);
+        s.expect_finding(finding("name-blocked").about("nginx.org").count(1).evidence(2));
+        s.expect_finding(finding("intermittent").about("nginx.org").evidence(3));
+    }
+
     fn a_query_near_the_end_of_the_capture_is_not(s) {
         s.keeps_talking(APPLIANCE, 0.1, 15.0).at(0.5).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
         s.at(12.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
