@@ -75,7 +75,7 @@ fn cost(
         assert_eq!(log.read(wire, point, src, dst, Transport::Udp), Some(*response));
     }
     let read = start.elapsed();
-    let ledger = Ledger::new(log, &|ip| ip, &|_| true, Some(Timestamp(0)));
+    let ledger = Ledger::new(log, &|ip| ip, &|_| true, [Timestamp(0)].into());
     let built = start.elapsed();
     ask(&ledger);
     (wires.len(), [read, built - read, start.elapsed() - built])

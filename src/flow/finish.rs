@@ -107,6 +107,8 @@ struct Talk {
     named_at: Option<FramePoint>,
     version: Option<u16>,
     host: Option<String>,
+    /// Whether requests on the connection name different hosts.
+    hosts_differ: bool,
     proxy: Option<ConnectTarget>,
     further: Vec<ConnectTarget>,
     alert: Option<u8>,
@@ -233,6 +235,11 @@ impl Flow<'_> {
     /// Host of the first HTTP request.
     pub fn http_host(&self) -> Option<&str> {
         self.talk.as_ref()?.host.as_deref()
+    }
+
+    /// Whether requests on the connection name different hosts: then none of them tells whose it is.
+    pub fn hosts_differ(&self) -> bool {
+        self.talk.as_ref().is_some_and(|talk| talk.hosts_differ)
     }
 
     /// Where the server name was read.
@@ -483,6 +490,8 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
         if let Some(first) = requests.first() {
             let talk = found.talk();
             talk.host = first.destination().map(|host| host.name.in_uri());
+            let mut names = requests.iter().filter_map(|request| Some(&request.destination()?.name));
+            talk.hosts_differ = names.next().is_some_and(|first| names.any(|name| name != first));
             talk.named_at = client.point_at(first.offset);
             proxy_talk(talk, &requests, &client, &server);
         } else if let Some((offset, host)) = http2::authority(&client.bytes) {
@@ -531,14 +540,22 @@ fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream<'_>,
     // Inside the tunnel the client's own handshake follows its (last) request.
     let end = requests.iter().rev().find(|request| request.is_connect()).and_then(|request| request.head_end);
     let inner = end.and_then(|end| Some((end, client.bytes.get(end..)?)));
+    let mut went_on = false;
     if let Some((end, inner)) = inner
         && let Some(hello) = tls::client_hello(inner)
     {
         found.named_at = client.point_at(end);
         found.hello = Some(Arc::new(hello));
+        went_on = true;
     }
     let statuses = http::statuses(&server.bytes);
     if statuses.iter().any(|(_, status)| (200..300).contains(status)) {
+        return;
+    }
+    // A page of a few kilobytes with the refusal hides the answer to the next try. The client saw it, and began its handshake.
+    let asked = requests.iter().filter(|request| request.is_connect()).count();
+    let answered = statuses.iter().filter(|(_, status)| *status >= 200).count();
+    if went_on && answered < asked && server.bytes.len() >= HEAD_BYTES as usize {
         return;
     }
     let refused = |status: u16| matches!(status, 403 | 407 | 502..=504);

@@ -197,6 +197,10 @@ impl Spans {
     /// claim that a capture went on when it did not.
     pub const GAP_NANOS: i64 = 3 * NANOS_PER_SECOND;
 
+    /// The longest silence after which a capture still is the same: 60 s, as long as SEMANTICS section 2 waits for a frame that shows
+    /// that it went on. A host that is seen at all sends something within that time.
+    pub const PAUSE_NANOS: i64 = 60 * NANOS_PER_SECOND;
+
     /// Adds one frame's time.
     #[inline(always)]
     pub fn insert(&mut self, time: Timestamp) {
@@ -276,6 +280,17 @@ impl Spans {
     /// The intervals, ascending and apart by more than [`Spans::GAP_NANOS`].
     pub fn iter(&self) -> impl Iterator<Item = (Timestamp, Timestamp)> {
         self.earlier.iter().map(|(&begin, &end)| (begin, end)).chain(self.latest)
+    }
+
+    /// When captures begin: with the first frame, and again after so long a pause that nobody knows what went on in it. Several
+    /// captures that follow each other closely begin once, as one that was cut does.
+    pub fn begins(&self) -> Vec<Timestamp> {
+        let mut end: Option<Timestamp> = None;
+        let begins = self.iter().filter_map(|(from, to)| {
+            let before = end.replace(to);
+            before.is_none_or(|before| from.since(before) > Self::PAUSE_NANOS).then_some(from)
+        });
+        begins.collect()
     }
 
     /// How many intervals there are.

@@ -69,7 +69,13 @@ pub fn requests(stream: &[u8]) -> Vec<Request> {
         let head = Head::read(stream, line.next);
         let authority = match method {
             "CONNECT" => Host::from_wire(target),
-            _ => absolute_authority(target).and_then(Host::from_wire),
+            _ => absolute_authority(target).and_then(|(scheme, authority)| {
+                let mut host = Host::from_wire(authority)?;
+                if scheme.eq_ignore_ascii_case(b"https") {
+                    host.port.get_or_insert(443);
+                }
+                Some(host)
+            }),
         };
         let kept = target.get(..MAX_TARGET).unwrap_or(target);
         out.push(Request {
@@ -264,8 +270,8 @@ fn next_status_line(stream: &[u8], mut at: usize) -> Option<usize> {
     None
 }
 
-/// The authority of `scheme://[user@]authority/path`.
-fn absolute_authority(target: &[u8]) -> Option<&[u8]> {
+/// The scheme and the authority of `scheme://[user@]authority/path`.
+fn absolute_authority(target: &[u8]) -> Option<(&[u8], &[u8])> {
     let colon = target.iter().position(|&b| b == b':')?;
     let (scheme, rest) = target.split_at_checked(colon)?;
     if scheme.is_empty() || !scheme.iter().all(u8::is_ascii_alphabetic) {
@@ -273,10 +279,8 @@ fn absolute_authority(target: &[u8]) -> Option<&[u8]> {
     }
     let rest = rest.strip_prefix(b"://")?;
     let authority = rest.split(|b| matches!(b, b'/' | b'?' | b'#')).next()?;
-    match authority.iter().rposition(|&b| b == b'@') {
-        Some(at) => authority.get(at + 1..),
-        None => Some(authority),
-    }
+    let user = authority.iter().rposition(|&b| b == b'@');
+    Some((scheme, user.map_or(authority, |at| &authority[at + 1..])))
 }
 
 /// How long a body is.
@@ -393,6 +397,7 @@ mod tests {
         for (what, stream, expected) in [
             ("a plain request", "GET /a HTTP/1.1\r\nHost: Archive.Ubuntu.COM:80\r\n\r\n", vec!["0 GET /a archive.ubuntu.com:80 -"]),
             ("a proxy's tunnel", "CONNECT login.example:443 HTTP/1.1\r\nHost: login.example:443\r\n\r\n\x16\x03\x01", vec!["0 CONNECT login.example:443 login.example:443 login.example:443"]),
+            ("a scheme has a port", "GET https://a.example/ HTTP/1.1\r\n\r\n", vec!["0 GET https://a.example/ - a.example:443"]),
             ("an absolute target overrides", "GET http://u:p@a.example:8080/x?y HTTP/1.1\r\nHost: b.example\r\n\r\n", vec!["0 GET http://u:p@a.example:8080/x?y b.example a.example:8080"]),
             ("pipelined", "GET / HTTP/1.1\r\nhost: a\r\n\r\nHEAD /b HTTP/1.0\r\nHOST:b\r\n\r\n", vec!["0 GET / a -", "27 HEAD /b b -"]),
             ("a length is skipped", "POST / HTTP/1.1\r\nContent-Length: 16\r\n\r\nGET / HTTP/1.1\r\nPUT /c HTTP/1.1\r\n\r\n", vec!["0 POST / - -", "55 PUT /c - -"]),

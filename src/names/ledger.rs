@@ -206,7 +206,7 @@ impl ChainNumber {
 pub struct Ledger {
     /// Ascending by point.
     log: DnsLog,
-    begin: Option<Timestamp>,
+    begins: Arc<[Timestamp]>,
     /// By message.
     standing: Vec<Standing>,
     /// By body.
@@ -642,6 +642,8 @@ struct Aliases {
     list: Vec<Before>,
     /// A bit for the first name of each: of a new one mostly none is set, and the list need not be looked through.
     firsts: u128,
+    /// Whether there were more than are kept.
+    more: bool,
     ordered: OnceLock<Box<[Before]>>,
 }
 
@@ -658,7 +660,11 @@ impl Aliases {
     fn add(&mut self, new: Before, chains: &Chains) {
         let first = 1u128 << (new.first % u128::BITS);
         let is_known = || self.firsts & first != 0 && self.list.iter().any(|known| known.is(&new, chains));
-        if self.list.len() < MOST_ALIASES && !is_known() {
+        if self.more || is_known() {
+            return;
+        }
+        self.more = self.list.len() >= MOST_ALIASES;
+        if !self.more {
             self.list.push(new);
             self.firsts |= first;
             self.ordered.take();
@@ -775,21 +781,34 @@ fn reached(body: &Body, names: &mut Vec<u32>, addresses: &mut Vec<(u32, u32)>) {
         return;
     }
     names.push(body.qname);
-    let mut next = 0;
+    let (mut next, mut more) = (0, false);
     while let Some(&name) = names.get(next) {
         next += 1;
         for &[_, target, _] in body.aliases.iter().filter(|[owner, ..]| *owner == name) {
-            if names.len() < MOST_NAMES && !names.contains(&target) {
+            if names.contains(&target) {
+                continue;
+            }
+            more |= names.len() >= MOST_NAMES;
+            if names.len() < MOST_NAMES {
                 names.push(target);
             }
         }
     }
     let from = addresses.len();
-    let owned = body.addresses.iter().filter(|[owner, ..]| names.contains(owner));
-    addresses.extend(owned.map(|&[_, ip, ttl]| (ip, ttl)));
+    // Where the chain is longer than it is followed, each address may stand at its end.
+    let owned = body.addresses.iter().filter(|[owner, ..]| more || names.contains(owner));
+    // RFC 2181 section 8: with the highest bit set it is zero.
+    let kept = |ttl: u32| if ttl > i32::MAX as u32 { 0 } else { ttl };
+    addresses.extend(owned.map(|&[_, ip, ttl]| (ip, kept(ttl))));
     if let Some(own) = addresses.get_mut(from..) {
         own.sort_by_key(|&(ip, _)| ip);
     }
+}
+
+/// Whether the capture in which a time lies had begun [`DNS_PATIENCE_NANOS`] before it.
+pub(super) fn had_begun(begins: &[Timestamp], time: Timestamp) -> bool {
+    let before = begins.partition_point(|&begin| begin <= time);
+    begins.get(..before).and_then(<[_]>::last).is_some_and(|&begin| time.since(begin) >= DNS_PATIENCE_NANOS)
 }
 
 /// The queries that are one question (same ports, identifier, name, type), and their answers.
@@ -1037,7 +1056,7 @@ impl Exchanges {
             let unsolicited = response
                 && !matched
                 && ledger.parties[ledger.host(entry) as usize].asking
-                && ledger.begin.is_some_and(|begin| entry.time().since(begin) >= DNS_PATIENCE_NANOS);
+                && had_begun(&ledger.begins, entry.time());
             Standing(
                 bits | bit_if(matched, Standing::MATCHED)
                     | bit_if(response && exchange.is_some_and(|e| e.contested), Standing::CONTESTED)
@@ -1051,14 +1070,14 @@ impl Exchanges {
 
 impl Ledger {
     /// From all DNS messages. `host_of` gives the address that stands for a host, `trusted` tells the resolvers that count,
-    /// `begin` is when the captures begin.
+    /// `begins` are the times at which the captures begin, ascending ([`Spans::begins`](crate::model::Spans::begins)).
     pub fn new(
         log: DnsLog,
         host_of: &dyn Fn(IpAddr) -> IpAddr,
         trusted: &dyn Fn(IpAddr) -> bool,
-        begin: Option<Timestamp>,
+        begins: Arc<[Timestamp]>,
     ) -> Self {
-        Ledger::on_threads(log, host_of, trusted, begin, 1)
+        Ledger::on_threads(log, host_of, trusted, begins, 1)
     }
 
     /// The same, made by so many threads.
@@ -1066,22 +1085,22 @@ impl Ledger {
         log: DnsLog,
         host_of: &dyn Fn(IpAddr) -> IpAddr,
         trusted: &dyn Fn(IpAddr) -> bool,
-        begin: Option<Timestamp>,
+        begins: Arc<[Timestamp]>,
         jobs: usize,
     ) -> Self {
         let shares =
             if jobs < 2 || log.len() < LEAST_SHARED { 1 } else { (jobs * SHARES_A_THREAD).min(MOST_SHARES) };
-        Ledger::of_shares(log, (host_of, trusted), begin, (shares, jobs))
+        Ledger::of_shares(log, (host_of, trusted), begins, (shares, jobs))
     }
 
     fn of_shares(
         mut log: DnsLog,
         (host_of, trusted): (&dyn Fn(IpAddr) -> IpAddr, &dyn Fn(IpAddr) -> bool),
-        begin: Option<Timestamp>,
+        begins: Arc<[Timestamp]>,
         (shares, jobs): (usize, usize),
     ) -> Self {
         log.sort();
-        let mut ledger = Ledger { log, begin, jobs, ..Ledger::default() };
+        let mut ledger = Ledger { log, begins, jobs, ..Ledger::default() };
         ledger.read_bodies();
         ledger.meet_parties(0, host_of, trusted);
         let shared = ledger.shared(shares);
@@ -1780,15 +1799,20 @@ impl Ledger {
         let mut done: BTreeSet<Vec<DomainName>> = BTreeSet::new();
         let mut open = vec![self.chains.names(told.chain).to_vec()];
         let point = self.entry(at).point();
-        let mut steps = 0;
+        let (mut steps, mut more) = (0, false);
         while let Some(chain) = open.pop() {
             let Some(first) = chain.first().and_then(|first| self.log.names().find(first)) else { continue };
             let before = share.before_at.get(&(told.host, first)).map(|&list| &share.before[list as usize]);
             let mut extended = false;
+            more |= before.is_some_and(|aliases| aliases.more);
             for before in before.map_or(&[][..], |aliases| aliases.ordered(&self.chains)) {
                 let prefix = before.names(self.chains.names(before.chain));
                 let apart = !prefix.iter().any(|name| chain.contains(name));
-                if self.entry(before.since).point() >= point || steps >= MOST_JOINED || !apart {
+                if self.entry(before.since).point() >= point || !apart {
+                    continue;
+                }
+                if steps >= MOST_JOINED {
+                    more = true;
                     continue;
                 }
                 let longer: Vec<DomainName> = prefix.iter().chain(&chain).cloned().collect();
@@ -1801,6 +1825,10 @@ impl Ledger {
             if !extended {
                 done.insert(chain);
             }
+        }
+        if more {
+            // What is beyond has no names that a rule could fit: dropping evidence never documents anything.
+            done.insert(Vec::new());
         }
         done
     }
@@ -2195,26 +2223,35 @@ mod tests {
             aliases.add(Before { chain: first, names: 1, first, since: 0 }, &chains);
         }
         let kept: Vec<u32> = aliases.list.iter().map(|before| before.first).collect();
-        assert_eq!(kept, [5, 133, 261, 7]);
+        assert_eq!((&kept[..], aliases.more), (&[5, 133, 261, 7][..], false));
+        let mut lead = |first: u32| {
+            aliases.add(Before { chain: first, names: 1, first, since: 0 }, &chains);
+            (aliases.list.len(), aliases.more)
+        };
+        assert_eq!((10..70).map(&mut lead).last(), Some((MOST_ALIASES, false)));
+        assert_eq!(
+            [lead(69), lead(70), lead(71)],
+            [(MOST_ALIASES, false), (MOST_ALIASES, true), (MOST_ALIASES, true)]
+        );
     }
 
     #[test]
     fn an_answer_becomes_unsolicited_once_its_host_is_seen_to_ask_also_where_the_ledger_grows() {
-        let (begin, server) = (Some(Timestamp(0)), ip(5));
+        let (begins, server) = (Arc::<[Timestamp]>::from([Timestamp(0)]), ip(5));
         let mut growing = GrowingLedger::default();
         let unsolicited = |growing: &GrowingLedger| {
             let about = growing.ledger().about(ip(0), server);
             about.and_then(|about| about.only_unsolicited()).map(|answer| answer.point.frame)
         };
         growing.add(message(10, ip(0), Some(server)));
-        growing.know(&host_of, &trusted, begin);
+        growing.know(&host_of, &trusted, begins.clone());
         assert_eq!(
             unsolicited(&growing),
             None,
             "nobody knows whether the host asks where the capture sees it"
         );
         growing.add(message(20, ip(0), None));
-        growing.know(&host_of, &trusted, begin);
+        growing.know(&host_of, &trusted, begins.clone());
         assert_eq!(unsolicited(&growing), Some(11));
     }
 
@@ -2250,7 +2287,8 @@ mod tests {
         let (host, server) = (ip(0), ip(5));
         // The alias alone, then the address of what it leads to.
         let messages = vec![question(1, 1), alias(2), question(3, 0), message(4, host, Some(server))];
-        let ledger = Ledger::new(messages.iter().cloned().collect(), &host_of, &trusted, Some(Timestamp(0)));
+        let ledger =
+            Ledger::new(messages.iter().cloned().collect(), &host_of, &trusted, [Timestamp(0)].into());
         let time = Timestamp(5 * NANOS_PER_SECOND);
         let about = ledger.about(host, server).unwrap();
         let (readings, _) = about.readings(time, None, &Bookmark::default());
@@ -2264,7 +2302,7 @@ mod tests {
         let (host, server) = (ip(0), ip(5));
         let answer = |seconds| [question(seconds - 1, 0), message(seconds, host, Some(server))];
         let messages = answer(2).into_iter().chain([question(3, 1), alias(4)]).chain(answer(6));
-        let ledger = Ledger::new(messages.collect(), &host_of, &trusted, Some(Timestamp(0)));
+        let ledger = Ledger::new(messages.collect(), &host_of, &trusted, [Timestamp(0)].into());
         let about = ledger.about(host, server).unwrap();
         let bookmark = Bookmark::default();
         let (alone, both) = (vec![name(0)], vec![name(1), name(0)]);
@@ -2279,6 +2317,64 @@ mod tests {
         }
     }
 
+    /// The names by which the first host knows the sixth address at a time, after these messages.
+    fn read_at(messages: impl IntoIterator<Item = DnsObservation>, seconds: i64) -> Vec<(Vec<String>, bool)> {
+        let ledger = Ledger::new(messages.into_iter().collect(), &host_of, &trusted, [Timestamp(0)].into());
+        let about = ledger.about(ip(0), ip(5)).unwrap();
+        let (readings, _) = about.readings(Timestamp(seconds * NANOS_PER_SECOND), None, &Bookmark::default());
+        let names = |reading: &Reading<'_>| reading.names.iter().map(ToString::to_string).collect();
+        readings.iter().map(|reading| (names(reading), reading.expired)).collect()
+    }
+
+    #[test]
+    fn a_time_to_live_with_its_highest_bit_set_is_none() {
+        for (ttl, expired) in
+            [(0x7fff_ffff, false), (0x8000_0000, true), (u32::MAX, true), (0, true), (60, false)]
+        {
+            let mut answer = message(2, ip(0), Some(ip(5)));
+            answer.message.addresses[0].ttl = ttl;
+            assert_eq!(read_at([question(1, 0), answer], 3)[0].1, expired, "{ttl:#x}");
+        }
+    }
+
+    #[test]
+    fn an_address_at_the_end_of_a_chain_longer_than_is_followed_is_named_by_what_was_asked_for() {
+        for aliases in [1, MOST_NAMES - 1, MOST_NAMES, 3 * MOST_NAMES] {
+            let name = |number: usize| format!("n{number}.example").parse::<DomainName>().unwrap();
+            let mut asked = question(1, 0);
+            asked.message.qname = Some(name(0));
+            let mut answer = message(2, ip(0), Some(ip(5)));
+            answer.message.qname = Some(name(0));
+            answer.message.addresses[0].owner = name(aliases);
+            answer.message.aliases = (0..aliases)
+                .map(|number| AliasRecord { owner: name(number), target: name(number + 1), ttl: 60 })
+                .collect();
+            let read = read_at([asked, answer], 3);
+            assert_eq!((read.len(), read[0].0[0].as_str()), (1, "n0.example"), "{aliases}");
+            assert_eq!(read[0].0.len(), (aliases + 1).min(MOST_NAMES));
+        }
+    }
+
+    #[test]
+    fn of_more_chains_than_are_joined_one_without_names_is_told() {
+        for leading in [MOST_JOINED, MOST_JOINED + 1, MOST_ALIASES + 1] {
+            let of_one = |number: usize| {
+                let name = format!("n{number:03}.example").parse::<DomainName>().unwrap();
+                let mut asked = question(1, 0);
+                asked.message.qname = Some(name.clone());
+                let mut told = asked.clone();
+                told.message.response = true;
+                told.message.aliases = vec![AliasRecord { owner: name, target: self::name(0), ttl: 60 }];
+                told.point.frame += 1;
+                [asked, told]
+            };
+            let address = [question(3, 0), message(4, ip(0), Some(ip(5)))];
+            let read = read_at((0..leading).flat_map(of_one).chain(address), 5);
+            let nameless = read.iter().filter(|(names, _)| names.is_empty()).count();
+            assert_eq!(nameless, usize::from(leading > MOST_JOINED), "{leading}: {read:?}");
+        }
+    }
+
     /// More hosts than places in which answers about one address are remembered, so that some meet in one.
     #[test]
     fn what_is_remembered_of_an_address_is_of_the_host_that_asks() {
@@ -2289,7 +2385,7 @@ mod tests {
         let messages = hosts().filter(|&(number, _)| is_told(number)).flat_map(|(number, host)| {
             [message(number.into(), host, None), message(number.into(), host, Some(server))]
         });
-        let ledger = Ledger::new(messages.collect(), &|ip| ip, &|_| true, Some(Timestamp(0)));
+        let ledger = Ledger::new(messages.collect(), &|ip| ip, &|_| true, [Timestamp(0)].into());
         let bookmark = Bookmark::default();
         for (number, host) in hosts().chain(hosts()) {
             let about = about_near(&ledger, host, server, &bookmark);
@@ -2308,7 +2404,7 @@ mod tests {
         let messages = told.flat_map(|(number, server)| {
             [message(number.into(), host, None), message(number.into(), host, Some(server))]
         });
-        let ledger = Ledger::new(messages.collect(), &|ip| ip, &|_| true, Some(Timestamp(0)));
+        let ledger = Ledger::new(messages.collect(), &|ip| ip, &|_| true, [Timestamp(0)].into());
         let bookmark = Bookmark::default();
         // Those that meet in one place one after another.
         let mut servers: Vec<(u32, IpAddr)> = servers().chain(servers()).collect();
@@ -2337,11 +2433,12 @@ mod tests {
 
     /// Everything that can be asked of a ledger gets the answer of the plain one.
     fn same_answers(messages: &[DnsObservation]) -> Result<(), TestCaseError> {
-        let begin = Some(Timestamp(0));
-        let slow = reference::Ledger::new(messages, &host_of, &trusted, begin);
+        // The second after a pause.
+        let begins: Arc<[Timestamp]> = [Timestamp(0), Timestamp(20 * NANOS_PER_SECOND)].into();
+        let slow = reference::Ledger::new(messages, &host_of, &trusted, begins.clone());
         for parted in [(1, 1), (3, 2)] {
             let log = messages.iter().cloned().collect();
-            let fast = Ledger::of_shares(log, (&host_of, &trusted), begin, parted);
+            let fast = Ledger::of_shares(log, (&host_of, &trusted), begins.clone(), parted);
             same_as(&fast, &slow)?;
         }
         Ok(())
@@ -2469,22 +2566,23 @@ mod tests {
             if in_order {
                 messages.sort_by_key(|message| message.point);
             }
-            let begin = Some(Timestamp(0));
+            // The second after a pause.
+            let begins: Arc<[Timestamp]> = [Timestamp(0), Timestamp(20 * NANOS_PER_SECOND)].into();
             let mut growing = GrowingLedger::default();
             let mut from = 0;
             for count in parts.into_iter().chain([messages.len()]) {
                 let until = messages.len().min(from + count);
                 messages[from..until].iter().cloned().for_each(|message| growing.add(message));
                 from = until;
-                growing.know(&host_of, &trusted, begin);
-                let slow = reference::Ledger::new(&messages[..until], &host_of, &trusted, begin);
+                growing.know(&host_of, &trusted, begins.clone());
+                let slow = reference::Ledger::new(&messages[..until], &host_of, &trusted, begins.clone());
                 same_as(growing.ledger(), &slow)?;
             }
             growing.forget_half();
-            growing.know(&host_of, &trusted, begin);
+            growing.know(&host_of, &trusted, begins.clone());
             messages.sort_by_key(|message| message.point);
             let rest = &messages[messages.len() / 2..];
-            same_as(growing.ledger(), &reference::Ledger::new(rest, &host_of, &trusted, begin))?;
+            same_as(growing.ledger(), &reference::Ledger::new(rest, &host_of, &trusted, begins.clone()))?;
         }
 
         /// More answers for a name than stand between two checkpoints.

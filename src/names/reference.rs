@@ -1,11 +1,12 @@
 //! The ledger as plainly as its rules can be written: every message kept whole, every list walked. Tests hold the ledger
 //! against it.
 
-use super::ledger::{DNS_PATIENCE_NANOS, LATE_ANSWER_NANOS, MOST_ALIASES, MOST_JOINED, Reading};
+use super::ledger::{LATE_ANSWER_NANOS, MOST_ALIASES, MOST_JOINED, Reading, had_begun};
 use super::observation::DnsObservation;
 use crate::model::{DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp, Transport};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 /// One response, and what it may say.
 #[derive(Clone, Debug)]
@@ -73,6 +74,8 @@ pub(super) struct Ledger {
     by_chain: BTreeMap<(IpAddr, IpAddr), BTreeMap<Vec<DomainName>, Told>>,
     /// (host, target) to the names before the target in chains that reach it as an alias, and since when.
     by_alias: BTreeMap<(IpAddr, DomainName), BTreeMap<Vec<DomainName>, FramePoint>>,
+    /// Those to which more names lead than are kept.
+    more_aliases: BTreeSet<(IpAddr, DomainName)>,
     /// (host, name) to answers that asked for the name or reached it.
     by_name: BTreeMap<(IpAddr, DomainName), Vec<usize>>,
     /// Hosts of which queries are seen.
@@ -81,7 +84,7 @@ pub(super) struct Ledger {
     told: BTreeMap<IpAddr, u64>,
     /// Clients and resolvers between which no answer is matched, and some are unsolicited.
     forged: BTreeSet<(Endpoint, IpAddr)>,
-    begin: Option<Timestamp>,
+    begins: Arc<[Timestamp]>,
 }
 
 /// The answers that gave one address under one chain: a host asks the same thing thousands of times.
@@ -112,16 +115,16 @@ struct Exchange {
 
 impl Ledger {
     /// From all DNS messages. `host_of` gives the address that stands for a host, `trusted` tells the resolvers that count,
-    /// `begin` is when the captures begin.
+    /// `begins` are the times at which the captures begin.
     pub(super) fn new(
         observations: &[DnsObservation],
         host_of: &dyn Fn(IpAddr) -> IpAddr,
         trusted: &dyn Fn(IpAddr) -> bool,
-        begin: Option<Timestamp>,
+        begins: Arc<[Timestamp]>,
     ) -> Self {
         let mut ordered: Vec<&DnsObservation> = observations.iter().collect();
         ordered.sort_by_key(|observation| observation.point);
-        let mut ledger = Ledger { begin, ..Ledger::default() };
+        let mut ledger = Ledger { begins, ..Ledger::default() };
         let mut exchanges: BTreeMap<Question, Exchange> = BTreeMap::new();
         for observation in ordered {
             let message = &observation.message;
@@ -216,8 +219,11 @@ impl Ledger {
                 self.by_name.entry((answer.host, name.clone())).or_default().push(index);
                 if place > 0 && answer.names_something() {
                     let before = self.by_alias.entry((answer.host, name.clone())).or_default();
-                    if before.len() < MOST_ALIASES {
-                        before.entry(answer.names[..place].to_vec()).or_insert(answer.point);
+                    let prefix = answer.names[..place].to_vec();
+                    if before.len() < MOST_ALIASES || before.contains_key(&prefix) {
+                        before.entry(prefix).or_insert(answer.point);
+                    } else {
+                        self.more_aliases.insert((answer.host, name.clone()));
                     }
                 }
             }
@@ -290,14 +296,19 @@ impl Ledger {
     fn joined(&self, answer: &Answer) -> Vec<Vec<DomainName>> {
         let mut done: BTreeSet<Vec<DomainName>> = BTreeSet::new();
         let mut open = vec![answer.names.clone()];
-        let mut steps = 0;
+        let (mut steps, mut more) = (0, false);
         while let Some(chain) = open.pop() {
             let Some(first) = chain.first() else { continue };
+            more |= self.more_aliases.contains(&(answer.host, first.clone()));
             let before = self.by_alias.get(&(answer.host, first.clone()));
             let mut extended = false;
             for (prefix, since) in before.into_iter().flatten() {
                 let apart = !prefix.iter().any(|name| chain.contains(name));
-                if *since >= answer.point || steps >= MOST_JOINED || !apart {
+                if *since >= answer.point || !apart {
+                    continue;
+                }
+                if steps >= MOST_JOINED {
+                    more = true;
                     continue;
                 }
                 let longer: Vec<DomainName> = prefix.iter().chain(&chain).cloned().collect();
@@ -310,6 +321,9 @@ impl Ledger {
             if !extended {
                 done.insert(chain);
             }
+        }
+        if more {
+            done.insert(Vec::new());
         }
         done.into_iter().collect()
     }
@@ -352,9 +366,7 @@ impl Ledger {
     /// Whether an answer is unsolicited: it matches no query, though the captures show this host's queries, and they had
     /// begun 5 s before.
     pub(super) fn is_unsolicited(&self, answer: &Answer) -> bool {
-        !answer.matched
-            && self.asking.contains(&answer.host)
-            && self.begin.is_some_and(|begin| answer.point.time.since(begin) >= DNS_PATIENCE_NANOS)
+        !answer.matched && self.asking.contains(&answer.host) && had_begun(&self.begins, answer.point.time)
     }
 
     /// Whether everything that `resolver` sent to `client` are answers to nothing, though the captures show the queries of

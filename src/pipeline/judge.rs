@@ -111,9 +111,10 @@ impl<'a> Reduction<'a> {
         let services = Services::default();
         let sight = HostSight::of_reached(joined.reached.iter().copied(), &host_of);
         let is_service = |transport, port| is_service(policy, &services, transport, port);
-        let begin = joined.spans.range().map(|(first, _)| first);
+        let begins = joined.spans.begins();
         let trusted = |ip: IpAddr| policy.is_none_or(|(_, site)| site.is_resolver(ip));
-        let ledger_of = |dns| Ledger::on_threads(one_log(dns), &host_of, &trusted, begin, jobs);
+        let ledger_of =
+            |dns| Ledger::on_threads(one_log(dns), &host_of, &trusted, begins.clone().into(), jobs);
         let (ledger, order) = if jobs > 1 && !joined.holds_dns_over_tcp() {
             // Names and flows do not wait for each other, unless messages stand in flows.
             let dns = joined.take_dns();

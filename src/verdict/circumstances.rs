@@ -181,6 +181,11 @@ impl Evidence<'_> {
         self.readings.iter().map(|reading| reading.point)
     }
 
+    /// Whether there is a reading without names: of what is not told one by one.
+    pub(super) fn has_nameless(&self) -> bool {
+        self.readings.iter().any(|reading| reading.names.is_empty())
+    }
+
     /// The chains that give a name, newest first.
     pub(super) fn named(&self) -> impl Iterator<Item = &Reading<'_>> {
         self.readings.iter().filter(|reading| !reading.names.is_empty())
@@ -552,6 +557,7 @@ impl<'a> Surveyor<'a> {
             .server_name()
             .cloned()
             .or_else(|| flow.http_host().and_then(|host| host.parse::<DomainName>().ok()))
+            .filter(|_| !flow.hosts_differ())
             .filter(|name| name.as_str().trim_matches(['[', ']']).parse::<IpAddr>().is_err());
         if about.is_none() && written.is_none() {
             return Evidence { announced, ..Evidence::default() };

@@ -4,6 +4,7 @@ use super::{Exchanges, Hearing, Ledger, Share, Standing, number};
 use crate::model::Timestamp;
 use crate::names::{DnsLog, DnsObservation};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::OnceLock;
 
 /// A ledger to which messages are added: each is matched and told once, and only put in its place anew. It answers as one that is
@@ -56,7 +57,7 @@ impl GrowingLedger {
     pub fn start_over(&mut self) {
         let log = std::mem::take(&mut self.ledger.log);
         (self.exchanges, self.hearing) = Default::default();
-        self.ledger = Ledger { log, begin: self.ledger.begin, ..Ledger::default() };
+        self.ledger = Ledger { log, begins: self.ledger.begins.clone(), ..Ledger::default() };
     }
 
     /// Takes in what was added; for the arguments see [`Ledger::new`].
@@ -64,7 +65,7 @@ impl GrowingLedger {
         &mut self,
         host_of: &dyn Fn(IpAddr) -> IpAddr,
         trusted: &dyn Fn(IpAddr) -> bool,
-        begin: Option<Timestamp>,
+        begins: Arc<[Timestamp]>,
     ) {
         let mut fresh = std::mem::take(&mut self.fresh);
         fresh.sort();
@@ -76,7 +77,7 @@ impl GrowingLedger {
             self.ledger.log.sort();
             self.start_over();
         }
-        self.ledger.begin = begin;
+        self.ledger.begins = begins;
         if !self.grow(host_of, trusted) {
             self.start_over();
             self.grow(host_of, trusted);

@@ -709,10 +709,9 @@ impl Follower {
             self.ledger.forget_half();
         }
         let site = &policy.site;
-        let begin = spans.range().map(|(first, _)| first);
         let host_of = |ip: IpAddr| site.host_of(ip);
         let trusted = |ip: IpAddr| site.is_resolver(ip);
-        self.ledger.know(&host_of, &trusted, begin);
+        self.ledger.know(&host_of, &trusted, spans.begins().into());
         self.ledger_built = Some(Instant::now());
         self.ledger_cost = began.elapsed();
     }

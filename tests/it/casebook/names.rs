@@ -326,6 +326,22 @@ scenes! {
         s.findings(&["undetermined"]);
     }
 
+    fn nor_does_it_in_the_first_5_s_after_a_pause(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 15.0).at(0.5).resolve(APPLIANCE, "packages.microsoft.com", WEB2);
+        s.keeps_talking(APPLIANCE, 200.0, 215.0);
+        s.at(202.0).dns(APPLIANCE, RESOLVER).unseen_query("nginx.org", A).answer(&[a("nginx.org", WEB)]);
+        s.at(203.0).tcp(APPLIANCE, WEB, 443).handshake().tls_without_name().fin();
+        s.expect(nameless().lacks("unsolicited-answer"));
+        s.findings(&["undetermined"]);
+    }
+
+    fn after_those_5_s_it_is_reported_again(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 15.0).at(0.5).resolve(APPLIANCE, "packages.microsoft.com", WEB2);
+        s.keeps_talking(APPLIANCE, 200.0, 215.0);
+        s.at(206.0).dns(APPLIANCE, RESOLVER).unseen_query("nginx.org", A).answer(&[a("nginx.org", WEB)]);
+        s.findings(&["unsolicited-answer"]);
+    }
+
     fn where_the_capture_shows_no_queries_an_unmatched_answer_raises_nothing(s) {
         s.keeps_talking(APPLIANCE, 0.1, 15.0);
         for time in [6.0, 9.0, 12.0] {

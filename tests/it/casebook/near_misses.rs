@@ -81,6 +81,27 @@ scenes! {
         s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").about("exfil.example").times(1));
     }
 
+    fn a_second_host_on_one_connection_is_not_hidden_by_the_first(s) {
+        s.at(0.3).resolve(APPLIANCE, "security.ubuntu.com", WEB).at(0.5).resolve(APPLIANCE, "exfil.example", WEB);
+        let talk = s.at(1.0).tcp(APPLIANCE, WEB, 80).handshake();
+        let talk = talk.exchange(&http_get("security.ubuntu.com", "/ubuntu"), &http_ok());
+        talk.exchange(&http_get("exfil.example", "/"), &http_ok()).fin();
+        let talk = s.at(2.0).tcp(APPLIANCE, WEB, 80).client_port(50_001).handshake();
+        let talk = talk.exchange(&http_get("exfil.example", "/"), &http_ok());
+        talk.exchange(&http_get("security.ubuntu.com", "/ubuntu"), &http_ok()).fin();
+        s.expect(flow(APPLIANCE, WEB, 80).rows(2).is("verdict", "undetermined").is("missing", "ambiguous"));
+        s.findings(&["undetermined"]);
+    }
+
+    fn one_host_asked_twice_on_one_connection_still_tells_whose_it_is(s) {
+        s.at(0.3).resolve(APPLIANCE, "security.ubuntu.com", WEB).at(0.5).resolve(APPLIANCE, "exfil.example", WEB);
+        let talk = s.at(1.0).tcp(APPLIANCE, WEB, 80).handshake();
+        let talk = talk.exchange(&http_get("security.ubuntu.com", "/ubuntu"), &http_ok());
+        talk.exchange(&http_get("security.ubuntu.com", "/more"), &http_ok()).fin();
+        s.expect(flow(APPLIANCE, WEB, 80).documented(&["vbaz-05a"]));
+        s.findings(&[]);
+    }
+
     fn ports_asked_of_a_proxy_are_findings_of_their_own(s) {
         with_proxy(s);
         connect(s, 1.0, "exfil.example:443");

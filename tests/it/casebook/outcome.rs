@@ -215,6 +215,26 @@ scenes! {
         s.findings(&[]);
     }
 
+    fn nor_where_the_page_with_the_407_is_so_long_that_the_200_is_not_kept(s) {
+        proxy_is_known(s);
+        let connect = http_connect("nginx.org:443");
+        for (at, length) in [(1.0, 100), (3.0, 5_000)] {
+            let page = [format!("HTTP/1.1 407 Who are you\r\nContent-Length: {length}\r\n\r\n").into_bytes(), vec![b'x'; length]];
+            let talk = s.at(at).tcp(APPLIANCE, PROXY, 3128).handshake().exchange(&connect, &page.concat());
+            talk.exchange(&connect, &http_status(200)).tls("nginx.org").fin();
+        }
+        s.expect(flow(APPLIANCE, PROXY, 3128).rows(2).outcome("established").documented(&["vbaz-15"]));
+        s.findings(&[]);
+    }
+
+    fn a_long_page_with_a_407_and_no_more_is_proxy_denied(s) {
+        proxy_is_known(s);
+        let page = [b"HTTP/1.1 407 Who are you\r\nContent-Length: 5000\r\n\r\n".to_vec(), vec![b'x'; 5_000]];
+        s.tcp(APPLIANCE, PROXY, 3128).handshake().exchange(&http_connect("nginx.org:443"), &page.concat()).fin();
+        s.expect(flow(APPLIANCE, PROXY, 3128).outcome("proxy-denied"));
+        s.findings(&["documented-blocked"]);
+    }
+
     fn connects_answered_502_503_and_504_are_proxy_denied(s) {
         proxy_is_known(s);
         for (index, code) in [502, 503, 504].into_iter().enumerate() {
