@@ -243,12 +243,42 @@ pub struct PackUsed {
     pub id: String,
     /// The page's title.
     pub page: String,
+    /// Where the page stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+    /// The product.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub product: String,
     /// The page's date, as printed.
     pub page_date: String,
+    /// The same day, year first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub date: Option<String>,
     /// The product version the page is for.
     pub product_version: String,
     /// SHA-256 of the file.
     pub sha256: String,
+}
+
+impl PackUsed {
+    /// The page's date where it is told, year first if that is known.
+    pub fn dated(&self) -> Option<&str> {
+        self.date.as_deref().or(Some(&*self.page_date)).filter(|date| !date.is_empty())
+    }
+
+    /// The page's title, and the product's where it does not say that itself.
+    pub fn titled(&self) -> String {
+        if self.product.is_empty() || self.page.contains(&self.product) {
+            self.page.clone()
+        } else {
+            format!("{}, {}", self.page, self.product)
+        }
+    }
+
+    /// Where the page stands, if that is an address that may be followed.
+    pub fn link(&self) -> Option<&str> {
+        self.url.as_deref().filter(|url| url.starts_with("https://") || url.starts_with("http://"))
+    }
 }
 
 /// A service tag file that the audit used.
@@ -294,6 +324,9 @@ pub struct Totals {
     pub supplied_names: u64,
     /// Frames of link upkeep (ARP, neighbour discovery, MLD, IGMP, DHCP): platform, not judged row by row.
     pub upkeep: BTreeMap<String, u64>,
+    /// Flows in which an audited machine takes part; none in audits that did not count them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audited_flows: Option<u64>,
     /// Flows that are nothing but unsolicited DNS answers: evidence of findings, not flows of their own.
     pub unsolicited_flows: u64,
     /// Packets that belong to no flow, by reason.
@@ -509,6 +542,11 @@ pub enum FailOn {
 }
 
 impl Audit {
+    /// Whether there was nothing to judge: no flow, or none in which an audited machine takes part.
+    pub fn is_of_nobody(&self) -> bool {
+        self.totals.flows == 0 || self.totals.audited_flows == Some(0)
+    }
+
     /// Frames that may be skipped for other reasons than not being IP before the evidence counts as incomplete: 1 %,
     /// in millionths (SEMANTICS section 5).
     pub const UNDECODABLE_LIMIT_PPM: u64 = 10_000;

@@ -236,12 +236,13 @@ impl CaptureSummary {
     }
 
     /// Frames skipped for other reasons than being known not to be IP, and other than by choice: neither says anything about
-    /// the evidence.
+    /// the evidence. A packet that belongs to no flow is as good as skipped: nobody knows what it was part of.
     pub fn undecodable(&self) -> u64 {
         let known = |reason: &str| {
             matches!(reason, "arp" | "not-ip") || NotChosen::ALL.iter().any(|not| not.as_str() == reason)
         };
-        self.skipped.iter().filter(|(reason, _)| !known(reason)).map(|(_, count)| count).sum()
+        let skipped = self.skipped.iter().filter(|(reason, _)| !known(reason)).map(|(_, count)| count);
+        skipped.chain(self.without_flow.values()).sum()
     }
 
     /// Frames that were looked at: all but those left out by choice.
@@ -255,10 +256,10 @@ impl CaptureSummary {
         self.end == End::Complete && self.chosen.as_ref().is_none_or(|chosen| chosen.unfit.is_empty())
     }
 
-    /// Share of undecodable frames over several captures, in millionths.
-    pub fn undecodable_ppm(captures: &[CaptureSummary]) -> u64 {
+    /// Share of undecodable frames over several captures, in millionths; `further` are some that only all captures together show.
+    pub fn undecodable_ppm(captures: &[CaptureSummary], further: u64) -> u64 {
         let frames: u64 = captures.iter().map(CaptureSummary::looked_at).sum();
         let undecodable: u64 = captures.iter().map(CaptureSummary::undecodable).sum();
-        (undecodable * 1_000_000).checked_div(frames).unwrap_or_default()
+        ((undecodable + further) * 1_000_000).checked_div(frames).unwrap_or_default()
     }
 }

@@ -1,5 +1,7 @@
 //! CAPTURE arguments to inputs: files, directories, globs, standard input.
 
+use super::pcap::Pcap;
+use super::pcapng::Pcapng;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -93,6 +95,14 @@ fn is_capture_name(name: &str) -> bool {
         .any(|extension| name.len() > extension.len() && name.ends_with(extension))
 }
 
+/// Whether a file of a directory is a capture whatever it is called: `tcpdump -w trace` gives it no extension. Compressed ones are
+/// not looked into.
+fn begins_like_a_capture(path: &Path) -> bool {
+    let mut magic = [0; 4];
+    let read = fs::File::open(path).and_then(|mut file| io::Read::read_exact(&mut file, &mut magic));
+    read.is_ok() && (Pcap::begins(magic) || Pcapng::begins(magic))
+}
+
 #[derive(Default)]
 struct Finder {
     /// By the file's one true path, so that no file is taken twice; the name that sorts first is kept.
@@ -156,11 +166,11 @@ impl Finder {
             let named = path.file_name().is_some_and(|name| is_capture_name(&name.to_string_lossy()));
             match fs::metadata(&path) {
                 Ok(kind) if kind.is_dir() => any |= self.directory(&path),
-                Ok(kind) if kind.is_file() && named => {
+                Ok(kind) if kind.is_file() && (named || begins_like_a_capture(&path)) => {
                     self.take(&path);
                     any = true;
                 }
-                // Sockets, pipes, devices; files of other names.
+                // Sockets, pipes, devices; other files.
                 Ok(_) => {}
                 // A dangling link is of interest only where a capture should stand.
                 Err(error) if named => self.problem(&path, error),
@@ -230,8 +240,8 @@ impl Finder {
     }
 }
 
-/// Finds the captures that CAPTURE arguments mean: a file is taken whatever its name, of a directory the captures
-/// below it, `-` is standard input, anything else is a glob.
+/// Finds the captures that CAPTURE arguments mean: a file is taken whatever its name, of a directory the files below it that are
+/// captures by their names or by how they begin, `-` is standard input, anything else is a glob.
 pub fn discover(arguments: &[String]) -> Discovered {
     let mut finder = Finder::default();
     let mut arguments: Vec<&String> = arguments.iter().collect();
@@ -282,9 +292,11 @@ mod tests {
         let inner = root.join("inner");
         fs::create_dir_all(&inner).expect("temporary directory");
         fs::create_dir_all(root.join("empty")).expect("temporary directory");
-        for name in ["b.pcap", "a.pcapng", "inner/c.cap.gz", "inner/readme.txt"] {
+        for name in ["b.pcap", "a.pcapng", "inner/c.cap.gz", "inner/readme.txt", "inner/notes.txt"] {
             fs::write(root.join(name), b"").expect("temporary file");
         }
+        fs::write(root.join("inner/trace"), b"\xd4\xc3\xb2\xa1\x02").expect("temporary file");
+        fs::write(root.join("trace.out"), b"\x0a\x0d\x0d\x0a").expect("temporary file");
         let at = |name: &str| root.join(name).display().to_string();
         let arguments = [
             at("inner/readme.txt"),
@@ -300,7 +312,10 @@ mod tests {
         let Discovered { inputs, problems, searched, listed } = discover(&arguments);
         let names: Vec<String> = inputs.iter().map(|input| input.name.clone()).collect();
         let expected: Vec<String> = std::iter::once("-".to_owned())
-            .chain(["a.pcapng", "b.pcap", "inner/c.cap.gz", "inner/readme.txt"].map(at))
+            .chain(
+                ["a.pcapng", "b.pcap", "inner/c.cap.gz", "inner/readme.txt", "inner/trace", "trace.out"]
+                    .map(at),
+            )
             .collect();
         assert_eq!(names, expected);
         let true_path = |name: &str| fs::canonicalize(root.join(name)).expect("temporary directory");

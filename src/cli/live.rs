@@ -4,7 +4,7 @@
 //! audited by then, the next run in that directory audits from the rows that were written.
 
 use super::args::ReportFormat;
-use super::manager::Manager;
+use super::notify::ServiceManager;
 use super::plan::{LivePlan, Output, PartialRows, Policy, WebPlan, jobs, policy};
 use super::progress::Progress;
 use super::run::{INCOMPLETE, audit_at_any_rate, files, partial, render};
@@ -73,7 +73,7 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let LivePlan { options, policy: loaded, policy_args, output, duration, no_sandbox, verbose, user, web } =
         plan;
     let (most_waiting_bytes, judges) = (options.shares.window_bytes, options.shares.judges);
-    let manager = Manager::of_environment();
+    let manager = ServiceManager::of_environment();
     open_more_files();
     let loaded = Arc::new(loaded);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -89,6 +89,14 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
     let serving = listening.map(|listening| listening.start(running.pictures.clone(), about(&loaded)));
     let serving =
         serving.transpose().map_err(|error| Refusal::new(format!("--web: cannot answer: {error}")))?;
+    if progress.is_on_a_terminal() {
+        let names: Vec<&str> = running.meters.iter().map(|meter| &*meter.name).collect();
+        let end = if duration.is_some() { "the duration or Ctrl-C ends it" } else { "Ctrl-C ends it" };
+        say(&format!(
+            "watching {}; {end}, and the report comes then (--web shows it meanwhile, --events - tells findings as they come)",
+            names.join(", ")
+        ));
+    }
     let gate = Arc::new(Mutex::new(false));
     let (windows, told) = channel();
     let (tell, judged) = unbounded_channel();
@@ -127,7 +135,7 @@ pub(super) fn run(plan: LivePlan, progress: &Progress) -> Result<u8, Refusal> {
         serving.finish();
     }
     let code = if watching.incomplete { worse(watching.code, INCOMPLETE) } else { watching.code };
-    progress.done();
+    progress.done_watching(watching.running.seen().frames);
     Ok(code)
 }
 
@@ -144,7 +152,7 @@ fn worse(a: u8, b: u8) -> u8 {
 
 struct Watching<'a> {
     running: Running,
-    manager: Manager,
+    manager: ServiceManager,
     policy: Arc<Policy>,
     reload: &'a dyn Fn() -> Result<Policy, Refusal>,
     output: Output,
@@ -376,10 +384,10 @@ impl Watching<'_> {
             let counts = meter.read();
             let unread = match counts.unread() {
                 Some(unread) => unread.to_string(),
-                None => "nobody knows how many".to_owned(),
+                None => "an unknown number".to_owned(),
             };
             say(&format!(
-                "{}: {} frames taken, {} dropped by the kernel, {} by the device, {unread} not read any more",
+                "{}: {} frames taken, {} dropped by the kernel, {} by the device, {unread} left unread at the end",
                 meter.name, counts.taken, counts.dropped, counts.interface_dropped
             ));
         }

@@ -5,7 +5,7 @@
 
 mod args;
 mod live;
-mod manager;
+mod notify;
 mod plan;
 mod progress;
 mod rules;

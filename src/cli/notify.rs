@@ -8,16 +8,16 @@ use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 /// Whoever started the program, if it wants to be told how that goes.
-pub(super) struct Manager {
+pub(super) struct ServiceManager {
     socket: Option<UnixDatagram>,
     /// How long it waits for a sign of life.
     pub(super) patience: Option<Duration>,
 }
 
-impl Manager {
+impl ServiceManager {
     /// The one that the environment names.
-    pub(super) fn of_environment() -> Manager {
-        Manager { socket: socket(), patience: patience() }
+    pub(super) fn of_environment() -> ServiceManager {
+        ServiceManager { socket: socket(), patience: patience() }
     }
 
     /// Tells it something, a line for each.

@@ -304,7 +304,7 @@ fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {
     let matrix = matrix(rules)?;
     let unknown: Vec<String> = ids
         .iter()
-        .filter(|id| matrix.rule(id).is_none())
+        .filter(|id| matrix.rule(id).is_none() && !matrix.baseline().iter().any(|line| line.id == **id))
         .map(|id| format!("no rule is called `{id}`: `portproof rules list` lists them"))
         .collect();
     if unknown.is_empty() { Ok(Plan::RulesShow { matrix, ids }) } else { Err(Refusal::of(unknown)) }

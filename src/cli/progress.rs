@@ -109,6 +109,25 @@ impl Progress {
         }
     }
 
+    /// Whether people look at it.
+    pub(super) fn is_on_a_terminal(&self) -> bool {
+        self.manner == Manner::Bars
+    }
+
+    /// A live run is over. People were told already what each device gave.
+    pub(super) fn done_watching(&self, frames: u64) {
+        let elapsed = self.begun.elapsed();
+        if self.manner == Manner::Json {
+            line(&json!({
+                "type": "done",
+                "frames": frames,
+                "frames_per_second": rate(frames, elapsed),
+                "flows": self.watch.flows().map(|(_, flows)| flows),
+                "seconds": seconds(elapsed),
+            }));
+        }
+    }
+
     /// All is done: says what it took. Digests apart, since they are no part of an audit.
     pub(super) fn done(&self) {
         let elapsed = self.begun.elapsed();

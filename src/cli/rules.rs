@@ -1,7 +1,7 @@
 //! Rules and sites as lists for people.
 
 use super::plan::Policy;
-use crate::matrix::{Destination, Matrix, Rule, RuleState};
+use crate::matrix::{BaselineLine, Destination, Direction, Matrix, Rule, RuleState};
 use crate::report::printable;
 use std::io::{self, Write};
 
@@ -10,8 +10,11 @@ pub(super) fn list(out: &mut dyn Write, matrix: &Matrix) -> io::Result<()> {
     for pack in matrix.packs() {
         let built_in = if pack.built_in { ", built in" } else { "" };
         let adds = pack.overlay_of.as_ref().map(|base| format!(", adds to {base}")).unwrap_or_default();
-        let dated = if pack.page_date.is_empty() { String::new() } else { format!(" ({})", pack.page_date) };
+        let dated = pack.date.map(|date| format!(" ({date})")).unwrap_or_default();
         writeln!(out, "pack {}: {}{dated}{adds}{built_in}", pack.id, printable(&pack.page))?;
+        if let Some(url) = &pack.url {
+            writeln!(out, "     {}", printable(url))?;
+        }
     }
     for source in matrix.tags().sources() {
         let date = source.date.map_or_else(|| "of unknown date".to_owned(), |date| date.to_string());
@@ -41,7 +44,41 @@ pub(super) fn list(out: &mut dyn Write, matrix: &Matrix) -> io::Result<()> {
             marks.join(", ")
         )?;
     }
+    let lines = matrix.baseline();
+    if !lines.is_empty() {
+        writeln!(
+            out,
+            "\nTraffic that is the platform's, or is told for what it is (`portproof rules show ID` says more)"
+        )?;
+    }
+    let width = lines.iter().map(|line| line.id.len()).max().unwrap_or(0);
+    for line in lines {
+        let ends = match line.direction {
+            Direction::Out => "to",
+            Direction::In => "from",
+            Direction::Both => "with",
+        };
+        let with = printable(&peers(line, 3));
+        writeln!(out, "{:width$}  {ends} {with} {} ({})", printable(&line.id), ports(line), line.class)?;
+    }
     Ok(())
+}
+
+/// With whom traffic of a baseline line is, the first of them.
+fn peers(line: &BaselineLine, most: usize) -> String {
+    let addresses = line.peers.iter().map(ToString::to_string);
+    let all: Vec<String> = addresses.chain(line.names.iter().map(ToString::to_string)).collect();
+    let more = if all.len() > most { ", ..." } else { "" };
+    format!("{}{more}", all.get(..most).unwrap_or(&all).join(", "))
+}
+
+/// Over what, and to which ports.
+fn ports(line: &BaselineLine) -> String {
+    let transports: Vec<String> =
+        line.transports.iter().map(|transport| transport.to_string().to_uppercase()).collect();
+    let transports =
+        if transports.is_empty() { "without transport".to_owned() } else { transports.join("/") };
+    line.ports.as_ref().map_or(transports.clone(), |ports| format!("{transports} {ports}"))
 }
 
 /// Rules in full; all of them if none is named.
@@ -51,12 +88,46 @@ pub(super) fn show(out: &mut dyn Write, matrix: &Matrix, ids: &[String]) -> io::
         if index > 0 {
             writeln!(out)?;
         }
-        show_rule(out, rule)?;
+        show_rule(out, rule, matrix)?;
+    }
+    let wanted = |line: &&BaselineLine| ids.is_empty() || ids.contains(&line.id);
+    for (index, line) in matrix.baseline().iter().filter(wanted).enumerate() {
+        if index > 0
+            || ids.is_empty()
+            || matrix.rules().iter().any(|rule| ids.iter().any(|id| rule.id.as_str() == id))
+        {
+            writeln!(out)?;
+        }
+        show_baseline(out, line)?;
     }
     Ok(())
 }
 
-fn show_rule(out: &mut dyn Write, rule: &Rule) -> io::Result<()> {
+fn show_baseline(out: &mut dyn Write, line: &BaselineLine) -> io::Result<()> {
+    writeln!(out, "{}", printable(&line.id))?;
+    let who = match line.direction {
+        Direction::Out => "a machine of the site",
+        Direction::In => "the other side",
+        Direction::Both => "either side",
+    };
+    let clouds: Vec<String> = line.clouds.iter().map(ToString::to_string).collect();
+    let facts = [
+        ("class", line.class.to_string()),
+        ("initiator", who.to_owned()),
+        ("with", peers(line, usize::MAX)),
+        ("port", ports(line)),
+        ("clouds", clouds.join(", ")),
+        ("tallied", if line.tallied { "counted, not judged one by one".to_owned() } else { String::new() }),
+        ("what", line.what.clone()),
+        ("source", line.source.clone()),
+    ];
+    for (label, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
+        writeln!(out, "  {label:<12}{}", printable(fact))?;
+    }
+    Ok(())
+}
+
+fn show_rule(out: &mut dyn Write, rule: &Rule, matrix: &Matrix) -> io::Result<()> {
     writeln!(out, "{}", rule.id)?;
     let citation = &rule.citation;
     let mut facts = vec![
@@ -69,6 +140,8 @@ fn show_rule(out: &mut dyn Write, rule: &Rule) -> io::Result<()> {
     if !citation.date.is_empty() {
         facts[0].1.push_str(&format!(" ({})", citation.date));
     }
+    let pack = matrix.packs().iter().find(|pack| pack.page == citation.page && pack.url.is_some());
+    facts.extend(pack.and_then(|pack| pack.url.clone()).map(|url| ("address", url)));
     if let Some(app) = &rule.app {
         let inferred = if app.inferred { " (inferred: the page does not name it)" } else { "" };
         facts.push(("application", format!("{}{inferred}", app.app)));

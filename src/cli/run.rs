@@ -416,6 +416,6 @@ fn put_aside(error: std::io::Error) -> Refusal {
 
 /// As an audit of the same captures would say (see [`Audit::incomplete`]).
 fn complete(summaries: &[CaptureSummary]) -> bool {
-    CaptureSummary::undecodable_ppm(summaries) <= Audit::UNDECODABLE_LIMIT_PPM
+    CaptureSummary::undecodable_ppm(summaries, 0) <= Audit::UNDECODABLE_LIMIT_PPM
         && summaries.iter().all(|summary| summary.whole() && summary.drops.unwrap_or_default() == 0)
 }

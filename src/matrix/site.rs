@@ -1000,6 +1000,16 @@ fn warn(site: &Site, matrix: &Matrix, m: &mut Mistakes<'_>) {
         );
         m.warning(&(0..0), message);
     }
+    for subject in site.subjects.iter() {
+        let (id, names) = (&matrix.role_def(subject).id, site.role_names(subject));
+        if let Some(name) = names.first().filter(|_| site.role_prefixes(subject).is_empty()) {
+            let message = format!(
+                "role `{id}` is audited, and the site gives it by name alone ({name}): what its machines begin cannot be told by a \
+                 name; give their addresses, too"
+            );
+            m.warning(&(0..0), message);
+        }
+    }
     for (index, role) in site.roles.iter().enumerate() {
         if role.prefixes.iter().any(|net| net.prefix_len() == 0) {
             let id = &matrix.roles()[index].id;

@@ -288,6 +288,8 @@ struct Input<'a> {
 struct Used {
     what: String,
     which: String,
+    /// Where it can be read.
+    link: Option<String>,
     state: String,
     digest: String,
 }
@@ -320,6 +322,7 @@ impl<'a> Page<'a> {
                 () if audit.inputs.is_empty() => ("high", "✕ Nothing audited"),
                 () if high > 0 => ("high", "▲ Action needed"),
                 () if medium > 0 => ("medium", "◆ Needs a look"),
+                () if audit.is_of_nobody() => ("medium", "◆ Nothing judged"),
                 () if audit.incomplete() => ("medium", "◆ Nothing found"),
                 () => ("good", "✓ Nothing to report"),
             },
@@ -328,7 +331,7 @@ impl<'a> Page<'a> {
             bars: [verdict_bar(audit), state_bar(audit)],
             damage: lost,
             more_damage,
-            clean: (high, medium) == (0, 0) && !audit.inputs.is_empty() && audit.unaudited.is_none(),
+            clean: (high, medium) == (0, 0) && !audit.is_of_nobody() && audit.unaudited.is_none(),
             many: audit.findings.len() >= MANY,
             severities: [("high", "High", high), ("medium", "Medium", medium), ("note", "Notes", notes)]
                 .into_iter()
@@ -395,12 +398,12 @@ fn about(audit: &Audit) -> Vec<String> {
     what.push('.');
     let mut lines = vec![what];
     if let Some(pack) = audit.rules.first() {
-        let mut against = format!("Measured against the page “{}” ({})", pack.page, pack.id);
+        let mut against = format!("Measured against the page “{}” ({})", pack.titled(), pack.id);
         if !pack.product_version.is_empty() {
             against.push_str(&format!(" for version {}", pack.product_version));
         }
-        if !pack.page_date.is_empty() {
-            against.push_str(&format!(", dated {}", pack.page_date));
+        if let Some(date) = pack.dated() {
+            against.push_str(&format!(", dated {date}"));
         }
         let more = audit.rules.len() - 1;
         if more > 0 {
@@ -956,22 +959,25 @@ fn against(audit: &Audit) -> Vec<Used> {
     let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
     let packs = audit.rules.iter().map(|pack| Used {
         what: format!("Rules {}", pack.id),
-        which: pack.page.clone(),
-        state: match (pack.page_date.as_str(), pack.product_version.as_str()) {
-            ("", "") => "no date of its own".into(),
-            (date, version) => format!("{}, version {}", or(date, "no date"), or(version, "not told")),
+        which: pack.titled(),
+        link: pack.link().map(str::to_owned),
+        state: match (pack.dated(), pack.product_version.as_str()) {
+            (None, "") => "no date of its own".into(),
+            (date, version) => format!("{}, version {}", date.unwrap_or("no date"), or(version, "not told")),
         },
         digest: pack.sha256.clone(),
     });
     let tags = audit.service_tags.iter().chain(&audit.further_service_tags).map(|tags| Used {
         what: format!("Service tags, {}", tags.cloud),
         which: format!("change {}", tags.change_number),
+        link: None,
         state: tags.date.clone().unwrap_or_else(|| "of unknown date".into()),
         digest: tags.sha256.clone(),
     });
     let site = Used {
         what: "Site file".into(),
         which: audit.site.name.clone(),
+        link: None,
         state: String::new(),
         digest: audit.site.sha256.clone(),
     };
@@ -1101,6 +1107,10 @@ mod tests {
         assert!(
             !quiet.contains("Damage and loss") && quiet.contains("No finding of high or medium severity.")
         );
+        let mut of_others = sample::quiet();
+        of_others.totals.audited_flows = Some(0);
+        let page = html(&of_others);
+        assert!(page.contains("◆ Nothing judged") && !page.contains("✓ N"), "none of the machines was seen");
     }
 
     #[test]

@@ -19,7 +19,9 @@ const TOLD_CONVERSATIONS: usize = 12;
 /// Captures of one finding for which a command is printed.
 const COMMANDS: usize = 3;
 /// Width of the column of transports and ports.
-const PORT: usize = 12;
+const PORT: usize = 15;
+/// Rules of one finding that are told in words.
+const RULES: usize = 4;
 /// Width of the labels before a finding's facts.
 const LABEL: usize = 10;
 
@@ -36,8 +38,10 @@ pub struct Human<'a> {
 
 impl fmt::Display for Human<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut page = Page { text: String::new(), colour: self.colour };
+        let rules = self.audit.coverage.iter().map(|row| (&*row.rule, row)).collect();
+        let mut page = Page { text: String::new(), colour: self.colour, rules };
         page.answer(self.audit, self.untold);
+        page.overview(self.audit, self.untold);
         page.damage(self.audit);
         page.remarks(self.audit);
         page.findings(self.audit, self.untold);
@@ -46,6 +50,9 @@ impl fmt::Display for Human<'_> {
         page.names(self.audit);
         page.captures(self.audit);
         page.totals(self.audit);
+        // A terminal shows the last lines first.
+        page.text.push('\n');
+        page.answer(self.audit, self.untold);
         f.write_str(&page.text)
     }
 }
@@ -68,6 +75,12 @@ fn answer_with(audit: &Audit, untold: &Untold) -> String {
         // Not even then is it known that all is well.
         (0, 0) if audit.unaudited.is_some() => "no finding while it went on".to_owned(),
         (0, 0) if audit.totals.flows == 0 => "Nothing to report on: no flow in these captures".to_owned(),
+        (0, 0) if audit.is_of_nobody() => {
+            format!(
+                "Nothing was judged: no audited machine takes part in any of {}",
+                count(audit.totals.flows, "flow")
+            )
+        }
         (0, 0) => format!("Nothing to report: {} and no finding", count(audit.totals.flows, "flow")),
         (0, medium) => format!("{} of medium severity", count(medium, "finding")),
         (high, 0) => format!("{} of high severity", count(high, "finding")),
@@ -80,11 +93,24 @@ fn answer_with(audit: &Audit, untold: &Untold) -> String {
              incomplete."
         );
     }
-    if (high, medium) == (0, 0) && audit.totals.flows > 0 && of(Severity::Note) > 0 {
+    if (high, medium) == (0, 0) && !audit.is_of_nobody() && of(Severity::Note) > 0 {
         text.push_str(" above a note");
     }
     text.push_str(if audit.incomplete() { "; the evidence is incomplete." } else { "." });
     text
+}
+
+/// A rule in words.
+fn words(row: &Coverage) -> String {
+    format!(
+        "{} (row {}): {} -> {}, {} {}",
+        row.rule,
+        row.row,
+        row.from,
+        row.to,
+        row.proto.to_uppercase(),
+        row.ports
+    )
 }
 
 /// Time to the microsecond, as far as captures usually tell it.
@@ -344,12 +370,15 @@ pub(super) fn measured_against(audit: &Audit) -> Vec<String> {
         .rules
         .iter()
         .map(|pack| {
-            let mut line = format!("Rules {}: {}", pack.id, pack.page);
-            if !pack.page_date.is_empty() {
-                line.push_str(&format!(" ({})", pack.page_date));
-            }
+            let mut line = format!("Rules {}: {}", pack.id, pack.titled());
             if !pack.product_version.is_empty() {
                 line.push_str(&format!(", version {}", pack.product_version));
+            }
+            if let Some(date) = pack.dated() {
+                line.push_str(&format!(" ({date})"));
+            }
+            if let Some(url) = pack.link() {
+                line.push_str(&format!(": {url}"));
             }
             line
         })
@@ -403,12 +432,13 @@ enum Style {
     Dim,
 }
 
-struct Page {
+struct Page<'a> {
     text: String,
     colour: bool,
+    rules: BTreeMap<&'a str, &'a Coverage>,
 }
 
-impl Page {
+impl Page<'_> {
     /// One line, as it is: the only place that ends lines.
     fn line(&mut self, text: &str) {
         self.text.push_str(text.trim_end());
@@ -483,6 +513,32 @@ impl Page {
         self.hang("", &format!("{what}."));
     }
 
+    /// What the answer is of: when, against what, and how much of it was seen; then the findings by kind.
+    fn overview(&mut self, audit: &Audit, untold: &Untold) {
+        if let Some((first, last)) = audit.capture_quality.first_ts.zip(audit.capture_quality.last_ts) {
+            self.hang("", &format!("Captured {} to {}.", moment(first), moment(last)));
+        }
+        if let Some(pack) = audit.rules.first() {
+            let version = &pack.product_version;
+            let version = if version.is_empty() { String::new() } else { format!(", version {version}") };
+            let date = pack.dated().map(|date| format!(" ({date})")).unwrap_or_default();
+            self.hang("", &format!("Measured against {}{version}{date}.", pack.titled()));
+        }
+        if !audit.coverage.is_empty() {
+            self.hang("", &format!("Documented rules: {}.", states(&audit.coverage)));
+        }
+        let mut kinds: BTreeMap<(Severity, Code), u64> = untold.counts.clone().into_iter().collect();
+        for finding in &audit.findings {
+            *kinds.entry((finding.severity, finding.code)).or_default() += 1;
+        }
+        let kinds = kinds.into_iter().filter(|((severity, _), _)| *severity != Severity::Note);
+        let kinds: Vec<String> =
+            kinds.map(|((_, code), count)| format!("{code} {}", thousands(count))).collect();
+        if !kinds.is_empty() {
+            self.hang("", &format!("Findings: {}.", kinds.join(", ")));
+        }
+    }
+
     fn damage(&mut self, audit: &Audit) {
         let lines = damage(audit);
         if lines.is_empty() {
@@ -555,8 +611,15 @@ impl Page {
         if !finding.outcomes.is_empty() {
             self.fact("ended", &joined(finding.outcomes.iter().map(|outcome| outcome.as_str())));
         }
-        if !finding.rules.is_empty() {
-            self.fact("rules", &finding.rules.join(", "));
+        let (told, ids): (Vec<_>, Vec<_>) = match &finding.rules[..] {
+            few if few.len() <= RULES => few.iter().partition(|rule| self.rules.contains_key(&***rule)),
+            many => (Vec::new(), many.iter().collect()),
+        };
+        let told: Vec<String> =
+            told.iter().filter_map(|rule| self.rules.get(&***rule)).map(|row| words(row)).collect();
+        let ids = (!ids.is_empty()).then(|| joined(ids.iter()));
+        for (index, line) in told.into_iter().chain(ids).enumerate() {
+            self.fact(if index == 0 { "rules" } else { "" }, &line);
         }
         for (index, detail) in finding.details.iter().enumerate() {
             self.fact(if index == 0 { "details" } else { "" }, detail);
@@ -632,17 +695,29 @@ impl Page {
         if audit.conversations.is_empty() {
             return;
         }
+        // What needs a look comes first: it must not be among those that are not told.
         let mut busiest: Vec<&Conversation> = audit.conversations.iter().collect();
-        busiest.sort_by_key(|conversation| std::cmp::Reverse(conversation.flows));
+        let is_well = |conversation: &Conversation| {
+            let of = |verdict| conversation.verdicts.contains_key(&verdict);
+            let blocked = conversation.outcomes.keys().any(|outcome| outcome.is_blocked());
+            !(of(Verdict::Undocumented) || of(Verdict::Undetermined) || blocked)
+        };
+        busiest.sort_by_key(|conversation| (is_well(conversation), std::cmp::Reverse(conversation.flows)));
+        let verdicts = |conversation: &Conversation| {
+            let blocked =
+                conversation.outcomes.keys().any(|outcome| outcome.is_blocked()).then_some("blocked");
+            joined(conversation.verdicts.keys().map(|verdict| verdict.as_str()).chain(blocked))
+        };
+        let told = || busiest.iter().take(TOLD_CONVERSATIONS);
+        let verdict_width =
+            told().map(|conversation| width(&verdicts(conversation))).max().unwrap_or(0).min(26);
+        let parties_width = COLUMNS - (2 + 7 + 2 + 2 + verdict_width);
         self.heading("Who talks to whom");
-        for conversation in busiest.iter().take(TOLD_CONVERSATIONS) {
-            let verdicts = conversation.verdicts.keys().map(|verdict| verdict.as_str());
-            let verdicts = fit(&joined(verdicts), 26);
-            let parties = fit(
-                &printable(&format!("{} -> {}", conversation.from, conversation.to)),
-                COLUMNS - (2 + 7 + 2 + 2 + 26),
-            );
-            let gap = COLUMNS - (2 + 7 + 2 + 2 + 26) - width(&parties);
+        for conversation in told() {
+            let verdicts = fit(&verdicts(conversation), verdict_width);
+            let parties =
+                fit(&printable(&format!("{} -> {}", conversation.from, conversation.to)), parties_width);
+            let gap = parties_width - width(&parties);
             self.line(&format!("  {:>7}  {parties}{:gap$}  {verdicts}", thousands(conversation.flows), ""));
         }
         let more = busiest.len().saturating_sub(TOLD_CONVERSATIONS);
@@ -729,6 +804,15 @@ mod tests {
         assert_eq!(first(&sample::quiet()), "Nothing to report: 80 flows and no finding.");
         audit.inputs.clear();
         assert_eq!(first(&audit), "No capture could be read: nothing was audited.");
+        // Where none of the machines was seen it is not known that all is well.
+        let mut of_others = sample::quiet();
+        of_others.totals.audited_flows = Some(0);
+        assert_eq!(
+            first(&of_others),
+            "Nothing was judged: no audited machine takes part in any of 80 flows."
+        );
+        of_others.totals.audited_flows = Some(1);
+        assert_eq!(first(&of_others), "Nothing to report: 80 flows and no finding.");
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub(super) struct Ruling {
     pub from_roles: RoleSet,
     /// Roles of the responder.
     pub to_roles: RoleSet,
+    /// Whether an audited machine takes part.
+    pub is_audited: bool,
     /// How well the destination is identified; none where it is not.
     pub grade: Option<Grade>,
     /// Whether the matrix documents it.
@@ -183,6 +185,7 @@ impl<'a> Classifier<'a> {
         let mut ruling = Ruling {
             from_roles,
             to_roles,
+            is_audited: subject,
             grade: None,
             verdict: Verdict::OutOfScope,
             rules: Vec::new(),
@@ -663,7 +666,8 @@ enum Account {
 /// addresses here (SEMANTICS section 3).
 pub(super) fn is_private(ip: IpAddr) -> bool {
     match ip {
-        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.is_unspecified(),
+        // RFC 6890: all of 0.0.0.0/8 is no address to go to.
+        IpAddr::V4(ip) => ip.is_private() || ip.is_loopback() || ip.is_link_local() || ip.octets()[0] == 0,
         IpAddr::V6(ip) => {
             ip.is_unique_local() || ip.is_loopback() || ip.is_unicast_link_local() || ip.is_unspecified()
         }

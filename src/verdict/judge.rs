@@ -15,7 +15,7 @@ use crate::audit::{
     SiteUsed, TagsUsed, Tool, Totals, Unreadable, Untold, Verdict,
 };
 use crate::flow::{Flow, FlowRecord};
-use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site};
+use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site, SwitchedBy};
 use crate::model::{DomainName, Spans, Timestamp, Transport};
 use crate::names::{About, Ledger};
 use std::collections::{BTreeMap, BTreeSet};
@@ -532,7 +532,7 @@ impl<'a> Judge<'a> {
             unaudited: None,
             further_service_tags: further_tags(case),
             site: SiteUsed { name: case.site.name().to_owned(), sha256: case.site.sha256().to_owned() },
-            remarks: remarks(case, &totals, &encrypted, &inputs),
+            remarks: remarks(case, &totals, &coverage, &encrypted, &inputs),
             totals,
             coverage,
             findings,
@@ -614,7 +614,7 @@ impl<'a> Judge<'a> {
             drops: sum(|input| input.drops.unwrap_or_default()),
             snaplen_cut: sum(|input| input.snaplen_cut),
             duplicates: sum(|input| input.duplicates),
-            undecodable_ppm: CaptureSummary::undecodable_ppm(inputs),
+            undecodable_ppm: CaptureSummary::undecodable_ppm(inputs, case.without_flow.values().sum()),
             one_sided: self.sums.tally.one_sided,
             midstream: self.sums.tally.midstream,
             intervals: case.spans.len() as u64,
@@ -657,13 +657,19 @@ fn accepted(
     let accepted = [NameEvidenceSource::Dns, NameEvidenceSource::Proxy];
     let names = evidence.names(None);
     let names = names.iter().filter(|name| accepted.contains(&name.source));
-    let names: Vec<&DomainName> = names.flat_map(|name| &*name.chain).collect();
+    // As a rule does, an exception fits if every reading does: an address may be another's, too.
+    let mut chains: Vec<Vec<&DomainName>> = names.map(|name| name.chain.iter().collect()).collect();
+    if chains.is_empty() || evidence.has_nameless() {
+        chains.push(Vec::new());
+    }
     // What the client asked its proxy for replaces the destination.
     let (to, port) = match &ruling.target {
         Some(target) => (target.ip, target.port),
         None => (Some(flow.to.ip), flow.to.port),
     };
-    let fits = |entry: &Accept| entry.fits(site, flow.from.ip, to, &names, flow.proto, port);
+    let fits = |entry: &Accept| {
+        chains.iter().all(|names| entry.fits(site, flow.from.ip, to, names, flow.proto, port))
+    };
     let expired = |entry: &Accept| entry.until.is_some_and(|until| flow.first_ts >= until.end());
     let all = || site.accepts().iter().enumerate().filter(|(_, entry)| fits(entry));
     let (index, entry) = all().find(|(_, entry)| !expired(entry)).or_else(|| all().next())?;
@@ -684,7 +690,10 @@ pub fn packs_used(matrix: &Matrix) -> Vec<PackUsed> {
         .map(|pack| PackUsed {
             id: pack.id.to_string(),
             page: pack.page.to_string(),
+            url: pack.url.clone(),
+            product: pack.product.to_string(),
             page_date: pack.page_date.to_string(),
+            date: pack.date.map(|date| date.to_string()),
             product_version: pack.product_version.to_string(),
             sha256: pack.sha256.clone(),
         })
@@ -749,6 +758,25 @@ fn of_parts(inputs: &[CaptureSummary]) -> Vec<String> {
     parts.into_iter().map(remark).collect()
 }
 
+/// The first thing to know where no audited machine was seen: then nothing was found since nothing was looked at.
+fn of_nobody(case: &Case<'_>, totals: &Totals) -> Option<String> {
+    const MOST: usize = 6;
+    if totals.audited_flows != Some(0) || case.captures.is_empty() {
+        return None;
+    }
+    let held = case.site.subjects().iter().flat_map(|role| {
+        let id = &case.matrix.role_def(role).id;
+        case.site.role_prefixes(role).iter().map(move |net| format!("{id} {net}"))
+    });
+    let held: Vec<String> = held.collect();
+    let more = if held.len() > MOST { ", ..." } else { "" };
+    let which = held.get(..MOST).unwrap_or(&held).join(", ");
+    let which = if which.is_empty() { "the site gives none an address".to_owned() } else { which };
+    Some(format!(
+        "no packet of any audited machine was judged ({which}{more}): check [roles] in the site file, and where and when was captured"
+    ))
+}
+
 fn flows_rest(flows: u64) -> String {
     if flows == 1 { "1 documented flow rests".to_owned() } else { format!("{flows} documented flows rest") }
 }
@@ -757,10 +785,12 @@ fn flows_rest(flows: u64) -> String {
 fn remarks(
     case: &Case<'_>,
     totals: &Totals,
+    coverage: &[Coverage],
     encrypted: &Encrypted,
     inputs: &[CaptureSummary],
 ) -> Vec<String> {
-    let mut remarks = of_parts(inputs);
+    let mut remarks: Vec<String> = of_nobody(case, totals).into_iter().collect();
+    remarks.extend(of_parts(inputs));
     remarks.extend(encrypted.remarks());
     if !case.site.resolvers_listed() {
         remarks.push(
@@ -782,16 +812,24 @@ fn remarks(
             source.cloud.as_str()
         ));
     }
+    let met =
+        || coverage.iter().filter(|line| line.flows > 0).filter_map(|line| case.matrix.rule(&line.rule));
     if totals.conditional > 0 {
+        let unset = met().filter_map(|rule| rule.condition.as_ref());
+        let unset = unset.filter(|id| case.site.condition(id.as_str()).by == SwitchedBy::Pack);
+        let unset: BTreeSet<&str> = unset.map(|id| id.as_str()).collect();
         remarks.push(format!(
-            "{} on conditions that the site file does not set",
-            flows_rest(totals.conditional)
+            "{} on conditions that the site file does not set: {} (true or false under [conditions] settles it)",
+            flows_rest(totals.conditional),
+            unset.into_iter().collect::<Vec<_>>().join(", ")
         ));
     }
     if totals.supplied_names > 0 {
+        let supplied = met().filter(|rule| rule.supplied_names).map(|rule| rule.id.as_str());
         remarks.push(format!(
-            "{} on names that the page does not give (see the pack's overlay)",
-            flows_rest(totals.supplied_names)
+            "{} on names that the page does not give, and the pack does: {} (`portproof rules show ID` tells them)",
+            flows_rest(totals.supplied_names),
+            supplied.collect::<Vec<_>>().join(", ")
         ));
     }
     remarks

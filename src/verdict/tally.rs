@@ -256,6 +256,8 @@ pub(super) struct Tally {
     expired: u64,
     late: u64,
     encrypted_hellos: u64,
+    /// Flows in which an audited machine takes part.
+    audited: u64,
     conversations: Conversations,
     times: Times,
 }
@@ -302,6 +304,7 @@ impl Tally {
             }
         }
         self.encrypted_hellos += u64::from(flow.ech());
+        self.audited += u64::from(ruling.is_audited);
         if let Some(line) = conversation.and_then(|place| self.conversations.lines.get_mut(place)) {
             line.flows += 1;
             line.bytes += flow.bytes;
@@ -328,6 +331,7 @@ impl Tally {
             expired,
             late,
             encrypted_hellos,
+            audited,
             conversations,
             times,
         } = later;
@@ -342,6 +346,7 @@ impl Tally {
             (&mut self.expired, expired),
             (&mut self.late, late),
             (&mut self.encrypted_hellos, encrypted_hellos),
+            (&mut self.audited, audited),
         ] {
             *sum += more;
         }
@@ -358,6 +363,7 @@ impl Tally {
         totals.outcomes = self.outcomes.table();
         totals.conditional = self.conditional;
         totals.supplied_names = self.supplied;
+        totals.audited_flows = Some(self.audited);
     }
 
     pub(super) fn names_quality(&self, quality: &mut NamesQuality) {

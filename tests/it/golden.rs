@@ -52,6 +52,24 @@ fn audits_read_as_they_did() {
     }
 }
 
+/// What the README shows of a report stands in it, piece by piece, in its order.
+#[test]
+fn what_the_readme_shows_is_what_is_printed() {
+    let readme = std::fs::read_to_string(project().join("README.md")).expect("the README");
+    let (_, shown) = readme.split_once("    $ portproof audit captures/lab.pcap").expect("the command");
+    let shown = shown.lines().skip(1).take_while(|line| line.is_empty() || line.starts_with("    "));
+    let shown: String =
+        shown.map(|line| format!("{}\n", line.strip_prefix("    ").unwrap_or(line))).collect();
+    let printed = audit("lab.pcap", "human");
+    let mut rest = printed.as_str();
+    let pieces: Vec<&str> = shown.split("\n...\n").map(|piece| piece.trim_matches('\n')).collect();
+    assert!(pieces.len() > 3, "{pieces:?}");
+    for piece in pieces.iter().filter(|piece| !piece.is_empty()) {
+        let at = rest.find(piece).unwrap_or_else(|| panic!("not printed, or not in this order:\n{piece}"));
+        rest = &rest[at + piece.len()..];
+    }
+}
+
 #[test]
 fn audits_say_what_they_said() {
     for capture in CAPTURES {

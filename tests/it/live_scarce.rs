@@ -949,7 +949,7 @@ fn watched(cable: &Cable, device: &str, traffic: impl Fn()) -> Value {
     signal(&child, "-INT");
     let output = ended(child);
     let unread = if device == "lo" { "nobody knows how many" } else { "0" };
-    let said = format!(", {unread} not read any more");
+    let said = format!(", {unread} left unread at the end");
     assert!(text(&output).contains(&said), "{device}: {}", text(&output));
     fs::remove_dir_all(directory).unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", text(&output)))

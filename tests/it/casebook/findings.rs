@@ -285,6 +285,22 @@ scenes! {
         s.findings(&[]).expect_finding(finding("accepted").count(1)).expect_finding(finding("accept-unused").times(0));
     }
 
+    fn an_exception_by_name_covers_no_address_that_is_known_by_another_name_too(s) {
+        let by_name = WORKING.replace("203.0.113.9", "staging.example");
+        s.accept(&by_name).at(0.3).resolve(APPLIANCE, "staging.example", WEB);
+        s.at(0.5).resolve(APPLIANCE, "exfil.example", WEB);
+        s.at(1.0).tcp(APPLIANCE, WEB, 8443).handshake().tls_without_name().fin();
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("accept-unused"));
+    }
+
+    fn an_exception_by_name_covers_it_where_the_client_says_which(s) {
+        let by_name = WORKING.replace("203.0.113.9", "staging.example");
+        s.accept(&by_name).at(0.3).resolve(APPLIANCE, "staging.example", WEB);
+        s.at(0.5).resolve(APPLIANCE, "exfil.example", WEB);
+        s.at(1.0).tcp(APPLIANCE, WEB, 8443).handshake().tls("staging.example").fin();
+        s.findings(&[]).expect_finding(finding("accepted").count(1));
+    }
+
     fn an_exception_covers_no_other_port(s) {
         s.accept(WORKING).at(1.0).tcp(APPLIANCE, WEB, 9443).handshake().tls("staging.example").fin();
         s.findings(&["unexpected-traffic"]).expect_finding(finding("accept-unused"));

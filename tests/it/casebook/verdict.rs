@@ -116,6 +116,11 @@ scenes! {
 
     // who is audited
 
+    fn where_no_audited_machine_takes_part_that_is_said_first(s) {
+        s.at(0.5).resolve(VM, "example.com", WEB).at(1.0).web(VM, WEB, "example.com");
+        s.findings(&[]).remarks("no packet of any audited machine was judged (backup-appliance 10.10.1.4");
+    }
+
     fn a_peers_own_traffic_is_out_of_scope(s) {
         visit(s, VM, "shop.example", WEB);
         s.at(5.0).tcp(BROWSER, VM, 3389).handshake().exchange(b"hello", b"hello").fin();
