@@ -260,6 +260,10 @@ pub struct PackUsed {
     pub sha256: String,
 }
 
+fn is_zero(count: &u64) -> bool {
+    *count == 0
+}
+
 impl PackUsed {
     /// The page's date where it is told, year first if that is known.
     pub fn dated(&self) -> Option<&str> {
@@ -327,6 +331,12 @@ pub struct Totals {
     /// Flows in which an audited machine takes part; none in audits that did not count them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub audited_flows: Option<u64>,
+    /// Connections that asked a proxy, without a tunnel, for more than their first 4 KiB: what for is not known of the rest.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub requests_beyond: u64,
+    /// TCP connections to port 53 with more than 64 KiB one way: messages beyond are not read.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub dns_beyond: u64,
     /// Flows that are nothing but unsolicited DNS answers: evidence of findings, not flows of their own.
     pub unsolicited_flows: u64,
     /// Packets that belong to no flow, by reason.

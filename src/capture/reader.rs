@@ -158,7 +158,7 @@ pub enum OpenProblem {
          (for traces of netsh: etl2pcapng IN.etl OUT.pcapng)"
     )]
     Etl,
-    /// An LZ4, xz or bzip2 file: only gzip and zstd are decompressed.
+    /// An LZ4, xz, bzip2 or zip file: only gzip and zstd are decompressed.
     #[error(
         "compressed with {0}, which is not read; decompress it first (gzip and zstd are read as they are)"
     )]
@@ -540,6 +540,7 @@ fn no_capture(first: &[u8]) -> OpenProblem {
         [0x04, 0x22, 0x4D, 0x18, ..] => OpenProblem::Compression("LZ4"),
         [0xFD, b'7', b'z', b'X', b'Z', ..] => OpenProblem::Compression("xz"),
         [b'B', b'Z', b'h', ..] => OpenProblem::Compression("bzip2"),
+        [b'P', b'K', 3, 4, ..] => OpenProblem::Compression("zip"),
         _ if looks_like_etl(first) => OpenProblem::Etl,
         _ => {
             let shown: Vec<String> = first.iter().take(4).map(|byte| format!("{byte:02x}")).collect();

@@ -160,7 +160,7 @@ pub(super) struct AuditArgs {
     #[command(flatten)]
     pub(super) choice: ChoiceArgs,
     /// Captures read at the same time [default: one for each processor]
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", value_parser = threads)]
     pub(super) jobs: Option<NonZeroUsize>,
     /// Further UDP port of VXLAN, beside 4789 and 8472; may be given several times
     #[arg(long, value_name = "PORT")]
@@ -262,7 +262,7 @@ pub(super) struct ExtractArgs {
     #[command(flatten)]
     pub(super) choice: ChoiceArgs,
     /// Captures read at the same time [default: one for each processor]
-    #[arg(long, short, value_name = "N")]
+    #[arg(long, short, value_name = "N", value_parser = threads)]
     pub(super) jobs: Option<NonZeroUsize>,
     /// Further UDP port of VXLAN, beside 4789 and 8472; may be given several times
     #[arg(long, value_name = "PORT")]
@@ -402,6 +402,12 @@ pub(super) enum Color {
 }
 
 /// Bytes, as people write them.
+/// A number of threads.
+fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let number = text.parse::<usize>().map_err(|_| "a number of threads is wanted, such as 2".to_owned())?;
+    NonZeroUsize::new(number).ok_or_else(|| "at least 1".to_owned())
+}
+
 fn bytes(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {

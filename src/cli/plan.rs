@@ -331,7 +331,9 @@ fn plan_capture_filter(args: CaptureFilterArgs) -> Result<Plan, Refusal> {
 fn plan_report(args: ReportArgs, color: Color) -> Result<Plan, Refusal> {
     let format = args.format;
     let file = if args.audit.is_dir() { args.audit.join("audit.json") } else { args.audit };
-    let audit: Audit = store::read_json(&file.to_string_lossy())?;
+    let audit: Audit = store::read_json(&file.to_string_lossy()).map_err(|error| {
+        Refusal::new(format!("{error}: an audit.json is wanted, as `audit --out DIR` writes it"))
+    })?;
     if audit.schema != crate::audit::SCHEMA {
         return Err(Refusal::new(format!(
             "{}: schema {}, and this version reads {}",
@@ -394,10 +396,14 @@ fn output(args: OutputArgs, color: Color) -> Output {
 
 fn make_directory(output: &Output) -> Result<(), Refusal> {
     let Some(out) = &output.out else { return Ok(()) };
+    if out == "-" {
+        return Err(Refusal::new(
+            "--out takes a directory; what goes to standard output is said by --format",
+        ));
+    }
     fs::create_dir_all(out).map_err(|error| Refusal::new(format!("{out}: cannot be made: {error}")))
 }
 
-/// One thread for each processor unless told otherwise.
 /// The ports of tunnels: those that IANA and Linux give, and what else was told.
 fn tunnels(vxlan: &[u16]) -> DecodeOptions {
     let mut options = DecodeOptions::DEFAULT;
@@ -493,6 +499,10 @@ mod tests {
         assert!(digest(&["extract", "x.pcap"]), "the summary goes to standard output");
     }
 
+    const SITE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/site.toml");
+    const PACK: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/rules/veeam/vbazure-ports.toml");
+    const CAPTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/lab.pcap");
+
     #[test]
     fn a_refusal_says_what_to_do() {
         for (arguments, part) in [
@@ -502,6 +512,11 @@ mod tests {
             (&["rules", "show", "nonsense"], "rules list"),
             (&["report", "no/such.json"], "no/such.json: cannot be opened"),
             (&["audit", "x", "--site", "no/such.toml"], "no/such.toml"),
+            (&["audit", "x", "--site", SITE, "--out", "-"], "--format"),
+            (&["audit", "x", "--site", PACK], "this is a rules pack"),
+            (&["audit", "x", "--site", SITE, "--rules", SITE], "this is a site file"),
+            (&["audit", "x", "--site", CAPTURE], "this is a capture"),
+            (&["report", SITE], "an audit.json is wanted"),
         ] {
             let text = refused(arguments);
             // A build without columns refuses `-` for its own reason, which is told beside.

@@ -237,6 +237,12 @@ impl Flow<'_> {
         self.talk.as_ref()?.host.as_deref()
     }
 
+    /// TCP or UDP payload from the initiator, and to it, bytes.
+    pub fn payload(&self) -> (u64, u64) {
+        let stretch = &*self.stretch.in_full();
+        (stretch.side(self.side).payload, stretch.side(self.side.other()).payload)
+    }
+
     /// Whether requests on the connection name different hosts: then none of them tells whose it is.
     pub fn hosts_differ(&self) -> bool {
         self.talk.as_ref().is_some_and(|talk| talk.hosts_differ)

@@ -79,6 +79,10 @@ pub(super) fn read(doc: Doc, built_in: bool) -> Result<Pack, Vec<Problem>> {
     let doc = Arc::new(doc);
     let mut m = Mistakes::new(&doc);
     let Some(root) = m.parse() else { return Err(m.problems) };
+    if root.get_ref().contains_key("site") && !root.get_ref().contains_key("pack") {
+        m.error(&(0..0), "this is a site file, no rules pack: give it with --site");
+        return Err(m.problems);
+    }
     let mut top = Fields::new(root.get_ref(), 0..0, "the rules file");
     let info = match top.need("pack", &mut m).and_then(|value| Fields::of(value, "[pack]", &mut m)) {
         Some(fields) => pack_info(fields, built_in, &mut m),

@@ -480,6 +480,13 @@ struct Hosts {
 fn read(doc: &Doc, matrix: &Matrix) -> Result<Site, Vec<Problem>> {
     let mut m = Mistakes::new(doc);
     let Some(root) = m.parse() else { return Err(m.problems) };
+    if root.get_ref().contains_key("pack") && !root.get_ref().contains_key("site") {
+        m.error(
+            &(0..0),
+            "this is a rules pack, no site file: give it with --rules, and the site file with --site",
+        );
+        return Err(m.problems);
+    }
     let m = &mut m;
     let mut top = Fields::new(root.get_ref(), 0..0, "the site file");
     let mut section = |key: &'static str, what: &'static str, m: &mut Mistakes<'_>| {

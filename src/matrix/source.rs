@@ -130,7 +130,14 @@ impl Doc {
             Err(error) => {
                 let sound = error.utf8_error().valid_up_to();
                 let line = 1 + error.as_bytes().iter().take(sound).filter(|&&b| b == b'\n').count();
-                Err(Problem::of_file(&file, format!("line {line} is not UTF-8 text: save the file as UTF-8")))
+                // pcap and pcapng by their first bytes.
+                let what = match error.as_bytes() {
+                    [0xa1, 0xb2, ..] | [0xd4, 0xc3, ..] | [0x4d, 0x3c, ..] | [0x0a, 0x0d, 0x0d, 0x0a, ..] => {
+                        "this is a capture, and a text is wanted here".to_owned()
+                    }
+                    _ => format!("line {line} is not UTF-8 text: save the file as UTF-8"),
+                };
+                Err(Problem::of_file(&file, what))
             }
         }
     }

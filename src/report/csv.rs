@@ -1,5 +1,6 @@
 //! Judged rows as CSV (RFC 4180), for spreadsheets.
 
+use super::text::printable;
 use crate::verdict::VerdictRow;
 use serde_json::Value;
 use std::io::{self, Write};
@@ -95,8 +96,15 @@ fn plain(value: &Value) -> String {
 }
 
 /// Quoted where RFC 4180 asks for it. A text that a spreadsheet would take for a formula gets a single quote before it
-/// (OWASP ASVS 1.2.10).
+/// (OWASP ASVS 1.2.10); one with control characters, as a file's name may have, is escaped as for a terminal.
 fn cell(text: &str) -> String {
+    let escaped;
+    let text = if text.contains(|c: char| c.is_control() && !matches!(c, '\t' | '\r' | '\n')) {
+        escaped = printable(text);
+        &escaped
+    } else {
+        text
+    };
     let guard = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\0']);
     let guarded = if guard { format!("'{text}") } else { text.to_owned() };
     if guarded.contains(['"', ',', '\r', '\n']) {
@@ -129,7 +137,7 @@ mod tests {
             ("say \"hi\"",       "\"say \"\"hi\"\"\""),
             ("two\r\nlines",     "\"two\r\nlines\""),
             ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
-            ("+1", "'+1"), ("-1", "'-1"), ("@x", "'@x"), ("\tx", "'\tx"), ("\0x", "'\0x"),
+            ("+1", "'+1"), ("-1", "'-1"), ("@x", "'@x"), ("\tx", "'\tx"), ("\0x", "\\u{0}x"), ("a\u{1b}[31m", "a\\u{1b}[31m"),
             ("\rx",              "\"'\rx\""),
             ("=1,2",             "\"'=1,2\""),
         ] { assert_eq!(cell(text), written, "{text:?}"); }

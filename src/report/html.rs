@@ -928,6 +928,7 @@ fn input(input: &CaptureSummary) -> Input<'_> {
     loss(input.drops.unwrap_or_default(), "dropped by the capturing machine");
     loss(input.snaplen_cut, "cut by the snapshot length");
     loss(input.duplicates, "seen again on another interface");
+    loss(input.same_interface_copies, "seen again on the same interface, counted each time");
     loss(input.without_time, "without a time of their own");
     loss(input.unknown_blocks, "blocks of unknown kind");
     if input.drops.is_none() {

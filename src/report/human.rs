@@ -336,10 +336,12 @@ pub(super) fn capture_quality(audit: &Audit) -> Vec<String> {
             count(q.intervals, "interval")
         ));
     }
+    let same_interface = audit.inputs.iter().map(|input| input.same_interface_copies).sum::<u64>();
     let facts = [
         (q.drops, "frame", "dropped by the capturing machine"),
         (q.snaplen_cut, "frame", "cut by the snapshot length"),
         (q.duplicates, "frame", "seen again on another interface within 5 ms, counted once"),
+        (same_interface, "frame", "seen again on the same interface within 5 ms, counted each time"),
         (q.one_sided, "TCP flow", "of which only one direction is seen"),
         (q.midstream, "TCP flow", "of which the beginning is not seen"),
         (q.unreadable_quotes, "ICMP error", "whose quoted packet cannot be read"),

@@ -777,6 +777,10 @@ fn of_nobody(case: &Case<'_>, totals: &Totals) -> Option<String> {
     ))
 }
 
+fn connections(count: u64) -> String {
+    if count == 1 { "1 connection".to_owned() } else { format!("{count} connections") }
+}
+
 fn flows_rest(flows: u64) -> String {
     if flows == 1 { "1 documented flow rests".to_owned() } else { format!("{flows} documented flows rest") }
 }
@@ -810,6 +814,18 @@ fn remarks(
             "service tags (change number {}, {}) carry no date: their age is unknown",
             source.change_number,
             source.cloud.as_str()
+        ));
+    }
+    if totals.requests_beyond > 0 {
+        remarks.push(format!(
+            "{} asked a proxy for more than the first 4 KiB show: what for is not known of the rest",
+            connections(totals.requests_beyond)
+        ));
+    }
+    if totals.dns_beyond > 0 {
+        remarks.push(format!(
+            "{} to TCP port 53 with more than 64 KiB: answers beyond are not read, and look like none",
+            connections(totals.dns_beyond)
         ));
     }
     let met =

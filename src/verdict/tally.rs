@@ -3,8 +3,9 @@
 use super::circumstances::Evidence;
 use super::classify::{Classifier, Ruling};
 use crate::audit::{Conversation, Grade, NamesQuality, TimeBucket, Timeline, Totals, Verdict};
-use crate::flow::{Flow, Outcome};
+use crate::flow::{DNS_HEAD_BYTES, Flow, HEAD_BYTES, Outcome};
 use crate::model::{DomainName, NANOS_PER_SECOND, Timestamp, Transport};
+use crate::names::dns;
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::BTreeMap;
@@ -258,6 +259,10 @@ pub(super) struct Tally {
     encrypted_hellos: u64,
     /// Flows in which an audited machine takes part.
     audited: u64,
+    /// Connections that asked a proxy, in absolute form, for more than is kept of their first bytes.
+    requests_beyond: u64,
+    /// TCP connections to port 53 with more messages than are read.
+    dns_beyond: u64,
     conversations: Conversations,
     times: Times,
 }
@@ -287,6 +292,10 @@ impl Tally {
             self.tcp += 1;
             self.one_sided += u64::from(flow.outcome == Outcome::OneSided);
             self.midstream += u64::from(flow.outcome == Outcome::Midstream);
+            if flow.to.port == dns::PORT && flow.bytes > DNS_HEAD_BYTES.into() {
+                let (to, from) = flow.payload();
+                self.dns_beyond += u64::from(to.max(from) > DNS_HEAD_BYTES.into());
+            }
         }
         self.verdicts.count(ruling.verdict);
         self.outcomes.count(flow.outcome);
@@ -295,7 +304,10 @@ impl Tally {
             self.supplied += u64::from(ruling.supplied);
         }
         self.grades[ruling.grade.map_or(GRADES.len() - 1, |grade| grade as usize)] += 1;
-        if !evidence.proxied() {
+        if let Some(target) = evidence.target() {
+            let beyond = !target.tunnel && flow.payload().0 > HEAD_BYTES.into();
+            self.requests_beyond += u64::from(beyond);
+        } else {
             let mut dns = evidence.named();
             if let Some(newest) = dns.next() {
                 self.shared_addresses += u64::from(dns.next().is_some());
@@ -332,6 +344,8 @@ impl Tally {
             late,
             encrypted_hellos,
             audited,
+            requests_beyond,
+            dns_beyond,
             conversations,
             times,
         } = later;
@@ -347,6 +361,8 @@ impl Tally {
             (&mut self.late, late),
             (&mut self.encrypted_hellos, encrypted_hellos),
             (&mut self.audited, audited),
+            (&mut self.requests_beyond, requests_beyond),
+            (&mut self.dns_beyond, dns_beyond),
         ] {
             *sum += more;
         }
@@ -364,6 +380,8 @@ impl Tally {
         totals.conditional = self.conditional;
         totals.supplied_names = self.supplied;
         totals.audited_flows = Some(self.audited);
+        totals.requests_beyond = self.requests_beyond;
+        totals.dns_beyond = self.dns_beyond;
     }
 
     pub(super) fn names_quality(&self, quality: &mut NamesQuality) {

@@ -948,7 +948,7 @@ fn watched(cable: &Cable, device: &str, traffic: impl Fn()) -> Value {
     // No wish that leaves something undone.
     signal(&child, "-INT");
     let output = ended(child);
-    let unread = if device == "lo" { "nobody knows how many" } else { "0" };
+    let unread = if device == "lo" { "an unknown number" } else { "0" };
     let said = format!(", {unread} left unread at the end");
     assert!(text(&output).contains(&said), "{device}: {}", text(&output));
     fs::remove_dir_all(directory).unwrap();

@@ -152,6 +152,12 @@ fn the_page_asks_nobody_for_anything_and_its_links_lead_somewhere() {
             );
             assert!(words[0] == "style" || !bad.contains(&words[0]), "{shape}");
         }
+        // Where the rules' page stands is told, as a text.
+        let page = audit.rules.iter().filter_map(|pack| pack.link()).fold(page, |page, link| {
+            let told = format!("<span class=\"small\">{link}</span>");
+            assert!(page.contains(&told), "{link}");
+            page.replace(&told, "")
+        });
         for word in ["url(", "@import", "http://", "https://", "fetch(", "import("] {
             assert!(!page.contains(word), "{word}");
         }
@@ -350,7 +356,9 @@ fn csv_reads_back_row_by_row_and_holds_no_formula() {
             "{cells:?}"
         );
     }
-    assert_eq!(read[1][column("initiator_roles")], HOSTILE);
+    // As on a terminal: whoever prints the file is told of control characters, and shown none.
+    assert_eq!(read[1][column("initiator_roles")], report::printable(HOSTILE));
+    assert!(!out.contains(&0x1b));
     assert_eq!(read[2][column("initiator_roles")], "'=1+1,\"2\"");
 }
 

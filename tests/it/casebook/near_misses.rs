@@ -81,6 +81,21 @@ scenes! {
         s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").about("exfil.example").times(1));
     }
 
+    fn a_destination_beyond_what_is_kept_of_a_proxy_connection_is_not_known_and_that_is_said(s) {
+        with_proxy(s);
+        let mut talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
+        for _ in 0..60 {
+            talk = talk.exchange(&http_get_by_proxy("archive.ubuntu.com", "/ubuntu/dists/noble/InRelease"), &http_ok());
+        }
+        talk.exchange(&http_get_by_proxy("exfil.example", "/"), &http_ok()).fin();
+        s.findings(&[]).remarks("1 connection asked a proxy for more than the first 4 KiB show");
+    }
+
+    fn answers_beyond_what_is_read_of_a_tcp_connection_are_said_to_be_missing(s) {
+        s.at(1.0).tcp(APPLIANCE, RESOLVER, 53).handshake().client(&[0; 30]).server(&[0; 40_000]).server(&[0; 40_000]).client_ack().fin();
+        s.perhaps(&["undetermined", "unexpected-traffic"]).remarks("1 connection to TCP port 53 with more than 64 KiB");
+    }
+
     fn a_second_host_on_one_connection_is_not_hidden_by_the_first(s) {
         s.at(0.3).resolve(APPLIANCE, "security.ubuntu.com", WEB).at(0.5).resolve(APPLIANCE, "exfil.example", WEB);
         let talk = s.at(1.0).tcp(APPLIANCE, WEB, 80).handshake();
