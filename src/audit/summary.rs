@@ -3,6 +3,7 @@
 use crate::model::{NotChosen, Spans, Timestamp};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How reading a capture ended. `"complete"` in JSON, or where and why it stopped.
@@ -180,6 +181,10 @@ pub struct CaptureSummary {
     pub upkeep: BTreeMap<String, u64>,
     /// Packets that belong to no flow, by reason.
     pub without_flow: BTreeMap<String, u64>,
+    /// Packets within others, by the ends of the outermost ("10.1.0.4 > 203.0.113.66"): what is inside is what was judged. Of
+    /// more than [`CaptureSummary::MOST_TUNNELS`] pairs the first by address; `others` are the packets of the rest.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tunnels: BTreeMap<String, u64>,
     /// ICMP errors whose quoted packet cannot be read.
     pub unreadable_quotes: u64,
     /// Frames without a time of their own.
@@ -223,6 +228,7 @@ impl CaptureSummary {
             same_interface_copies: 0,
             upkeep: BTreeMap::new(),
             without_flow: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
             unreadable_quotes: 0,
             without_time: 0,
             unknown_blocks: 0,
@@ -233,6 +239,40 @@ impl CaptureSummary {
             flows: 0,
             names: 0,
         }
+    }
+
+    /// Pairs of ends of tunnels that are told.
+    pub const MOST_TUNNELS: usize = 1 << 10;
+
+    /// The ends of tunnels, and how many packets came within them; those of further pairs left out.
+    pub fn tunnel_ends(&self) -> impl Iterator<Item = ((IpAddr, IpAddr), u64)> {
+        self.tunnels.iter().filter_map(|(ends, &packets)| {
+            let (from, to) = ends.split_once(" > ")?;
+            Some(((from.parse().ok()?, to.parse().ok()?), packets))
+        })
+    }
+
+    /// Writes down what packets came within tunnels. Which of too many pairs are told does not hang on the order in which they came.
+    pub fn tell_tunnels(&mut self, mut ends: BTreeMap<(IpAddr, IpAddr), u64>, mut others: u64) {
+        while ends.len() > Self::MOST_TUNNELS {
+            others += ends.pop_last().map_or(0, |(_, packets)| packets);
+        }
+        self.tunnels =
+            ends.into_iter().map(|((from, to), packets)| (format!("{from} > {to}"), packets)).collect();
+        if others > 0 {
+            self.tunnels.insert("others".to_owned(), others);
+        }
+    }
+
+    /// Adds those of another part of the capture.
+    pub fn add_tunnels(&mut self, part: &CaptureSummary) {
+        let others = |summary: &CaptureSummary| summary.tunnels.get("others").copied().unwrap_or_default();
+        let mut ends: BTreeMap<(IpAddr, IpAddr), u64> = BTreeMap::new();
+        for (pair, packets) in self.tunnel_ends().chain(part.tunnel_ends()) {
+            *ends.entry(pair).or_default() += packets;
+        }
+        let others = others(self) + others(part);
+        self.tell_tunnels(ends, others);
     }
 
     /// Frames skipped for other reasons than being known not to be IP, and other than by choice: neither says anything about

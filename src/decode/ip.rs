@@ -40,6 +40,7 @@ impl<'a> IpHead<'a> {
             fragment_bytes: self.fragment_bytes,
             payload,
             ip_bytes: self.ip_bytes,
+            outer: &[],
             shortfall,
         })
     }

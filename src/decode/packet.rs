@@ -82,8 +82,30 @@ pub struct Packet<'a> {
     pub payload: Payload<'a>,
     /// Captured bytes from the innermost IP header on, link padding and trailers left out.
     pub ip_bytes: &'a [u8],
+    /// Captured bytes from the outermost IP header on, of a packet within another; empty where it is within none.
+    pub outer: &'a [u8],
     /// What could not be read above the IP header, if anything.
     pub shortfall: Option<Shortfall>,
+}
+
+impl Packet<'_> {
+    /// Between whom the outermost packet was sent, of one within another.
+    pub fn tunnel_ends(&self) -> Option<(IpAddr, IpAddr)> {
+        match self.outer.first()? >> 4 {
+            4 => {
+                let ends = self.outer.get(12..20)?;
+                let at =
+                    |from: usize| ends.get(from..from + 4)?.first_chunk::<4>().copied().map(IpAddr::from);
+                Some((at(0)?, at(4)?))
+            }
+            _ => {
+                let ends = self.outer.get(8..40)?;
+                let at =
+                    |from: usize| ends.get(from..from + 16)?.first_chunk::<16>().copied().map(IpAddr::from);
+                Some((at(0)?, at(16)?))
+            }
+        }
+    }
 }
 
 /// Place of a fragment in its datagram.

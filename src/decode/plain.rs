@@ -150,6 +150,7 @@ impl<'a> Plain<'a> {
             fragment_bytes: &[],
             payload,
             ip_bytes: self.bytes,
+            outer: &[],
             shortfall: None,
         }
     }

@@ -426,6 +426,10 @@ fn of_a_tunnel_the_innermost_conversation_is_the_packet() {
         assert_eq!(line(decoded), expected, "{case}");
         let packet = packet(decoded, case);
         assert_eq!(packet.vni, vni, "{case}");
+        // The outermost ends, however deep it is.
+        let outer = packet.tunnel_ends().map(|(from, to)| format!("{from} > {to}"));
+        let (six, four) = ("fd00::1 > fd00::2", "10.0.0.1 > 10.0.0.2");
+        assert_eq!(outer.as_deref(), Some(if bytes[0] >> 4 == 6 { six } else { four }), "{case}");
         assert_eq!(packet.ip_bytes.first().map(|first| first >> 4), Some(if packet.src.is_ipv4() { 4 } else { 6 }), "{case}");
     }
 }

@@ -1,7 +1,7 @@
 //! TCP, UDP, SCTP's ports; other protocols go to `icmp` and `tunnel`.
 
 use super::ip::IpHead;
-use super::packet::{Decoded, Payload, Shortfall, Tcp, TcpFlags, Udp};
+use super::packet::{Decoded, Packet, Payload, Shortfall, Tcp, TcpFlags, Udp};
 use super::region::{Region, Walk};
 use super::{icmp, tunnel};
 use crate::model::Transport;
@@ -27,7 +27,7 @@ pub(super) fn transport<'a>(
         1 | 58 => icmp::icmp(protocol, region, head, walk),
         132 => head.packet(Transport::Sctp, ports(region), shortfall(region, head, 12), walk),
         4 | 41 | 47 | 137 => match tunnel::by_protocol(protocol, region, walk) {
-            Some(packet) => Decoded::Packet(packet),
+            Some(packet) => Decoded::Packet(Packet { outer: head.ip_bytes, ..packet }),
             None => head.packet(Transport::Other(protocol), Payload::None, None, walk),
         },
         other => head.packet(Transport::Other(other), Payload::None, None, walk),
@@ -113,7 +113,7 @@ fn udp<'a>(region: Region<'a>, head: IpHead<'a>, walk: Walk<'_>) -> Decoded<'a> 
         payload: data.bytes,
     };
     if let Some(packet) = tunnel::by_port(udp.dst_port, data, head, walk) {
-        return Decoded::Packet(packet);
+        return Decoded::Packet(Packet { outer: head.ip_bytes, ..packet });
     }
     head.packet(Transport::Udp, Payload::Udp(udp), None, walk)
 }

@@ -793,6 +793,7 @@ mod tests {
             fragment_bytes: &[],
             payload,
             ip_bytes: &[],
+            outer: &[],
             shortfall: None,
         }
     }

@@ -334,6 +334,7 @@ mod tests {
             fragment_bytes: &[],
             payload: Payload::Tcp(tcp),
             ip_bytes,
+            outer: &[],
             shortfall: None,
         }
     }

@@ -18,6 +18,7 @@ use crate::flow::{
 use crate::model::{CaptureId, Endpoint, FramePoint, NotChosen, Spans, Transport};
 use crate::names::{Ahead, DnsLog, dns};
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How captures are extracted.
@@ -110,8 +111,9 @@ impl Extract {
 
     /// This, and what was read of the same capture behind it.
     pub(super) fn followed_by(mut self, later: Extract) -> Extract {
-        let CaptureSummary { frames: frames_before, skipped, upkeep, without_flow, spans, .. } = self.summary;
         let mut summary = later.summary;
+        summary.add_tunnels(&self.summary);
+        let CaptureSummary { frames: frames_before, skipped, upkeep, without_flow, spans, .. } = self.summary;
         let Extract { pieces, dns, .. } = later;
         summary.frames += frames_before;
         summary.packets += self.summary.packets;
@@ -288,6 +290,9 @@ pub(super) struct Mapper {
     skipped: BTreeMap<String, u64>,
     upkeep: BTreeMap<String, u64>,
     without_flow: BTreeMap<String, u64>,
+    /// By the ends of the outermost packet: packets within it.
+    tunnels: BTreeMap<(IpAddr, IpAddr), u64>,
+    further_tunnels: u64,
     pub(super) spans: Spans,
     dns: DnsLog,
     reassembly: Reassembly,
@@ -319,6 +324,8 @@ impl Mapper {
             skipped: BTreeMap::new(),
             upkeep: BTreeMap::new(),
             without_flow: BTreeMap::new(),
+            tunnels: BTreeMap::new(),
+            further_tunnels: 0,
             spans: Spans::default(),
             dns: DnsLog::default(),
             reassembly: Reassembly::default(),
@@ -369,7 +376,21 @@ impl Mapper {
         // By reference: taken out, it would be copied.
         match &decode_with(frame, decode) {
             Decoded::Skipped(reason) => self.skip(*reason),
-            Decoded::Packet(packet) => self.packet(*packet, frame.interface, point, frame.wire_len),
+            Decoded::Packet(packet) => {
+                if let Some(ends) = packet.tunnel_ends() {
+                    self.tunnelled(ends);
+                }
+                self.packet(*packet, frame.interface, point, frame.wire_len);
+            }
+        }
+    }
+
+    /// A packet came within another that was sent between these.
+    fn tunnelled(&mut self, ends: (IpAddr, IpAddr)) {
+        *self.tunnels.entry(ends).or_default() += 1;
+        // Of too many the last by address go: so it does not matter in which order they came.
+        if self.tunnels.len() > CaptureSummary::MOST_TUNNELS {
+            self.further_tunnels += self.tunnels.pop_last().map_or(0, |(_, packets)| packets);
         }
     }
 
@@ -513,7 +534,7 @@ impl Mapper {
     /// The tally so far; how many flows there are is not known before the end.
     pub(super) fn summary(&self, name: &str, source: Source) -> CaptureSummary {
         let range = self.spans.range();
-        CaptureSummary {
+        let mut summary = CaptureSummary {
             path: name.into(),
             sha256: source.sha256.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
             bytes: source.bytes,
@@ -530,6 +551,7 @@ impl Mapper {
             same_interface_copies: self.same_interface_copies,
             upkeep: self.upkeep.clone(),
             without_flow: self.without_flow.clone(),
+            tunnels: BTreeMap::new(),
             unreadable_quotes: self.unreadable_quotes,
             without_time: source.without_time,
             unknown_blocks: source.unknown_blocks,
@@ -539,7 +561,9 @@ impl Mapper {
             end: source.end,
             flows: 0,
             names: self.dns.len() as u64,
-        }
+        };
+        summary.tell_tunnels(self.tunnels.clone(), self.further_tunnels);
+        summary
     }
 
     /// All frames are in.

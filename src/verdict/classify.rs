@@ -328,6 +328,12 @@ impl<'a> Classifier<'a> {
         } else if fitting > 0 {
             none.verdict = Verdict::Undetermined;
             none.missing = Some(Missing::Ambiguous);
+        } else if evidence.has_nameless() {
+            // Whether one fits that is not told one by one, nobody knows.
+            none.rules = fits.if_named(dest.ip);
+            if !none.rules.is_empty() {
+                (none.verdict, none.missing) = (Verdict::Undetermined, Some(Missing::Ambiguous));
+            }
         }
         none
     }

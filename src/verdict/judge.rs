@@ -766,7 +766,10 @@ fn of_nobody(case: &Case<'_>, totals: &Totals) -> Option<String> {
     }
     let held = case.site.subjects().iter().flat_map(|role| {
         let id = &case.matrix.role_def(role).id;
-        case.site.role_prefixes(role).iter().map(move |net| format!("{id} {net}"))
+        case.site.role_prefixes(role).iter().map(move |net| match net.prefix_len() == net.max_prefix_len() {
+            true => format!("{id} {}", net.addr()),
+            false => format!("{id} {net}"),
+        })
     });
     let held: Vec<String> = held.collect();
     let more = if held.len() > MOST { ", ..." } else { "" };
@@ -775,6 +778,37 @@ fn of_nobody(case: &Case<'_>, totals: &Totals) -> Option<String> {
     Some(format!(
         "no packet of any audited machine was judged ({which}{more}): check [roles] in the site file, and where and when was captured"
     ))
+}
+
+/// Of packets within others the inner one is judged, as is right for a mirror's; a tunnel of an audited machine hides a destination.
+fn of_tunnels(case: &Case<'_>, inputs: &[CaptureSummary]) -> Option<String> {
+    const MOST: usize = 3;
+    let is_audited = |ip: &IpAddr| case.site.roles_of(*ip).meets(case.site.subjects());
+    let mut tunnels: BTreeMap<(IpAddr, IpAddr), u64> = BTreeMap::new();
+    for ((from, to), packets) in inputs.iter().flat_map(CaptureSummary::tunnel_ends) {
+        if is_audited(&from) || is_audited(&to) {
+            *tunnels.entry((from, to)).or_default() += packets;
+        }
+    }
+    let mut told: Vec<_> = tunnels.iter().collect();
+    told.sort_by_key(|&(ends, packets)| (std::cmp::Reverse(packets), ends));
+    let of = |ip: &IpAddr| match case.site.roles_of(*ip).words(case.matrix).join("+") {
+        roles if roles.is_empty() => ip.to_string(),
+        roles => format!("{roles} {ip}"),
+    };
+    let told: Vec<String> = told
+        .iter()
+        .take(MOST)
+        .map(|((from, to), packets)| format!("{} -> {} ({packets})", of(from), of(to)))
+        .collect();
+    let more = if tunnels.len() > MOST { ", ..." } else { "" };
+    (!told.is_empty()).then(|| {
+        format!(
+            "an audited machine is an end of a tunnel, by packets: {}{more}. What is inside was judged as if it were on the wire, and the \
+             tunnel itself was not: unless a mirror made it, look at what it is",
+            told.join(", ")
+        )
+    })
 }
 
 fn connections(count: u64) -> String {
@@ -816,6 +850,7 @@ fn remarks(
             source.cloud.as_str()
         ));
     }
+    remarks.extend(of_tunnels(case, inputs));
     if totals.requests_beyond > 0 {
         remarks.push(format!(
             "{} asked a proxy for more than the first 4 KiB show: what for is not known of the rest",

@@ -81,6 +81,24 @@ scenes! {
         s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").about("exfil.example").times(1));
     }
 
+    fn of_more_names_on_an_address_than_are_told_none_is_said_to_be_undocumented(s) {
+        for other in 0..20 {
+            s.at(1.0 + 0.1 * f64::from(other)).dns(APPLIANCE, RESOLVER).query(&format!("a{other:02}.example"), A).answer(&[cname(&format!("a{other:02}.example"), "shared.example")]);
+        }
+        s.at(4.0).dns(APPLIANCE, RESOLVER).query("security.ubuntu.com", A).answer(&[cname("security.ubuntu.com", "shared.example")]);
+        s.at(5.0).resolve(APPLIANCE, "shared.example", WEB).at(6.0).tcp(APPLIANCE, WEB, 80).handshake().client(b"x").fin();
+        s.expect(flow(APPLIANCE, WEB, 80).is("verdict", "undetermined").is("missing", "ambiguous"));
+        s.findings(&["undetermined"]);
+    }
+
+    fn a_tunnel_of_an_audited_machine_is_said(s) {
+        for at in 1..4 {
+            s.at(f64::from(at)).tunnelled(APPLIANCE, WEB, "192.168.7.1", "192.168.7.2");
+        }
+        s.at(5.0).tunnelled(VM, WEB2, "192.168.7.1", "192.168.7.2");
+        s.findings(&[]).remarks("an end of a tunnel, by packets: backup-appliance 10.10.1.4 -> 203.0.113.9 (3). What");
+    }
+
     fn a_destination_beyond_what_is_kept_of_a_proxy_connection_is_not_known_and_that_is_said(s) {
         with_proxy(s);
         let mut talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();

@@ -219,6 +219,18 @@ impl Scene {
         self.raw_frame(wire::ethernet(src, dst, None, &packet.bytes()))
     }
 
+    /// A UDP datagram of `client` to `server`, within a packet of `near` to `far` (IP in IP).
+    pub fn tunnelled(&mut self, near: &str, far: &str, client: &str, server: &str) -> &mut Self {
+        let (src, dst) = (address(client), address(server));
+        let body = wire::udp((src, 40_000), (dst, 4_000), b"hello");
+        let inner =
+            wire::Ip { src, dst, ttl: 64, id: 1, protocol: wire::UDP, piece: None, length_zero: false, body };
+        let (src, dst, id) = (address(near), address(far), self.ip_id());
+        let body = inner.bytes();
+        let outer = wire::Ip { src, dst, ttl: 64, id, protocol: 4, piece: None, length_zero: false, body };
+        self.raw_frame(wire::ethernet(src, dst, None, &outer.bytes()))
+    }
+
     /// A frame that says it carries IPv4, and does not.
     pub fn undecodable(&mut self) -> &mut Self {
         self.tolerates_damage = true;
