@@ -24,6 +24,9 @@ use toml::de::DeValue;
 pub struct RoleSet(u128);
 
 impl RoleSet {
+    /// All roles that there can be.
+    pub const EVERY: RoleSet = RoleSet(u128::MAX);
+
     /// Whether no role is in it.
     pub fn is_empty(self) -> bool {
         self.0 == 0

@@ -1361,15 +1361,19 @@ impl Ledger {
     }
 
     /// What hosts asked for and may not have got: a query for it was not answered, or a matched answer has a response code that
-    /// `refuses`; 0 never does.
-    pub fn troubled(&self, refuses: impl Fn(u16) -> bool) -> Troubled {
+    /// `refuses`; 0 never does. Names that do not `matter` are left out.
+    pub fn troubled(&self, refuses: impl Fn(u16) -> bool, matters: impl Fn(&DomainName) -> bool) -> Troubled {
         // Of a host and a name.
         let asked = |at: u32| (self.host(self.entry(at)), self.question(self.entry(at)).name);
         const REFUSED: u8 = Standing::RESPONSE | Standing::MATCHED | Standing::FAILED;
         let unanswered = self.standing(Standing::ASKS | Standing::MATCHED, Standing::ASKS).map(asked);
         let refused = self.standing(REFUSED, REFUSED).filter(|&at| refuses(self.said(self.entry(at)).rcode));
-        let pairs: HashSet<(u32, u32), RandomState> =
+        let mut pairs: HashSet<(u32, u32), RandomState> =
             unanswered.chain(refused.filter_map(|at| self.answered(at))).collect();
+        let mut known: HashMap<u32, bool, RandomState> = HashMap::default();
+        pairs.retain(|&(_, name)| {
+            *known.entry(name).or_insert_with(|| self.log.names().get(name).is_some_and(&matters))
+        });
         let mut troubled = Troubled::default();
         if pairs.is_empty() {
             return troubled;
@@ -2536,7 +2540,9 @@ mod tests {
             asked.any(|query| !query.answered)
                 || answers.iter().filter(told).any(|answer| answer.matched && refuses(answer.rcode))
         };
-        let troubled = fast.troubled(refuses);
+        let matters = |name: &DomainName| *name != self::name(2);
+        let in_trouble = |host: IpAddr, name: &DomainName| matters(name) && in_trouble(host, name);
+        let troubled = fast.troubled(refuses, matters);
         let found: Vec<_> = fast.queries_for(&troubled).map(|query| query.point).collect();
         let expected = queries.iter().filter(|query| in_trouble(query.host, &query.name));
         prop_assert_eq!(found, expected.map(|query| query.point).collect::<Vec<_>>());

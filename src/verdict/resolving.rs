@@ -11,7 +11,7 @@ use crate::model::{DomainName, Endpoint, FramePoint, Timestamp, Transport};
 use crate::names::{Answer, DNS_PATIENCE_NANOS, Query};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -23,6 +23,9 @@ const MOST_LOOKUP_FRAMES: usize = 10;
 
 /// Frames of answers that resolved a name which at other times was not: beside fewer of the others.
 const MOST_RESOLVED_FRAMES: usize = 4;
+
+/// Queries of a host for one name that wait for their answers at the same time; of more the first are not cited.
+const MOST_WAITING: usize = 16;
 
 /// So long a query waits until it counts as silence, nanoseconds: 5 s, and half a second for the answer to the next try, which
 /// resolvers send when those 5 s are over (resolv.conf(5), `timeout`). What is answered then was lost, not blocked.
@@ -44,8 +47,8 @@ fn blocking(rcode: u16) -> Option<&'static str> {
 struct Lookup {
     client: IpAddr,
     rules: Arc<[String]>,
-    /// The latest query of each address, port and type, until it is answered.
-    waiting: HashMap<(Endpoint, u16), FramePoint, RandomState>,
+    /// Queries by address, port and type, until they are answered: the latest [`MOST_WAITING`].
+    waiting: VecDeque<(Endpoint, u16, FramePoint)>,
     /// Queries that nobody answered.
     unanswered: Vec<FramePoint>,
     /// When something was answered, whatever it was, or a query was sent that was answered.
@@ -211,8 +214,11 @@ impl Resolving<'_, '_> {
         // each name once, so that its place in memory stands for it.
         let at = |name: &DomainName| name.as_str().as_ptr().addr();
         let mut documented: Documented = HashMap::default();
-        // Nearly all names are answered and never refused: they are told apart first, and nothing else is asked of them.
-        let troubled = ledger.troubled(|rcode| blocking(rcode).is_some());
+        // Nearly all names are answered and never refused, or no rule gives them: they are told apart first, and nothing else is
+        // asked of them.
+        let is_documented =
+            |name: &DomainName| !self.classifier.rules_naming(RoleSet::EVERY, name).is_empty();
+        let troubled = ledger.troubled(|rcode| blocking(rcode).is_some(), is_documented);
         if troubled.is_empty() {
             return;
         }
@@ -304,7 +310,7 @@ impl Lookup {
         Lookup {
             client,
             rules,
-            waiting: HashMap::default(),
+            waiting: VecDeque::new(),
             unanswered: Vec::new(),
             heard: Vec::new(),
             resolved_in: Vec::new(),
@@ -317,7 +323,10 @@ impl Lookup {
     fn query(&mut self, query: &Query<'_>) {
         if query.answered {
             self.heard.push(query.point.time);
-            self.waiting.insert((query.client, query.qtype), query.point);
+            if self.waiting.len() >= MOST_WAITING {
+                self.waiting.pop_front();
+            }
+            self.waiting.push_back((query.client, query.qtype, query.point));
         } else {
             self.unanswered.push(query.point);
         }
@@ -325,7 +334,9 @@ impl Lookup {
 
     fn answer(&mut self, answer: &Answer<'_>) {
         self.heard.push(answer.point.time);
-        let asked = self.waiting.remove(&(answer.client, answer.qtype));
+        let is_asked = |&(client, qtype, _): &_| (client, qtype) == (answer.client, answer.qtype);
+        let asked = self.waiting.iter().rposition(is_asked).and_then(|place| self.waiting.remove(place));
+        let asked = asked.map(|(.., point)| point);
         match blocking(answer.rcode) {
             Some(word) => {
                 self.refused.get_or_insert(word);
