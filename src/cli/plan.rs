@@ -371,8 +371,14 @@ fn plan_explain(code: Option<String>) -> Result<Plan, Refusal> {
     let Some(word) = code else { return Ok(Plan::Explain(None)) };
     let code = word.parse::<Code>();
     let known = || Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>().join(", ");
-    code.map(|code| Plan::Explain(Some(code)))
-        .map_err(|error| Refusal::new(format!("{error}: write one of {}", known())))
+    code.map(|code| Plan::Explain(Some(code))).map_err(|error| {
+        let matrix = Matrix::builtin();
+        let is_rule = matrix.rule(&word).is_some() || matrix.baseline().iter().any(|line| line.id == word);
+        if is_rule {
+            return Refusal::new(format!("`{word}` is a rule: `portproof rules show {word}` tells it"));
+        }
+        Refusal::new(format!("{error}: write one of {}", known()))
+    })
 }
 
 /// A filter without words chooses everything, as it does for tcpdump: then nothing was chosen.
@@ -509,6 +515,8 @@ mod tests {
             (&["extract", "x", "--flows", "-", "--summary", "-"][..], "only one of"),
             (&["extract", "x", "--flows", "rows.csv"], ".jsonl, .parquet or .arrow"),
             (&["explain", "nonsense"], "write one of unexpected-traffic"),
+            (&["explain", "vbaz-17"], "portproof rules show vbaz-17"),
+            (&["explain", "plat-imds"], "portproof rules show plat-imds"),
             (&["rules", "show", "nonsense"], "rules list"),
             (&["report", "no/such.json"], "no/such.json: cannot be opened"),
             (&["audit", "x", "--site", "no/such.toml"], "no/such.toml"),
