@@ -540,6 +540,30 @@ impl Troubled {
     }
 }
 
+/// Answers that resolved a name which at other times was not, of those that are told.
+pub const RESOLVED_TOLD: usize = 4;
+
+/// What a host did not get for a name.
+struct Trouble {
+    number: u32,
+    refused: bool,
+    /// When it asked in vain, ascending.
+    unanswered: Vec<Timestamp>,
+}
+
+impl Trouble {
+    fn of(number: u32) -> Self {
+        Trouble { number, refused: false, unanswered: Vec::new() }
+    }
+
+    /// Whether a time is within so many nanoseconds of a query that was not answered.
+    fn is_near(&self, time: Timestamp, within_nanos: i64) -> bool {
+        let before = self.unanswered.partition_point(|&asked| asked <= time);
+        let last = self.unanswered.get(..before).and_then(<[_]>::last);
+        last.is_some_and(|&asked| time.since(asked) <= within_nanos)
+    }
+}
+
 /// What a body asks, or answers: what is looked at for every message stands in eight bytes, so that a processor's cache holds
 /// those of a hundred thousand bodies.
 #[derive(Clone, Copy, Debug)]
@@ -1361,17 +1385,32 @@ impl Ledger {
     }
 
     /// What hosts asked for and may not have got: a query for it was not answered, or a matched answer has a response code that
-    /// `refuses`; 0 never does. Names that do not `matter` are left out.
-    pub fn troubled(&self, refuses: impl Fn(u16) -> bool, matters: impl Fn(&DomainName) -> bool) -> Troubled {
+    /// `refuses`; 0 never does. Names that do not `matter` are left out. Of a name that is never refused the messages are those within
+    /// so many nanoseconds of a query that was not answered, and the first [`RESOLVED_TOLD`] answers that give an address.
+    pub fn troubled(
+        &self,
+        refuses: impl Fn(u16) -> bool,
+        matters: impl Fn(&DomainName) -> bool,
+        within_nanos: i64,
+    ) -> Troubled {
         // Of a host and a name.
         let asked = |at: u32| (self.host(self.entry(at)), self.question(self.entry(at)).name);
         const REFUSED: u8 = Standing::RESPONSE | Standing::MATCHED | Standing::FAILED;
-        let unanswered = self.standing(Standing::ASKS | Standing::MATCHED, Standing::ASKS).map(asked);
-        let refused = self.standing(REFUSED, REFUSED).filter(|&at| refuses(self.said(self.entry(at)).rcode));
-        let mut pairs: HashSet<(u32, u32), RandomState> =
-            unanswered.chain(refused.filter_map(|at| self.answered(at))).collect();
+        let mut pairs: HashMap<(u32, u32), Trouble, RandomState> = HashMap::default();
+        for at in self.standing(Standing::ASKS | Standing::MATCHED, Standing::ASKS) {
+            let new = number(pairs.len());
+            let trouble = pairs.entry(asked(at)).or_insert_with(|| Trouble::of(new));
+            trouble.unanswered.push(self.entry(at).time());
+        }
+        for at in self.standing(REFUSED, REFUSED).filter(|&at| refuses(self.said(self.entry(at)).rcode)) {
+            let new = number(pairs.len());
+            if let Some(pair) = self.answered(at) {
+                pairs.entry(pair).or_insert_with(|| Trouble::of(new)).refused = true;
+            }
+        }
+        let all = pairs.len();
         let mut known: HashMap<u32, bool, RandomState> = HashMap::default();
-        pairs.retain(|&(_, name)| {
+        pairs.retain(|&(_, name), _| {
             *known.entry(name).or_insert_with(|| self.log.names().get(name).is_some_and(&matters))
         });
         let mut troubled = Troubled::default();
@@ -1386,17 +1425,30 @@ impl Ledger {
             (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as usize & (places - 1)
         };
         let mut likely = vec![false; places];
-        for &pair in &pairs {
+        for &pair in pairs.keys() {
             likely[place(pair)] = true;
         }
         let of_pairs = |standings: &[Standing], from: usize| -> Vec<u32> {
             const SEEN: u8 = Standing::ASKS | Standing::MATCHED;
             let seen = (number(from)..).zip(standings).filter(|(_, standing)| standing.0 & SEEN != 0);
-            let is_of_pair = |at: u32| {
+            let mut resolved = vec![0u8; all];
+            let mut is_wanted = |at: u32, standing: Standing| {
                 let pair = asked(at);
-                likely[place(pair)] && pairs.contains(&pair)
+                let Some(trouble) = likely[place(pair)].then(|| pairs.get(&pair)).flatten() else {
+                    return false;
+                };
+                let entry = self.entry(at);
+                if trouble.refused || trouble.is_near(entry.time(), within_nanos) {
+                    return true;
+                }
+                let told = &mut resolved[trouble.number as usize];
+                let tells = usize::from(*told) < RESOLVED_TOLD
+                    && !standing.bit(Standing::ASKS)
+                    && !self.reached(entry.body).is_empty();
+                *told += u8::from(tells);
+                tells
             };
-            seen.filter(|&(at, _)| is_of_pair(at)).map(|(at, _)| at).collect()
+            seen.filter(|&(at, standing)| is_wanted(at, *standing)).map(|(at, _)| at).collect()
         };
         // Whoever asks for it has nothing else to do meanwhile.
         let part = if self.log.len() < LEAST_SHARED {
@@ -2542,14 +2594,40 @@ mod tests {
         };
         let matters = |name: &DomainName| *name != self::name(2);
         let in_trouble = |host: IpAddr, name: &DomainName| matters(name) && in_trouble(host, name);
-        let troubled = fast.troubled(refuses, matters);
+        let refused = |host: IpAddr, name: &DomainName| {
+            let told =
+                |answer: &&reference::Answer| answer.host == host && answer.names.first() == Some(name);
+            answers.iter().filter(told).any(|answer| answer.matched && refuses(answer.rcode))
+        };
+        const WITHIN_NANOS: i64 = 5 * NANOS_PER_SECOND;
+        let is_near = |host: IpAddr, name: &DomainName, time: Timestamp| {
+            let unanswered = queries
+                .iter()
+                .filter(|query| (query.host, &query.name) == (host, name) && !query.answered)
+                .map(|query| time.since(query.point.time));
+            refused(host, name) || unanswered.into_iter().any(|since| (0..=WITHIN_NANOS).contains(&since))
+        };
+        let troubled = fast.troubled(refuses, matters, WITHIN_NANOS);
         let found: Vec<_> = fast.queries_for(&troubled).map(|query| query.point).collect();
-        let expected = queries.iter().filter(|query| in_trouble(query.host, &query.name));
+        let expected = queries.iter().filter(|query| {
+            in_trouble(query.host, &query.name) && is_near(query.host, &query.name, query.point.time)
+        });
         prop_assert_eq!(found, expected.map(|query| query.point).collect::<Vec<_>>());
         let found: Vec<_> = fast.answers_for(&troubled).map(|answer| answer.point).collect();
         let expected = answers.iter().filter(|answer| answer.matched);
-        let expected =
-            expected.filter(|answer| answer.names.first().is_some_and(|name| in_trouble(answer.host, name)));
+        let mut resolved: HashMap<(IpAddr, &DomainName), usize, RandomState> = HashMap::default();
+        let expected = expected.filter(|answer| {
+            let Some(name) = answer.names.first().filter(|name| in_trouble(answer.host, name)) else {
+                return false;
+            };
+            if is_near(answer.host, name, answer.point.time) {
+                return true;
+            }
+            let told = resolved.entry((answer.host, name)).or_default();
+            let tells = !answer.addresses.is_empty() && *told < RESOLVED_TOLD;
+            *told += usize::from(tells);
+            tells
+        });
         prop_assert_eq!(found, expected.map(|answer| answer.point).collect::<Vec<_>>());
         Ok(())
     }

@@ -26,7 +26,7 @@ pub use hellos::KnownHellos;
 pub use host::{Host, HostName};
 pub use ledger::{
     About, Answer, Bookmark, ChainNumber, DNS_PATIENCE_NANOS, DnsRow, GrowingLedger, LATE_ANSWER_NANOS,
-    Ledger, Names, Query, Reading, Standings, Troubled,
+    Ledger, Names, Query, RESOLVED_TOLD, Reading, Standings, Troubled,
 };
 pub use log::{Ahead, DnsLog};
 pub use observation::{AliasRow, DnsObservation, NameRow, NameSource, ServerEnds};

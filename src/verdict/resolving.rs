@@ -8,7 +8,7 @@ use crate::audit::{Code, EvidenceFrame, Finding, Party};
 use crate::flow::GOES_ON_NANOS;
 use crate::matrix::RoleSet;
 use crate::model::{DomainName, Endpoint, FramePoint, Timestamp, Transport};
-use crate::names::{Answer, DNS_PATIENCE_NANOS, Query};
+use crate::names::{Answer, DNS_PATIENCE_NANOS, Query, RESOLVED_TOLD};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -20,9 +20,6 @@ const BLOCKING_RCODES: [(u16, &str); 3] = [(2, "SERVFAIL"), (3, "NXDOMAIN"), (5,
 
 /// Frames of queries, and of refusals, that a finding about a name cites.
 const MOST_LOOKUP_FRAMES: usize = 10;
-
-/// Frames of answers that resolved a name which at other times was not: beside fewer of the others.
-const MOST_RESOLVED_FRAMES: usize = 4;
 
 /// Queries of a host for one name that wait for their answers at the same time; of more the first are not cited.
 const MOST_WAITING: usize = 16;
@@ -218,24 +215,14 @@ impl Resolving<'_, '_> {
         // asked of them.
         let is_documented =
             |name: &DomainName| !self.classifier.rules_naming(RoleSet::EVERY, name).is_empty();
-        let troubled = ledger.troubled(|rcode| blocking(rcode).is_some(), is_documented);
+        let troubled = ledger.troubled(|rcode| blocking(rcode).is_some(), is_documented, SILENCE_NANOS);
         if troubled.is_empty() {
             return;
         }
         let mut places = Places::default();
         let mut lookups: Vec<(IpAddr, &DomainName, Lookup)> = Vec::new();
-        let mut answers = ledger.answers_for(&troubled).peekable();
-        let take = |answer: Answer<'_>, places: &Places, lookups: &mut [(IpAddr, &DomainName, Lookup)]| {
-            let place = answer.names.first().and_then(|name| *places.get(&(answer.host, at(name)))?);
-            if let Some((_, _, lookup)) = place.and_then(|place| lookups.get_mut(place)) {
-                lookup.answer(&answer);
-            }
-        };
         for query in ledger.queries_for(&troubled) {
-            while let Some(earlier) = answers.next_if(|answer| answer.point < query.point) {
-                take(earlier, &places, &mut lookups);
-            }
-            let place = *places.entry((query.host, at(query.name))).or_insert_with(|| {
+            places.entry((query.host, at(query.name))).or_insert_with(|| {
                 let roles = site.roles_of(query.client.ip);
                 let rules = documented.entry((roles, at(query.name))).or_insert_with(|| {
                     let rules = self.classifier.rules_naming(roles, query.name);
@@ -245,11 +232,28 @@ impl Resolving<'_, '_> {
                 lookups.push((query.host, query.name, Lookup::new(query.client.ip, rules)));
                 Some(lookups.len() - 1)
             });
-            if let Some((_, _, lookup)) = place.and_then(|place| lookups.get_mut(place)) {
+        }
+        if lookups.is_empty() {
+            return;
+        }
+        let place_of = |host: IpAddr, name: &DomainName| places.get(&(host, at(name))).copied().flatten();
+        let take = |answer: Answer<'_>, lookups: &mut [(IpAddr, &DomainName, Lookup)]| {
+            let place = answer.names.first().and_then(|name| place_of(answer.host, name));
+            if let Some((.., lookup)) = place.and_then(|place| lookups.get_mut(place)) {
+                lookup.answer(&answer);
+            }
+        };
+        let mut answers = ledger.answers_for(&troubled).peekable();
+        for query in ledger.queries_for(&troubled) {
+            while let Some(earlier) = answers.next_if(|answer| answer.point < query.point) {
+                take(earlier, &mut lookups);
+            }
+            let place = place_of(query.host, query.name);
+            if let Some((.., lookup)) = place.and_then(|place| lookups.get_mut(place)) {
                 lookup.query(&query);
             }
         }
-        answers.for_each(|later| take(later, &places, &mut lookups));
+        answers.for_each(|later| take(later, &mut lookups));
         lookups.sort_by(|a, b| (a.0, a.1).cmp(&(b.0, b.1)));
         for (host, name, lookup) in lookups {
             self.blocked_name(host, name, lookup);
@@ -296,7 +300,7 @@ impl Resolving<'_, '_> {
                 format!("{} {client} asks for {name}: resolved at times, {why} at others", roles.join("+"));
             finding.remedy = Code::Intermittent.advice().into();
             let few = |points: &[FramePoint]| {
-                self.frames(points.get(..MOST_LOOKUP_FRAMES - MOST_RESOLVED_FRAMES / 2).unwrap_or(points))
+                self.frames(points.get(..MOST_LOOKUP_FRAMES - RESOLVED_TOLD / 2).unwrap_or(points))
             };
             finding.evidence =
                 [few(&failed.asked), few(&failed.refused_in), self.frames(&resolved_in)].concat();
@@ -343,7 +347,7 @@ impl Lookup {
                 self.refused_by.insert(answer.resolver.to_string());
                 self.failed.add(asked, Some(answer.point));
             }
-            None if answer.has_addresses && self.resolved_in.len() < MOST_RESOLVED_FRAMES => {
+            None if answer.has_addresses && self.resolved_in.len() < RESOLVED_TOLD => {
                 self.resolved_in.push(answer.point);
             }
             None => {}
