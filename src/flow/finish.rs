@@ -497,7 +497,8 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
             let talk = found.talk();
             talk.host = first.destination().map(|host| host.name.in_uri());
             let mut names = requests.iter().filter_map(|request| Some(&request.destination()?.name));
-            talk.hosts_differ = names.next().is_some_and(|first| names.any(|name| name != first));
+            talk.hosts_differ = names.next().is_some_and(|first| names.any(|name| name != first))
+                || requests.iter().any(|request| request.hosts_differ && !request.is_for_proxy());
             talk.named_at = client.point_at(first.offset);
             proxy_talk(talk, &requests, &client, &server);
         } else if let Some((offset, host)) = http2::authority(&client.bytes) {

@@ -27,6 +27,8 @@ pub struct Request {
     pub target: String,
     /// The (first) Host header.
     pub host: Option<Host>,
+    /// Whether further `Host` fields say otherwise.
+    pub hosts_differ: bool,
     /// Host and port of a CONNECT target or of an absolute-form target: what the client asks a proxy for.
     pub authority: Option<Host>,
     /// Where the header section ends in the stream; `None` if it is cut.
@@ -83,6 +85,7 @@ pub fn requests(stream: &[u8]) -> Vec<Request> {
             method: method.to_owned(),
             target: kept.escape_ascii().to_string(),
             host: head.host.as_deref().and_then(Host::from_wire),
+            hosts_differ: head.hosts_differ,
             authority,
             head_end: head.end,
         });
@@ -317,6 +320,7 @@ fn skip_chunks(stream: &[u8], mut at: usize) -> Option<usize> {
 #[derive(Default)]
 struct Head {
     host: Option<Vec<u8>>,
+    hosts_differ: bool,
     /// `None` if neither field is there, or their values make no sense.
     body: Option<Body>,
     end: Option<usize>,
@@ -360,7 +364,9 @@ impl Head {
 
     fn take_field(&mut self, name: &[u8], value: Vec<u8>) {
         if name.eq_ignore_ascii_case(b"host") {
-            self.host.get_or_insert(value);
+            let first = self.host.get_or_insert_with(|| value.clone());
+            // RFC 9112 section 3.2: a server refuses such a request; which host a lax one takes nobody knows.
+            self.hosts_differ |= !first.eq_ignore_ascii_case(&value);
         } else if name.eq_ignore_ascii_case(b"content-length") {
             let length = std::str::from_utf8(value.trim_ascii()).ok().and_then(|text| text.parse().ok());
             if self.body.is_none() {

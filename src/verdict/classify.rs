@@ -605,6 +605,8 @@ fn mismatch(around: &Circumstances, rules: &[Ready<'_>], evidence: &Evidence<'_>
     let seen = match evidence.target() {
         Some(target) if target.tunnel && !evidence.announced => return None,
         Some(target) if target.tunnel => Some(AppProtocol::Tls),
+        // The proxy was asked for an `https` address: the TLS is between it and the server.
+        Some(target) if target.port == 443 => return None,
         _ => around.app,
     };
     if seen.is_none() && around.telling != Telling::Enough {

@@ -127,6 +127,22 @@ scenes! {
         s.findings(&["undetermined"]);
     }
 
+    fn nor_is_a_second_host_in_one_request(s) {
+        s.at(0.3).resolve(APPLIANCE, "security.ubuntu.com", WEB).at(0.5).resolve(APPLIANCE, "exfil.example", WEB);
+        let request = b"GET / HTTP/1.1\r\nHost: security.ubuntu.com\r\nHost: exfil.example\r\n\r\n";
+        s.at(1.0).tcp(APPLIANCE, WEB, 80).handshake().exchange(request, &http_ok()).fin();
+        s.expect(flow(APPLIANCE, WEB, 80).is("verdict", "undetermined").is("missing", "ambiguous"));
+        s.findings(&["undetermined"]);
+    }
+
+    fn an_https_address_asked_of_a_proxy_is_port_443_and_no_mismatch(s) {
+        with_proxy(s);
+        let request = b"GET https://nginx.org/keys HTTP/1.1\r\nHost: nginx.org\r\n\r\n";
+        s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake().exchange(request, &http_ok()).fin();
+        s.expect(flow(APPLIANCE, PROXY, 3128).documented(&["vbaz-15"]));
+        s.findings(&[]);
+    }
+
     fn one_host_asked_twice_on_one_connection_still_tells_whose_it_is(s) {
         s.at(0.3).resolve(APPLIANCE, "security.ubuntu.com", WEB).at(0.5).resolve(APPLIANCE, "exfil.example", WEB);
         let talk = s.at(1.0).tcp(APPLIANCE, WEB, 80).handshake();
