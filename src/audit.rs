@@ -4,7 +4,7 @@ mod finding;
 mod summary;
 
 pub use finding::{Code, EvidenceFrame, Finding, Party, Severity};
-pub use summary::{CaptureSummary, Chosen, End, LiveCounts, UnfitLink};
+pub use summary::{CaptureSummary, Chosen, End, LiveCounts, Tunnels, UnfitLink};
 
 use crate::flow::Outcome;
 use crate::matrix::Requirement;
@@ -266,17 +266,29 @@ fn is_zero(count: &u64) -> bool {
 
 impl PackUsed {
     /// The page's date where it is told, year first if that is known.
-    pub fn dated(&self) -> Option<&str> {
+    pub fn day(&self) -> Option<&str> {
         self.date.as_deref().or(Some(&*self.page_date)).filter(|date| !date.is_empty())
     }
 
     /// The page's title, and the product's where it does not say that itself.
-    pub fn titled(&self) -> String {
+    pub fn title(&self) -> String {
         if self.product.is_empty() || self.page.contains(&self.product) {
             self.page.clone()
         } else {
             format!("{}, {}", self.page, self.product)
         }
+    }
+
+    /// The page, its version and its day, in words.
+    pub fn in_words(&self) -> String {
+        let mut words = self.title();
+        if !self.product_version.is_empty() {
+            words.push_str(&format!(", version {}", self.product_version));
+        }
+        if let Some(day) = self.day() {
+            words.push_str(&format!(" ({day})"));
+        }
+        words
     }
 
     /// Where the page stands, if that is an address that may be followed.

@@ -76,6 +76,70 @@ impl<'de> Deserialize<'de> for End {
     }
 }
 
+/// Packets within others, by the ends of the outermost: in JSON a count for each "10.1.0.4 > 203.0.113.66". Of more than
+/// [`Tunnels::MOST_ENDS`] pairs the first by address are told, and of the rest together the packets (`others`): so it does not matter
+/// in which order they came.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tunnels {
+    ends: BTreeMap<(IpAddr, IpAddr), u64>,
+    others: u64,
+}
+
+impl Tunnels {
+    /// Pairs of ends that are told.
+    pub const MOST_ENDS: usize = 1 << 10;
+
+    const OTHERS: &'static str = "others";
+
+    /// Packets that were sent within others between these.
+    pub fn add(&mut self, ends: (IpAddr, IpAddr), packets: u64) {
+        *self.ends.entry(ends).or_default() += packets;
+        if self.ends.len() > Self::MOST_ENDS {
+            self.others += self.ends.pop_last().map_or(0, |(_, packets)| packets);
+        }
+    }
+
+    /// Adds those of another part of the capture.
+    pub fn merge(&mut self, part: &Tunnels) {
+        part.ends().for_each(|(ends, packets)| self.add(ends, packets));
+        self.others += part.others;
+    }
+
+    /// Between whom how many packets were sent within others; those of further pairs left out.
+    pub fn ends(&self) -> impl Iterator<Item = ((IpAddr, IpAddr), u64)> {
+        self.ends.iter().map(|(&ends, &packets)| (ends, packets))
+    }
+
+    /// Whether there was none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty() && self.others == 0
+    }
+}
+
+impl Serialize for Tunnels {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let others = (self.others > 0).then(|| (Self::OTHERS.to_owned(), self.others));
+        let told = self.ends().map(|((from, to), packets)| (format!("{from} > {to}"), packets));
+        serializer.collect_map(told.chain(others))
+    }
+}
+
+impl<'de> Deserialize<'de> for Tunnels {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut tunnels = Tunnels::default();
+        for (told, packets) in BTreeMap::<String, u64>::deserialize(deserializer)? {
+            let ends =
+                told.split_once(" > ").and_then(|(from, to)| Some((from.parse().ok()?, to.parse().ok()?)));
+            match ends {
+                Some(ends) => tunnels.add(ends, packets),
+                None if told == Self::OTHERS => tunnels.others += packets,
+                None => return Err(serde::de::Error::custom(format!("`{told}` is no pair of addresses"))),
+            }
+        }
+        Ok(tunnels)
+    }
+}
+
 /// Which part of a capture was asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Chosen {
@@ -181,10 +245,9 @@ pub struct CaptureSummary {
     pub upkeep: BTreeMap<String, u64>,
     /// Packets that belong to no flow, by reason.
     pub without_flow: BTreeMap<String, u64>,
-    /// Packets within others, by the ends of the outermost ("10.1.0.4 > 203.0.113.66"): what is inside is what was judged. Of
-    /// more than [`CaptureSummary::MOST_TUNNELS`] pairs the first by address; `others` are the packets of the rest.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub tunnels: BTreeMap<String, u64>,
+    /// Packets within others: what is inside is what was judged.
+    #[serde(default, skip_serializing_if = "Tunnels::is_empty")]
+    pub tunnels: Tunnels,
     /// ICMP errors whose quoted packet cannot be read.
     pub unreadable_quotes: u64,
     /// Frames without a time of their own.
@@ -228,7 +291,7 @@ impl CaptureSummary {
             same_interface_copies: 0,
             upkeep: BTreeMap::new(),
             without_flow: BTreeMap::new(),
-            tunnels: BTreeMap::new(),
+            tunnels: Tunnels::default(),
             unreadable_quotes: 0,
             without_time: 0,
             unknown_blocks: 0,
@@ -239,40 +302,6 @@ impl CaptureSummary {
             flows: 0,
             names: 0,
         }
-    }
-
-    /// Pairs of ends of tunnels that are told.
-    pub const MOST_TUNNELS: usize = 1 << 10;
-
-    /// The ends of tunnels, and how many packets came within them; those of further pairs left out.
-    pub fn tunnel_ends(&self) -> impl Iterator<Item = ((IpAddr, IpAddr), u64)> {
-        self.tunnels.iter().filter_map(|(ends, &packets)| {
-            let (from, to) = ends.split_once(" > ")?;
-            Some(((from.parse().ok()?, to.parse().ok()?), packets))
-        })
-    }
-
-    /// Writes down what packets came within tunnels. Which of too many pairs are told does not hang on the order in which they came.
-    pub fn tell_tunnels(&mut self, mut ends: BTreeMap<(IpAddr, IpAddr), u64>, mut others: u64) {
-        while ends.len() > Self::MOST_TUNNELS {
-            others += ends.pop_last().map_or(0, |(_, packets)| packets);
-        }
-        self.tunnels =
-            ends.into_iter().map(|((from, to), packets)| (format!("{from} > {to}"), packets)).collect();
-        if others > 0 {
-            self.tunnels.insert("others".to_owned(), others);
-        }
-    }
-
-    /// Adds those of another part of the capture.
-    pub fn add_tunnels(&mut self, part: &CaptureSummary) {
-        let others = |summary: &CaptureSummary| summary.tunnels.get("others").copied().unwrap_or_default();
-        let mut ends: BTreeMap<(IpAddr, IpAddr), u64> = BTreeMap::new();
-        for (pair, packets) in self.tunnel_ends().chain(part.tunnel_ends()) {
-            *ends.entry(pair).or_default() += packets;
-        }
-        let others = others(self) + others(part);
-        self.tell_tunnels(ends, others);
     }
 
     /// Frames skipped for other reasons than being known not to be IP, and other than by choice: neither says anything about

@@ -401,13 +401,13 @@ pub(super) enum Color {
     Never,
 }
 
-/// Bytes, as people write them.
 /// A number of threads.
 fn threads(text: &str) -> Result<NonZeroUsize, String> {
     let number = text.parse::<usize>().map_err(|_| "a number of threads is wanted, such as 2".to_owned())?;
     NonZeroUsize::new(number).ok_or_else(|| "at least 1".to_owned())
 }
 
+/// Bytes, as people write them.
 fn bytes(text: &str) -> Result<usize, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit = match text.get(digits.len()..).unwrap_or_default().to_ascii_lowercase().as_str() {

@@ -304,7 +304,7 @@ fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {
     let matrix = matrix(rules)?;
     let unknown: Vec<String> = ids
         .iter()
-        .filter(|id| matrix.rule(id).is_none() && !matrix.baseline().iter().any(|line| line.id == **id))
+        .filter(|id| !matrix.knows(id))
         .map(|id| format!("no rule is called `{id}`: `portproof rules list` lists them"))
         .collect();
     if unknown.is_empty() { Ok(Plan::RulesShow { matrix, ids }) } else { Err(Refusal::of(unknown)) }
@@ -372,9 +372,7 @@ fn plan_explain(code: Option<String>) -> Result<Plan, Refusal> {
     let code = word.parse::<Code>();
     let known = || Code::ALL.iter().map(|code| code.as_str()).collect::<Vec<_>>().join(", ");
     code.map(|code| Plan::Explain(Some(code))).map_err(|error| {
-        let matrix = Matrix::builtin();
-        let is_rule = matrix.rule(&word).is_some() || matrix.baseline().iter().any(|line| line.id == word);
-        if is_rule {
+        if Matrix::builtin().knows(&word) {
             return Refusal::new(format!("`{word}` is a rule: `portproof rules show {word}` tells it"));
         }
         Refusal::new(format!("{error}: write one of {}", known()))

@@ -81,24 +81,19 @@ fn ports(line: &BaselineLine) -> String {
     line.ports.as_ref().map_or(transports.clone(), |ports| format!("{transports} {ports}"))
 }
 
-/// Rules in full; all of them if none is named.
+/// Rules and lines of the platform in full; all of them if none is named.
 pub(super) fn show(out: &mut dyn Write, matrix: &Matrix, ids: &[String]) -> io::Result<()> {
-    let wanted = |rule: &&Rule| ids.is_empty() || ids.iter().any(|id| rule.id.as_str() == id);
-    for (index, rule) in matrix.rules().iter().filter(wanted).enumerate() {
-        if index > 0 {
-            writeln!(out)?;
-        }
+    let wanted = |id: &str| ids.is_empty() || ids.iter().any(|wanted| wanted == id);
+    let mut between = "";
+    for rule in matrix.rules().iter().filter(|rule| wanted(rule.id.as_str())) {
+        write!(out, "{between}")?;
         show_rule(out, rule, matrix)?;
+        between = "\n";
     }
-    let wanted = |line: &&BaselineLine| ids.is_empty() || ids.contains(&line.id);
-    for (index, line) in matrix.baseline().iter().filter(wanted).enumerate() {
-        if index > 0
-            || ids.is_empty()
-            || matrix.rules().iter().any(|rule| ids.iter().any(|id| rule.id.as_str() == id))
-        {
-            writeln!(out)?;
-        }
+    for line in matrix.baseline().iter().filter(|line| wanted(&line.id)) {
+        write!(out, "{between}")?;
         show_baseline(out, line)?;
+        between = "\n";
     }
     Ok(())
 }

@@ -72,11 +72,15 @@ pub enum BaselinePeer {
     Anyone,
 }
 
+/// A prefix, or the address that it is.
+pub fn shown_prefix(net: &IpNet) -> String {
+    if net.prefix_len() == net.max_prefix_len() { net.addr().to_string() } else { net.to_string() }
+}
+
 impl fmt::Display for BaselinePeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            BaselinePeer::Prefix(net) if net.prefix_len() == net.max_prefix_len() => net.addr().fmt(f),
-            BaselinePeer::Prefix(net) => net.fmt(f),
+            BaselinePeer::Prefix(net) => f.pad(&shown_prefix(net)),
             BaselinePeer::SiteResolvers => f.pad("site-resolvers"),
             BaselinePeer::SiteTimeServers => f.pad("site-time-servers"),
             BaselinePeer::Internet => f.pad("internet"),

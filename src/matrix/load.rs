@@ -180,6 +180,11 @@ impl Matrix {
         &self.baseline
     }
 
+    /// Whether a rule or a baseline line is called so.
+    pub fn knows(&self, id: &str) -> bool {
+        self.rule(id).is_some() || self.baseline().iter().any(|line| line.id == id)
+    }
+
     /// The services behind tags.
     pub fn services(&self) -> &[Service] {
         &self.services

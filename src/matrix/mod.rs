@@ -19,7 +19,9 @@ mod site;
 mod source;
 mod tags;
 
-pub use baseline::{BaselineClass, BaselineLine, BaselinePeer, Contact, Direction, PLATFORM_ADDRESS};
+pub use baseline::{
+    BaselineClass, BaselineLine, BaselinePeer, Contact, Direction, PLATFORM_ADDRESS, shown_prefix,
+};
 pub use capture_filter::{Tagging, capture_filter};
 pub use date::{CalendarDate, CalendarDateError};
 pub use load::{MAX_ROLES, Matrix, RoleIdx, lint, lint_text};

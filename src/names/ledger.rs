@@ -2585,27 +2585,23 @@ mod tests {
         prop_assert_eq!(fast.standings(), expected);
 
         let refuses = |rcode: u16| matches!(rcode, 2 | 3);
-        let in_trouble = |host: IpAddr, name: &DomainName| {
-            let mut asked = queries.iter().filter(|query| (query.host, &query.name) == (host, name));
-            let told =
-                |answer: &&reference::Answer| answer.host == host && answer.names.first() == Some(name);
-            asked.any(|query| !query.answered)
-                || answers.iter().filter(told).any(|answer| answer.matched && refuses(answer.rcode))
-        };
         let matters = |name: &DomainName| *name != self::name(2);
-        let in_trouble = |host: IpAddr, name: &DomainName| matters(name) && in_trouble(host, name);
         let refused = |host: IpAddr, name: &DomainName| {
             let told =
                 |answer: &&reference::Answer| answer.host == host && answer.names.first() == Some(name);
             answers.iter().filter(told).any(|answer| answer.matched && refuses(answer.rcode))
         };
+        let unanswered = |host: IpAddr, name: &DomainName| -> Vec<Timestamp> {
+            let asked = queries.iter().filter(|query| (query.host, &query.name) == (host, name));
+            asked.filter(|query| !query.answered).map(|query| query.point.time).collect()
+        };
+        let in_trouble = |host: IpAddr, name: &DomainName| {
+            matters(name) && (refused(host, name) || !unanswered(host, name).is_empty())
+        };
         const WITHIN_NANOS: i64 = 5 * NANOS_PER_SECOND;
         let is_near = |host: IpAddr, name: &DomainName, time: Timestamp| {
-            let unanswered = queries
-                .iter()
-                .filter(|query| (query.host, &query.name) == (host, name) && !query.answered)
-                .map(|query| time.since(query.point.time));
-            refused(host, name) || unanswered.into_iter().any(|since| (0..=WITHIN_NANOS).contains(&since))
+            let soon = |asked: &Timestamp| (0..=WITHIN_NANOS).contains(&time.since(*asked));
+            refused(host, name) || unanswered(host, name).iter().any(soon)
         };
         let troubled = fast.troubled(refuses, matters, WITHIN_NANOS);
         let found: Vec<_> = fast.queries_for(&troubled).map(|query| query.point).collect();

@@ -4,7 +4,7 @@ use super::chosen::chosen;
 use super::copies::{Copies, Copy};
 use super::gaps::Gaps;
 use super::watch::Watch;
-use crate::audit::{CaptureSummary, End, Unreadable};
+use crate::audit::{CaptureSummary, End, Tunnels, Unreadable};
 use crate::capture::{
     ByteOrder, CaptureEnd, CaptureFacts, CaptureReader, Choice, Chooser, Compression, FileFormat, Frame,
     FrameProblem,
@@ -18,7 +18,6 @@ use crate::flow::{
 use crate::model::{CaptureId, Endpoint, FramePoint, NotChosen, Spans, Transport};
 use crate::names::{Ahead, DnsLog, dns};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How captures are extracted.
@@ -77,10 +76,6 @@ impl ExtractOptions {
     /// threads that are done before others, and each part has a table of its own until all are read.
     pub(super) const PARTS_FOR_EACH_JOB: usize = 2;
 
-    /// So many times as large as others a part is beyond one for each thread: what it makes anew, and what is joined again, costs
-    /// some milliseconds (W2 with two threads 1.05 of the wall time with one of 25 MB).
-    pub(super) const FURTHER_PARTS: u64 = 4;
-
     /// Bytes of one open conversation: 384, its place in the table's index and in its queues, some first bytes.
     const OPEN_BYTES: usize = 512;
 }
@@ -112,7 +107,7 @@ impl Extract {
     /// This, and what was read of the same capture behind it.
     pub(super) fn followed_by(mut self, later: Extract) -> Extract {
         let mut summary = later.summary;
-        summary.add_tunnels(&self.summary);
+        summary.tunnels.merge(&self.summary.tunnels);
         let CaptureSummary { frames: frames_before, skipped, upkeep, without_flow, spans, .. } = self.summary;
         let Extract { pieces, dns, .. } = later;
         summary.frames += frames_before;
@@ -290,9 +285,7 @@ pub(super) struct Mapper {
     skipped: BTreeMap<String, u64>,
     upkeep: BTreeMap<String, u64>,
     without_flow: BTreeMap<String, u64>,
-    /// By the ends of the outermost packet: packets within it.
-    tunnels: BTreeMap<(IpAddr, IpAddr), u64>,
-    further_tunnels: u64,
+    tunnels: Tunnels,
     pub(super) spans: Spans,
     dns: DnsLog,
     reassembly: Reassembly,
@@ -324,8 +317,7 @@ impl Mapper {
             skipped: BTreeMap::new(),
             upkeep: BTreeMap::new(),
             without_flow: BTreeMap::new(),
-            tunnels: BTreeMap::new(),
-            further_tunnels: 0,
+            tunnels: Tunnels::default(),
             spans: Spans::default(),
             dns: DnsLog::default(),
             reassembly: Reassembly::default(),
@@ -378,19 +370,10 @@ impl Mapper {
             Decoded::Skipped(reason) => self.skip(*reason),
             Decoded::Packet(packet) => {
                 if let Some(ends) = packet.tunnel_ends() {
-                    self.tunnelled(ends);
+                    self.tunnels.add(ends, 1);
                 }
                 self.packet(*packet, frame.interface, point, frame.wire_len);
             }
-        }
-    }
-
-    /// A packet came within another that was sent between these.
-    fn tunnelled(&mut self, ends: (IpAddr, IpAddr)) {
-        *self.tunnels.entry(ends).or_default() += 1;
-        // Of too many the last by address go: so it does not matter in which order they came.
-        if self.tunnels.len() > CaptureSummary::MOST_TUNNELS {
-            self.further_tunnels += self.tunnels.pop_last().map_or(0, |(_, packets)| packets);
         }
     }
 
@@ -534,7 +517,7 @@ impl Mapper {
     /// The tally so far; how many flows there are is not known before the end.
     pub(super) fn summary(&self, name: &str, source: Source) -> CaptureSummary {
         let range = self.spans.range();
-        let mut summary = CaptureSummary {
+        CaptureSummary {
             path: name.into(),
             sha256: source.sha256.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
             bytes: source.bytes,
@@ -551,7 +534,7 @@ impl Mapper {
             same_interface_copies: self.same_interface_copies,
             upkeep: self.upkeep.clone(),
             without_flow: self.without_flow.clone(),
-            tunnels: BTreeMap::new(),
+            tunnels: self.tunnels.clone(),
             unreadable_quotes: self.unreadable_quotes,
             without_time: source.without_time,
             unknown_blocks: source.unknown_blocks,
@@ -561,9 +544,7 @@ impl Mapper {
             end: source.end,
             flows: 0,
             names: self.dns.len() as u64,
-        };
-        summary.tell_tunnels(self.tunnels.clone(), self.further_tunnels);
-        summary
+        }
     }
 
     /// All frames are in.

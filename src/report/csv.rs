@@ -105,7 +105,7 @@ fn cell(text: &str) -> String {
     } else {
         text
     };
-    let guard = text.starts_with(['=', '+', '-', '@', '\t', '\r', '\0']);
+    let guard = text.starts_with(['=', '+', '-', '@', '\t', '\r']);
     let guarded = if guard { format!("'{text}") } else { text.to_owned() };
     if guarded.contains(['"', ',', '\r', '\n']) {
         format!("\"{}\"", guarded.replace('"', "\"\""))

@@ -398,11 +398,11 @@ fn about(audit: &Audit) -> Vec<String> {
     what.push('.');
     let mut lines = vec![what];
     if let Some(pack) = audit.rules.first() {
-        let mut against = format!("Measured against the page “{}” ({})", pack.titled(), pack.id);
+        let mut against = format!("Measured against the page “{}” ({})", pack.title(), pack.id);
         if !pack.product_version.is_empty() {
             against.push_str(&format!(" for version {}", pack.product_version));
         }
-        if let Some(date) = pack.dated() {
+        if let Some(date) = pack.day() {
             against.push_str(&format!(", dated {date}"));
         }
         let more = audit.rules.len() - 1;
@@ -960,9 +960,9 @@ fn against(audit: &Audit) -> Vec<Used> {
     let or = |text: &str, other: &str| if text.is_empty() { other.to_owned() } else { text.to_owned() };
     let packs = audit.rules.iter().map(|pack| Used {
         what: format!("Rules {}", pack.id),
-        which: pack.titled(),
+        which: pack.title(),
         link: pack.link().map(str::to_owned),
-        state: match (pack.dated(), pack.product_version.as_str()) {
+        state: match (pack.day(), pack.product_version.as_str()) {
             (None, "") => "no date of its own".into(),
             (date, version) => format!("{}, version {}", date.unwrap_or("no date"), or(version, "not told")),
         },

@@ -100,6 +100,11 @@ fn answer_with(audit: &Audit, untold: &Untold) -> String {
     text
 }
 
+/// How many findings of a kind there are, told or not.
+fn how_many(kind: (Severity, Code), told: &[&Finding], untold: &Untold) -> u64 {
+    told.len() as u64 + untold.counts.get(&kind).copied().unwrap_or_default()
+}
+
 /// A rule in words.
 fn words(row: &Coverage) -> String {
     format!(
@@ -372,17 +377,8 @@ pub(super) fn measured_against(audit: &Audit) -> Vec<String> {
         .rules
         .iter()
         .map(|pack| {
-            let mut line = format!("Rules {}: {}", pack.id, pack.titled());
-            if !pack.product_version.is_empty() {
-                line.push_str(&format!(", version {}", pack.product_version));
-            }
-            if let Some(date) = pack.dated() {
-                line.push_str(&format!(" ({date})"));
-            }
-            if let Some(url) = pack.link() {
-                line.push_str(&format!(": {url}"));
-            }
-            line
+            let link = pack.link().map(|url| format!(": {url}")).unwrap_or_default();
+            format!("Rules {}: {}{link}", pack.id, pack.in_words())
         })
         .collect();
     lines.extend(audit.service_tags.iter().chain(&audit.further_service_tags).map(|tags| {
@@ -521,21 +517,15 @@ impl Page<'_> {
             self.hang("", &format!("Captured {} to {}.", moment(first), moment(last)));
         }
         if let Some(pack) = audit.rules.first() {
-            let version = &pack.product_version;
-            let version = if version.is_empty() { String::new() } else { format!(", version {version}") };
-            let date = pack.dated().map(|date| format!(" ({date})")).unwrap_or_default();
-            self.hang("", &format!("Measured against {}{version}{date}.", pack.titled()));
+            self.hang("", &format!("Measured against {}.", pack.in_words()));
         }
         if !audit.coverage.is_empty() {
             self.hang("", &format!("Documented rules: {}.", states(&audit.coverage)));
         }
-        let mut kinds: BTreeMap<(Severity, Code), u64> = untold.counts.clone().into_iter().collect();
-        for finding in &audit.findings {
-            *kinds.entry((finding.severity, finding.code)).or_default() += 1;
-        }
-        let kinds = kinds.into_iter().filter(|((severity, _), _)| *severity != Severity::Note);
-        let kinds: Vec<String> =
-            kinds.map(|((_, code), count)| format!("{code} {}", thousands(count))).collect();
+        let kinds = grouped(audit).into_iter().filter(|((severity, _), _)| *severity != Severity::Note);
+        let kinds: Vec<String> = kinds
+            .map(|(kind, findings)| format!("{} {}", kind.1, thousands(how_many(kind, &findings, untold))))
+            .collect();
         if !kinds.is_empty() {
             self.hang("", &format!("Findings: {}.", kinds.join(", ")));
         }
@@ -565,8 +555,7 @@ impl Page<'_> {
     fn findings(&mut self, audit: &Audit, untold: &Untold) {
         let mut notes = Vec::new();
         for ((severity, code), findings) in grouped(audit) {
-            let all =
-                findings.len() as u64 + untold.counts.get(&(severity, code)).copied().unwrap_or_default();
+            let all = how_many((severity, code), &findings, untold);
             if severity == Severity::Note {
                 notes.push((code, findings, all));
                 continue;

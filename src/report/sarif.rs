@@ -47,8 +47,8 @@ pub fn sarif(out: &mut dyn Write, audit: &Audit) -> io::Result<()> {
             "properties": {
                 "site": printable(&audit.site.name),
                 "measuredAgainst": audit.rules.iter().map(|pack| json!({
-                    "id": printable(&pack.id), "page": printable(&pack.titled()), "url": pack.link().map(printable),
-                    "date": pack.dated().map(printable), "sha256": printable(&pack.sha256),
+                    "id": printable(&pack.id), "page": printable(&pack.title()), "url": pack.link().map(printable),
+                    "date": pack.day().map(printable), "sha256": printable(&pack.sha256),
                 })).collect::<Vec<_>>(),
                 "evidenceIncomplete": audit.incomplete(),
                 "remarks": audit.remarks.iter().map(|remark| printable(remark)).collect::<Vec<_>>(),

@@ -15,7 +15,7 @@ use crate::audit::{
     SiteUsed, TagsUsed, Tool, Totals, Unreadable, Untold, Verdict,
 };
 use crate::flow::{Flow, FlowRecord};
-use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site, SwitchedBy};
+use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site, SwitchedBy, shown_prefix};
 use crate::model::{DomainName, Spans, Timestamp, Transport};
 use crate::names::{About, Ledger};
 use std::collections::{BTreeMap, BTreeSet};
@@ -766,10 +766,7 @@ fn of_nobody(case: &Case<'_>, totals: &Totals) -> Option<String> {
     }
     let held = case.site.subjects().iter().flat_map(|role| {
         let id = &case.matrix.role_def(role).id;
-        case.site.role_prefixes(role).iter().map(move |net| match net.prefix_len() == net.max_prefix_len() {
-            true => format!("{id} {}", net.addr()),
-            false => format!("{id} {net}"),
-        })
+        case.site.role_prefixes(role).iter().map(move |net| format!("{id} {}", shown_prefix(net)))
     });
     let held: Vec<String> = held.collect();
     let more = if held.len() > MOST { ", ..." } else { "" };
@@ -785,7 +782,7 @@ fn of_tunnels(case: &Case<'_>, inputs: &[CaptureSummary]) -> Option<String> {
     const MOST: usize = 3;
     let is_audited = |ip: &IpAddr| case.site.roles_of(*ip).meets(case.site.subjects());
     let mut tunnels: BTreeMap<(IpAddr, IpAddr), u64> = BTreeMap::new();
-    for ((from, to), packets) in inputs.iter().flat_map(CaptureSummary::tunnel_ends) {
+    for ((from, to), packets) in inputs.iter().flat_map(|input| input.tunnels.ends()) {
         if is_audited(&from) || is_audited(&to) {
             *tunnels.entry((from, to)).or_default() += packets;
         }

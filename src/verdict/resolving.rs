@@ -51,7 +51,8 @@ struct Lookup {
     /// When something was answered, whatever it was, or a query was sent that was answered.
     heard: Vec<Timestamp>,
     resolved_in: Vec<FramePoint>,
-    refused: Option<&'static str>,
+    /// What came in place of an address, at first.
+    why: Option<&'static str>,
     refused_by: BTreeSet<String>,
     failed: Failed,
 }
@@ -269,12 +270,12 @@ impl Resolving<'_, '_> {
                 let silent = lookup.heard.get(next).is_none_or(|&time| time > until);
                 if silent && self.case.spans.any_within(until, query.time.plus(GOES_ON_NANOS)) {
                     lookup.failed.add(Some(query), None);
-                    lookup.refused.get_or_insert("no answer");
+                    lookup.why.get_or_insert("no answer");
                 }
             }
         }
-        let Lookup { client, rules, resolved_in, refused, refused_by, failed, .. } = lookup;
-        let Some(why) = refused else { return };
+        let Lookup { client, rules, resolved_in, why, refused_by, failed, .. } = lookup;
+        let Some(why) = why else { return };
         for rule in rules.iter() {
             self.coverage.unresolved(rule, format!("its name {name} cannot be resolved: {why}"));
         }
@@ -318,7 +319,7 @@ impl Lookup {
             unanswered: Vec::new(),
             heard: Vec::new(),
             resolved_in: Vec::new(),
-            refused: None,
+            why: None,
             refused_by: BTreeSet::new(),
             failed: Failed::default(),
         }
@@ -343,7 +344,7 @@ impl Lookup {
         let asked = asked.map(|(.., point)| point);
         match blocking(answer.rcode) {
             Some(word) => {
-                self.refused.get_or_insert(word);
+                self.why.get_or_insert(word);
                 self.refused_by.insert(answer.resolver.to_string());
                 self.failed.add(asked, Some(answer.point));
             }

@@ -4,8 +4,7 @@ use super::{Exchanges, Hearing, Ledger, Share, Standing, number};
 use crate::model::Timestamp;
 use crate::names::{DnsLog, DnsObservation};
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 /// A ledger to which messages are added: each is matched and told once, and only put in its place anew. It answers as one that is
 /// made of all of them at once.
