@@ -332,3 +332,34 @@ impl CaptureSummary {
         ((undecodable + further) * 1_000_000).checked_div(frames).unwrap_or_default()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_too_many_tunnels_the_first_by_address_are_told_however_they_come_and_are_parted() {
+        let most = Tunnels::MOST_ENDS as u32;
+        let ends = |number: u32| (IpAddr::from(number.to_be_bytes()), IpAddr::from([10, 0, 0, 1]));
+        let all: Vec<u32> = (0..most + 100).map(|number| number * 7_919 % (most + 100)).collect();
+        let of = |numbers: &[u32]| {
+            let mut tunnels = Tunnels::default();
+            numbers.iter().for_each(|&number| tunnels.add(ends(number), 2));
+            tunnels
+        };
+        let told = of(&all);
+        assert!(told.ends().map(|(ends, _)| ends).eq((0..most).map(ends)));
+        assert!(told.ends().all(|(_, packets)| packets == 2));
+        assert_eq!(told.others, 200);
+        for cut in [0, 1, 500, all.len()] {
+            let (mut first, second) = (of(&all[..cut]), of(&all[cut..]));
+            first.merge(&second);
+            assert_eq!(first, told, "{cut}");
+        }
+        let json = serde_json::to_string(&told).unwrap();
+        assert!(json.contains("\"0.0.0.7 > 10.0.0.1\":2") && json.contains("\"others\":200"), "{json}");
+        assert_eq!(serde_json::from_str::<Tunnels>(&json).unwrap(), told);
+        assert!(serde_json::from_str::<Tunnels>(r#"{"here > there": 1}"#).is_err());
+        assert!(Tunnels::default().is_empty() && !told.is_empty());
+    }
+}

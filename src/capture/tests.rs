@@ -119,6 +119,7 @@ fn what_is_no_capture_is_refused_with_what_to_do() {
         (b"RTSS\0\x02\0\0", "x.pcap: a Microsoft Network Monitor capture"),
         (&etl, "x.pcap: a Windows event trace (ETL)"),
         (b"BZh9....", "x.pcap: compressed with bzip2"),
+        (b"PK\x03\x04....", "x.pcap: compressed with zip"),
         (b"#!/bin/sh\n", "x.pcap: not a pcap or pcapng capture (it begins with 23 21 2f 62)"),
         (b"\xd4", "x.pcap: not a pcap or pcapng capture (it begins with d4)"),
     ] {

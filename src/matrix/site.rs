@@ -1407,4 +1407,25 @@ until = 2026-02-30T10:00:00Z
         assert!(told.iter().any(|t| t.contains("every address holds role `console`")), "{told:?}");
         assert!(Site::parse(CONTOSO, "s", &matrix).unwrap().warnings().is_empty());
     }
+
+    #[test]
+    fn a_role_that_is_audited_and_has_a_name_alone_is_warned_of() {
+        let matrix = Matrix::builtin();
+        for (server, expected) in
+            [(r#""vbr.example""#, 1), (r#""vbr.example", "10.20.0.10""#, 0), (r#""10.20.0.10""#, 0)]
+        {
+            let text = format!(
+                "[roles]\nworker = [\"10.1.0.4\"]\nbackup-server = [{server}]\nconsole = [\"c.example\"]"
+            );
+            let site = Site::parse(&text, "s", &matrix).unwrap();
+            let told = site.warnings().iter().map(ToString::to_string);
+            let told: Vec<String> = told.filter(|told| told.contains("by name alone")).collect();
+            assert_eq!(told.len(), expected, "{told:?}");
+            assert!(
+                told.iter()
+                    .all(|told| told.contains("role `backup-server` is audited")
+                        && told.contains("vbr.example"))
+            );
+        }
+    }
 }

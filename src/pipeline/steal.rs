@@ -601,6 +601,26 @@ mod tests {
     }
 
     #[test]
+    fn a_part_beyond_one_for_each_thread_is_larger_and_beyond_two_there_is_none() {
+        let bytes = connections(60_000);
+        let file = Scratch::of(&bytes);
+        let inputs = [Input { name: "x.pcap".into(), ..Input::file(&file.0) }];
+        let size = bytes.len() as u64;
+        // Of what is left a half is taken, each time.
+        for (share, parts) in [(3, 2), (9, 2), (40, 4), (400, 4)] {
+            let options =
+                ExtractOptions { jobs: 2, part_bytes: Some(size / share), ..ExtractOptions::default() };
+            let intakes = options.watch.expect(&inputs);
+            let crew = Crew::of(&inputs, &intakes, &options);
+            crew.seeking.store(1, Ordering::Relaxed);
+            let (parted, _) = Parted::new(Divisible::of(&inputs[0]).unwrap());
+            crew.state().parted.insert(0, parted);
+            while crew.take_over(&mut crew.state()).is_some() {}
+            assert_eq!(crew.state().parted[&0].parts.len(), parts, "{share}");
+        }
+    }
+
+    #[test]
     fn a_part_that_nobody_could_read_is_read_by_whoever_read_what_comes_before() {
         let bytes = connections(20_000);
         let file = Scratch::of(&bytes);

@@ -1124,5 +1124,9 @@ mod tests {
         assert!(
             page.contains("<h1>No capture could be read: nothing was audited.</h1>") && page.contains("gone")
         );
+        let mut without_flows = sample::quiet();
+        without_flows.totals.flows = 0;
+        let page = html(&without_flows);
+        assert!(page.contains("◆ Nothing judged") && !page.contains("✓ N"));
     }
 }

@@ -271,6 +271,11 @@ mod tests {
         let audit = sample::audit();
         let log = log(&audit);
         let run = &log["runs"][0];
+        let against = &run["properties"]["measuredAgainst"][0];
+        assert_eq!(
+            (&against["url"], &against["date"]),
+            (&"https://vendor.example/ports?a=1&b=2".into(), &"2026-01-06".into())
+        );
         let rules = run["tool"]["driver"]["rules"].as_array().unwrap();
         assert_eq!(rules.len(), Code::ALL.len());
         let results = run["results"].as_array().unwrap();

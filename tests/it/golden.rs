@@ -52,6 +52,36 @@ fn audits_read_as_they_did() {
     }
 }
 
+/// Whatever a report cites by its id: rules, and lines of the platform.
+#[test]
+fn what_an_audit_cites_can_be_looked_up() {
+    let audit: serde_json::Value = serde_json::from_str(&audit("lab.pcap", "json")).expect("JSON");
+    let findings = audit["findings"].as_array().expect("findings");
+    let rules = findings.iter().flat_map(|finding| finding["rules"].as_array().expect("rules"));
+    let mut cited: Vec<&str> = rules.filter_map(|rule| rule.as_str()).collect();
+    cited.extend(["plat-dns", "plat-imds"]);
+    assert!(cited.len() > 10, "{cited:?}");
+    let portproof = |arguments: &[&str]| {
+        let output =
+            Command::new(env!("CARGO_BIN_EXE_portproof")).args(arguments).output().expect("it starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("UTF-8")
+    };
+    let list = portproof(&["rules", "list"]);
+    for id in cited {
+        let shown = portproof(&["rules", "show", id]);
+        assert!(shown.starts_with(&format!("{id}\n")), "{shown}");
+        assert!(list.lines().any(|line| line.split(' ').next() == Some(id)), "{id}");
+    }
+    let both = portproof(&["rules", "show", "plat-imds", "vbaz-04"]);
+    let (rule, line) = both.split_once("\n\n").expect("an empty line between");
+    assert!(rule.contains("https://helpcenter.veeam.com/docs/vbazure/guide/ports.html"), "{rule}");
+    assert!(
+        line.starts_with("plat-imds\n") && line.contains("169.254.169.254") && !line.ends_with("\n\n"),
+        "{line}"
+    );
+}
+
 /// What the README shows of a report stands in it, piece by piece, in its order.
 #[test]
 fn what_the_readme_shows_is_what_is_printed() {

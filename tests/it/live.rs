@@ -360,6 +360,26 @@ fn without_capture(line: &Value) -> Value {
     line
 }
 
+/// Whoever sits at the terminal is told that it watches, and at the end no speed of captures that nobody read.
+#[test]
+fn on_a_terminal_a_run_says_that_it_watches_and_what_each_device_gave() {
+    let run = format!(
+        "cat captures/lab.pcap | {} live -i - --site captures/site.toml --duration 60s",
+        env!("CARGO_BIN_EXE_portproof")
+    );
+    let output = Command::new("script")
+        .args(["-q", "-e", "-c", &run, "/dev/null"])
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .output()
+        .expect("script(1)");
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains("watching -; the duration or Ctrl-C ends it"), "{said}");
+    assert!(said.contains("278 frames taken"), "{said}");
+    assert!(!said.contains("packets/s"), "{said}");
+}
+
 /// Scenes of the casebook that are one sound capture.
 fn scenes() -> Vec<(String, Scene, Vec<u8>)> {
     let all = casebook::all().into_iter().map(|(module, (name, build))| {

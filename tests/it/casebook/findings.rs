@@ -293,6 +293,19 @@ scenes! {
         s.findings(&["unexpected-traffic"]).expect_finding(finding("accept-unused"));
     }
 
+    fn an_exception_by_name_covers_no_address_with_more_names_than_are_told(s) {
+        let by_name = WORKING.replace("203.0.113.9", "staging.example");
+        s.accept(&by_name);
+        for other in 0..70 {
+            // The same name leads there in seventy ways; of the address it is the only one at the end.
+            let alias = format!("a{other:02}.staging.example");
+            s.at(0.3).dns(APPLIANCE, RESOLVER).query(&alias, A).answer(&[cname(&alias, "staging.example")]);
+        }
+        s.at(2.0).resolve(APPLIANCE, "staging.example", WEB);
+        s.at(3.0).tcp(APPLIANCE, WEB, 8443).handshake().tls_without_name().fin();
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("accept-unused"));
+    }
+
     fn an_exception_by_name_covers_it_where_the_client_says_which(s) {
         let by_name = WORKING.replace("203.0.113.9", "staging.example");
         s.accept(&by_name).at(0.3).resolve(APPLIANCE, "staging.example", WEB);

@@ -417,6 +417,12 @@ scenes! {
         s.expect_finding(finding("name-conflict").times(0));
     }
 
+    fn a_documented_name_at_an_address_that_is_no_ones_is_a_conflict(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", "0.0.0.5").at(1.0).web(APPLIANCE, "0.0.0.5", "nginx.org");
+        s.expect(flow(APPLIANCE, "0.0.0.5", 443).undetermined("conflict").carries("name-conflict"));
+        s.findings(&["name-conflict"]).perhaps(&["undetermined"]);
+    }
+
     fn a_documented_name_at_a_private_address_is_a_conflict(s) {
         s.at(0.0).resolve(APPLIANCE, "nginx.org", "10.10.9.9").at(1.0).web(APPLIANCE, "10.10.9.9", "nginx.org");
         s.at(5.0).resolve(APPLIANCE, "packages.microsoft.com", "192.168.7.7");

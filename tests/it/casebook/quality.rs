@@ -92,6 +92,13 @@ scenes! {
         s.findings(&[]).exit(3).capture("scene.pcap", "frames", 14).capture("scene.pcap", "packets", 13);
     }
 
+    fn packets_of_no_flow_count_as_undecodable(s) {
+        clean(s);
+        s.at(8.0).cut_udp_header(APPLIANCE, "203.0.113.9");
+        s.findings(&[]).exit(3).expect_finding(finding("capture-loss"));
+        s.capture("scene.pcap", "without_flow/transport-header-malformed", 1);
+    }
+
     fn one_frame_in_a_hundred_undecodable_is_tolerable(s) {
         clean(s);
         let talk = s.at(2.0).tcp(BROWSER, APPLIANCE, 443).handshake().tls("appliance.contoso.example");

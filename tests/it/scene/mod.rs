@@ -231,6 +231,16 @@ impl Scene {
         self.raw_frame(wire::ethernet(src, dst, None, &outer.bytes()))
     }
 
+    /// A packet of `from` to `to` that says it carries UDP, of whose header three bytes are there.
+    pub fn cut_udp_header(&mut self, from: &str, to: &str) -> &mut Self {
+        self.tolerates_damage = true;
+        let (src, dst, id) = (address(from), address(to), self.ip_id());
+        let body = vec![0x9c, 0x40, 0];
+        let packet =
+            wire::Ip { src, dst, ttl: 64, id, protocol: wire::UDP, piece: None, length_zero: false, body };
+        self.raw_frame(wire::ethernet(src, dst, None, &packet.bytes()))
+    }
+
     /// A frame that says it carries IPv4, and does not.
     pub fn undecodable(&mut self) -> &mut Self {
         self.tolerates_damage = true;
