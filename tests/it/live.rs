@@ -363,8 +363,9 @@ fn without_capture(line: &Value) -> Value {
 /// Whoever sits at the terminal is told that it watches, and at the end no speed of captures that nobody read.
 #[test]
 fn on_a_terminal_a_run_says_that_it_watches_and_what_each_device_gave() {
+    // Of work of less than a second nothing would be said anyway.
     let run = format!(
-        "cat captures/lab.pcap | {} live -i - --site captures/site.toml --duration 60s",
+        "{{ cat captures/lab.pcap; sleep 1.2; }} | {} live -i - --site captures/site.toml --duration 60s",
         env!("CARGO_BIN_EXE_portproof")
     );
     let output = Command::new("script")
