@@ -4,7 +4,7 @@ mod finding;
 mod summary;
 
 pub use finding::{Code, EvidenceFrame, Finding, Party, Severity};
-pub use summary::{CaptureSummary, Chosen, End, LiveCounts, Tunnels, UnfitLink};
+pub use summary::{CaptureSummary, Chosen, End, LiveCounts, NOT_KEPT, Tunnels, UnfitLink};
 
 use crate::flow::Outcome;
 use crate::matrix::Requirement;
@@ -249,13 +249,13 @@ pub struct PackUsed {
     /// The product.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub product: String,
-    /// The page's date, as printed.
-    pub page_date: String,
+    /// The page's date, as printed; none where it tells none.
+    pub page_date: Option<String>,
     /// The same day, year first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub date: Option<String>,
-    /// The product version the page is for.
-    pub product_version: String,
+    /// The product version the page is for; none where it tells none.
+    pub product_version: Option<String>,
     /// SHA-256 of the file.
     pub sha256: String,
 }
@@ -267,7 +267,7 @@ fn is_zero(count: &u64) -> bool {
 impl PackUsed {
     /// The page's date where it is told, year first if that is known.
     pub fn day(&self) -> Option<&str> {
-        self.date.as_deref().or(Some(&*self.page_date)).filter(|date| !date.is_empty())
+        self.date.as_deref().or(self.page_date.as_deref()).filter(|date| !date.is_empty())
     }
 
     /// The page's title, and the product's where it does not say that itself.
@@ -282,8 +282,8 @@ impl PackUsed {
     /// The page, its version and its day, in words.
     pub fn in_words(&self) -> String {
         let mut words = self.title();
-        if !self.product_version.is_empty() {
-            words.push_str(&format!(", version {}", self.product_version));
+        if let Some(version) = self.product_version.as_ref().filter(|version| !version.is_empty()) {
+            words.push_str(&format!(", version {version}"));
         }
         if let Some(day) = self.day() {
             words.push_str(&format!(" ({day})"));

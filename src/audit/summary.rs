@@ -262,6 +262,9 @@ pub struct CaptureSummary {
     /// Of a live run: where frames were lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live: Option<LiveCounts>,
+    /// Why nothing of it could be read at all: then the rest is empty.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unreadable: Option<String>,
     /// How reading it ended.
     pub end: End,
     /// Rows of flows that begin in it: whole ones, or stretches with `--partial`.
@@ -270,9 +273,20 @@ pub struct CaptureSummary {
     pub names: u64,
 }
 
+/// How the name of a capture begins that is no file: a segment of a live run that kept no frames.
+pub const NOT_KEPT: &str = "live:";
+
 impl CaptureSummary {
-    /// Of a capture that is whole and in which nothing is, for tests to begin with.
-    #[cfg(test)]
+    /// Of a capture that could not be read at all.
+    pub fn of_unreadable(path: &str, problem: &str) -> Self {
+        CaptureSummary {
+            unreadable: Some(problem.to_owned()),
+            end: End::Damaged { frame: 1, offset: 0, problem: problem.to_owned() },
+            ..CaptureSummary::of_nothing(path, "")
+        }
+    }
+
+    /// Of a capture that is whole and in which nothing is.
     pub(crate) fn of_nothing(path: &str, format: &str) -> Self {
         CaptureSummary {
             path: path.into(),
@@ -298,6 +312,7 @@ impl CaptureSummary {
             spans: Spans::default(),
             chosen: None,
             live: None,
+            unreadable: None,
             end: End::Complete,
             flows: 0,
             names: 0,

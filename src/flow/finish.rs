@@ -216,6 +216,21 @@ impl Flow<'_> {
         self.stretch.begin()
     }
 
+    /// Whether the connection demonstrably worked: what coverage counts as observed. Resets alone, and nothing seen of what they
+    /// answer, show that somebody refused, if anything.
+    pub fn worked(&self) -> bool {
+        self.outcome.worked() && !(self.outcome == Outcome::OneSided && self.begins_with_reset())
+    }
+
+    /// Whether all that is seen is of the responder, and begins with a reset.
+    #[inline(never)]
+    fn begins_with_reset(&self) -> bool {
+        let stretch = &*self.stretch.in_full();
+        let peer = stretch.side(self.side.other());
+        self.packets_fwd == 0
+            && peer.reset.is_some_and(|reset| Some(reset.first) == peer.first && peer.payload == 0)
+    }
+
     /// Whether its first bytes say something: a name, a host, what a proxy was asked for. Of most flows they do not, or are not kept.
     #[inline]
     pub fn says_something(&self) -> bool {

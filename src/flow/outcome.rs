@@ -158,11 +158,12 @@ pub(super) fn decide<S: Seen>(
         }
         let went_on = own.syn().is_some()
             && peer.syn_ack().is_some_and(|answer| {
-                own.beyond_syn_last().is_some_and(|last| last.time >= answer.first.time)
+                let later = |last: FramePoint| last.time >= answer.first.time || last.is_behind(answer.first);
+                own.beyond_syn_last().is_some_and(later)
             });
         let payload_both_ways = (own.syn().is_some() || peer.syn_ack().is_some())
-            && own.data().is_some()
-            && peer.data().is_some();
+            && flow.said(initiator).is_some()
+            && flow.said(initiator.other()).is_some();
         if went_on || payload_both_ways {
             return plain(Outcome::Established);
         }
@@ -173,7 +174,9 @@ pub(super) fn decide<S: Seen>(
         return plain(Outcome::Answered);
     }
     if peer.syn_ack().is_none() && peer.data().is_none() {
-        if own.syn().is_some() && peer.reset().is_some() {
+        // Of a conversation whose SYN-ACK is not in the captures, a reset is none to the SYN.
+        let conversed = own.data().is_some() && peer.acks() != Acks::None;
+        if own.syn().is_some() && peer.reset().is_some() && !conversed {
             return plain(Outcome::Refused);
         }
         for (class, outcome) in [
@@ -216,10 +219,14 @@ pub(super) fn decide<S: Seen>(
 /// never acknowledged though the capture goes on for 3 s.
 fn is_cut<S: Seen>(flow: &S, initiator: Side, spans: &Spans) -> bool {
     let (own, peer) = (flow.side(initiator), flow.side(initiator.other()));
-    let (Some(_), None, Some(data)) = (peer.syn_ack(), peer.data(), own.data()) else { return false };
-    let reset = peer.reset().is_some_and(|reset| reset.first > data);
-    // The SYN-ACK's own acknowledgement is the first value; any other acknowledges more than the SYN.
-    let acknowledged = peer.acks() == Acks::Many;
+    let (said, answered) = (flow.said(initiator), flow.said(initiator.other()));
+    let (Some(syn_ack), None, Some(data)) = (peer.syn_ack(), answered, said) else { return false };
+    let reset = peer.reset().is_some_and(|reset| reset.first.is_behind(data));
+    // The SYN-ACK's own acknowledgement is the first value; any other acknowledges more than the SYN. That itself may: of data in the
+    // SYN (RFC 7413).
+    let with_syn =
+        own.syn().is_some_and(|syn| syn_ack.ack.wrapping_sub(syn.isn.wrapping_add(1)).cast_signed() > 0);
+    let acknowledged = peer.acks() == Acks::Many || with_syn;
     reset || (!acknowledged && goes_on(spans, data.time))
 }
 

@@ -4,7 +4,7 @@
 //! What the facts mean is decided after stitching (`outcome`), never here.
 
 use super::fragments::FragmentPiece;
-use super::head::{Head, Opening, Told};
+use super::head::{Head, Opening, Segment, Told};
 use super::key::{FlowKey, Side};
 use super::seen::Seen;
 use crate::model::{CaptureId, Endpoint, FramePoint, Timestamp, Transport};
@@ -414,6 +414,27 @@ impl PartialFlow {
         let told = own.syn.map(|syn| syn.isn).or(own.syn_ack.map(|syn_ack| syn_ack.isn));
         // A SYN-ACK tells where the other side's stream begins, too.
         told.map(|isn| isn.wrapping_add(1)).or(self.side(side.other()).syn_ack.map(|syn_ack| syn_ack.ack))
+    }
+
+    /// The first packet of a side with payload; none where all of it is from before its stream begins: some systems put an octet into
+    /// what keeps a connection alive, with the number before the next one (RFC 9293 section 3.8.4), which says nothing.
+    pub fn said(&self, side: Side) -> Option<FramePoint> {
+        let facts = self.side(side);
+        facts.data.filter(|_| facts.payload > facts.packets || !self.only_kept_alive(side))
+    }
+
+    /// Whether all first bytes of a side are from before its stream begins.
+    fn only_kept_alive(&self, side: Side) -> bool {
+        let (head, start) = (&self.side(side).head, self.stream_start(side));
+        let before = |segment: Segment<'_>, start: u32| {
+            let end = segment.seq.wrapping_add(segment.bytes.len() as u32);
+            end.wrapping_sub(start).cast_signed() <= 0
+        };
+        start.is_some_and(|start| {
+            head.told().is_none()
+                && head.has_segments()
+                && head.segments().all(|segment| before(segment, start))
+        })
     }
 
     /// Counts an ICMP error: the first of each side and class stays.

@@ -18,6 +18,12 @@ pub(super) trait Seen {
     /// The latest of them.
     fn quoted_last(&self) -> Option<Timestamp>;
 
+    /// The first packet of a side with something to say; see [`PartialFlow::said`].
+    #[inline]
+    fn said(&self, side: Side) -> Option<FramePoint> {
+        self.side(side).data()
+    }
+
     /// The side that sent a SYN without ACK, and that SYN.
     #[inline]
     fn syn(&self) -> Option<(Side, Syn)> {
@@ -83,6 +89,11 @@ impl Seen for PartialFlow {
     #[inline]
     fn side(&self, side: Side) -> impl SideSeen {
         PartialFlow::side(self, side)
+    }
+
+    #[inline]
+    fn said(&self, side: Side) -> Option<FramePoint> {
+        PartialFlow::said(self, side)
     }
 
     #[inline]

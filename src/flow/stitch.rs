@@ -4,7 +4,7 @@ use super::key::Side;
 use super::partial::{PartialFlow, QuoteClass};
 use super::record::InitiatorBy;
 use super::seen::{Seen, SideSeen};
-use crate::model::{FramePoint, NANOS_PER_SECOND, Transport};
+use crate::model::{NANOS_PER_SECOND, Transport};
 
 /// Silence, in capture time, after which a flow other than TCP ends.
 ///
@@ -17,10 +17,6 @@ pub const UDP_IDLE_NANOS: i64 = 120 * NANOS_PER_SECOND;
 /// switch), not a retransmission: 200 ms is the least retransmission timeout in common stacks (Linux TCP_RTO_MIN), and
 /// initial ones are a second (RFC 6298).
 pub const SYN_DUPLICATE_NANOS: i64 = 200 * NANOS_PER_SECOND / 1000;
-
-/// How far times are believed to run backward from one capture to the one that goes on where it ends: a second. A clock that is set
-/// back by more tells nothing from a port that was used before.
-const BACKWARD_NANOS: i64 = NANOS_PER_SECOND;
 
 /// Joins the stretches of each conversation. The result depends on the set of stretches alone, not on their order or
 /// on where captures were cut; it comes in order of (key, beginning).
@@ -69,15 +65,7 @@ fn continues(flow: &PartialFlow, piece: &PartialFlow) -> bool {
         flow.side(side.other()).syn_ack.is_some_and(|answer| answer.ack == syn.isn.wrapping_add(1));
     let quoted = flow.first().is_none()
         && flow.quotes.iter().any(|quote| quote.quoted == side && quote.tcp_seq == Some(syn.isn));
-    answered || quoted || flow.first().is_some_and(|first| taken_before(syn.first, first))
-}
-
-/// Whether a frame was taken before another that is dated before it. Of one capture the numbers of frames tell; of two, which are
-/// ordered by when they begin, they may only where one goes on where the other ends.
-fn taken_before(one: FramePoint, other: FramePoint) -> bool {
-    let goes_on =
-        one.capture == other.capture || one.time.since(other.time).saturating_abs() <= BACKWARD_NANOS;
-    goes_on && (one.capture, one.frame) < (other.capture, other.frame)
+    answered || quoted || flow.first().is_some_and(|first| syn.first.was_taken_before(first))
 }
 
 /// Who began a flow, and how that is known: SYN; SYN-ACK; a matched DNS query; an ICMP quote; a port on one side only that

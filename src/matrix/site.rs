@@ -313,6 +313,17 @@ impl Site {
         self.cloud
     }
 
+    /// Rules by service tags of which it is not known here what addresses they mean, by the reason.
+    pub fn undecidable(&self) -> BTreeMap<&str, Vec<&str>> {
+        let mut undecidable: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for rule in self.rules.iter().filter(|rule| rule.state.applies()) {
+            if let DestinationHere::Tag { tag: TagHere::Unknown { why, .. }, .. } = &rule.to {
+                undecidable.entry(why).or_default().push(rule.id.as_str());
+            }
+        }
+        undecidable
+    }
+
     /// The region that fills `<region>`, in lower case.
     pub fn region(&self) -> Option<&str> {
         self.region.as_deref()
@@ -1030,14 +1041,16 @@ fn warn(site: &Site, matrix: &Matrix, m: &mut Mistakes<'_>) {
             m.warning(&(0..0), message);
         }
     }
-    let mut undecidable: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-    for rule in site.rules.iter().filter(|rule| rule.state.applies()) {
-        if let DestinationHere::Tag { tag: TagHere::Unknown { why, .. }, .. } = &rule.to {
-            undecidable.entry(why).or_default().push(rule.id.as_str());
-        }
-    }
-    for (why, rules) in undecidable {
+    for (why, rules) in site.undecidable() {
         m.warning(&(0..0), format!("the addresses of {} cannot be told: {why}", rules.join(", ")));
+    }
+    for source in matrix.tags().sources().iter().filter(|s| !s.bundled && s.cloud != site.cloud) {
+        let message = format!(
+            "the site lies in the {} cloud, so the service tags in {}, which are of {}, decide nothing: give those of its own cloud, or \
+             another `cloud` here",
+            site.cloud, source.file, source.cloud
+        );
+        m.warning(&(0..0), message);
     }
 }
 
@@ -1406,6 +1419,22 @@ until = 2026-02-30T10:00:00Z
         assert!(told.iter().any(|t| t.contains("every flow would be out of scope")), "{told:?}");
         assert!(told.iter().any(|t| t.contains("every address holds role `console`")), "{told:?}");
         assert!(Site::parse(CONTOSO, "s", &matrix).unwrap().warnings().is_empty());
+    }
+
+    #[test]
+    fn service_tags_of_a_cloud_in_which_the_site_does_not_lie_are_warned_of() {
+        let file = std::env::temp_dir().join(format!("portproof-tags-{}.json", std::process::id()));
+        std::fs::write(&file, r#"{"changeNumber": 7, "cloud": "AzureGovernment", "values": []}"#).unwrap();
+        let matrix = Matrix::load(&[], &[file.display().to_string()]);
+        std::fs::remove_file(&file).unwrap();
+        let matrix = matrix.unwrap();
+        for (cloud, expected) in [("public", 1), ("usgov", 0), ("china", 1)] {
+            let site = format!("[site]\ncloud = \"{cloud}\"\n[roles]\nworker = [\"10.1.0.4\"]");
+            let site = Site::parse(&site, "s", &matrix).unwrap();
+            let told = site.warnings().iter().map(ToString::to_string);
+            let told: Vec<String> = told.filter(|told| told.contains("decide nothing")).collect();
+            assert_eq!(told.len(), expected, "{cloud}: {told:?}");
+        }
     }
 
     #[test]

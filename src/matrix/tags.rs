@@ -268,6 +268,11 @@ impl ServiceTags {
         problems
     }
 
+    /// The file that `FILE` or `FILE@DATE` means.
+    pub fn path_of(given: &str) -> &str {
+        split_date(given).0
+    }
+
     /// Where the tags came from.
     pub fn sources(&self) -> &[TagSource] {
         &self.sources

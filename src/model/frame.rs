@@ -1,6 +1,6 @@
 //! Where a fact stands in the evidence: which capture, which frame, when.
 
-use super::Timestamp;
+use super::{NANOS_PER_SECOND, Timestamp};
 use serde::{Deserialize, Serialize};
 use std::num::NonZeroU32;
 
@@ -60,6 +60,30 @@ pub struct FramePoint {
     pub capture: CaptureId,
     /// Counted from 1 in its capture, so that it equals Wireshark's `frame.number`.
     pub frame: u64,
+}
+
+/// How far times are believed to run backward from one capture to the one that goes on where it ends: a second. A clock that is set
+/// back by more tells nothing from something that was there before.
+pub const BACKWARD_NANOS: i64 = NANOS_PER_SECOND;
+
+impl FramePoint {
+    /// Whether it was taken before another that is dated before it (SEMANTICS section 1: frames with backward times are taken in the
+    /// order of captures and numbers). Of one capture the numbers tell; of two, which are ordered by when they begin, they may only
+    /// where one goes on where the other ends.
+    pub fn was_taken_before(self, other: FramePoint) -> bool {
+        (self.capture == other.capture || self.is_near(other))
+            && (self.capture, self.frame) < (other.capture, other.frame)
+    }
+
+    /// Whether times that run backward may lie between both.
+    pub fn is_near(self, other: FramePoint) -> bool {
+        self.time.since(other.time).saturating_abs() <= BACKWARD_NANOS
+    }
+
+    /// Whether it comes behind another: later, or taken later though it is dated before it.
+    pub fn is_behind(self, other: FramePoint) -> bool {
+        self > other || other.was_taken_before(self)
+    }
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ pub use app::{AppProtocol, AppProtocolError};
 pub use chosen::NotChosen;
 pub use distinct::{ByHash, Distinct};
 pub use domain::{DomainName, DomainNameError, DomainPattern, DomainPatternError, Placeholder};
-pub use frame::{CaptureId, FramePoint};
+pub use frame::{BACKWARD_NANOS, CaptureId, FramePoint};
 pub use ports::{PortSet, PortSetError};
 pub use time::{NANOS_PER_SECOND, Spans, Timestamp, TypedTimeError};
 pub use transport::{Endpoint, Transport, address_bits};

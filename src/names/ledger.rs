@@ -7,7 +7,8 @@ mod growing;
 use super::log::{Body, DnsLog, Entry, NONE, number};
 use super::observation::DnsObservation;
 use crate::model::{
-    ByHash, CaptureId, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp, address_bits,
+    BACKWARD_NANOS, ByHash, CaptureId, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp,
+    address_bits,
 };
 use foldhash::fast::RandomState;
 use for_names::ForNames;
@@ -734,6 +735,41 @@ struct Exchanges {
     /// The exchanges that began last, each at the place of its hash. An answer mostly follows its question at once, and what was just
     /// put into the table is not there to be read before memory has come.
     latest: Vec<u32>,
+    early: EarlyAnswers,
+}
+
+/// Answers whose question did not come before them: one that is dated a little later may have been taken before. Those of the last
+/// moments, in two generations of which the older one is dropped as a whole.
+#[derive(Debug, Default)]
+struct EarlyAnswers {
+    /// When the newer one began.
+    since: Timestamp,
+    newer: EarlyByQuestion,
+    older: EarlyByQuestion,
+}
+
+/// By what they answer: the place in [`Exchanges::of`], and the number of the message.
+type EarlyByQuestion = HashMap<(u64, u64, u64), Vec<(usize, u32)>, RandomState>;
+
+impl EarlyAnswers {
+    fn add(&mut self, asked: (u64, u64, u64), place: usize, at: u32, time: Timestamp) {
+        if time.since(self.since) > BACKWARD_NANOS {
+            self.since = time;
+            self.older = std::mem::take(&mut self.newer);
+        }
+        self.newer.entry(asked).or_default().push((place, at));
+    }
+
+    /// Takes those to a question out, in their order.
+    fn take(&mut self, asked: (u64, u64, u64)) -> Vec<(usize, u32)> {
+        // Hardly ever is there any.
+        if self.newer.is_empty() && self.older.is_empty() {
+            return Vec::new();
+        }
+        let mut found = self.older.remove(&asked).unwrap_or_default();
+        found.extend(self.newer.remove(&asked).into_iter().flatten());
+        found
+    }
 }
 
 /// How many exchanges that began last are looked at first: those of a busy resolver within the time that it takes to answer.
@@ -752,6 +788,20 @@ impl Exchange {
         let (queries, answers) = (0, 0);
         let (mixed, contested) = (false, false);
         Exchange { query, queries, answers, first_body: NONE, last_answer: 0, mixed, contested }
+    }
+
+    /// Counts an answer.
+    fn answer(&mut self, ledger: &Ledger, at: u32) {
+        let body = ledger.entry(at).body;
+        self.answers += 1;
+        self.last_answer = at;
+        if self.answers == 1 {
+            self.first_body = body;
+        } else if !self.mixed && self.first_body != body {
+            let first = distinct(ledger.reached(self.first_body));
+            self.mixed = !first.eq(distinct(ledger.reached(body)));
+        }
+        self.contested |= self.mixed && self.answers > self.queries;
     }
 }
 
@@ -844,6 +894,7 @@ struct Exchange {
     answers: u32,
     /// What the first answer says.
     first_body: u32,
+    /// What comes before it is answered: a message's number.
     last_answer: u32,
     /// Whether its answers give different addresses.
     mixed: bool,
@@ -1021,7 +1072,7 @@ impl Exchanges {
     /// Takes one message; `known` is its exchange, if that was found already. What it came to.
     #[inline]
     fn one(&mut self, ledger: &Ledger, at: u32, (asked, hash): ((u64, u64, u64), u64), known: u32) -> u32 {
-        let Exchanges { list, table, latest, .. } = self;
+        let Exchanges { list, table, latest, early, of, .. } = self;
         let entry = ledger.entry(at);
         let question = ledger.question(entry);
         let response = question.is_response();
@@ -1042,7 +1093,10 @@ impl Exchanges {
         };
         let place = match found {
             Some(place) => place,
-            None if response => return NONE,
+            None if response => {
+                early.add(asked, of.len(), at, entry.time());
+                return NONE;
+            }
             None => {
                 let new = number(list.len());
                 list.push(Exchange::asked_by(at));
@@ -1052,19 +1106,22 @@ impl Exchanges {
             }
         };
         let exchange = &mut list[place as usize];
-        if !response {
-            exchange.queries += 1;
+        if response {
+            exchange.answer(ledger, at);
             return place;
         }
-        exchange.answers += 1;
-        exchange.last_answer = at;
-        if exchange.answers == 1 {
-            exchange.first_body = entry.body;
-        } else if !exchange.mixed && exchange.first_body != entry.body {
-            let first = distinct(ledger.reached(exchange.first_body));
-            exchange.mixed = !first.eq(distinct(ledger.reached(entry.body)));
+        exchange.queries += 1;
+        if exchange.queries == 1 {
+            let asked_at = entry.point();
+            for (before, answer) in early.take(asked) {
+                let point = ledger.entry(answer).point();
+                if asked_at.was_taken_before(point) && asked_at.is_near(point) {
+                    exchange.answer(ledger, answer);
+                    exchange.last_answer = at + 1;
+                    of[before] = place;
+                }
+            }
         }
-        exchange.contested |= exchange.mixed && exchange.answers > exchange.queries;
         place
     }
 

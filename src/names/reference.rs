@@ -110,6 +110,8 @@ struct Question {
 struct Exchange {
     queries: Vec<usize>,
     answers: Vec<usize>,
+    /// Answers that came before any query.
+    early: Vec<usize>,
     contested: bool,
 }
 
@@ -138,7 +140,11 @@ impl Ledger {
             };
             let host = host_of(observation.client.ip);
             if message.response {
-                let exchange = exchanges.get_mut(&question).filter(|exchange| !exchange.queries.is_empty());
+                let exchange = exchanges.entry(question).or_default();
+                if exchange.queries.is_empty() {
+                    exchange.early.push(ledger.answers.len());
+                }
+                let exchange = Some(exchange).filter(|exchange| !exchange.queries.is_empty());
                 let reached = message.reached();
                 let index = ledger.answers.len();
                 ledger.answers.push(Answer {
@@ -156,21 +162,12 @@ impl Ledger {
                     salvaged: message.salvaged,
                 });
                 if let Some(exchange) = exchange {
-                    exchange.answers.push(index);
-                    if exchange.answers.len() > exchange.queries.len() && !exchange.contested {
-                        let set = |index: &usize| -> BTreeSet<IpAddr> {
-                            ledger.answers[*index].addresses.iter().map(|(ip, _)| *ip).collect()
-                        };
-                        let newest = set(&index);
-                        exchange.contested = exchange.answers.iter().any(|other| set(other) != newest);
-                    }
-                    for &query in &exchange.queries {
-                        ledger.queries[query].answered = true;
-                    }
+                    ledger.answer(exchange, index);
                 }
             } else if let Some(name) = message.qname.clone() {
                 ledger.asking.insert(host);
-                exchanges.entry(question).or_default().queries.push(ledger.queries.len());
+                let exchange = exchanges.entry(question).or_default();
+                exchange.queries.push(ledger.queries.len());
                 ledger.queries.push(Query {
                     point: observation.point,
                     host,
@@ -180,6 +177,15 @@ impl Ledger {
                     qtype: message.qtype,
                     answered: false,
                 });
+                // Answers that are dated before the first query, and were taken after it.
+                for index in std::mem::take(&mut exchange.early) {
+                    let point = ledger.answers[index].point;
+                    let was_first = exchange.queries.len() == 1 && observation.point.was_taken_before(point);
+                    if was_first && observation.point.is_near(point) {
+                        ledger.answers[index].matched = true;
+                        ledger.answer(exchange, index);
+                    }
+                }
             }
         }
         for exchange in exchanges.values().filter(|exchange| exchange.contested) {
@@ -227,6 +233,21 @@ impl Ledger {
                     }
                 }
             }
+        }
+    }
+
+    /// Counts an answer to what was asked.
+    fn answer(&mut self, exchange: &mut Exchange, index: usize) {
+        exchange.answers.push(index);
+        if exchange.answers.len() > exchange.queries.len() && !exchange.contested {
+            let set = |index: &usize| -> BTreeSet<IpAddr> {
+                self.answers[*index].addresses.iter().map(|(ip, _)| *ip).collect()
+            };
+            let newest = set(&index);
+            exchange.contested = exchange.answers.iter().any(|other| set(other) != newest);
+        }
+        for &query in &exchange.queries {
+            self.queries[query].answered = true;
         }
     }
 

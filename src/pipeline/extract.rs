@@ -188,6 +188,14 @@ pub struct Extracted {
     pub jobs: usize,
 }
 
+impl Extracted {
+    /// The captures, as they were named: what could not be opened, too.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let unreadable = self.unreadable.iter().map(|unreadable| &*unreadable.path);
+        self.captures.iter().map(|capture| &*capture.summary.path).chain(unreadable)
+    }
+}
+
 /// Where a packet was seen: cooked captures tell the interface in the frame.
 pub(super) fn interface_of(packet: &Packet<'_>, interface: u32) -> (u8, u32) {
     packet.link_interface.map_or((0, interface), |index| (1, index))
@@ -541,6 +549,7 @@ impl Mapper {
             spans: self.spans.clone(),
             chosen: None,
             live: None,
+            unreadable: None,
             end: source.end,
             flows: 0,
             names: self.dns.len() as u64,
@@ -601,10 +610,10 @@ fn format_words(facts: &CaptureFacts) -> String {
 #[inline(always)]
 fn upkeep(packet: &Packet<'_>) -> Option<&'static str> {
     match (packet.transport, packet.payload) {
-        (Transport::Other(2), _) => Some("igmp"),
-        (Transport::Icmp6, Payload::Icmp(icmp)) => match icmp.kind {
-            130..=132 | 143 => Some("mld"),
-            133..=137 => Some("neighbour-discovery"),
+        (Transport::Other(2), _) if packet.dst.is_multicast() => Some("igmp"),
+        (Transport::Icmp6, Payload::Icmp(icmp)) => match (icmp.kind, packet.ttl) {
+            (130..=132 | 143, 1) => Some("mld"),
+            (133..=137, 255) => Some("neighbour-discovery"),
             _ => None,
         },
         _ => None,

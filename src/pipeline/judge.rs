@@ -190,6 +190,11 @@ impl<'a> Reduction<'a> {
         })
     }
 
+    /// Packets that belong to no flow of any capture, beside those that the summaries count.
+    pub fn without_flow(&self) -> u64 {
+        self.joined.without_flow.values().sum()
+    }
+
     /// The rows of whole flows.
     ///
     /// # Errors

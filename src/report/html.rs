@@ -148,7 +148,7 @@ struct Card {
 
 struct Evidence {
     told: String,
-    command: String,
+    command: Option<String>,
 }
 
 struct Group {
@@ -399,8 +399,8 @@ fn about(audit: &Audit) -> Vec<String> {
     let mut lines = vec![what];
     if let Some(pack) = audit.rules.first() {
         let mut against = format!("Measured against the page “{}” ({})", pack.title(), pack.id);
-        if !pack.product_version.is_empty() {
-            against.push_str(&format!(" for version {}", pack.product_version));
+        if let Some(version) = pack.product_version.as_ref().filter(|version| !version.is_empty()) {
+            against.push_str(&format!(" for version {version}"));
         }
         if let Some(date) = pack.day() {
             against.push_str(&format!(", dated {date}"));
@@ -962,7 +962,7 @@ fn against(audit: &Audit) -> Vec<Used> {
         what: format!("Rules {}", pack.id),
         which: pack.title(),
         link: pack.link().map(str::to_owned),
-        state: match (pack.day(), pack.product_version.as_str()) {
+        state: match (pack.day(), pack.product_version.as_deref().unwrap_or_default()) {
             (None, "") => "no date of its own".into(),
             (date, version) => format!("{}, version {}", date.unwrap_or("no date"), or(version, "not told")),
         },

@@ -2,8 +2,8 @@
 
 use super::text::{count, fit, printable, shell_word, thousands, width, wrap};
 use crate::audit::{
-    Audit, CaptureSummary, Code, Conversation, Coverage, CoverageState, End, EvidenceFrame, Finding, Party,
-    Severity, Unaudited, Unreadable, Untold, Verdict,
+    Audit, CaptureSummary, Code, Conversation, Coverage, CoverageState, End, EvidenceFrame, Finding,
+    NOT_KEPT, Party, Severity, Unaudited, Unreadable, Untold, Verdict,
 };
 use crate::flow::Outcome;
 use crate::model::Timestamp;
@@ -223,9 +223,12 @@ pub(super) fn by_capture(evidence: &[EvidenceFrame]) -> Vec<(&str, Vec<u64>)> {
     captures
 }
 
-/// The command that shows frames of a capture.
-pub(super) fn command(capture: &str, frames: &[u64]) -> String {
-    format!("tshark -r {} -Y 'frame.number in {{{}}}'", shell_word(capture), joined(frames.iter()))
+/// The command that shows frames of a capture; none where a live run kept none of them.
+pub(super) fn command(capture: &str, frames: &[u64]) -> Option<String> {
+    let kept = !capture.starts_with(NOT_KEPT);
+    kept.then(|| {
+        format!("tshark -r {} -Y 'frame.number in {{{}}}'", shell_word(capture), joined(frames.iter()))
+    })
 }
 
 pub(super) fn joined<T: ToString>(items: impl Iterator<Item = T>) -> String {
@@ -622,8 +625,9 @@ impl Page<'_> {
             self.fact(label, &format!("{} {noun} {}", printable(capture), joined(frames.iter())));
         }
         self.fact("do", &finding.remedy);
-        for (index, (capture, frames)) in captures.iter().take(COMMANDS).enumerate() {
-            self.command(if index == 0 { "look" } else { "" }, &command(capture, frames));
+        let commands = captures.iter().filter_map(|(capture, frames)| command(capture, frames));
+        for (index, command) in commands.take(COMMANDS).enumerate() {
+            self.command(if index == 0 { "look" } else { "" }, &command);
         }
         if let Some(filter) = &finding.display_filter {
             self.command("filter", &printable(filter));

@@ -161,7 +161,9 @@ fn told(finding: &Finding) -> Vec<String> {
     }
     lines.extend(finding.details.iter().cloned());
     lines.push(format!("do: {}", finding.remedy));
-    lines.extend(by_capture(&finding.evidence).iter().map(|(capture, frames)| command(capture, frames)));
+    lines.extend(
+        by_capture(&finding.evidence).iter().filter_map(|(capture, frames)| command(capture, frames)),
+    );
     lines.extend(finding.display_filter.iter().map(|filter| format!("filter: {filter}")));
     lines
 }

@@ -93,7 +93,7 @@ impl Page {
         }
         self.text.push('\n');
         let mut shown: Vec<String> =
-            captures.iter().map(|(capture, frames)| command(capture, frames)).collect();
+            captures.iter().filter_map(|(capture, frames)| command(capture, frames)).collect();
         shown.extend(finding.display_filter.iter().map(|filter| printable(filter)));
         if shown.is_empty() {
             return;

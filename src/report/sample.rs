@@ -117,9 +117,9 @@ pub(super) fn audit() -> Audit {
             page: "Veeam Plug-in for Microsoft Azure: used ports".into(),
             url: Some("https://vendor.example/ports?a=1&b=2".into()),
             product: "Veeam Plug-in for Microsoft Azure".into(),
-            page_date: "1/6/2026".into(),
+            page_date: Some("1/6/2026".into()),
             date: Some("2026-01-06".into()),
-            product_version: "9".into(),
+            product_version: Some("9".into()),
             sha256: "ab".repeat(32),
         }],
         service_tags: Some(TagsUsed {

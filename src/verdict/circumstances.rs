@@ -413,7 +413,20 @@ impl<'a> Surveyor<'a> {
             peers.iter().enumerate().fold(0, |bits, (bit, peer)| bits | u128::from(is(peer)) << bit)
         };
         let peers = self.peers.chunks(PEERS_TOGETHER).map(bits).collect();
-        let kind = InitiatorKind { roles: self.site.roles_of(ip), loopback: ip.is_loopback(), peers };
+        self.number_of(InitiatorKind { roles: self.site.roles_of(ip), loopback: ip.is_loopback(), peers })
+    }
+
+    /// The same of one that began a flow with itself: its packets are on no link but the loopback one, where `-i any` and packet
+    /// sockets see them.
+    #[cold]
+    #[inline(never)]
+    fn of_itself(&self, ip: IpAddr) -> Initiator {
+        let Initiator(place) = self.initiator(ip);
+        let kind = self.kinds.borrow().get(place as usize).cloned();
+        kind.map_or(Initiator(place), |kind| self.number_of(InitiatorKind { loopback: true, ..kind }))
+    }
+
+    fn number_of(&self, kind: InitiatorKind) -> Initiator {
         let mut kinds = self.kinds.borrow_mut();
         let known = kinds.iter().position(|known| *known == kind);
         let number = known.unwrap_or_else(|| {
@@ -428,7 +441,7 @@ impl<'a> Surveyor<'a> {
         self.kinds.borrow().get(from.0 as usize).map(|kind| kind.roles).unwrap_or_default()
     }
 
-    /// Whether an initiator is a loopback address.
+    /// Whether an initiator is a loopback address, or speaks to itself.
     pub(super) fn is_loopback(&self, from: Initiator) -> bool {
         self.kinds.borrow().get(from.0 as usize).is_some_and(|kind| kind.loopback)
     }
@@ -481,7 +494,8 @@ impl<'a> Surveyor<'a> {
         alike: PortsAlike,
         index: &RuleIndex<'_>,
     ) -> Circumstances {
-        let from = met.initiator;
+        // What a machine sends to its own address never leaves it.
+        let from = if flow.from.ip == flow.to.ip { self.of_itself(flow.from.ip) } else { met.initiator };
         let reversed_by = if met.has_roles && self.rules_name(flow.proto, flow.from.port) {
             self.reversed_by(flow, from, index)
         } else {

@@ -320,6 +320,12 @@ impl<'a> Classifier<'a> {
         if evidence.readings.is_empty() {
             return none;
         }
+        let untold = fits.tag_unknown(dest.ip, &evidence.readings);
+        if !untold.is_empty() {
+            (none.verdict, none.missing, none.rules) =
+                (Verdict::Undetermined, Some(Missing::Ambiguous), untold);
+            return none;
+        }
         let (union, fitting) = fits.by_readings(&evidence.readings);
         none.rules = union;
         if fitting == evidence.readings.len() {

@@ -105,7 +105,7 @@ impl CoverageTally {
         for &rule in &ruling.documented_by {
             let tally = self.rule(rule);
             tally.flows += 1;
-            tally.worked += u64::from(flow.outcome.worked());
+            tally.worked += u64::from(flow.worked());
             tally.blocked += u64::from(flow.outcome.is_blocked());
             tally.outcomes.insert(flow.outcome);
             tally.first = Some(tally.first.map_or(flow.first_ts, |have| have.min(flow.first_ts)));

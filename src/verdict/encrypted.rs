@@ -31,7 +31,7 @@ impl Encrypted {
     /// Whether a flow may count at all: only those that an audited host began and that got through do, since an attempt that was
     /// blocked has hidden nothing.
     pub(super) fn may_count(flow: &Flow<'_>, ruling: &Ruling, case: &Case<'_>) -> bool {
-        flow.outcome.worked() && ruling.from_roles.meets(case.site.subjects())
+        flow.worked() && ruling.from_roles.meets(case.site.subjects())
     }
 
     /// Counts a judged flow that [may count](Encrypted::may_count); they come in the order of their rows.

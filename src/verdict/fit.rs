@@ -144,6 +144,17 @@ impl<'j, 'a> Fits<'j, 'a> {
         self.leading(within)
     }
 
+    /// Rules by a tag of whose addresses nothing is known here, that every chain names as far as that can be inferred.
+    pub(super) fn tag_unknown(&self, ip: Option<IpAddr>, readings: &[Reading<'_>]) -> Vec<Ready<'a>> {
+        if self.identified || readings.is_empty() || ip.is_some_and(|ip| self.judge.is_own_space(ip)) {
+            return Vec::new();
+        }
+        self.leading(|ready| {
+            matches!(ready.here.to, To::Tag { tag: TagHere::Unknown { within: None, .. }, .. })
+                && readings.iter().all(|reading| self.judge.names_in(ready, reading))
+        })
+    }
+
     /// Rules that some name of some chain fits, in the order of the packs; and how many chains some rule fits.
     pub(super) fn by_readings(&self, readings: &[Reading<'_>]) -> (Vec<Ready<'a>>, usize) {
         let (mut places, mut fitting) = (vec![false; self.rules.places().count()], 0);

@@ -89,7 +89,7 @@ impl Intermittence {
         attempts.range =
             Some(attempts.range.map_or((first, last), |(begin, end)| (begin.min(first), end.max(last))));
         attempts.outcomes.insert(flow.outcome);
-        if flow.outcome.worked() {
+        if flow.worked() {
             attempts.worked += 1;
             attempts.first_worked.get_or_insert_with(|| First::of(place, flow, ruling));
         }

@@ -684,6 +684,7 @@ fn accepted(
 
 /// The packs of a matrix, as an audit names them.
 pub fn packs_used(matrix: &Matrix) -> Vec<PackUsed> {
+    let told = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
     matrix
         .packs()
         .iter()
@@ -692,9 +693,9 @@ pub fn packs_used(matrix: &Matrix) -> Vec<PackUsed> {
             page: pack.page.to_string(),
             url: pack.url.clone(),
             product: pack.product.to_string(),
-            page_date: pack.page_date.to_string(),
+            page_date: told(&pack.page_date),
             date: pack.date.map(|date| date.to_string()),
-            product_version: pack.product_version.to_string(),
+            product_version: told(&pack.product_version),
             sha256: pack.sha256.clone(),
         })
         .collect()
@@ -718,6 +719,16 @@ fn further_tags(case: &Case<'_>) -> Vec<TagsUsed> {
     let mut further: Vec<TagsUsed> = tags_used(case, true).into_iter().skip(1).collect();
     further.extend(tags_used(case, false));
     further
+}
+
+/// That it cannot be told of some rules which addresses they mean, and why: one remark for each reason.
+fn of_unknown_tags(case: &Case<'_>) -> impl Iterator<Item = String> {
+    case.site.undecidable().into_iter().map(|(why, rules)| {
+        format!(
+            "the addresses of {} cannot be told, so nothing is documented by them: {why}",
+            rules.join(", ")
+        )
+    })
 }
 
 /// Captures named in a remark; more are counted.
@@ -847,6 +858,7 @@ fn remarks(
             source.cloud.as_str()
         ));
     }
+    remarks.extend(of_unknown_tags(case));
     remarks.extend(of_tunnels(case, inputs));
     if totals.requests_beyond > 0 {
         remarks.push(format!(

@@ -227,7 +227,9 @@ fn remedy(row: &Phrase) -> Cow<'static, str> {
             "capture from before the resolver cache was filled (restart the service or flush its cache), DNS included".into()
         }
         (Code::Undetermined, Some(Missing::Ambiguous), _) => {
-            "several names share this address: capture the ClientHello too, which names the one that was meant".into()
+            "several names share this address: capture the ClientHello too, which names the one that was meant; or the rule's service \
+             tag is not known here: give its service tags"
+                .into()
         }
         (Code::Undetermined, Some(Missing::Account), _) => {
             "list the account under storage_accounts if it is yours".into()

@@ -45,7 +45,8 @@ fn with(text: &str) -> Audit {
     audit.unreadable = vec![portproof::audit::Unreadable { path: text.into(), problem: text.into() }];
     audit.rules.iter_mut().for_each(|pack| {
         (pack.id, pack.page) = (text.into(), text.into());
-        (pack.page_date, pack.product_version, pack.sha256) = (text.into(), text.into(), text.into());
+        (pack.page_date, pack.product_version, pack.sha256) =
+            (Some(text.into()), Some(text.into()), text.into());
     });
     let mut second = audit.inputs[0].clone();
     second.path = text.into();

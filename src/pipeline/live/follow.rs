@@ -186,6 +186,7 @@ struct Growing {
 struct Standing {
     verdict: Option<Verdict>,
     outcome: Option<Outcome>,
+    worked: bool,
     findings: Vec<usize>,
     rules: Vec<usize>,
     line: Option<usize>,
@@ -637,7 +638,7 @@ impl Follower {
     /// Where a conversation of a rule worked and others of the same host were blocked, or the other way round: one of these for each
     /// rule of which that was not found yet, to be judged with it.
     fn witnesses(&self, key: FlowKey, row: &VerdictRow, site: &Site) -> Vec<FlowKey> {
-        let (worked, blocked) = (row.flow.outcome.worked(), row.flow.outcome.is_blocked());
+        let (worked, blocked) = (row.flow.worked(), row.flow.outcome.is_blocked());
         if row.verdict != Verdict::Documented || worked == blocked {
             return Vec::new();
         }
@@ -655,7 +656,7 @@ impl Follower {
     /// Takes down that a conversation worked, or was blocked.
     fn witness(&mut self, key: FlowKey, host: IpAddr, standing: &Standing) {
         let Some(outcome) = standing.outcome else { return };
-        let (worked, blocked) = (outcome.worked(), outcome.is_blocked());
+        let (worked, blocked) = (standing.worked, outcome.is_blocked());
         if worked == blocked {
             return;
         }
@@ -859,7 +860,7 @@ impl Follower {
             for &place in &old.rules {
                 let Some(rule) = self.rules.get_mut(place) else { continue };
                 rule.flows = rule.flows.saturating_sub(1);
-                rule.worked -= u64::from(outcome.worked()).min(rule.worked);
+                rule.worked -= u64::from(old.worked).min(rule.worked);
                 rule.blocked -= u64::from(outcome.is_blocked()).min(rule.blocked);
                 take(&mut rule.outcomes, &outcome);
             }
@@ -883,6 +884,7 @@ impl Follower {
         let mut new = Standing {
             verdict: Some(row.verdict),
             outcome: Some(flow.outcome),
+            worked: flow.worked(),
             bytes: flow.bytes_fwd + flow.bytes_rev,
             plain: is_plain(row),
             ..Standing::default()
@@ -896,7 +898,7 @@ impl Follower {
         for &place in &new.rules {
             let Some(rule) = self.rules.get_mut(place) else { continue };
             rule.flows += 1;
-            rule.worked += u64::from(flow.outcome.worked());
+            rule.worked += u64::from(new.worked);
             rule.blocked += u64::from(flow.outcome.is_blocked());
             add(&mut rule.outcomes, flow.outcome);
             rule.first = Some(rule.first.map_or(flow.first_ts, |first| first.min(flow.first_ts)));

@@ -29,6 +29,7 @@ pub use rows::Window;
 pub use unjudged::Unjudged;
 
 use super::ExtractOptions;
+use crate::audit::NOT_KEPT;
 use crate::capture::live::{LiveError, Meter, STDIN, Tap, TapOptions, now, start};
 use crate::matrix::{Matrix, Site};
 use crate::model::NANOS_PER_SECOND;
@@ -114,7 +115,7 @@ impl LiveOptions {
     fn segment_name(&self, segment: u64) -> Arc<str> {
         match self.packets_path(segment) {
             Some(path) => path.display().to_string().into(),
-            None => format!("live:{}/{segment:06}", self.interfaces.join("+")).into(),
+            None => format!("{NOT_KEPT}{}/{segment:06}", self.interfaces.join("+")).into(),
         }
     }
 }

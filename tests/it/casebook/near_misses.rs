@@ -332,6 +332,47 @@ scenes! {
         s.findings(&["documented-blocked"]);
     }
 
+    fn an_answer_that_was_taken_after_its_query_and_is_dated_before_it_answers_it(s) {
+        let dns = s.in_the_order_written().at(0.5).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
+        dns.wait(-0.0053).answer(&[a("nginx.org", WEB)]);
+        // The resolver's answers are looked for 5 s after the capture began.
+        s.at(7.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).wait(-0.0053).answer(&[a("nginx.org", WEB)]);
+        s.at(8.0).web(APPLIANCE, WEB, "nginx.org").keeps_talking(APPLIANCE, 8.5, 20.0);
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).grade("corroborated"));
+        s.findings(&[]);
+    }
+
+    fn an_answer_that_was_taken_before_its_query_answers_nothing(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 20.0);
+        s.at(7.0).dns(APPLIANCE, RESOLVER).unseen_query("nginx.org", A).answer(&[a("nginx.org", WEB)]).query("nginx.org", A);
+        s.findings(&["unsolicited-answer"]);
+    }
+
+    fn what_a_machine_sends_to_its_own_address_never_leaves_it(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 20.0);
+        s.at(1.0).tcp(APPLIANCE, APPLIANCE, 443).handshake().tls_without_name().fin();
+        s.expect(flow(APPLIANCE, APPLIANCE, 443).out_of_scope().outcome("established"));
+        s.findings(&[]);
+    }
+
+    fn what_claims_to_be_upkeep_of_the_link_and_comes_over_routers_is_judged(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 20.0);
+        s.at(1.0).solicitation_from_afar("2001:db8:66::1", APPLIANCE6);
+        s.at(2.0).packet(APPLIANCE, "198.51.100.66", (2, 64), vec![0x16, 0, 0x08, 0xfe, 224, 0, 1, 1]);
+        s.expect_finding(finding("unexpected-attempt").from("2001:db8:66::1"));
+        s.expect_finding(finding("unexpected-attempt").from(APPLIANCE));
+        s.findings(&["unexpected-attempt"]);
+    }
+
+    fn a_name_of_a_service_whose_tag_is_not_known_in_this_cloud_is_undetermined(s) {
+        s.site("site.cloud", r#""usgov""#).site("site.storage_accounts", r#"["contosobackup01"]"#);
+        let name = "contosobackup01.blob.core.usgovcloudapi.net";
+        s.at(0.0).resolve(APPLIANCE, name, "52.227.1.1").at(1.0).web(APPLIANCE, "52.227.1.1", name);
+        s.expect(flow(APPLIANCE, "52.227.1.1", 443).undetermined("ambiguous"));
+        s.findings(&["undetermined"]).remarks("cannot be told");
+        s.expect_finding(finding("undetermined").tells("give its service tags"));
+    }
+
     fn a_half_open_scan_of_the_appliance_is_unexpected_traffic(s) {
         s.at(1.0).tcp("203.0.113.77", APPLIANCE, 22).syn().synack();
         s.expect(flow("203.0.113.77", APPLIANCE, 22).undocumented().outcome("half-open"));

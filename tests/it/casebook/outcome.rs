@@ -156,6 +156,68 @@ scenes! {
         s.findings(&["documented-blocked"]);
     }
 
+    fn an_octet_by_which_the_responder_keeps_a_connection_alive_is_no_payload(s) {
+        nginx_is_known(s);
+        let talk = s.tcp(APPLIANCE, WEB, 443).handshake().client_in_vain(&client_hello(Some("nginx.org")));
+        talk.later(2.0).server_keep_alive().later(3.0).server_keep_alive();
+        s.expect(nginx().outcome("cut"));
+        s.findings(&["documented-blocked"]);
+    }
+
+    fn octets_by_which_the_initiator_keeps_an_idle_connection_alive_are_no_payload(s) {
+        nginx_is_known(s);
+        let talk = s.tcp(APPLIANCE, WEB, 443).handshake().later(4.0).client_keep_alive().client_ack();
+        talk.later(4.0).client_keep_alive().later(0.01).server_ack().client_rst();
+        s.expect(nginx().outcome("established"));
+        s.findings(&[]);
+    }
+
+    fn what_is_said_after_an_octet_that_keeps_alive_is_payload(s) {
+        nginx_is_known(s);
+        let talk = s.tcp(APPLIANCE, WEB, 443).handshake().later(2.0).client_keep_alive().server_ack();
+        talk.client_in_vain(&client_hello(Some("nginx.org"))).server_rst();
+        s.expect(nginx().outcome("cut"));
+        s.findings(&["documented-blocked"]);
+    }
+
+    fn payload_that_the_syn_ack_acknowledges_and_then_silence_is_a_slow_server(s) {
+        nginx_is_known(s);
+        let talk = s.tcp(APPLIANCE, WEB, 443).syn_with(&client_hello(Some("nginx.org"))).synack_of_payload();
+        talk.client_ack().later(14.0).client_rst();
+        s.expect(nginx().outcome("established"));
+        s.findings(&[]);
+    }
+
+    fn a_reset_that_was_taken_after_the_payload_and_is_dated_before_it_is_a_cut(s) {
+        nginx_is_known(s);
+        let talk = s.in_the_order_written().tcp(APPLIANCE, WEB, 443).handshake();
+        talk.client_in_vain(&client_hello(Some("nginx.org"))).later(-0.0002).server_rst();
+        s.expect(nginx().outcome("cut"));
+        s.findings(&["documented-blocked"]);
+    }
+
+    fn an_acknowledgement_that_is_dated_before_the_syn_ack_opens_the_connection(s) {
+        nginx_is_known(s);
+        s.in_the_order_written().tcp(APPLIANCE, WEB, 443).syn().synack().later(-0.0001).client_ack();
+        s.expect(nginx().outcome("established"));
+        s.findings(&[]);
+    }
+
+    fn a_reset_of_a_conversation_whose_syn_ack_was_missed_is_no_refusal(s) {
+        nginx_is_known(s);
+        let talk = s.tcp(APPLIANCE, WEB, 443).syn().missed(|t| t.synack()).client_ack();
+        talk.client(&client_hello(Some("nginx.org"))).server_ack().later(4.0).server_rst();
+        s.expect(nginx().outcome("undetermined"));
+        s.findings(&[]);
+    }
+
+    fn resets_alone_are_one_sided_and_show_no_rule_at_work(s) {
+        nginx_is_known(s);
+        s.tcp(APPLIANCE, WEB, 443).missed(|t| t.syn()).server_rst();
+        s.expect(nginx().outcome("one-sided"));
+        s.coverage("vbaz-15", "not-observed").coverage_why("vbaz-15", "one-sided");
+    }
+
     // tls-refused
 
     fn a_fatal_alert_to_the_client_hello_is_tls_refused(s) {

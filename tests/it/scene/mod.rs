@@ -219,6 +219,19 @@ impl Scene {
         self.raw_frame(wire::ethernet(src, dst, None, &packet.bytes()))
     }
 
+    /// A packet of `from` to `to` with any protocol and body.
+    pub fn packet(&mut self, from: &str, to: &str, (protocol, ttl): (u8, u8), body: Vec<u8>) -> &mut Self {
+        let (src, dst, id) = (address(from), address(to), self.ip_id());
+        let packet = wire::Ip { src, dst, ttl, id, protocol, piece: None, length_zero: false, body };
+        self.raw_frame(wire::ethernet(src, dst, None, &packet.bytes()))
+    }
+
+    /// An ICMPv6 message of `from` to `to` that claims to be neighbour discovery, and came over routers.
+    pub fn solicitation_from_afar(&mut self, from: &str, to: &str) -> &mut Self {
+        let body = wire::icmp(address(from), address(to), 135, 0, [0; 4], &[0; 16]);
+        self.packet(from, to, (wire::ICMP6, 50), body)
+    }
+
     /// A UDP datagram of `client` to `server`, within a packet of `near` to `far` (IP in IP).
     pub fn tunnelled(&mut self, near: &str, far: &str, client: &str, server: &str) -> &mut Self {
         let (src, dst) = (address(client), address(server));

@@ -293,6 +293,27 @@ impl Tcp<'_> {
         self.segment(Server, SYN | ACK, isn, ack, &[])
     }
 
+    /// The server's SYN-ACK, which acknowledges the payload of the SYN, too.
+    pub fn synack_of_payload(mut self) -> Self {
+        let (isn, ack) = (self.server.isn, self.client.next);
+        self.server.next = isn.wrapping_add(1);
+        self.server.expected = ack;
+        self.client.expected = isn.wrapping_add(1);
+        self.segment(Server, SYN | ACK, isn, ack, &[])
+    }
+
+    /// The client asks whether the server is there, with an octet that was there before (RFC 9293 section 3.8.4).
+    pub fn client_keep_alive(self) -> Self {
+        let (seq, ack) = (self.client.next.wrapping_sub(1), self.client.expected);
+        self.segment(Client, ACK, seq, ack, &[0])
+    }
+
+    /// The same of the server.
+    pub fn server_keep_alive(self) -> Self {
+        let (seq, ack) = (self.server.next.wrapping_sub(1), self.server.expected);
+        self.segment(Server, ACK, seq, ack, &[0])
+    }
+
     /// The client acknowledges what it has heard.
     pub fn client_ack(self) -> Self {
         let (seq, ack) = (self.client.next, self.client.expected);
