@@ -163,7 +163,7 @@ pub(super) struct AuditArgs {
     #[arg(long, short, value_name = "N", value_parser = threads)]
     pub(super) jobs: Option<NonZeroUsize>,
     /// Further UDP port of VXLAN, beside 4789 and 8472; may be given several times
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) vxlan_port: Vec<u16>,
     /// Memory to stay within, such as 512MiB or 2GiB: conversations beyond it wait in a temporary file [default: a quarter
     /// of the machine's]
@@ -231,7 +231,7 @@ pub(super) struct LiveArgs {
     #[arg(long, value_name = "TIME", default_value = "24h", value_parser = length)]
     pub(super) window: Duration,
     /// Further UDP port of VXLAN, beside 4789 and 8472; may be given several times
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) vxlan_port: Vec<u16>,
     /// Memory to stay within, such as 512MiB or 2GiB: conversations beyond it wait in a temporary file [default: a quarter
     /// of the machine's]
@@ -265,7 +265,7 @@ pub(super) struct ExtractArgs {
     #[arg(long, short, value_name = "N", value_parser = threads)]
     pub(super) jobs: Option<NonZeroUsize>,
     /// Further UDP port of VXLAN, beside 4789 and 8472; may be given several times
-    #[arg(long, value_name = "PORT")]
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     pub(super) vxlan_port: Vec<u16>,
     /// Memory to stay within, such as 512MiB or 2GiB: conversations beyond it wait in a temporary file [default: a quarter
     /// of the machine's]

@@ -450,7 +450,10 @@ impl Watching<'_> {
             Ok(code) => {
                 self.code = worse(self.code, code);
                 self.over(number);
-                self.running.notice(Notice::Window { number, exit_code: code });
+                // The report of the last window ends with its exit code, and nothing stands behind it.
+                if !(last && self.output.format == ReportFormat::Jsonl) {
+                    self.running.notice(Notice::Window { number, exit_code: code });
+                }
             }
             // The last audit is what was asked for; one before it may fail, and the run goes on.
             Err(refusal) if last => return Err(refusal),

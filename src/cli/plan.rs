@@ -12,7 +12,7 @@ use crate::capture::{Choice, FilterError};
 use crate::confine::User;
 use crate::decode::DecodeOptions;
 use crate::flow::Budget;
-use crate::matrix::{Matrix, Problem, Site, Tagging, capture_filter};
+use crate::matrix::{Matrix, Problem, ServiceTags, Site, Tagging, capture_filter};
 use crate::pipeline::ExtractOptions;
 use crate::pipeline::live::{EventOptions, LiveOptions, Rotation, Shares};
 use crate::store::{self, Format};
@@ -20,7 +20,7 @@ use crate::web::{Token, new_token};
 use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -133,6 +133,7 @@ fn plan_audit(args: AuditArgs, color: Color) -> Result<Plan, Refusal> {
     let part_bytes = Some(ExtractOptions::PART_BYTES);
     let options = ExtractOptions { decode: tunnels(&args.vxlan_port), part_bytes, ..options }
         .within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
+    spare(args.captures.iter().map(String::as_str).chain(of_policy(&args.policy)), output.files())?;
     make_directory(&output)?;
     Ok(Plan::Audit { captures: args.captures, options, policy, output })
 }
@@ -209,6 +210,7 @@ fn plan_live(args: LiveArgs, color: Color, no_sandbox: bool, verbose: bool) -> R
         return Err(Refusal::new("--user and --no-sandbox: becoming another user is part of the sandbox"));
     }
     let web = args.web.map(|address| plan_web(address, args.web_token_file.as_deref())).transpose()?;
+    spare(of_policy(&args.policy), output.files())?;
     make_directory(&output)?;
     Ok(Plan::Live(Box::new(LivePlan {
         options,
@@ -271,6 +273,7 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
     if !wrong.is_empty() {
         return Err(Refusal::of(wrong));
     }
+    spare(args.captures.iter().map(String::as_str), files.paths())?;
     let choice = choice(args.choice)?;
     let options = ExtractOptions {
         keep_duplicates: args.keep_duplicates,
@@ -288,6 +291,8 @@ fn plan_extract(args: ExtractArgs) -> Result<Plan, Refusal> {
 fn plan_judge(args: JudgeArgs, color: Color) -> Result<Plan, Refusal> {
     let output = output(args.output, color);
     let policy = Box::new(policy(&args.policy)?);
+    let rows = [&args.flows, &args.names, &args.summary].into_iter().flatten().map(String::as_str);
+    spare(rows.chain(of_policy(&args.policy)), output.files())?;
     make_directory(&output)?;
     let options = ExtractOptions::default().within(args.memory_limit.unwrap_or_else(quarter_of_the_machine));
     let rows = PartialRows {
@@ -396,6 +401,54 @@ fn choice(args: ChoiceArgs) -> Result<Choice, Refusal> {
 
 fn output(args: OutputArgs, color: Color) -> Output {
     Output { out: args.out, format: args.format, fail_on: args.fail_on.into(), color }
+}
+
+/// Refuses to write a file over one that is read: evidence that was written over cannot be had back.
+pub(super) fn spare<'i>(
+    inputs: impl IntoIterator<Item = &'i str>,
+    outputs: Vec<String>,
+) -> Result<(), Refusal> {
+    let which =
+        |path: &str| fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|m| (m.dev(), m.ino()));
+    let there: Vec<_> = outputs.iter().filter_map(|path| Some((which(path)?, path))).collect();
+    if there.is_empty() {
+        return Ok(());
+    }
+    for input in inputs {
+        let Some(read) = which(input) else { continue };
+        if let Some((_, output)) = there.iter().find(|(written, _)| *written == read) {
+            return Err(Refusal::new(format!(
+                "{output}: would be written over, and is read ({input}): write somewhere else"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// The files that rules and site are read from.
+fn of_policy(policy: &PolicyArgs) -> impl Iterator<Item = &str> {
+    let packs = policy.rules.rules.iter().chain([&policy.site]).filter_map(|path| path.to_str());
+    let tags = policy.rules.service_tags.iter().map(|given| ServiceTags::path_of(given));
+    packs.chain(tags)
+}
+
+impl Output {
+    /// What `--out` writes.
+    pub(super) fn files(&self) -> Vec<String> {
+        let Some(out) = &self.out else { return Vec::new() };
+        let of_rows = |what: &str| Format::EXTENSIONS.map(|extension| format!("{what}.{extension}"));
+        let texts = ["audit.json", "report.html"].map(str::to_owned);
+        let names = texts.into_iter().chain(of_rows("flows")).chain(of_rows("names"));
+        names.map(|name| Path::new(out).join(name).to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl ExtractFiles {
+    /// What is written, standard output aside.
+    pub(super) fn paths(&self) -> Vec<String> {
+        let paths = [&self.flows, &self.names, &self.summary].into_iter().flatten();
+        paths.filter(|path| *path != "-").cloned().collect()
+    }
 }
 
 fn make_directory(output: &Output) -> Result<(), Refusal> {

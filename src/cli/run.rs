@@ -1,6 +1,6 @@
 //! Does what was planned. Gives the exit code.
 
-use super::plan::{ExtractFiles, Output, PartialRows, Plan, Policy};
+use super::plan::{self, ExtractFiles, Output, PartialRows, Plan, Policy};
 use super::progress::Progress;
 use super::stop;
 use super::voice::{coloured, results, say};
@@ -11,6 +11,7 @@ use crate::pipeline::{Extract, ExtractOptions, Extracted, Judging, Reduction, Wa
 use crate::report::{self, Human};
 use crate::store::{self, Effort, Format, StoreError};
 use crate::verdict::VerdictRow;
+use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
@@ -24,6 +25,7 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
     match plan {
         Plan::Audit { captures, options, policy, output } => {
             let extracted = read(&captures, options, progress)?;
+            plan::spare(extracted.paths(), output.files())?;
             let code = audit(extracted, &policy, &output, progress)?;
             progress.done();
             // The program ends here, and what was read of rules takes as long to take apart as to make.
@@ -241,6 +243,17 @@ pub(super) fn files(
     let mut audit: Option<Audit> = None;
     let path = |name: &str| Path::new(out).join(name).to_string_lossy().into_owned();
     let rows = Format::best_extension();
+    // An audit that stands there already is of other rows from now on, and so are rows of another format.
+    let other_rows = Format::EXTENSIONS.iter().filter(|extension| **extension != rows);
+    let stale = other_rows.flat_map(|extension| [format!("flows.{extension}"), format!("names.{extension}")]);
+    for name in std::iter::once("audit.json".to_owned()).chain(stale) {
+        match fs::remove_file(path(&name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Refusal::new(format!("{}: cannot be replaced: {error}", path(&name))));
+            }
+            _ => {}
+        }
+    }
     store::stream_verdict_rows(&path(&format!("flows.{rows}")), effort, |sink| {
         let done = judging.audit(Some(&mut |row| {
             also(&row)?;
@@ -303,6 +316,7 @@ fn rows(judging: &Judging<'_>, output: &Output) -> Result<Audit, Refusal> {
 /// Writes rows of a file to standard output, one by one.
 fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal> {
     let mut read: Result<(), StoreError> = Ok(());
+    let mut count = 0;
     results(|out| {
         match output.format {
             ReportFormat::Csv => report::csv_head(out)?,
@@ -310,6 +324,7 @@ fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal
         }
         let mut written: io::Result<()> = Ok(());
         read = store::each_verdict_row(rows, |row| {
+            count += 1;
             written = match output.format {
                 ReportFormat::Csv => report::csv_row(out, &row),
                 _ => report::json_lines_row(out, &row),
@@ -319,6 +334,12 @@ fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal
         });
         if written.is_err() {
             read = Ok(());
+        } else if read.is_ok() && count != audit.totals.flows {
+            let flows = audit.totals.flows;
+            read = Err(StoreError::new(
+                rows,
+                format!("has {count} rows, and the audit beside it is of {flows} flows"),
+            ));
         }
         written?;
         match (&read, output.format) {
@@ -350,8 +371,9 @@ fn render_summary(audit: &Audit, untold: &Untold, output: &Output) -> Result<(),
 }
 
 fn extract(extracted: Extracted, files: &ExtractFiles, progress: &Progress) -> Result<u8, Refusal> {
+    plan::spare(extracted.paths(), files.paths())?;
     let all_read = extracted.unreadable.is_empty();
-    let summaries = progress.during(|| write_rows(extracted, files, progress))?;
+    let (summaries, without_flow) = progress.during(|| write_rows(extracted, files, progress))?;
     for summary in &summaries {
         for unfit in summary.chosen.iter().flat_map(|chosen| &chosen.unfit) {
             say(&format!("{}: {unfit}", summary.path));
@@ -367,16 +389,21 @@ fn extract(extracted: Extracted, files: &ExtractFiles, progress: &Progress) -> R
             }
         }
     }
-    Ok(if all_read && complete(&summaries) { 0 } else { INCOMPLETE })
+    Ok(if all_read && complete(&summaries, without_flow) { 0 } else { INCOMPLETE })
 }
 
-/// Writes what was extracted; hands back the tally of each capture.
+/// Writes what was extracted; hands back the tally of each capture that was read, and how many packets belong to no flow of any
+/// of them beside those that these count.
 fn write_rows(
     extracted: Extracted,
     files: &ExtractFiles,
     progress: &Progress,
-) -> Result<Vec<CaptureSummary>, Refusal> {
-    let summaries = if files.partial {
+) -> Result<(Vec<CaptureSummary>, u64), Refusal> {
+    let unread = extracted.unreadable.iter();
+    let unread: Vec<CaptureSummary> =
+        unread.map(|unread| CaptureSummary::of_unreadable(&unread.path, &unread.problem)).collect();
+    let mut without_flow = 0;
+    let summaries: Vec<CaptureSummary> = if files.partial {
         let captures = || extracted.captures.iter().map(|capture| (&capture.summary.path, capture));
         if let Some(path) = &files.flows {
             store::write_partial_flows(
@@ -401,12 +428,13 @@ fn write_rows(
         if let Some(path) = &files.names {
             store::stream_names(path, Effort::Fast, |sink| reduction.name_rows(sink))?;
         }
+        without_flow = reduction.without_flow();
         reduction.inputs().map_err(put_aside)?.to_vec()
     };
     if let Some(path) = &files.summary {
-        store::write_summary(path, &summaries)?;
+        store::write_summary(path, summaries.iter().chain(&unread))?;
     }
-    Ok(summaries)
+    Ok((summaries, without_flow))
 }
 
 /// What was put aside on disk is needed, and cannot be had back.
@@ -414,8 +442,9 @@ fn put_aside(error: std::io::Error) -> Refusal {
     Refusal::new(format!("what was put aside in a temporary file cannot be read again: {error}"))
 }
 
-/// As an audit of the same captures would say (see [`Audit::incomplete`]).
-fn complete(summaries: &[CaptureSummary]) -> bool {
-    CaptureSummary::undecodable_ppm(summaries, 0) <= Audit::UNDECODABLE_LIMIT_PPM
+/// As an audit of the same captures would say (see [`Audit::incomplete`]); of partial rows only `judge` can tell which packets belong
+/// to no flow.
+fn complete(summaries: &[CaptureSummary], without_flow: u64) -> bool {
+    CaptureSummary::undecodable_ppm(summaries, without_flow) <= Audit::UNDECODABLE_LIMIT_PPM
         && summaries.iter().all(|summary| summary.whole() && summary.drops.unwrap_or_default() == 0)
 }

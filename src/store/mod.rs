@@ -93,6 +93,9 @@ impl Format {
         }
     }
 
+    /// The extensions of files of rows.
+    pub const EXTENSIONS: [&str; 3] = ["jsonl", "parquet", "arrow"];
+
     /// The extension of the best format of this build, for files whose names the program chooses.
     pub fn best_extension() -> &'static str {
         if cfg!(feature = "columnar") { "parquet" } else { "jsonl" }
@@ -259,8 +262,11 @@ pub fn write_partial_names<'a>(
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write_summary(path: &str, captures: &[CaptureSummary]) -> Result<(), StoreError> {
-    write_json_lines(path, all(captures.iter().map(Cow::Borrowed)))
+pub fn write_summary<'s>(
+    path: &str,
+    captures: impl IntoIterator<Item = &'s CaptureSummary>,
+) -> Result<(), StoreError> {
+    write_json_lines(path, all(captures.into_iter().map(Cow::Borrowed)))
 }
 
 /// Writes one JSON value, indented, and a final line feed.
@@ -612,7 +618,8 @@ mod tests {
     #[test]
     fn messages_of_older_rows_are_read_too() {
         let scratch = Scratch::new("older");
-        let capture = capture("a.pcap");
+        let mut capture = capture("a.pcap");
+        (capture.summary.flows, capture.summary.names) = (0, capture.dns.len() as u64);
         let tallies = scratch.path("summary.jsonl");
         write_summary(&tallies, std::slice::from_ref(&capture.summary)).unwrap();
         let path = scratch.path("names.jsonl");
@@ -811,7 +818,8 @@ mod tests {
     fn a_row_that_cannot_be_read_is_told_and_the_others_count() {
         let scratch = Scratch::new("bad-rows");
         let tallies = scratch.path("summary.jsonl");
-        let capture = capture("a.pcap");
+        let mut capture = capture("a.pcap");
+        (capture.summary.flows, capture.summary.names) = (700, 0);
         write_summary(&tallies, std::slice::from_ref(&capture.summary)).unwrap();
         let rows = |bad: &[usize]| {
             let rows = (0..700).map(|number: usize| {

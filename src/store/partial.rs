@@ -233,17 +233,32 @@ pub fn read_partial(
     summaries: &[String],
     budget: &Arc<Budget>,
 ) -> Result<PartialRows, StoreError> {
+    if let Some(path) = [flows, names, summaries].into_iter().flatten().find(|path| *path == "-") {
+        return Err(StoreError::new(
+            &format!("`{path}`"),
+            "rows are read from files: give the file that `extract --partial` wrote",
+        ));
+    }
     for paths in [flows, names] {
         refuse_repeats(paths)?;
     }
     let mut rows = PartialRows::default();
     let mut index_of: BTreeMap<Arc<str>, usize> = BTreeMap::new();
     for path in summaries {
-        for summary in read_summaries(std::slice::from_ref(path))? {
-            add_capture(path, summary, budget, &mut rows.captures, &mut index_of)?;
+        for mut summary in read_summaries(std::slice::from_ref(path))? {
+            match summary.unreadable.take() {
+                Some(problem) => {
+                    let unreadable = Unreadable { path: summary.path.to_string(), problem };
+                    if !rows.unreadable.contains(&unreadable) {
+                        rows.unreadable.push(unreadable);
+                    }
+                }
+                None => add_capture(path, summary, budget, &mut rows.captures, &mut index_of)?,
+            }
         }
     }
     let PartialRows { captures, unreadable } = &mut rows;
+    let (mut bad_flows, mut bad_names) = (false, false);
     let mut scratch = PartialFlow::nothing();
     for path in flows {
         let bad = read_carried(path, "partial", &index_of, |capture, row: Carrier<'_>| {
@@ -254,6 +269,7 @@ pub fn read_partial(
             let Some(capture) = captures.get_mut(capture) else { return Ok(()) };
             capture.pieces.push_row(&bytes, &mut scratch).map_err(|problem| problem.to_string())
         })?;
+        bad_flows |= bad.is_some();
         unreadable.extend(bad);
     }
     for path in names {
@@ -263,9 +279,31 @@ pub fn read_partial(
             capture.dns.push(message);
             Ok(())
         })?;
+        bad_names |= bad.is_some();
         unreadable.extend(bad);
     }
+    // Rows that cannot be read are told already, and whose they were is not known.
+    unreadable.extend(captures.iter().flat_map(|capture| missing_rows(capture, bad_flows, bad_names)));
     Ok(rows)
+}
+
+/// What a capture's summary counts and was not given: flows that are left out are never found, and names that are make others of
+/// what is known.
+fn missing_rows(
+    PartialCapture { summary, pieces, dns }: &PartialCapture,
+    bad_flows: bool,
+    bad_names: bool,
+) -> impl Iterator<Item = Unreadable> {
+    let flows = Some(("flows", pieces.len(), summary.flows)).filter(|_| !bad_flows);
+    let names = Some(("names", dns.len(), summary.names)).filter(|_| !bad_names);
+    let differ = |&(_, given, counted): &(_, usize, u64)| given as u64 != counted;
+    flows.into_iter().chain(names).filter(differ).map(|(what, given, counted)| {
+        let problem = format!(
+            "its summary counts {counted} rows of {what}, and {given} were given: give all files that `extract --partial` wrote \
+             with it, each once and whole"
+        );
+        Unreadable { path: summary.path.to_string(), problem }
+    })
 }
 
 /// The message that a row of names carries. Rows of schema 2 and before carry it as JSON, which no other begins like.

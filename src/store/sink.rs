@@ -17,7 +17,8 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    pub(super) fn new(path: &str, problem: impl Into<String>) -> Self {
+    /// About a file.
+    pub fn new(path: &str, problem: impl Into<String>) -> Self {
         StoreError { path: path.to_owned(), problem: problem.into(), broken_pipe: false }
     }
 
