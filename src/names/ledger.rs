@@ -1553,6 +1553,25 @@ impl Ledger {
         troubled.answers.iter().map(|&at| self.answer(at))
     }
 
+    /// Matched answers of resolvers that count which give nothing but addresses at which no other machine is: unspecified and loopback
+    /// ones, as DNS filters give in place of a name's own.
+    pub fn answers_to_nowhere(&self) -> impl Iterator<Item = Answer<'_>> {
+        let addresses = 0..number(self.log.addresses().len());
+        let is_nowhere = |&number: &u32| {
+            let ip = self.ip(number);
+            ip.is_unspecified() || ip.is_loopback()
+        };
+        let nowhere: Vec<u32> = addresses.filter(is_nowhere).collect();
+        let is_there_any = !nowhere.is_empty();
+        let leads_there = move |&at: &u32| {
+            let given = self.reached(self.entry(at).body);
+            !given.is_empty() && given.iter().all(|(ip, _)| nowhere.binary_search(ip).is_ok())
+        };
+        const COUNTS: u8 = Standing::RESPONSE | Standing::MATCHED | Standing::TRUSTED;
+        let counts = self.standing(COUNTS, COUNTS).take_while(move |_| is_there_any);
+        counts.filter(leads_there).map(|at| self.answer(at))
+    }
+
     /// Those that are rows of the names table: responses, and queries that nobody answered.
     fn in_rows(&self) -> impl Iterator<Item = (u32, Standing)> {
         self.standing.iter().zip(0..).filter_map(|(&standing, at)| {

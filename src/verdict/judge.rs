@@ -494,9 +494,10 @@ impl<'a> Judge<'a> {
             findings: &mut self.sums.findings,
             coverage: &mut self.sums.coverage,
         };
-        if with_names {
+        let led_nowhere = with_names.then(|| {
             resolving.find();
-        }
+            resolving.led_nowhere()
+        });
         findings::of_captures(&mut self.sums.findings, &inputs);
         let capture_quality = self.capture_quality(&inputs);
         self.capture_findings(&capture_quality);
@@ -522,6 +523,7 @@ impl<'a> Judge<'a> {
         for (&(severity, _), count) in &untold.counts {
             *totals.findings.entry(severity).or_default() += count;
         }
+        let further = led_nowhere.flatten().into_iter().chain(self.sums.tally.elsewhere.remark()).collect();
         let (conversations, timeline) = self.sums.tally.finish();
         let audit = Audit {
             schema: SCHEMA,
@@ -532,7 +534,7 @@ impl<'a> Judge<'a> {
             unaudited: None,
             further_service_tags: further_tags(case),
             site: SiteUsed { name: case.site.name().to_owned(), sha256: case.site.sha256().to_owned() },
-            remarks: remarks(case, &totals, &coverage, &encrypted, &inputs),
+            remarks: remarks(case, &totals, &coverage, &encrypted, &inputs, further),
             totals,
             coverage,
             findings,
@@ -834,9 +836,11 @@ fn remarks(
     coverage: &[Coverage],
     encrypted: &Encrypted,
     inputs: &[CaptureSummary],
+    further: Vec<String>,
 ) -> Vec<String> {
     let mut remarks: Vec<String> = of_nobody(case, totals).into_iter().collect();
     remarks.extend(of_parts(inputs));
+    remarks.extend(further);
     remarks.extend(encrypted.remarks());
     if !case.site.resolvers_listed() {
         remarks.push(

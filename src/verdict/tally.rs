@@ -3,7 +3,7 @@
 use super::circumstances::Evidence;
 use super::classify::{Classifier, Ruling};
 use crate::audit::{Conversation, Grade, NamesQuality, TimeBucket, Timeline, Totals, Verdict};
-use crate::flow::{DNS_HEAD_BYTES, Flow, HEAD_BYTES, Outcome};
+use crate::flow::{ConnectTarget, DNS_HEAD_BYTES, Flow, HEAD_BYTES, Outcome};
 use crate::model::{DomainName, NANOS_PER_SECOND, Timestamp, Transport};
 use crate::names::dns;
 use foldhash::fast::RandomState;
@@ -227,6 +227,58 @@ impl Times {
     }
 }
 
+/// Connections of audited machines that asked somebody, whom the site lists as no proxy, for another host.
+#[derive(Default)]
+pub(super) struct Elsewhere {
+    /// By whom was asked: how many did, and for what the first.
+    asked: BTreeMap<(IpAddr, u16), (u64, String)>,
+    count: u64,
+}
+
+impl Elsewhere {
+    /// Those that are kept apart, and those that are told: a scan may make any number of them.
+    const MOST_KEPT: usize = 64;
+    const MOST_TOLD: usize = 3;
+
+    fn count(&mut self, flow: &Flow<'_>, evidence: &Evidence<'_>) {
+        let own = |target: &&ConnectTarget| {
+            let named = |name: &DomainName| {
+                evidence.readings.iter().any(|reading| reading.names.iter().any(|known| known == name))
+            };
+            target.ip == Some(flow.to.ip) || target.name.as_ref().is_some_and(named)
+        };
+        let Some(target) = flow.proxy_target().filter(|target| !own(target)) else { return };
+        let host = target.name.as_ref().map(ToString::to_string);
+        let host = host.or_else(|| target.ip.map(|ip| ip.to_string())).unwrap_or_default();
+        self.add((flow.to.ip, flow.to.port), 1, || format!("{host} port {}", target.port));
+    }
+
+    fn add(&mut self, to: (IpAddr, u16), count: u64, first: impl FnOnce() -> String) {
+        self.count += count;
+        if let Some((have, _)) = self.asked.get_mut(&to) {
+            *have += count;
+        } else if self.asked.len() < Self::MOST_KEPT {
+            self.asked.insert(to, (count, first()));
+        }
+    }
+
+    /// What the reader must know of them.
+    pub(super) fn remark(&self) -> Option<String> {
+        let told = self.asked.iter().take(Self::MOST_TOLD);
+        let told: Vec<String> = told
+            .map(|((ip, port), (count, first))| format!("{ip} port {port} for {first} ({count})"))
+            .collect();
+        let more = if self.asked.len() > Self::MOST_TOLD { ", ..." } else { "" };
+        (self.count > 0).then(|| {
+            format!(
+                "audited machines asked somebody whom the site does not list as http-proxy for other hosts: {}{more}. Whether it \
+                 connected them there is not judged: list it under [roles] if it is a proxy",
+                told.join(", ")
+            )
+        })
+    }
+}
+
 /// Grades, and none at all.
 const GRADES: [Option<Grade>; 6] = [
     Some(Grade::Site),
@@ -263,6 +315,7 @@ pub(super) struct Tally {
     requests_beyond: u64,
     /// TCP connections to port 53 with more messages than are read.
     dns_beyond: u64,
+    pub elsewhere: Elsewhere,
     conversations: Conversations,
     times: Times,
 }
@@ -308,6 +361,9 @@ impl Tally {
             let beyond = !target.tunnel && flow.payload().0 > HEAD_BYTES.into();
             self.requests_beyond += u64::from(beyond);
         } else {
+            if ruling.is_audited && flow.proxy_target().is_some() {
+                self.elsewhere.count(flow, evidence);
+            }
             let mut dns = evidence.named();
             if let Some(newest) = dns.next() {
                 self.shared_addresses += u64::from(dns.next().is_some());
@@ -346,6 +402,7 @@ impl Tally {
             audited,
             requests_beyond,
             dns_beyond,
+            elsewhere,
             conversations,
             times,
         } = later;
@@ -369,6 +426,9 @@ impl Tally {
         self.verdicts.merge(&verdicts);
         self.outcomes.merge(&outcomes);
         self.grades.iter_mut().zip(grades).for_each(|(sum, more)| *sum += more);
+        for (to, (count, first)) in elsewhere.asked {
+            self.elsewhere.add(to, count, || first);
+        }
         self.conversations.add(conversations);
         self.times.add(times);
     }

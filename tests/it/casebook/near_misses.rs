@@ -348,6 +348,27 @@ scenes! {
         s.findings(&["unsolicited-answer"]);
     }
 
+    fn a_documented_name_that_leads_to_no_machine_is_said(s) {
+        for (second, address) in [(1.0, "0.0.0.0"), (3.0, "127.0.0.1")] {
+            s.at(second).resolve(APPLIANCE, "nginx.org", address);
+        }
+        s.at(5.0).resolve(APPLIANCE, "www.example", "0.0.0.0");
+        s.keeps_talking(APPLIANCE, 6.0, 20.0);
+        s.remarks("documented names lead to no machine (0.0.0.0, ::, loopback), as a DNS filter has it: nginx.org (asked by 10.10.1.4).");
+        s.coverage("vbaz-15", "not-observed").coverage_why("vbaz-15", "nginx.org leads to no machine");
+        s.findings(&[]);
+    }
+
+    fn who_is_no_listed_proxy_and_is_asked_for_another_host_is_said(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).keeps_talking(APPLIANCE, 0.1, 20.0);
+        let talk = s.at(1.0).tcp(APPLIANCE, WEB, 443).handshake();
+        let talk = talk.exchange(&http_connect("evil.example:443"), &http_status(200));
+        talk.client(&client_hello(Some("evil.example"))).server(&server_hello()).more_tls();
+        s.at(3.0).tcp(APPLIANCE, WEB, 443).handshake().exchange(&http_connect("nginx.org:443"), &http_status(405)).fin();
+        s.perhaps(&["protocol-mismatch"]);
+        s.remarks("for other hosts: 203.0.113.9 port 443 for evil.example port 443 (1).");
+    }
+
     fn what_a_machine_sends_to_its_own_address_never_leaves_it(s) {
         s.keeps_talking(APPLIANCE, 0.1, 20.0);
         s.at(1.0).tcp(APPLIANCE, APPLIANCE, 443).handshake().tls_without_name().fin();
