@@ -250,7 +250,7 @@ pub struct CaptureSummary {
     pub tunnels: Tunnels,
     /// ICMP errors whose quoted packet cannot be read.
     pub unreadable_quotes: u64,
-    /// Frames without a time of their own.
+    /// Frames without a time of their own, or with one that nobody can tell (after the year 2262).
     pub without_time: u64,
     /// Blocks of unknown kind, skipped.
     pub unknown_blocks: u64,

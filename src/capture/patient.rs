@@ -5,6 +5,8 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
 /// What the input that is standard input gives.
 pub(super) fn stdin(intake: &Arc<Intake>) -> io::Result<Box<dyn Read + Send>> {
@@ -25,12 +27,36 @@ pub(super) fn stdin(intake: &Arc<Intake>) -> io::Result<Box<dyn Read + Send>> {
 
 /// What the file at `path` gives.
 pub(super) fn file(path: &Path, intake: &Arc<Intake>) -> io::Result<Box<dyn Read + Send>> {
-    let file = File::open(path)?;
+    let file = opened(path, intake)?;
     if file.metadata().is_ok_and(|file| file.is_file()) {
         return Ok(Box::new(file));
     }
     Ok(Box::new(Patient { file, intake: Arc::clone(intake) }))
 }
+
+/// Opens a file. To open a pipe with a name is to wait for somebody who writes to it: that is left to a thread of its own, which ends
+/// with the program.
+fn opened(path: &Path, intake: &Arc<Intake>) -> io::Result<File> {
+    let kind = std::fs::metadata(path)?.file_type();
+    if kind.is_file() || kind.is_dir() {
+        return File::open(path);
+    }
+    let (tell, told) = channel();
+    let own = path.to_owned();
+    std::thread::spawn(move || tell.send(File::open(own)));
+    loop {
+        match told.recv_timeout(WAIT) {
+            Ok(opened) => return opened,
+            Err(RecvTimeoutError::Timeout) if intake.stopped() => return Err(interrupted()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return Err(io::Error::other("it could not be opened")),
+        }
+    }
+}
+
+/// How long is waited before it is asked whether waiting is still worth it: a signal ends waiting on the thread that it comes to only.
+/// Longer, and whoever interrupts begins to wonder.
+const WAIT: Duration = Duration::from_millis(100);
 
 /// A pipe, a device, a terminal.
 struct Patient {
@@ -55,9 +81,8 @@ impl Patient {
     fn ready(&self) -> bool {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         use rustix::io::Errno;
-        /// A signal ends waiting on the thread that it comes to only. Longer, and whoever interrupts begins to wonder.
-        const WAIT: Timespec = Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
-        match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&WAIT)) {
+        let wait = Timespec { tv_sec: 0, tv_nsec: WAIT.subsec_nanos().into() };
+        match poll(&mut [PollFd::new(&self.file, PollFlags::IN)], Some(&wait)) {
             Ok(0) | Err(Errno::INTR) => false,
             // What cannot be waited for is read: that tells what is wrong.
             Ok(_) | Err(_) => true,

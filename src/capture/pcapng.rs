@@ -49,8 +49,9 @@ impl Resolution {
         }
     }
 
+    /// None beyond what a [`Timestamp`] can tell, in the year 2262.
     #[inline]
-    fn nanos(self, units: u64) -> i64 {
+    fn nanos(self, units: u64) -> Option<i64> {
         let nanos: u128 = match self {
             Resolution::Multiply(nanos) => match units.checked_mul(nanos) {
                 Some(nanos) => nanos.into(),
@@ -62,7 +63,7 @@ impl Resolution {
                 (u128::from(units) * 1_000_000_000) >> u32::from(exponent).min(127)
             }
         };
-        i64::try_from(nanos).unwrap_or(i64::MAX)
+        i64::try_from(nanos).ok()
     }
 }
 
@@ -453,7 +454,9 @@ impl Pcapng {
                 self.count_packet_drops(interface.number, drops);
             }
         }
-        let time = Timestamp(interface.resolution.nanos(units)).plus(interface.time_offset);
+        let told = interface.resolution.nanos(units).and_then(|time| time.checked_add(interface.time_offset));
+        let time = told.map_or(self.last_time, Timestamp);
+        self.frames_without_time += u64::from(told.is_none());
         self.last_time = time;
         let place = source.take(length as usize) + header_bytes as usize;
         Ok(Record {

@@ -222,15 +222,17 @@ fn times_follow_the_resolution_and_offset_of_their_interface() {
         ("powers of 2: absurdly fine", Some(0xFF), None,         u64::MAX,    0),
         ("an offset",                 None,       Some(&second), 7,           1_000_007_000),
         ("an offset back",            None,       Some(&before), 7,           -1_999_993_000),
-        ("beyond 64 bits",            Some(0),    None,          u64::MAX,    i64::MAX),
+        ("beyond 64 bits",            Some(0),    None,          u64::MAX,    0),
     ] {
         let mut blocks = Blocks::new(false);
         let mut options = Vec::new();
         if let Some(resolution) = resolution { options.extend(blocks.option(9, &[resolution])); }
         if let Some(offset) = offset { options.extend(blocks.option(14, offset)); }
         blocks.interface(1, 0, &options).enhanced(0, units, b"x", 1, &[]);
-        let (frames, _, _) = read(&blocks.bytes);
+        let (frames, facts, _) = read(&blocks.bytes);
         assert_eq!(frames.first().map(|f| f.2), Some(expected), "{case}");
+        // What no time can tell is none, and counted.
+        assert_eq!(facts.frames_without_time, u64::from(case.starts_with("beyond")), "{case}");
     }
 }
 

@@ -180,3 +180,29 @@ fn ended_while_read(mut child: Child) -> Output {
     drop(child.stdin.take());
     child.wait_with_output().expect("its output")
 }
+
+#[test]
+fn a_pipe_that_nobody_writes_to_is_waited_for_until_a_signal_comes() {
+    let pipe = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("nobody-writes.pcap");
+    let _ = fs::remove_file(&pipe);
+    let made = Command::new("mkfifo").arg(&pipe).status().expect("mkfifo");
+    assert!(made.success());
+    let path = pipe.display().to_string();
+    let run = start(&["audit", &path, "--site", "captures/site.toml"]);
+    std::thread::sleep(Duration::from_millis(700));
+    signal(&run, "-INT");
+    let output = ended(run);
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(2), "{told}");
+    assert!(told.contains(&path), "{told}");
+    // Where somebody comes to write, all is read.
+    let run = start(&["audit", &path, "--site", "captures/site.toml"]);
+    std::thread::sleep(Duration::from_millis(300));
+    let mut writer = OpenOptions::new().write(true).open(&pipe).expect("somebody reads");
+    writer
+        .write_all(&fs::read(project().join("captures/lab.pcap")).expect("the capture"))
+        .expect("it is read");
+    drop(writer);
+    assert_eq!(ended(run).status.code(), Some(1));
+    fs::remove_file(&pipe).expect("the pipe");
+}
