@@ -43,7 +43,7 @@ fn opened(path: &Path, intake: &Arc<Intake>) -> io::Result<File> {
     }
     let (tell, told) = channel();
     let own = path.to_owned();
-    std::thread::spawn(move || tell.send(File::open(own)));
+    std::thread::Builder::new().spawn(move || tell.send(File::open(own)))?;
     loop {
         match told.recv_timeout(WAIT) {
             Ok(opened) => return opened,

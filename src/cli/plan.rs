@@ -432,14 +432,18 @@ fn of_policy(policy: &PolicyArgs) -> impl Iterator<Item = &str> {
     packs.chain(tags)
 }
 
+/// What an audit may write into a directory, in whatever format: its answer first.
+pub(super) fn output_files(out: &str) -> Vec<String> {
+    let of_rows = |what: &str| Format::EXTENSIONS.map(|extension| format!("{what}.{extension}"));
+    let texts = ["audit.json", "report.html"].map(str::to_owned);
+    let names = texts.into_iter().chain(of_rows("flows")).chain(of_rows("names"));
+    names.map(|name| Path::new(out).join(name).to_string_lossy().into_owned()).collect()
+}
+
 impl Output {
     /// What `--out` writes.
     pub(super) fn files(&self) -> Vec<String> {
-        let Some(out) = &self.out else { return Vec::new() };
-        let of_rows = |what: &str| Format::EXTENSIONS.map(|extension| format!("{what}.{extension}"));
-        let texts = ["audit.json", "report.html"].map(str::to_owned);
-        let names = texts.into_iter().chain(of_rows("flows")).chain(of_rows("names"));
-        names.map(|name| Path::new(out).join(name).to_string_lossy().into_owned()).collect()
+        self.out.as_deref().map(output_files).unwrap_or_default()
     }
 }
 

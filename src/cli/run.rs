@@ -1,6 +1,6 @@
 //! Does what was planned. Gives the exit code.
 
-use super::plan::{self, ExtractFiles, Output, PartialRows, Plan, Policy};
+use super::plan::{self, ExtractFiles, Output, PartialRows, Plan, Policy, output_files};
 use super::progress::Progress;
 use super::stop;
 use super::voice::{coloured, results, say};
@@ -11,6 +11,7 @@ use crate::pipeline::{Extract, ExtractOptions, Extracted, Judging, Reduction, Wa
 use crate::report::{self, Human};
 use crate::store::{self, Effort, Format, StoreError};
 use crate::verdict::VerdictRow;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IsTerminal};
 use std::path::Path;
@@ -113,7 +114,7 @@ pub(super) fn partial(rows: PartialRows) -> Result<Extracted, Refusal> {
             further: Vec::new(),
         })
         .collect();
-    if captures.is_empty() {
+    if captures.is_empty() && rows.unreadable.is_empty() {
         return Err(Refusal::new("the summaries name no capture: there is nothing to judge"));
     }
     Ok(Extracted { captures, unreadable: rows.unreadable, jobs })
@@ -243,13 +244,11 @@ pub(super) fn files(
     let mut audit: Option<Audit> = None;
     let path = |name: &str| Path::new(out).join(name).to_string_lossy().into_owned();
     let rows = Format::best_extension();
-    // An audit that stands there already is of other rows from now on, and so are rows of another format.
-    let other_rows = Format::EXTENSIONS.iter().filter(|extension| **extension != rows);
-    let stale = other_rows.flat_map(|extension| [format!("flows.{extension}"), format!("names.{extension}")]);
-    for name in std::iter::once("audit.json".to_owned()).chain(stale) {
-        match fs::remove_file(path(&name)) {
+    // What an earlier audit left there: parts of two would be taken for one.
+    for path in output_files(out) {
+        match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Refusal::new(format!("{}: cannot be replaced: {error}", path(&name))));
+                return Err(Refusal::new(format!("{path}: cannot be replaced: {error}")));
             }
             _ => {}
         }
@@ -317,6 +316,7 @@ fn rows(judging: &Judging<'_>, output: &Output) -> Result<Audit, Refusal> {
 fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal> {
     let mut read: Result<(), StoreError> = Ok(());
     let mut count = 0;
+    let captures: BTreeSet<&Arc<str>> = audit.inputs.iter().map(|input| &input.path).collect();
     results(|out| {
         match output.format {
             ReportFormat::Csv => report::csv_head(out)?,
@@ -325,6 +325,13 @@ fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal
         let mut written: io::Result<()> = Ok(());
         read = store::each_verdict_row(rows, |row| {
             count += 1;
+            if !captures.contains(&row.flow.capture) {
+                let capture = row.flow.capture.escape_debug();
+                return Err(StoreError::new(
+                    rows,
+                    format!("has a row of `{capture}`, which the audit beside it does not know"),
+                ));
+            }
             written = match output.format {
                 ReportFormat::Csv => report::csv_row(out, &row),
                 _ => report::json_lines_row(out, &row),

@@ -3,7 +3,7 @@
 use super::head::{DNS_HEAD_BYTES, HEAD_BYTES, Opening, Stream, Told};
 use super::key::Side;
 use super::outcome::{ConnState, Outcome, PayloadSigns, Surroundings, conn_state, decide};
-use super::partial::PartialFlow;
+use super::partial::{Acks, PartialFlow};
 use super::record::{ConnectTarget, FlowRecord, InitiatorBy, Proof, ProofKind};
 use super::seen::{Seen, SideSeen};
 use super::short::{Form, Unpacked};
@@ -216,19 +216,19 @@ impl Flow<'_> {
         self.stretch.begin()
     }
 
-    /// Whether the connection demonstrably worked: what coverage counts as observed. Resets alone, and nothing seen of what they
-    /// answer, show that somebody refused, if anything.
+    /// Whether the connection demonstrably worked: what coverage counts as observed. A responder of whom nothing but resets is seen
+    /// refused, if anything.
     pub fn worked(&self) -> bool {
-        self.outcome.worked() && !(self.outcome == Outcome::OneSided && self.begins_with_reset())
+        let of_a_part = matches!(self.outcome, Outcome::OneSided | Outcome::Midstream);
+        self.outcome.worked() && !(of_a_part && self.only_reset())
     }
 
-    /// Whether all that is seen is of the responder, and begins with a reset.
     #[inline(never)]
-    fn begins_with_reset(&self) -> bool {
+    fn only_reset(&self) -> bool {
         let stretch = &*self.stretch.in_full();
         let peer = stretch.side(self.side.other());
-        self.packets_fwd == 0
-            && peer.reset.is_some_and(|reset| Some(reset.first) == peer.first && peer.payload == 0)
+        // Acknowledgements of resets are not among these; every other packet of a conversation has one, but for a first SYN.
+        peer.reset.is_some() && peer.acks == Acks::None && peer.payload == 0
     }
 
     /// Whether its first bytes say something: a name, a host, what a proxy was asked for. Of most flows they do not, or are not kept.
@@ -336,8 +336,11 @@ impl Flow<'_> {
         prove(ProofKind::Syn, own.syn().map(|syn| syn.first));
         prove(ProofKind::Syn, own.syn().filter(|syn| syn.count > 1).map(|syn| syn.last));
         prove(ProofKind::Reply, peer.syn_ack().map(|syn_ack| syn_ack.first).or(peer.first()));
-        prove(ProofKind::Payload, own.data().or(if own.syn().is_none() { own.first() } else { None }));
-        prove(ProofKind::Payload, peer.data());
+        prove(
+            ProofKind::Payload,
+            stretch.said(self.side).or(if own.syn().is_none() { own.first() } else { None }),
+        );
+        prove(ProofKind::Payload, stretch.said(self.side.other()));
         prove(ProofKind::Payload, signs.proxy_denied.or(signs.tls_refused));
         prove(ProofKind::Reset, own.reset().map(|reset| reset.first));
         prove(ProofKind::Reset, peer.reset().map(|reset| reset.first));

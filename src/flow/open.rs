@@ -513,7 +513,7 @@ impl Open {
                 _ => {}
             }
         }
-        if tcp.payload_len == 0 {
+        if tcp.payload_len == 0 || (tcp.payload_len == 1 && self.keeps_alive(side, tcp)) {
             return;
         }
         let settled = self.side(side).settled;
@@ -542,6 +542,14 @@ impl Open {
             let aside = *tcp;
             self.keep_segment(side, &aside, point, keep);
         }
+    }
+
+    /// Whether an octet is from before its stream: see [`PartialFlow::said`], which finds those of which that is known later.
+    #[cold]
+    #[inline(never)]
+    fn keeps_alive(&self, side: Side, tcp: &Tcp<'_>) -> bool {
+        let end = tcp.seq.wrapping_add(u32::from(tcp.flags.syn())).wrapping_add(1);
+        self.stream_start(side).is_some_and(|start| end.wrapping_sub(start).cast_signed() <= 0)
     }
 
     fn keep_segment(&mut self, side: Side, tcp: &Tcp<'_>, point: FramePoint, keep: &mut Keep) {

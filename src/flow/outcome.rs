@@ -224,11 +224,15 @@ fn is_cut<S: Seen>(flow: &S, initiator: Side, spans: &Spans) -> bool {
     let reset = peer.reset().is_some_and(|reset| reset.first.is_behind(data));
     // The SYN-ACK's own acknowledgement is the first value; any other acknowledges more than the SYN. That itself may: of data in the
     // SYN (RFC 7413).
-    let with_syn =
-        own.syn().is_some_and(|syn| syn_ack.ack.wrapping_sub(syn.isn.wrapping_add(1)).cast_signed() > 0);
+    let with_syn = own
+        .syn()
+        .is_some_and(|syn| (1..=MOST_IN_A_SYN).contains(&syn_ack.ack.wrapping_sub(syn.isn.wrapping_add(1))));
     let acknowledged = peer.acks() == Acks::Many || with_syn;
     reset || (!acknowledged && goes_on(spans, data.time))
 }
+
+/// Payload of a SYN, at the most: that of the largest IP packet, bytes.
+const MOST_IN_A_SYN: u32 = 65_535;
 
 /// How long after an attempt frames still tell that the capture went on: 60 s. What comes later may be another capture,
 /// made when nothing of this attempt was left to see.

@@ -416,25 +416,24 @@ impl PartialFlow {
         told.map(|isn| isn.wrapping_add(1)).or(self.side(side.other()).syn_ack.map(|syn_ack| syn_ack.ack))
     }
 
-    /// The first packet of a side with payload; none where all of it is from before its stream begins: some systems put an octet into
-    /// what keeps a connection alive, with the number before the next one (RFC 9293 section 3.8.4), which says nothing.
+    /// The first packet of a side with something to say. Some systems put an octet into what keeps a connection alive, with the number
+    /// before the next one (RFC 9293 section 3.8.4): where that lies before the stream, it says nothing.
     pub fn said(&self, side: Side) -> Option<FramePoint> {
         let facts = self.side(side);
-        facts.data.filter(|_| facts.payload > facts.packets || !self.only_kept_alive(side))
-    }
-
-    /// Whether all first bytes of a side are from before its stream begins.
-    fn only_kept_alive(&self, side: Side) -> bool {
-        let (head, start) = (&self.side(side).head, self.stream_start(side));
-        let before = |segment: Segment<'_>, start: u32| {
+        let data = facts.data?;
+        let Some(start) = self.stream_start(side).filter(|_| facts.head.has_segments()) else {
+            return Some(data);
+        };
+        let is_before = |segment: &Segment<'_>| {
             let end = segment.seq.wrapping_add(segment.bytes.len() as u32);
             end.wrapping_sub(start).cast_signed() <= 0
         };
-        start.is_some_and(|start| {
-            head.told().is_none()
-                && head.has_segments()
-                && head.segments().all(|segment| before(segment, start))
-        })
+        let mut segments = facts.head.segments();
+        if !segments.any(|segment| segment.point == data && is_before(&segment)) {
+            return Some(data);
+        }
+        let others = facts.head.segments().filter(|segment| !is_before(segment)).map(|segment| segment.point);
+        others.chain(facts.head.told().map(|told| told.begin)).min()
     }
 
     /// Counts an ICMP error: the first of each side and class stays.

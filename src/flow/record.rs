@@ -94,21 +94,6 @@ pub struct ConnectTarget {
     pub tunnel: bool,
 }
 
-impl FlowRecord {
-    /// As [`Flow::worked`](super::Flow::worked) has it.
-    pub fn worked(&self) -> bool {
-        let of = |what| self.proof.iter().find(move |proof| proof.what == what);
-        let begins_with_reset = || {
-            let (first, reset) = (of(ProofKind::Reply), of(ProofKind::Reset));
-            (self.packets_fwd, self.payload_rev) == (0, 0)
-                && first.zip(reset).is_some_and(|(first, reset)| {
-                    (first.frame, &first.capture) == (reset.frame, &reset.capture)
-                })
-        };
-        self.outcome.worked() && !(self.outcome == Outcome::OneSided && begins_with_reset())
-    }
-}
-
 /// The row of a whole flow: the fields that exports promise, in their order. Made only where somebody wants rows.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FlowRecord {

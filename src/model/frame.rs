@@ -80,9 +80,10 @@ impl FramePoint {
         self.time.since(other.time).saturating_abs() <= BACKWARD_NANOS
     }
 
-    /// Whether it comes behind another: later, or taken later though it is dated before it.
+    /// Whether it comes behind another: later, or taken later though it is dated a little before it. Within a moment also in one
+    /// capture, so that this is the same wherever that is cut.
     pub fn is_behind(self, other: FramePoint) -> bool {
-        self > other || other.was_taken_before(self)
+        self > other || (self.is_near(other) && other.was_taken_before(self))
     }
 }
 

@@ -448,7 +448,7 @@ struct Exchanges {
 #[derive(Debug, Default)]
 struct EarlyAnswers {
     /// When the newer one began.
-    since: Timestamp,
+    since: Option<Timestamp>,
     newer: EarlyByQuestion,
     older: EarlyByQuestion,
 }
@@ -458,8 +458,8 @@ type EarlyByQuestion = HashMap<(u64, u64, u64), Vec<(usize, u32)>, RandomState>;
 
 impl EarlyAnswers {
     fn add(&mut self, asked: (u64, u64, u64), place: usize, at: u32, time: Timestamp) {
-        if time.since(self.since) > BACKWARD_NANOS {
-            self.since = time;
+        if self.since.is_none_or(|since| time.since(since) > BACKWARD_NANOS) {
+            self.since = Some(time);
             self.older = std::mem::take(&mut self.newer);
         }
         self.newer.entry(asked).or_default().push((place, at));

@@ -320,12 +320,6 @@ impl<'a> Classifier<'a> {
         if evidence.readings.is_empty() {
             return none;
         }
-        let untold = fits.tag_unknown(dest.ip, &evidence.readings);
-        if !untold.is_empty() {
-            (none.verdict, none.missing, none.rules) =
-                (Verdict::Undetermined, Some(Missing::Ambiguous), untold);
-            return none;
-        }
         let (union, fitting) = fits.by_readings(&evidence.readings);
         none.rules = union;
         if fitting == evidence.readings.len() {
@@ -334,9 +328,12 @@ impl<'a> Classifier<'a> {
         } else if fitting > 0 {
             none.verdict = Verdict::Undetermined;
             none.missing = Some(Missing::Ambiguous);
-        } else if evidence.has_nameless() {
-            // Whether one fits that is not told one by one, nobody knows.
-            none.rules = fits.if_named(dest.ip);
+        } else {
+            none.rules = fits.tag_unknown(dest.ip, &evidence.readings);
+            if none.rules.is_empty() && evidence.has_nameless() {
+                // Whether one fits that is not told one by one, nobody knows.
+                none.rules = fits.if_named(dest.ip);
+            }
             if !none.rules.is_empty() {
                 (none.verdict, none.missing) = (Verdict::Undetermined, Some(Missing::Ambiguous));
             }

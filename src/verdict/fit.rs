@@ -144,14 +144,14 @@ impl<'j, 'a> Fits<'j, 'a> {
         self.leading(within)
     }
 
-    /// Rules by a tag of whose addresses nothing is known here, that every chain names as far as that can be inferred.
+    /// Rules by a tag of whose addresses nothing is known here, that some chain names as far as that can be inferred.
     pub(super) fn tag_unknown(&self, ip: Option<IpAddr>, readings: &[Reading<'_>]) -> Vec<Ready<'a>> {
-        if self.identified || readings.is_empty() || ip.is_some_and(|ip| self.judge.is_own_space(ip)) {
+        if self.identified || self.proxied || ip.is_some_and(|ip| self.judge.is_own_space(ip)) {
             return Vec::new();
         }
         self.leading(|ready| {
             matches!(ready.here.to, To::Tag { tag: TagHere::Unknown { within: None, .. }, .. })
-                && readings.iter().all(|reading| self.judge.names_in(ready, reading))
+                && readings.iter().any(|reading| self.judge.names_in(ready, reading))
         })
     }
 

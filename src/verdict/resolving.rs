@@ -108,22 +108,17 @@ impl Resolving<'_, '_> {
     /// That names which rules give lead to no machine, as a DNS filter has it: no flow shows it, and no response code.
     pub(super) fn led_nowhere(&mut self) -> Option<String> {
         const MOST: usize = 3;
-        let (ledger, site) = (self.case.ledger, self.case.site);
-        let mut led: BTreeMap<(IpAddr, &DomainName), u64> = BTreeMap::new();
-        for answer in ledger.answers_to_nowhere() {
-            if let Some(name) = answer.names.first() {
-                *led.entry((answer.client.ip, name)).or_default() += 1;
-            }
-        }
-        led.retain(|&(client, name), _| {
-            let rules = self.classifier.rules_naming(site.roles_of(client), name);
+        let mut led = self.case.ledger.led_nowhere();
+        led.sort_unstable();
+        led.retain(|&(client, name)| {
+            let rules = self.classifier.rules_naming(self.case.site.roles_of(client), name);
             for rule in &rules {
                 self.coverage.unresolved(rule, format!("its name {name} leads to no machine"));
             }
             !rules.is_empty()
         });
         let told: Vec<String> =
-            led.keys().take(MOST).map(|(client, name)| format!("{name} (asked by {client})")).collect();
+            led.iter().take(MOST).map(|(client, name)| format!("{name} (asked by {client})")).collect();
         let more = if led.len() > MOST { ", ..." } else { "" };
         (!told.is_empty()).then(|| {
             format!(

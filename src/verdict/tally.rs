@@ -230,9 +230,10 @@ impl Times {
 /// Connections of audited machines that asked somebody, whom the site lists as no proxy, for another host.
 #[derive(Default)]
 pub(super) struct Elsewhere {
-    /// By whom was asked: how many did, and for what the first.
+    /// By whom was asked: how many did, and for what the first. Those of the least addresses, so that they are the same however rows are
+    /// parted.
     asked: BTreeMap<(IpAddr, u16), (u64, String)>,
-    count: u64,
+    more: bool,
 }
 
 impl Elsewhere {
@@ -254,12 +255,18 @@ impl Elsewhere {
     }
 
     fn add(&mut self, to: (IpAddr, u16), count: u64, first: impl FnOnce() -> String) {
-        self.count += count;
         if let Some((have, _)) = self.asked.get_mut(&to) {
             *have += count;
-        } else if self.asked.len() < Self::MOST_KEPT {
-            self.asked.insert(to, (count, first()));
+            return;
         }
+        if self.asked.len() >= Self::MOST_KEPT {
+            self.more = true;
+            match self.asked.last_entry() {
+                Some(last) if *last.key() > to => last.remove(),
+                _ => return,
+            };
+        }
+        self.asked.insert(to, (count, first()));
     }
 
     /// What the reader must know of them.
@@ -268,8 +275,8 @@ impl Elsewhere {
         let told: Vec<String> = told
             .map(|((ip, port), (count, first))| format!("{ip} port {port} for {first} ({count})"))
             .collect();
-        let more = if self.asked.len() > Self::MOST_TOLD { ", ..." } else { "" };
-        (self.count > 0).then(|| {
+        let more = if self.more || self.asked.len() > Self::MOST_TOLD { ", ..." } else { "" };
+        (!self.asked.is_empty()).then(|| {
             format!(
                 "audited machines asked somebody whom the site does not list as http-proxy for other hosts: {}{more}. Whether it \
                  connected them there is not judged: list it under [roles] if it is a proxy",
@@ -426,6 +433,7 @@ impl Tally {
         self.verdicts.merge(&verdicts);
         self.outcomes.merge(&outcomes);
         self.grades.iter_mut().zip(grades).for_each(|(sum, more)| *sum += more);
+        self.elsewhere.more |= elsewhere.more;
         for (to, (count, first)) in elsewhere.asked {
             self.elsewhere.add(to, count, || first);
         }

@@ -232,10 +232,17 @@ fn rows_and_audits_of_different_captures_are_not_taken_for_one() {
         run(&folder, &["audit", capture, "--site", "site.toml", "--out", out]);
     }
     let rows = |folder: &str| format!("{folder}/flows.{extension}");
-    std::fs::copy(folder.join(rows("matrix")), folder.join(rows("lab"))).expect("a copy");
-    let (code, _, err) = told(&folder, &["report", "lab", "--format", "jsonl"]);
-    assert_eq!(code, Some(2));
-    assert!(err.contains("the audit beside it is of"), "{err}");
+    // Fewer frames under the same name.
+    let (short, file) = (folder.join("short"), std::fs::read(folder.join("lab.pcap")).expect("the capture"));
+    std::fs::create_dir(&short).expect("a folder");
+    let frames: Vec<&[u8]> = records(&file).into_iter().take(100).collect();
+    std::fs::write(short.join("lab.pcap"), [&file[..24], &frames.concat()].concat()).expect("a capture");
+    run(&short, &["audit", "lab.pcap", "--site", "../site.toml", "--out", "lab"]);
+    for (other, why) in [("short/lab", "the audit beside it is of"), ("matrix", "does not know")] {
+        std::fs::copy(folder.join(rows(other)), folder.join(rows("lab"))).expect("a copy");
+        let (code, _, err) = told(&folder, &["report", "lab", "--format", "jsonl"]);
+        assert!(code == Some(2) && err.contains(why), "{err}");
+    }
     // Rows of a format that this build does not write are of an audit before.
     std::fs::write(folder.join("lab/flows.arrow"), "rows of long ago").expect("a file");
     let (code, ..) = told(&folder, &["audit", "lab.pcap", "--site", "site.toml", "--out", "lab"]);

@@ -5,6 +5,7 @@ use crate::model::{DomainName, Timestamp};
 use crate::names::log::{NONE, number};
 use foldhash::fast::RandomState;
 use hashbrown::HashMap;
+use std::net::IpAddr;
 use std::panic::resume_unwind;
 
 /// Messages about names that hosts asked for and that may have been blocked: some query was not answered, or an answer refused.
@@ -159,22 +160,41 @@ impl Ledger {
         troubled.answers.iter().map(|&at| self.answer(at))
     }
 
-    /// Matched answers of resolvers that count which give nothing but addresses at which no other machine is: unspecified and loopback
-    /// ones, as DNS filters give in place of a name's own.
-    pub fn answers_to_nowhere(&self) -> impl Iterator<Item = Answer<'_>> {
+    /// Who asked for a name, counting answers alone, and was given nothing but addresses at which no other machine is: unspecified and
+    /// loopback ones, as DNS filters give in place of a name's own. By host and name; of a host the address that asked first.
+    pub fn led_nowhere(&self) -> Vec<(IpAddr, &DomainName)> {
         let addresses = 0..number(self.log.addresses().len());
         let is_nowhere = |&number: &u32| {
             let ip = self.ip(number);
             ip.is_unspecified() || ip.is_loopback()
         };
         let nowhere: Vec<u32> = addresses.filter(is_nowhere).collect();
-        let is_there_any = !nowhere.is_empty();
-        let leads_there = move |&at: &u32| {
-            let given = self.reached(self.entry(at).body);
-            !given.is_empty() && given.iter().all(|(ip, _)| nowhere.binary_search(ip).is_ok())
-        };
+        if nowhere.is_empty() {
+            return Vec::new();
+        }
         const COUNTS: u8 = Standing::RESPONSE | Standing::MATCHED | Standing::TRUSTED;
-        let counts = self.standing(COUNTS, COUNTS).take_while(move |_| is_there_any);
-        counts.filter(leads_there).map(|at| self.answer(at))
+        // Of a host and a name.
+        let asked = |at: u32| (self.host(self.entry(at)), self.question(self.entry(at)).name);
+        let gives = |at: u32, nowhere_too: bool| {
+            let given = self.reached(self.entry(at).body);
+            let leads = |ip: &u32| nowhere.binary_search(ip).is_ok() == nowhere_too;
+            given.iter().any(|(ip, _)| leads(ip))
+        };
+        let mut led: HashMap<(u32, u32), u32, RandomState> = HashMap::default();
+        for at in self.standing(COUNTS, COUNTS).filter(|&at| gives(at, true)) {
+            led.entry(asked(at)).or_insert(at);
+        }
+        for at in self.standing(COUNTS, COUNTS) {
+            if led.contains_key(&asked(at)) && gives(at, false) {
+                led.remove(&asked(at));
+            }
+        }
+        let mut led: Vec<u32> = led.into_values().collect();
+        led.sort_unstable();
+        let told = led.into_iter().filter_map(|at| {
+            let (entry, (_, name)) = (self.entry(at), asked(at));
+            Some((self.ip(entry.client), self.log.names().get(name)?))
+        });
+        told.collect()
     }
 }

@@ -12,7 +12,7 @@ use crate::audit::{
     Audit, Code, Conversation, Coverage, CoverageState, EvidenceFrame, Finding, NamesQuality, Party, Verdict,
 };
 use crate::capture::live::now;
-use crate::flow::{Finisher, FlowKey, HostSight, Outcome, PartialFlow, Side, Stretch};
+use crate::flow::{Finisher, Flow, FlowKey, HostSight, Outcome, PartialFlow, Side, Stretch};
 use crate::matrix::{Matrix, Site};
 use crate::model::{CaptureId, Endpoint, FramePoint, NANOS_PER_SECOND, Spans, Timestamp, Transport};
 use crate::names::{DnsObservation, GrowingLedger};
@@ -181,6 +181,9 @@ struct Growing {
     shown: Option<Arc<LiveFinding>>,
 }
 
+/// The row of a conversation, and whether it demonstrably worked ([`Flow::worked`]).
+type Judged = (VerdictRow, bool);
+
 /// What a conversation was found to be at the last look.
 #[derive(Default)]
 struct Standing {
@@ -323,7 +326,7 @@ pub(super) struct Follower {
     /// By host and place of a rule.
     witnesses: HashMap<(IpAddr, usize), Witnesses, RandomState>,
     /// Rows at hand: reused, since there are many.
-    rows: Vec<(FlowKey, Option<VerdictRow>, Timestamp, Timestamp)>,
+    rows: Vec<(FlowKey, Option<Judged>, Timestamp, Timestamp)>,
     /// How long one of those takes that may bring a finding, with all others that are looked at meanwhile and the time between looks.
     each: Duration,
     /// When the last look ended, if some of them were left.
@@ -637,8 +640,8 @@ impl Follower {
 
     /// Where a conversation of a rule worked and others of the same host were blocked, or the other way round: one of these for each
     /// rule of which that was not found yet, to be judged with it.
-    fn witnesses(&self, key: FlowKey, row: &VerdictRow, site: &Site) -> Vec<FlowKey> {
-        let (worked, blocked) = (row.flow.worked(), row.flow.outcome.is_blocked());
+    fn witnesses(&self, key: FlowKey, (row, worked): &Judged, site: &Site) -> Vec<FlowKey> {
+        let (worked, blocked) = (*worked, row.flow.outcome.is_blocked());
         if row.verdict != Verdict::Documented || worked == blocked {
             return Vec::new();
         }
@@ -744,8 +747,9 @@ impl Follower {
         let host_of = |ip: IpAddr| site.host_of(ip);
         let is_service = |transport, port| matrix.names_port(transport, port);
         let finisher = Finisher { spans, sight: &sight, host_of: &host_of, is_service: &is_service };
-        let over: Vec<Option<VerdictRow>> =
-            finished.iter().map(|finished| judge.row(&finisher.finish(&finished.flow))).collect();
+        let mut judged = |flow: &Flow<'_>| judge.row(flow).map(|row| (row, flow.worked()));
+        let over: Vec<Option<Judged>> =
+            finished.iter().map(|finished| judged(&finisher.finish(&finished.flow))).collect();
         let mut rows = std::mem::take(&mut self.rows);
         self.judgements += 1;
         let mut keys: Vec<FlowKey> = changed.iter().copied().collect();
@@ -756,8 +760,8 @@ impl Follower {
             let Some(followed) = self.followed.get(&key) else { continue };
             let whole = followed.whole();
             let flow = finisher.finish(&whole);
-            let row = judge.row(&flow);
-            if let Some(row) = row.as_ref().filter(|row| is_plain(row)) {
+            let row = judged(&flow);
+            if let Some((row, _)) = row.as_ref().filter(|(row, _)| is_plain(row)) {
                 if self.known.len() >= self.shares.known {
                     self.known.clear();
                 }
@@ -787,7 +791,7 @@ impl Follower {
             let Some(followed) = self.followed.get_mut(&key) else { continue };
             let (old, open) = (std::mem::take(&mut followed.standing), !followed.settled);
             let new = self.stand(old, open, row.as_ref(), matrix, site, &words);
-            if let Some(row) = &row {
+            if let Some((row, _)) = &row {
                 self.witness(key, site.host_of(row.flow.initiator_ip), &new);
             }
             if let Some(followed) = self.followed.get_mut(&key) {
@@ -848,7 +852,7 @@ impl Follower {
         &mut self,
         old: Standing,
         open: bool,
-        row: Option<&VerdictRow>,
+        row: Option<&Judged>,
         matrix: &Matrix,
         site: &Site,
         words: &HashMap<Key, &Finding, RandomState>,
@@ -879,12 +883,12 @@ impl Follower {
                 }
             }
         }
-        let Some(row) = row else { return Standing::default() };
+        let Some((row, worked)) = row else { return Standing::default() };
         let flow = &row.flow;
         let mut new = Standing {
             verdict: Some(row.verdict),
             outcome: Some(flow.outcome),
-            worked: flow.worked(),
+            worked: *worked,
             bytes: flow.bytes_fwd + flow.bytes_rev,
             plain: is_plain(row),
             ..Standing::default()

@@ -353,6 +353,9 @@ scenes! {
             s.at(second).resolve(APPLIANCE, "nginx.org", address);
         }
         s.at(5.0).resolve(APPLIANCE, "www.example", "0.0.0.0");
+        // Of this name one address leads somewhere.
+        s.at(5.2).resolve(APPLIANCE, "packages.microsoft.com", "0.0.0.0");
+        s.at(5.4).resolve(APPLIANCE, "packages.microsoft.com", WEB2);
         s.keeps_talking(APPLIANCE, 6.0, 20.0);
         s.remarks("documented names lead to no machine (0.0.0.0, ::, loopback), as a DNS filter has it: nginx.org (asked by 10.10.1.4).");
         s.coverage("vbaz-15", "not-observed").coverage_why("vbaz-15", "nginx.org leads to no machine");
@@ -392,6 +395,33 @@ scenes! {
         s.expect(flow(APPLIANCE, "52.227.1.1", 443).undetermined("ambiguous"));
         s.findings(&["undetermined"]).remarks("cannot be told");
         s.expect_finding(finding("undetermined").tells("give its service tags"));
+    }
+
+    fn a_service_whose_tag_is_not_known_does_not_hide_a_rule_by_name(s) {
+        let name = "mirror01.blob.core.usgovcloudapi.net";
+        s.site("site.cloud", r#""usgov""#).site("names.veeam-update-repository", &format!("[{name:?}]"));
+        s.at(0.0).resolve(APPLIANCE, name, "52.227.1.1").at(1.0).web(APPLIANCE, "52.227.1.1", name);
+        s.expect(flow(APPLIANCE, "52.227.1.1", 443).documented(&["vbaz-04"]));
+        s.findings(&[]);
+    }
+
+    fn a_proxy_s_client_names_a_service_whatever_its_tag(s) {
+        s.site("site.cloud", r#""usgov""#).site("site.storage_accounts", r#"["contosobackup01"]"#);
+        s.site("roles.http-proxy", r#"["10.50.0.3"]"#);
+        let name = "contosobackup01.blob.core.usgovcloudapi.net";
+        let talk = s.at(1.0).tcp(APPLIANCE, "10.50.0.3", 3128).handshake();
+        talk.exchange(&http_connect(&format!("{name}:443")), &http_status(200)).tls(name).fin();
+        s.expect(flow(APPLIANCE, "10.50.0.3", 3128).documented(&["vbaz-12"]));
+        s.findings(&[]);
+    }
+
+    fn one_of_two_names_of_a_service_whose_tag_is_not_known_is_ambiguous(s) {
+        s.site("site.cloud", r#""usgov""#).site("site.storage_accounts", r#"["contosobackup01"]"#);
+        s.at(0.0).resolve(APPLIANCE, "contosobackup01.blob.core.usgovcloudapi.net", "52.227.1.1");
+        s.at(0.2).resolve(APPLIANCE, "www.example", "52.227.1.1");
+        s.at(1.0).tcp(APPLIANCE, "52.227.1.1", 443).handshake().tls_without_name().fin();
+        s.expect(flow(APPLIANCE, "52.227.1.1", 443).undetermined("ambiguous"));
+        s.findings(&["undetermined"]);
     }
 
     fn a_half_open_scan_of_the_appliance_is_unexpected_traffic(s) {

@@ -180,6 +180,15 @@ scenes! {
         s.findings(&["documented-blocked"]);
     }
 
+    fn how_long_a_payload_waits_is_not_told_from_an_octet_that_keeps_alive(s) {
+        nginx_is_known(s);
+        let talk = s.tcp(APPLIANCE, WEB, 443).handshake().later(5.0).client_keep_alive();
+        talk.later(12.5).client_in_vain(&client_hello(Some("nginx.org")));
+        s.capture_ends_at(19.9);
+        s.expect(nginx().outcome("established"));
+        s.findings(&[]);
+    }
+
     fn payload_that_the_syn_ack_acknowledges_and_then_silence_is_a_slow_server(s) {
         nginx_is_known(s);
         let talk = s.tcp(APPLIANCE, WEB, 443).syn_with(&client_hello(Some("nginx.org"))).synack_of_payload();
@@ -209,6 +218,20 @@ scenes! {
         talk.client(&client_hello(Some("nginx.org"))).server_ack().later(4.0).server_rst();
         s.expect(nginx().outcome("undetermined"));
         s.findings(&[]);
+    }
+
+    fn data_that_nothing_but_resets_answer_shows_no_rule_at_work(s) {
+        nginx_is_known(s);
+        s.tcp(APPLIANCE, WEB, 443).missed(|t| t.handshake()).client_in_vain(&app_data(90)).server_rst();
+        s.expect(nginx().outcome("midstream"));
+        s.coverage("vbaz-15", "not-observed").coverage_why("vbaz-15", "midstream");
+    }
+
+    fn a_reset_before_a_syn_ack_does_not_make_it_nothing(s) {
+        nginx_is_known(s);
+        s.tcp(APPLIANCE, WEB, 443).missed(|t| t.syn()).server_rst().synack().server_ack();
+        s.expect(nginx().outcome("one-sided"));
+        s.coverage("vbaz-15", "observed");
     }
 
     fn resets_alone_are_one_sided_and_show_no_rule_at_work(s) {
