@@ -513,7 +513,10 @@ impl Open {
                 _ => {}
             }
         }
-        if tcp.payload_len == 0 || (tcp.payload_len == 1 && self.keeps_alive(side, tcp)) {
+        if tcp.payload_len == 0 {
+            return;
+        }
+        if tcp.payload_len == 1 && self.keeps_alive(side, tcp.seq, flags.syn()) {
             return;
         }
         let settled = self.side(side).settled;
@@ -547,8 +550,8 @@ impl Open {
     /// Whether an octet is from before its stream: see [`PartialFlow::said`], which finds those of which that is known later.
     #[cold]
     #[inline(never)]
-    fn keeps_alive(&self, side: Side, tcp: &Tcp<'_>) -> bool {
-        let end = tcp.seq.wrapping_add(u32::from(tcp.flags.syn())).wrapping_add(1);
+    fn keeps_alive(&self, side: Side, seq: u32, syn: bool) -> bool {
+        let end = seq.wrapping_add(u32::from(syn)).wrapping_add(1);
         self.stream_start(side).is_some_and(|start| end.wrapping_sub(start).cast_signed() <= 0)
     }
 

@@ -153,7 +153,8 @@ pub(super) fn decide<S: Seen>(
     let tcp = flow.key().transport == Transport::Tcp;
     let both_ways = own.packets() > 0 && peer.packets() > 0;
     if tcp {
-        if is_cut(flow, initiator, around.spans) {
+        let (said, answered) = (flow.said(initiator), flow.said(initiator.other()));
+        if is_cut(flow, initiator, (said, answered), around.spans) {
             return plain(Outcome::Cut);
         }
         let went_on = own.syn().is_some()
@@ -161,9 +162,8 @@ pub(super) fn decide<S: Seen>(
                 let later = |last: FramePoint| last.time >= answer.first.time || last.is_behind(answer.first);
                 own.beyond_syn_last().is_some_and(later)
             });
-        let payload_both_ways = (own.syn().is_some() || peer.syn_ack().is_some())
-            && flow.said(initiator).is_some()
-            && flow.said(initiator.other()).is_some();
+        let payload_both_ways =
+            (own.syn().is_some() || peer.syn_ack().is_some()) && said.is_some() && answered.is_some();
         if went_on || payload_both_ways {
             return plain(Outcome::Established);
         }
@@ -217,9 +217,13 @@ pub(super) fn decide<S: Seen>(
 
 /// Rung 3: SYN-ACK seen, the responder never sends payload, and the initiator's first payload is answered by a reset or
 /// never acknowledged though the capture goes on for 3 s.
-fn is_cut<S: Seen>(flow: &S, initiator: Side, spans: &Spans) -> bool {
+fn is_cut<S: Seen>(
+    flow: &S,
+    initiator: Side,
+    (said, answered): (Option<FramePoint>, Option<FramePoint>),
+    spans: &Spans,
+) -> bool {
     let (own, peer) = (flow.side(initiator), flow.side(initiator.other()));
-    let (said, answered) = (flow.said(initiator), flow.said(initiator.other()));
     let (Some(syn_ack), None, Some(data)) = (peer.syn_ack(), answered, said) else { return false };
     let reset = peer.reset().is_some_and(|reset| reset.first.is_behind(data));
     // The SYN-ACK's own acknowledgement is the first value; any other acknowledges more than the SYN. That itself may: of data in the

@@ -421,19 +421,29 @@ impl PartialFlow {
     pub fn said(&self, side: Side) -> Option<FramePoint> {
         let facts = self.side(side);
         let data = facts.data?;
-        let Some(start) = self.stream_start(side).filter(|_| facts.head.has_segments()) else {
-            return Some(data);
-        };
+        let first = facts.head.segments().find(|segment| segment.point == data);
+        // Of nearly all it has more than one octet, or was read and is not kept.
+        if first.is_none_or(|segment| segment.bytes.len() != 1) {
+            Some(data)
+        } else {
+            self.said_beyond(side, data)
+        }
+    }
+
+    /// The same where the first packet with payload has one octet.
+    #[cold]
+    #[inline(never)]
+    fn said_beyond(&self, side: Side, data: FramePoint) -> Option<FramePoint> {
+        let (head, start) = (&self.side(side).head, self.stream_start(side));
         let is_before = |segment: &Segment<'_>| {
             let end = segment.seq.wrapping_add(segment.bytes.len() as u32);
-            end.wrapping_sub(start).cast_signed() <= 0
+            start.is_some_and(|start| end.wrapping_sub(start).cast_signed() <= 0)
         };
-        let mut segments = facts.head.segments();
-        if !segments.any(|segment| segment.point == data && is_before(&segment)) {
+        if !head.segments().any(|segment| segment.point == data && is_before(&segment)) {
             return Some(data);
         }
-        let others = facts.head.segments().filter(|segment| !is_before(segment)).map(|segment| segment.point);
-        others.chain(facts.head.told().map(|told| told.begin)).min()
+        let others = head.segments().filter(|segment| !is_before(segment)).map(|segment| segment.point);
+        others.chain(head.told().map(|told| told.begin)).min()
     }
 
     /// Counts an ICMP error: the first of each side and class stays.

@@ -496,6 +496,7 @@ impl Exchange {
     }
 
     /// Counts an answer.
+    #[inline]
     fn answer(&mut self, ledger: &Ledger, at: u32) {
         let body = ledger.entry(at).body;
         self.answers += 1;
