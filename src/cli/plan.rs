@@ -457,6 +457,9 @@ impl ExtractFiles {
 
 fn make_directory(output: &Output) -> Result<(), Refusal> {
     let Some(out) = &output.out else { return Ok(()) };
+    if out.is_empty() {
+        return Err(Refusal::new("--out is empty: name a directory"));
+    }
     if out == "-" {
         return Err(Refusal::new(
             "--out takes a directory; what goes to standard output is said by --format",

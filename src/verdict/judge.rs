@@ -723,6 +723,18 @@ fn further_tags(case: &Case<'_>) -> Vec<TagsUsed> {
     further
 }
 
+/// That so many frames were cut by the snapshot length, a hundredth at least, that names are missing which were on the wire.
+fn of_cut_frames(inputs: &[CaptureSummary]) -> Option<String> {
+    let sum = |of: fn(&CaptureSummary) -> u64| inputs.iter().map(of).sum::<u64>();
+    let (cut, frames) = (sum(|input| input.snaplen_cut), sum(|input| input.frames));
+    (cut > 0 && cut >= frames / 100).then(|| {
+        format!(
+            "{cut} of {frames} frames were cut by the snapshot length: DNS answers and first bytes in them are not read, and names that \
+             they hold are missing here (record with -s 0)"
+        )
+    })
+}
+
 /// That it cannot be told of some rules which addresses they mean, and why: one remark for each reason.
 fn of_unknown_tags(case: &Case<'_>) -> impl Iterator<Item = String> {
     case.site.undecidable().into_iter().map(|(why, rules)| {
@@ -862,6 +874,7 @@ fn remarks(
             source.cloud.as_str()
         ));
     }
+    remarks.extend(of_cut_frames(inputs));
     remarks.extend(of_unknown_tags(case));
     remarks.extend(of_tunnels(case, inputs));
     if totals.requests_beyond > 0 {

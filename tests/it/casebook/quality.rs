@@ -124,6 +124,7 @@ scenes! {
         s.at(1.0).web(BROWSER, APPLIANCE, "appliance.contoso.example").snap_at(64);
         s.expect(flow(BROWSER, APPLIANCE, 443).documented(&["vbaz-01", "vbaz-02"]).outcome("established"));
         s.findings(&[]).exit(0).capture("scene.pcap", "packets", 11).capture_not("scene.pcap", "snaplen_cut", 0);
+        s.remarks("of 11 frames were cut by the snapshot length").remarks("record with -s 0");
     }
 
     fn frames_that_the_interface_dropped_give_3(s) {
