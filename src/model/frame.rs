@@ -76,7 +76,7 @@ impl FramePoint {
     }
 
     /// Whether times that run backward may lie between both.
-    pub fn is_near(self, other: FramePoint) -> bool {
+    fn is_near(self, other: FramePoint) -> bool {
         self.time.since(other.time).saturating_abs() <= BACKWARD_NANOS
     }
 
@@ -90,6 +90,28 @@ impl FramePoint {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_dated_a_moment_before_a_frame_and_was_taken_after_it_is_behind_it() {
+        let point = |millis: i64, capture: u32, frame: u64| FramePoint {
+            time: super::super::Timestamp(millis * 1_000_000),
+            capture: CaptureId::new(capture),
+            frame,
+        };
+        let of = point(5_000, 1, 10);
+        for (other, behind) in [
+            (point(5_001, 1, 9), true),
+            (point(4_999, 1, 11), true),
+            (point(4_000, 1, 11), true),
+            (point(3_999, 1, 11), false),
+            (point(4_999, 1, 9), false),
+            (point(4_999, 2, 1), true),
+            (point(4_999, 0, 99), false),
+            (of, false),
+        ] {
+            assert_eq!(other.is_behind(of), behind, "{other:?}");
+        }
+    }
 
     #[test]
     fn captures_are_ordered_by_their_ranks_which_are_what_they_were_made_of() {

@@ -821,7 +821,7 @@ impl Exchanges {
             let asked_at = entry.point();
             for (before, answer) in early.take(asked) {
                 let point = ledger.entry(answer).point();
-                if asked_at.was_taken_before(point) && asked_at.is_near(point) {
+                if point.is_behind(asked_at) {
                     exchange.answer(ledger, answer);
                     exchange.last_answer = at + 1;
                     of[before] = place;

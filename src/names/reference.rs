@@ -180,8 +180,7 @@ impl Ledger {
                 // Answers that are dated before the first query, and were taken after it.
                 for index in std::mem::take(&mut exchange.early) {
                     let point = ledger.answers[index].point;
-                    let was_first = exchange.queries.len() == 1 && observation.point.was_taken_before(point);
-                    if was_first && observation.point.is_near(point) {
+                    if exchange.queries.len() == 1 && point.is_behind(observation.point) {
                         ledger.answers[index].matched = true;
                         ledger.answer(exchange, index);
                     }

@@ -255,18 +255,11 @@ impl Elsewhere {
     }
 
     fn add(&mut self, to: (IpAddr, u16), count: u64, first: impl FnOnce() -> String) {
-        if let Some((have, _)) = self.asked.get_mut(&to) {
-            *have += count;
-            return;
-        }
-        if self.asked.len() >= Self::MOST_KEPT {
+        self.asked.entry(to).or_insert_with(|| (0, first())).0 += count;
+        if self.asked.len() > Self::MOST_KEPT {
+            self.asked.pop_last();
             self.more = true;
-            match self.asked.last_entry() {
-                Some(last) if *last.key() > to => last.remove(),
-                _ => return,
-            };
         }
-        self.asked.insert(to, (count, first()));
     }
 
     /// What the reader must know of them.
@@ -470,6 +463,31 @@ impl Tally {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_too_many_who_are_asked_for_other_hosts_the_first_by_address_are_told_however_rows_are_parted() {
+        let most = Elsewhere::MOST_KEPT as u32;
+        let asked: Vec<u32> = (0..3 * most).map(|number| number * 7 % (most + 9)).collect();
+        let of = |asked: &[u32]| {
+            let mut tally = Tally::default();
+            for &number in asked {
+                tally.elsewhere.add((IpAddr::from(number.to_be_bytes()), 80), 1, || "x".to_owned());
+            }
+            tally
+        };
+        let whole = of(&asked);
+        assert_eq!((whole.elsewhere.asked.len(), whole.elsewhere.more), (most as usize, true));
+        for cut in [0, 1, 70, asked.len()] {
+            let mut parted = of(&asked[..cut]);
+            parted.add(of(&asked[cut..]));
+            assert_eq!(parted.elsewhere.asked, whole.elsewhere.asked, "{cut}");
+        }
+        assert_eq!(
+            of(&[1, 1]).elsewhere.remark().map(|told| told.contains("0.0.0.1 port 80 for x (2).")),
+            Some(true)
+        );
+        assert_eq!(of(&[]).elsewhere.remark(), None);
+    }
 
     /// The stretches as they are when the whole range is known beforehand.
     fn at_once(seconds: &[i64]) -> (i64, Vec<(i64, u64)>) {

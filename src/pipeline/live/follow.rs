@@ -182,7 +182,7 @@ struct Growing {
 }
 
 /// The row of a conversation, and whether it demonstrably worked ([`Flow::worked`]).
-type Judged = (VerdictRow, bool);
+type JudgedRow = (VerdictRow, bool);
 
 /// What a conversation was found to be at the last look.
 #[derive(Default)]
@@ -326,7 +326,7 @@ pub(super) struct Follower {
     /// By host and place of a rule.
     witnesses: HashMap<(IpAddr, usize), Witnesses, RandomState>,
     /// Rows at hand: reused, since there are many.
-    rows: Vec<(FlowKey, Option<Judged>, Timestamp, Timestamp)>,
+    rows: Vec<(FlowKey, Option<JudgedRow>, Timestamp, Timestamp)>,
     /// How long one of those takes that may bring a finding, with all others that are looked at meanwhile and the time between looks.
     each: Duration,
     /// When the last look ended, if some of them were left.
@@ -640,7 +640,7 @@ impl Follower {
 
     /// Where a conversation of a rule worked and others of the same host were blocked, or the other way round: one of these for each
     /// rule of which that was not found yet, to be judged with it.
-    fn witnesses(&self, key: FlowKey, (row, worked): &Judged, site: &Site) -> Vec<FlowKey> {
+    fn witnesses(&self, key: FlowKey, (row, worked): &JudgedRow, site: &Site) -> Vec<FlowKey> {
         let (worked, blocked) = (*worked, row.flow.outcome.is_blocked());
         if row.verdict != Verdict::Documented || worked == blocked {
             return Vec::new();
@@ -748,7 +748,7 @@ impl Follower {
         let is_service = |transport, port| matrix.names_port(transport, port);
         let finisher = Finisher { spans, sight: &sight, host_of: &host_of, is_service: &is_service };
         let mut judged = |flow: &Flow<'_>| judge.row(flow).map(|row| (row, flow.worked()));
-        let over: Vec<Option<Judged>> =
+        let over: Vec<Option<JudgedRow>> =
             finished.iter().map(|finished| judged(&finisher.finish(&finished.flow))).collect();
         let mut rows = std::mem::take(&mut self.rows);
         self.judgements += 1;
@@ -852,7 +852,7 @@ impl Follower {
         &mut self,
         old: Standing,
         open: bool,
-        row: Option<&Judged>,
+        row: Option<&JudgedRow>,
         matrix: &Matrix,
         site: &Site,
         words: &HashMap<Key, &Finding, RandomState>,
