@@ -227,7 +227,9 @@ impl Watching<'_> {
                         return Err(Refusal::new("the run ended before its last window: nothing can be audited"));
                     };
                     if window.last {
-                        if self.deadline.is_some() {
+                        // Where events stand on standard output with the report, they come before it.
+                        let before = self.output.format == ReportFormat::Jsonl;
+                        if self.deadline.is_some() && !before {
                             // It is audited meanwhile.
                             self.window(window);
                             self.running.join(self.deadline);
@@ -237,8 +239,9 @@ impl Watching<'_> {
                             return ended;
                         }
                         // What happened is told before what it comes to.
-                        self.running.join(None);
+                        self.running.join(self.deadline);
                         self.say_what_happened();
+                        self.running.flush(TOLD_WITHIN);
                         self.window(window);
                         return self.wait_for_the_last(&mut interrupt, &mut terminate).await;
                     }

@@ -520,6 +520,15 @@ mod tests {
     }
 
     #[test]
+    fn a_directory_without_a_name_and_a_port_without_a_number_are_refused() {
+        let site = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/site.toml");
+        assert!(refused(&["audit", "x.pcap", "--site", site, "--out", ""]).contains("--out is empty"));
+        let port = ["portproof", "audit", "x.pcap", "--site", site, "--vxlan-port"];
+        assert!(Args::try_parse_from(port.iter().chain(&["0"])).is_err());
+        assert!(Args::try_parse_from(port.iter().chain(&["1"])).is_ok());
+    }
+
+    #[test]
     fn tunnels_have_the_ports_that_are_told_beside_the_usual_ones() {
         let site = concat!(env!("CARGO_MANIFEST_DIR"), "/captures/site.toml");
         for (more, ports) in [(&[][..], &[4789, 8472][..]), (&["--vxlan-port", "4700"], &[4789, 8472, 4700])]

@@ -811,6 +811,13 @@ mod tests {
     }
 
     #[test]
+    fn no_command_is_told_for_frames_that_nobody_kept() {
+        assert_eq!(command("live:eth0/000001", &[1, 2]), None);
+        let told = "tshark -r a.pcap -Y 'frame.number in {1, 2}'".to_owned();
+        assert_eq!(command("a.pcap", &[1, 2]), Some(told));
+    }
+
+    #[test]
     fn no_line_but_a_command_is_wider_than_eighty_columns() {
         for audit in [sample::audit(), sample::quiet()] {
             for line in human(&audit, false).lines() {

@@ -7,7 +7,7 @@ use crate::live::{
 use portproof::pipeline::live::Link;
 use serde_json::Value;
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -181,6 +181,41 @@ fn rules_and_site_are_read_again_and_a_bad_file_changes_nothing() {
     let audit: Value = serde_json::from_slice(&output.stdout).expect("an audit");
     assert_eq!(audit["site"]["name"], "renamed");
     fs::remove_dir_all(out).unwrap();
+}
+
+#[test]
+fn events_on_standard_output_come_before_the_report_and_its_last_line_is_the_audit() {
+    let (_, begun) = capture();
+    for name in ["-TERM", "-INT"] {
+        let arguments = ["live", "-i", "-", "--site", "captures/site.toml", "--format", "jsonl"];
+        let mut child = portproof(&arguments)
+            .current_dir(project())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("the program starts");
+        let mut pipe = child.stdin.take().expect("a pipe");
+        pipe.write_all(&begun).expect("it is read");
+        let mut output = BufReader::new(child.stdout.take().expect("a pipe"));
+        let mut kinds: Vec<String> = Vec::new();
+        loop {
+            let mut line = String::new();
+            if output.read_line(&mut line).expect("a line") == 0 {
+                break;
+            }
+            let line: Value = serde_json::from_str(&line).expect("JSON");
+            if line["event"] == "appeared" && !kinds.iter().any(|kind| kind == "asked to end") {
+                kinds.push("asked to end".to_owned());
+                signal(&child, name);
+            }
+            kinds.push(line["type"].as_str().unwrap_or_default().to_owned());
+        }
+        drop(pipe);
+        child.wait().expect("its end");
+        assert_eq!(kinds.last().map(String::as_str), Some("audit"), "{name}: {kinds:?}");
+        let report = kinds.iter().position(|kind| kind == "capture").expect("a report");
+        assert!(kinds[report..].iter().all(|kind| kind != "event"), "{name}: {kinds:?}");
+    }
 }
 
 /// As when Ctrl-C reaches the recorder and this run together.

@@ -164,6 +164,15 @@ scenes! {
         s.findings(&["documented-blocked"]);
     }
 
+    fn an_octet_that_keeps_alive_is_no_payload_though_the_handshake_is_in_another_capture(s) {
+        nginx_is_known(s);
+        let talk = s.tcp(APPLIANCE, WEB, 443).handshake().client_in_vain(&client_hello(Some("nginx.org")));
+        talk.later(2.0).server_keep_alive().later(3.0).server_keep_alive();
+        s.cut_at(2.0);
+        s.expect(nginx().outcome("cut"));
+        s.findings(&["documented-blocked"]);
+    }
+
     fn octets_by_which_the_initiator_keeps_an_idle_connection_alive_are_no_payload(s) {
         nginx_is_known(s);
         let talk = s.tcp(APPLIANCE, WEB, 443).handshake().later(4.0).client_keep_alive().client_ack();
