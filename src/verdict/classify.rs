@@ -684,3 +684,35 @@ pub(super) fn is_private(ip: IpAddr) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn private_space_is_what_no_packet_from_the_internet_comes_from() {
+        for (text, expected) in [
+            ("10.1.2.3", true),
+            ("172.16.0.1", true),
+            ("172.32.0.1", false),
+            ("192.168.1.1", true),
+            ("127.0.0.1", true),
+            ("169.254.1.1", true),
+            ("0.0.0.0", true),
+            ("0.1.2.3", true),
+            ("1.0.0.1", false),
+            ("192.0.2.1", false),
+            ("198.18.0.1", false),
+            ("::", true),
+            ("::1", true),
+            ("::2", false),
+            ("fe80::1", true),
+            ("fec0::1", false),
+            ("fd10::1", true),
+            ("fe00::1", false),
+            ("2001:db8::1", false),
+        ] {
+            assert_eq!(is_private(text.parse().unwrap()), expected, "{text}");
+        }
+    }
+}

@@ -69,13 +69,13 @@ impl Ready<'_> {
         }
     }
 
-    /// The storage account that a chain names, by the rule's patterns.
-    pub(super) fn account_in(&self, names: &[DomainName]) -> Option<String> {
+    /// The storage accounts that the names of a chain give, by the rule's patterns, the asked name's first.
+    pub(super) fn accounts_in(&self, names: &[DomainName]) -> impl Iterator<Item = String> {
         let patterns = match &self.here.to {
-            To::Tag { names, .. } | To::Names { names, .. } => names,
-            To::Role(_) | To::VirtualNetwork | To::SiteDefined { .. } => return None,
+            To::Tag { names, .. } | To::Names { names, .. } => names.as_slice(),
+            To::Role(_) | To::VirtualNetwork | To::SiteDefined { .. } => &[],
         };
-        names.iter().find_map(|name| {
+        names.iter().filter_map(|name| {
             patterns.iter().find_map(|pattern| {
                 let account = pattern.placeholder(name).map(str::to_owned);
                 // A pattern without the placeholder (`*.blob...`) names the account by its first label.

@@ -271,9 +271,11 @@ impl<'a> Matches<'a> {
             return None;
         }
         let ready = self.places.get(place as usize).filter(|ready| ready.is_for_accounts())?;
-        let account = ready.account_in(names)?;
-        let foreign = self.site.owns_account(&account) == Some(false);
-        Some(if foreign { NamedAccount::Foreign(account) } else { NamedAccount::Own })
+        // All names of a chain count: one's own that leads to another's is that one.
+        let mut accounts = ready.accounts_in(names).peekable();
+        accounts.peek()?;
+        let foreign = accounts.find(|account| self.site.owns_account(account) == Some(false));
+        Some(foreign.map_or(NamedAccount::Own, NamedAccount::Foreign))
     }
 }
 
@@ -343,11 +345,11 @@ mod tests {
                     let fits = of_role || any_match(&patterns(&ready.here.to), names);
                     assert_eq!(class.fits(ready.place), fits, "{} {names:?}", ready.rule.id);
                     fitting += usize::from(fits);
-                    let account = ready.account_in(names).filter(|_| ready.is_for_accounts());
-                    let account = account.map(|account| match account.as_str() {
-                        "own" => NamedAccount::Own,
-                        _ => NamedAccount::Foreign(account),
-                    });
+                    let accounts = ready.accounts_in(names).filter(|_| ready.is_for_accounts());
+                    let accounts: Vec<String> = accounts.collect();
+                    let foreign = accounts.iter().find(|&account| account != "own");
+                    let account = (!accounts.is_empty())
+                        .then(|| foreign.cloned().map_or(NamedAccount::Own, NamedAccount::Foreign));
                     assert_eq!(class.account(ready.place), account.as_ref(), "{} {names:?}", ready.rule.id);
                 }
                 for (place, line) in matrix.baseline().iter().enumerate() {

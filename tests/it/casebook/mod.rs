@@ -3,7 +3,7 @@
 //! Each scene is a test whose name is the sentence that it holds the program to. Scenes marked `open:` expect what
 //! their users would, where the text leaves room. The program is run from outside, over files.
 //!
-//! `PORTPROOF_SCENES=DIR` with the ignored test `every_scene_reads_well_in_tshark` keeps the written captures in DIR.
+//! `PORTPROOF_SCENES=DIR` with the test `every_scene_reads_well_in_tshark` keeps the written captures in DIR.
 
 mod findings;
 mod flows;

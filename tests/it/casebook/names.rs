@@ -12,6 +12,37 @@ fn nameless() -> FlowExpect {
 }
 
 scenes! {
+    fn an_answer_over_tcp_of_more_than_four_kilobytes_is_read_to_its_end(s) {
+        let answers: Vec<_> = (0..400).map(|at| a("nginx.org", &format!("198.51.{}.{}", at / 200, at % 200)))
+            .chain([a("nginx.org", WEB)]).collect();
+        s.at(0.0).dns_over_tcp(APPLIANCE, "nginx.org", &answers).at(1.0).web(APPLIANCE, WEB, "nginx.org");
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).grade("corroborated"));
+        s.findings(&[]);
+    }
+
+    fn the_server_name_of_a_quic_initial_packet_is_read(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
+        s.udp(APPLIANCE, WEB, 443).request(&quic_initial("nginx.org")).reply(&[0x40; 40]);
+        s.expect(flow(APPLIANCE, WEB, 443).udp().undocumented().is("app", "quic").is("server_name", "nginx.org")
+            .grade("corroborated"));
+        s.findings(&["unexpected-traffic"]);
+    }
+
+    fn an_address_told_under_another_name_before_is_not_in_conflict_over_a_server_name(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB2).at(0.5).resolve(APPLIANCE, "other.example", WEB);
+        s.at(1.0).web(APPLIANCE, WEB, "nginx.org");
+        s.expect(flow(APPLIANCE, WEB, 443).lacks("name-conflict"));
+        s.perhaps(&["unexpected-traffic"]);
+    }
+
+    fn an_address_told_only_late_under_another_name_is_in_conflict_over_a_server_name(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB2);
+        s.at(1.0).web(APPLIANCE, WEB, "nginx.org");
+        s.at(3.0).resolve(APPLIANCE, "other.example", WEB);
+        s.expect(flow(APPLIANCE, WEB, 443).carries("name-conflict").never("verdict", "documented"));
+        s.perhaps(&["unexpected-traffic"]).findings(&["name-conflict"]);
+    }
+
     // what counts
 
     fn an_answer_names_the_address_it_gives(s) {

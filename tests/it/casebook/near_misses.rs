@@ -37,6 +37,13 @@ scenes! {
         s.findings(&["foreign-account", "undetermined"]);
     }
 
+    fn ones_own_account_that_leads_to_another_is_foreign(s) {
+        let chain = [OWN, "exfil01.blob.core.windows.net"];
+        s.at(0.0).resolve_chain(APPLIANCE, &chain, &[STORAGE]).at(1.0).web(APPLIANCE, STORAGE, chain[0]);
+        s.expect(flow(APPLIANCE, STORAGE, 443).undetermined("account").carries("foreign-account"));
+        s.findings(&["foreign-account", "undetermined"]);
+    }
+
     fn another_account_through_a_proxy_is_foreign(s) {
         with_proxy(s);
         connect(s, 1.0, "exfil01.blob.core.windows.net:443");

@@ -496,6 +496,27 @@ scenes! {
         s.findings(&[]);
     }
 
+    fn a_syn_ack_that_a_reset_takes_back_is_half_open_and_not_refused(s) {
+        nginx_is_known(s);
+        s.tcp(APPLIANCE, WEB, 443).syn().synack().server_rst();
+        s.expect(nginx().outcome("half-open").never("findings", "documented-blocked"));
+        s.findings(&[]);
+    }
+
+    fn an_icmp_error_after_a_syn_ack_changes_nothing(s) {
+        nginx_is_known(s);
+        s.tcp(APPLIANCE, WEB, 443).syn().synack().icmp(ROUTER, 3, 13);
+        s.expect(nginx().outcome("half-open").is("icmp_type", ()));
+        s.findings(&[]);
+    }
+
+    fn a_reset_to_a_syn_that_carried_payload_is_refused(s) {
+        nginx_is_known(s);
+        s.tcp(APPLIANCE, WEB, 443).syn_with(&client_hello(Some("nginx.org"))).server_rst();
+        s.expect(nginx().outcome("refused"));
+        s.findings(&["documented-blocked"]);
+    }
+
     // one-sided
 
     fn an_initiator_that_acknowledges_what_we_do_not_see_is_one_sided(s) {

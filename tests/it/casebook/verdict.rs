@@ -311,6 +311,14 @@ scenes! {
         s.findings(&[]);
     }
 
+    fn a_blocked_name_that_the_site_gives_for_a_product_is_a_finding(s) {
+        s.site("names.sql-managed-instance", r#"["mi1.abc123.database.windows.net"]"#);
+        s.keeps_talking(WORKER, 0.1, 20.0);
+        s.at(1.0).dns(WORKER, RESOLVER).query("mi1.abc123.database.windows.net", A).rcode(3);
+        s.findings(&["name-blocked"]);
+        s.expect_finding(finding("name-blocked").from(WORKER).about("mi1.abc123.database.windows.net"));
+    }
+
     fn another_account_is_foreign_and_undetermined(s) {
         visit(s, APPLIANCE, "someoneelse.blob.core.windows.net", STORAGE);
         s.at(5.0).resolve(BACKUP, "someoneelse.blob.core.windows.net", STORAGE).at(6.0);
@@ -507,7 +515,31 @@ scenes! {
         s.findings(&["unexpected-traffic"]);
     }
 
+    fn several_hosts_asked_of_a_host_that_is_no_listed_proxy_prove_nothing(s) {
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
+        let talk = talk.exchange(&http_get_by_proxy("archive.ubuntu.com", "/"), &http_ok());
+        talk.exchange(&http_get_by_proxy("security.ubuntu.com", "/"), &http_ok()).fin();
+        s.expect(flow(APPLIANCE, PROXY, 3128).undocumented().rows(1));
+        s.findings(&["unexpected-traffic"]);
+    }
+
     // application
+
+    fn seven_bytes_that_tell_the_protocol_are_enough_for_a_mismatch(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
+        s.tcp(APPLIANCE, WEB, 443).handshake().client(b"SSH-2.0").fin();
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).carries("protocol-mismatch").is("app", "ssh"));
+        s.findings(&["protocol-mismatch"]);
+    }
+
+    fn seven_bytes_that_tell_nothing_are_no_mismatch_and_eight_are_one(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).resolve(APPLIANCE, "nginx.org", WEB2).at(1.0);
+        s.tcp(APPLIANCE, WEB, 443).handshake().client(&[0x77; 7]).fin();
+        s.tcp(APPLIANCE, WEB2, 443).handshake().client(&[0x77; 8]).fin();
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).lacks("protocol-mismatch"));
+        s.expect(flow(APPLIANCE, WEB2, 443).documented(&["vbaz-15"]).carries("protocol-mismatch"));
+        s.findings(&["protocol-mismatch"]);
+    }
 
     fn plain_http_where_the_page_says_https_is_a_mismatch(s) {
         s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);

@@ -58,6 +58,48 @@ pub fn client_hello_offering(server_name: Option<&str>, alpn: &[&str]) -> Vec<u8
     tls_record(0x16, 0x0301, &handshake(1, &body))
 }
 
+/// A QUIC Initial packet of version 1 with a ClientHello for this server, as its datagram (RFC 9001 section 5.2).
+pub fn quic_initial(server_name: &str) -> Vec<u8> {
+    use aes_gcm::aead::{Aead, Payload};
+    use aes_gcm::aes::{Aes128, cipher::BlockCipherEncrypt};
+    use aes_gcm::{Aes128Gcm, KeyInit};
+    use hkdf::Hkdf;
+    use sha2::Sha256;
+
+    // The whole hello without the header of its TLS record, in one CRYPTO frame; padding to the datagram's 1200 bytes.
+    let hello = client_hello_offering(Some(server_name), &["h3"]).split_off(5);
+    let id = [0x83, 0x94, 0xc8, 0xf0, 0x3e, 0x51, 0x57, 0x08];
+    let mut header = [&[0xc3, 0, 0, 0, 1, id.len() as u8][..], &id, &[0, 0]].concat();
+    let length = 1200 - header.len() - 2;
+    header.extend((0x4000 | length as u16).to_be_bytes());
+    let number_at = header.len();
+    header.extend([0; 4]);
+    let mut frames = [&[6, 0][..], &(0x4000 | hello.len() as u16).to_be_bytes(), &hello].concat();
+    frames.resize(length - 4 - 16, 0);
+
+    let salt = *b"\x38\x76\x2c\xf7\xf5\x59\x34\xb3\x4d\x17\x9a\xe6\xa4\xc8\x0c\xad\xcc\xbb\x7f\x0a";
+    let expand = |secret: &Hkdf<Sha256>, label: &str, out: &mut [u8]| {
+        let name = format!("tls13 {label}");
+        let info = [&[0, out.len() as u8, name.len() as u8][..], name.as_bytes(), &[0]].concat();
+        secret.expand(&info, out).expect("keys are short");
+    };
+    let (mut secret, mut key, mut iv, mut mask_key) = ([0; 32], [0; 16], [0; 12], [0; 16]);
+    expand(&Hkdf::new(Some(&salt), &id), "client in", &mut secret);
+    let secret = Hkdf::from_prk(&secret).expect("a secret has 32 bytes");
+    expand(&secret, "quic key", &mut key);
+    expand(&secret, "quic iv", &mut iv);
+    expand(&secret, "quic hp", &mut mask_key);
+
+    // Of packet number 0 the nonce is the IV itself.
+    let sealed = Aes128Gcm::new(&key.into()).encrypt(&iv.into(), Payload { msg: &frames, aad: &header });
+    let sealed = sealed.expect("a packet can be sealed");
+    let mut mask = <[u8; 16]>::try_from(&sealed[..16]).expect("a sample has 16 bytes").into();
+    Aes128::new(&mask_key.into()).encrypt_block(&mut mask);
+    header[0] ^= mask[0] & 0x0f;
+    (0..4).for_each(|at| header[number_at + at] ^= mask[1 + at]);
+    [header, sealed].concat()
+}
+
 /// A TLS 1.3 ServerHello, the compatibility ChangeCipherSpec and an encrypted record.
 pub fn server_hello() -> Vec<u8> {
     let share = [&[0x00, 0x1d][..], &with_u16_length(&noise(8, 32))].concat();
