@@ -12,6 +12,22 @@ fn nameless() -> FlowExpect {
 }
 
 scenes! {
+    fn an_answer_dated_a_moment_before_the_query_taken_before_it_is_its_answer(s) {
+        s.in_the_order_written().keeps_talking(APPLIANCE, 0.1, 9.0);
+        s.at(10.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).wait(-0.5).answer(&[a("nginx.org", WEB)]);
+        s.at(11.0).web(APPLIANCE, WEB, "nginx.org");
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]));
+        s.findings(&[]);
+    }
+
+    fn an_answer_dated_more_than_a_second_before_its_query_is_unsolicited(s) {
+        s.in_the_order_written().keeps_talking(APPLIANCE, 0.1, 9.0);
+        s.at(10.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).wait(-1.5).answer(&[a("nginx.org", WEB)]);
+        s.at(11.0).web(APPLIANCE, WEB, "nginx.org");
+        s.expect(flow(APPLIANCE, WEB, 443).never("verdict", "documented").carries("unsolicited-answer"));
+        s.findings(&["unsolicited-answer"]).perhaps(&["undetermined", "unexpected-traffic"]);
+    }
+
     fn an_answer_over_tcp_of_more_than_four_kilobytes_is_read_to_its_end(s) {
         let answers: Vec<_> = (0..400).map(|at| a("nginx.org", &format!("198.51.{}.{}", at / 200, at % 200)))
             .chain([a("nginx.org", WEB)]).collect();

@@ -480,6 +480,23 @@ scenes! {
         s.findings(&[]);
     }
 
+    fn a_syn_ack_that_acknowledges_more_than_a_syn_can_carry_acknowledges_no_payload(s) {
+        nginx_is_known(s);
+        let talk = s.tcp(APPLIANCE, WEB, 443).isn(1000).syn().isn(201_000).synack().isn(1001);
+        talk.client_in_vain(&client_hello(Some("nginx.org"))).later(1.0).client_again_in_vain();
+        s.expect(nginx().outcome("cut"));
+        s.findings(&["documented-blocked"]);
+    }
+
+    fn a_fatal_alert_to_a_hello_of_which_the_capture_has_the_beginning_is_tls_refused(s) {
+        nginx_is_known(s);
+        let hello = client_hello(Some("nginx.org"));
+        let talk = s.tcp(APPLIANCE, WEB, 443).handshake().client(&hello[..60]);
+        talk.missed(|t| t.client(&hello[60..])).server(&alert(2, 40)).fin();
+        s.expect(nginx().outcome("tls-refused"));
+        s.findings(&["documented-blocked"]);
+    }
+
     // half-open
 
     fn a_syn_ack_that_the_initiator_does_not_hear_is_half_open(s) {

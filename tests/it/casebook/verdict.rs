@@ -532,6 +532,13 @@ scenes! {
         s.findings(&["protocol-mismatch"]);
     }
 
+    fn first_bytes_tell_also_where_the_syn_was_missed(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
+        s.tcp(APPLIANCE, WEB, 443).missed(|t| t.syn()).synack().client_ack().client(&[0x77; 8]).fin();
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).carries("protocol-mismatch"));
+        s.findings(&["protocol-mismatch"]);
+    }
+
     fn seven_bytes_that_tell_nothing_are_no_mismatch_and_eight_are_one(s) {
         s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).resolve(APPLIANCE, "nginx.org", WEB2).at(1.0);
         s.tcp(APPLIANCE, WEB, 443).handshake().client(&[0x77; 7]).fin();
