@@ -67,6 +67,13 @@ scenes! {
         s.findings(&["unexpected-traffic"]);
     }
 
+    fn a_name_that_fits_a_wildcard_of_the_platform_is_the_platforms_at_its_addresses(s) {
+        let name = "umsa1234.blob.core.windows.net";
+        s.at(0.0).resolve(CONSOLE, name, STORAGE).at(1.0).web(CONSOLE, STORAGE, name);
+        s.expect(flow(CONSOLE, STORAGE, 443).platform().is("rules", vec!["plat-agent-ext"]));
+        s.findings(&[]);
+    }
+
     // proxies
 
     fn what_was_asked_of_a_proxy_before_the_capture_began_is_missing(s) {
