@@ -397,8 +397,8 @@ scenes! {
         s.keeps_talking(APPLIANCE, 0.1, 20.0);
         s.at(1.0).link_message_from_afar(135, "2001:db8:66::1", APPLIANCE6);
         s.at(2.0).packet(APPLIANCE, "198.51.100.66", (2, 64), vec![0x16, 0, 0x08, 0xfe, 224, 0, 1, 1]);
-        // MLD version 2 with no record.
-        s.at(3.0).link_message_from_afar(143, "2001:db8:66::2", APPLIANCE6);
+        // A report of multicast listeners (MLD).
+        s.at(3.0).link_message_from_afar(131, "2001:db8:66::2", APPLIANCE6);
         s.expect_finding(finding("unexpected-attempt").from("2001:db8:66::1"));
         s.expect_finding(finding("unexpected-attempt").from("2001:db8:66::2"));
         s.expect_finding(finding("unexpected-attempt").from(APPLIANCE));

@@ -226,7 +226,7 @@ impl Scene {
         self.raw_frame(wire::ethernet(src, dst, None, &packet.bytes()))
     }
 
-    /// An ICMPv6 message of `from` to `to` that claims to be of the link (135: neighbour discovery, 143: MLD), and came over
+    /// An ICMPv6 message of `from` to `to` that claims to be of the link (135: neighbour discovery, 131: MLD), and came over
     /// routers.
     pub fn link_message_from_afar(&mut self, kind: u8, from: &str, to: &str) -> &mut Self {
         let body = wire::icmp(address(from), address(to), kind, 0, [0; 4], &[0; 16]);
