@@ -312,7 +312,8 @@ impl Resolving<'_, '_> {
         finding.rules = rules.to_vec();
         finding.count = failed.count;
         (finding.first_ts, finding.last_ts) = failed.range.unzip();
-        finding.display_filter = Some(format!("dns.qry.name == \"{}\"", filter_text(name)));
+        // Resolvers may spell a name in letters of either case to tell forged answers (draft-vixie-dnsext-dns0x20).
+        finding.display_filter = Some(format!("lower(dns.qry.name) == \"{}\"", filter_text(name)));
         if !refused_by.is_empty() {
             let resolvers: Vec<&str> = refused_by.iter().map(String::as_str).collect();
             finding.details.push(format!("answered by {}", resolvers.join(", ")));

@@ -215,7 +215,12 @@ fn push_filter_to(filter: &mut String, flow: &FirstFlow) {
         Transport::Other(number) if flow.from.is_ipv4() => {
             push(filter, format_args!(" && ip.proto == {number}"))
         }
-        Transport::Other(number) => push(filter, format_args!(" && ipv6.nxt == {number}")),
+        // Where extension headers stand before it, the last of them names it.
+        Transport::Other(number) => {
+            let headers = ["ipv6", "ipv6.hopopts", "ipv6.dstopts", "ipv6.routing", "ipv6.fraghdr"];
+            let named = headers.map(|header| format!("{header}.nxt == {number}"));
+            push(filter, format_args!(" && ({})", named.join(" || ")));
+        }
     }
 }
 
