@@ -9,7 +9,7 @@ use super::row::Differs;
 use super::strangers::{MOST_DISTINCT, Strangers};
 use super::wording::{
     FirstFlow, HIDDEN_REMEDY, Phrase, Share, Words, details, phrase_key, phrase_number, tells_addresses,
-    worded,
+    widen_filter, worded,
 };
 use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Missing, Severity, Untold, Verdict};
 use crate::flow::{Flow, Outcome, ProofKind, capture_name};
@@ -855,6 +855,9 @@ impl Body {
             let more = hosts.len() - shown.len();
             let tail = if more == 0 { String::new() } else { format!(" and {more} more") };
             finding.details.push(format!("addresses: {}{tail}", shown.join(", ")));
+            if let Some((filter, first)) = finding.display_filter.as_mut().zip(finding.to.ip) {
+                widen_filter(filter, first, hosts.iter());
+            }
         }
         if let Some(strangers) = self.strangers {
             let least = if strangers.more { "at least " } else { "" };

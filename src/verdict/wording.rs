@@ -203,6 +203,32 @@ fn push_address_filter(filter: &mut String, ip: IpAddr) {
     push(filter, format_args!("{} == {ip}", if ip.is_ipv4() { "ip.addr" } else { "ipv6.addr" }));
 }
 
+/// Addresses that a filter names one by one, at the most: beyond them it goes by what else it says.
+const MOST_IN_A_FILTER: usize = 20;
+
+/// Makes a filter that says of the destination that it is `first` one for all the addresses that a finding is about.
+pub(super) fn widen_filter<'h>(
+    filter: &mut String,
+    first: IpAddr,
+    all: impl IntoIterator<Item = &'h IpAddr>,
+) {
+    let mut term = String::new();
+    push_address_filter(&mut term, first);
+    term.push_str(" && ");
+    let Some(at) = filter.rfind(&term) else { return };
+    let mut each = String::new();
+    for (before, &ip) in all.into_iter().enumerate() {
+        if before == MOST_IN_A_FILTER {
+            filter.replace_range(at..at + term.len(), "");
+            return;
+        }
+        each.push_str(if before == 0 { "(" } else { " || " });
+        push_address_filter(&mut each, ip);
+    }
+    each.push_str(") && ");
+    filter.replace_range(at..at + term.len(), &each);
+}
+
 /// What a filter for Wireshark says of a destination: the conversation, and the ICMP errors that quote it.
 fn push_filter_to(filter: &mut String, flow: &FirstFlow) {
     push_address_filter(filter, flow.to);
@@ -385,4 +411,33 @@ pub(super) fn details(code: Code, judged: &Judged<'_>) -> Vec<String> {
         lines.push(format!("ICMP type {kind} code {number}"));
     }
     lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_filter_of_a_finding_about_several_addresses_names_all_or_none() {
+        let all: Vec<IpAddr> =
+            ["203.0.113.1", "203.0.113.9", "2001:db8::9"].map(|ip| ip.parse().unwrap()).into();
+        let told = "ip.addr == 10.0.0.1 && ip.addr == 203.0.113.9 && tcp.port == 443";
+        let mut filter = told.to_owned();
+        widen_filter(&mut filter, all[1], &all);
+        let each = "(ip.addr == 203.0.113.1 || ip.addr == 203.0.113.9 || ipv6.addr == 2001:db8::9)";
+        assert_eq!(filter, format!("ip.addr == 10.0.0.1 && {each} && tcp.port == 443"));
+
+        let many: Vec<IpAddr> = (0..=20).map(|last| IpAddr::from([203, 0, 113, last])).collect();
+        let mut filter = told.to_owned();
+        widen_filter(&mut filter, all[1], &many[..20]);
+        assert_eq!(filter.matches("ip.addr").count(), 21);
+        let mut filter = told.to_owned();
+        widen_filter(&mut filter, all[1], &many);
+        assert_eq!(filter, "ip.addr == 10.0.0.1 && tcp.port == 443");
+
+        // What is not said stays so.
+        let mut filter = "ip.addr == 10.0.0.1".to_owned();
+        widen_filter(&mut filter, all[1], &all);
+        assert_eq!(filter, "ip.addr == 10.0.0.1");
+    }
 }
