@@ -365,7 +365,11 @@ fn whole(frames: &Frames, options: &ExtractOptions) -> String {
 
 /// Cuts at the given places into captures, given in an order that the seed decides.
 fn cut(frames: &Frames, places: &[prop::sample::Index], backwards: bool, options: &ExtractOptions) -> String {
-    let mut places: Vec<usize> = places.iter().map(|place| place.index(frames.len() + 1)).collect();
+    let places = places.iter().map(|place| place.index(frames.len() + 1)).collect();
+    cut_at(frames, places, backwards, options)
+}
+
+fn cut_at(frames: &Frames, mut places: Vec<usize>, backwards: bool, options: &ExtractOptions) -> String {
     places.extend([0, frames.len()]);
     places.sort_unstable();
     places.dedup();
@@ -380,6 +384,32 @@ fn cut(frames: &Frames, places: &[prop::sample::Index], backwards: bool, options
         captures.reverse();
     }
     comparable(audit(captures), &first)
+}
+
+/// The law drew it once. The SYN decides where its sender's stream begins, also where another capture has it.
+#[test]
+fn a_syn_ack_of_the_side_that_sent_the_syn_hides_no_hello_wherever_it_is_cut() {
+    let (server, client_port, name, isn) = (0, 40_002, 0, 900_000);
+    let said =
+        |flags, seq| Event::Tcp { server, client_port, from_client: true, flags, seq, ack: 4000, says: 0 };
+    let hello = |part| Event::Hello { server, client_port, name, part, isn };
+    let (syn, syn_ack) = (said(2, isn), said(18, 4000));
+    let options = ExtractOptions::default();
+    for told in [
+        [hello(Part::Second), syn_ack.clone(), hello(Part::Whole)],
+        [syn_ack.clone(), hello(Part::Whole), hello(Part::Second)],
+        [syn_ack.clone(), hello(Part::Second), hello(Part::First)],
+        [hello(Part::First), syn_ack, hello(Part::Second)],
+    ] {
+        let story: Vec<(i64, Event)> =
+            std::iter::once(syn.clone()).chain(told).map(|event| (50_000, event)).collect();
+        let frames = frames(&story);
+        let whole = whole(&frames, &options);
+        assert!(whole.contains(NAMES[name]), "{story:?}");
+        for place in 1..frames.len() {
+            assert_eq!(cut_at(&frames, vec![place], false, &options), whole, "{place} {story:?}");
+        }
+    }
 }
 
 fn stretches(extract: &Extract) -> Vec<PartialFlow> {
