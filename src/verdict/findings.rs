@@ -9,7 +9,7 @@ use super::row::Differs;
 use super::strangers::{MOST_DISTINCT, Strangers};
 use super::wording::{
     FirstFlow, HIDDEN_REMEDY, Phrase, Share, Words, details, phrase_key, phrase_number, tells_addresses,
-    widen_filter, worded,
+    worded,
 };
 use crate::audit::{CaptureSummary, Code, EvidenceFrame, Finding, Missing, Severity, Untold, Verdict};
 use crate::flow::{Flow, Outcome, ProofKind, capture_name};
@@ -823,9 +823,10 @@ impl Body {
     }
 
     fn finish(self, stem: Option<&Stem>, phrase: u32, outcomes: OutcomeSet, words: &Words<'_>) -> Finding {
+        let hosts = self.hosts.filter(|hosts| hosts.len() > 1);
         let mut finding = match self.about {
             About::Told(told) => *told,
-            About::Flows(first) => worded(first, stem, phrase, words),
+            About::Flows(first) => worded(first, hosts.as_deref(), stem, phrase, words),
         };
         if self.hidden {
             finding.remedy = HIDDEN_REMEDY.into();
@@ -844,7 +845,6 @@ impl Body {
             // Some name their frames themselves.
             finding.evidence.sort_by_key(|at| (words.rank.get(&*at.capture).copied(), at.frame));
         }
-        let hosts = self.hosts.filter(|hosts| hosts.len() > 1);
         let further = usize::from(hosts.is_some()) + usize::from(self.strangers.is_some());
         finding.details.reserve_exact(self.details.len() + further);
         finding.details.extend(
@@ -855,9 +855,6 @@ impl Body {
             let more = hosts.len() - shown.len();
             let tail = if more == 0 { String::new() } else { format!(" and {more} more") };
             finding.details.push(format!("addresses: {}{tail}", shown.join(", ")));
-            if let Some((filter, first)) = finding.display_filter.as_mut().zip(finding.to.ip) {
-                widen_filter(filter, first, hosts.iter());
-            }
         }
         if let Some(strangers) = self.strangers {
             let least = if strangers.more { "at least " } else { "" };

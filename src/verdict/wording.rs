@@ -9,7 +9,7 @@ use crate::matrix::RoleSet;
 use crate::model::{Distinct, DomainName, Transport};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -137,8 +137,14 @@ fn push_in_capitals(to: &mut String, proto: Transport) {
     to.get_mut(from..).into_iter().for_each(str::make_ascii_uppercase);
 }
 
-/// A finding about flows, in words; `phrase` is the number of its phrase.
-pub(super) fn worded(first: FirstFlow, stem: Option<&Stem>, phrase: u32, words: &Words<'_>) -> Finding {
+/// A finding about flows, in words: about `destinations` where they are several addresses; `phrase` is the number of its phrase.
+pub(super) fn worded(
+    first: FirstFlow,
+    destinations: Option<&BTreeSet<IpAddr>>,
+    stem: Option<&Stem>,
+    phrase: u32,
+    words: &Words<'_>,
+) -> Finding {
     let Some((stem, phrase)) = stem.zip(words.phrases.get(phrase)) else {
         // Every draft has both.
         return Finding::of(Code::Undetermined, String::new());
@@ -173,7 +179,7 @@ pub(super) fn worded(first: FirstFlow, stem: Option<&Stem>, phrase: u32, words: 
             push_address_filter(filter, first.from);
             filter.push_str(" && ");
         }
-        push_filter_to(filter, &first);
+        push_filter_to(filter, &first, destinations);
     }
     let display_filter = (first.share != Share::Code).then(|| filter.clone());
     Finding {
@@ -206,46 +212,40 @@ fn push_address_filter(filter: &mut String, ip: IpAddr) {
 /// Addresses that a filter names one by one, at the most: beyond them it goes by what else it says.
 const MOST_IN_A_FILTER: usize = 20;
 
-/// Makes a filter that says of the destination that it is `first` one for all the addresses that a finding is about.
-pub(super) fn widen_filter<'h>(
-    filter: &mut String,
-    first: IpAddr,
-    all: impl IntoIterator<Item = &'h IpAddr>,
-) {
-    let mut term = String::new();
-    push_address_filter(&mut term, first);
-    term.push_str(" && ");
-    let Some(at) = filter.rfind(&term) else { return };
-    let mut each = String::new();
-    for (before, &ip) in all.into_iter().enumerate() {
-        if before == MOST_IN_A_FILTER {
-            filter.replace_range(at..at + term.len(), "");
-            return;
-        }
-        each.push_str(if before == 0 { "(" } else { " || " });
-        push_address_filter(&mut each, ip);
+/// What a filter says of destinations: all of them, or nothing where they are too many.
+fn push_destinations_filter(filter: &mut String, destinations: &BTreeSet<IpAddr>) {
+    if destinations.len() > MOST_IN_A_FILTER {
+        return;
     }
-    each.push_str(") && ");
-    filter.replace_range(at..at + term.len(), &each);
+    for (place, &ip) in destinations.iter().enumerate() {
+        filter.push_str(if place == 0 { "(" } else { " || " });
+        push_address_filter(filter, ip);
+    }
+    filter.push_str(") && ");
 }
 
-/// What a filter for Wireshark says of a destination: the conversation, and the ICMP errors that quote it.
-fn push_filter_to(filter: &mut String, flow: &FirstFlow) {
-    push_address_filter(filter, flow.to);
+/// What a filter for Wireshark says of a destination: the conversation, and the ICMP errors that quote it. `destinations` where
+/// there are several.
+fn push_filter_to(filter: &mut String, flow: &FirstFlow, destinations: Option<&BTreeSet<IpAddr>>) {
+    match destinations {
+        Some(several) => push_destinations_filter(filter, several),
+        None => {
+            push_address_filter(filter, flow.to);
+            filter.push_str(" && ");
+        }
+    }
     match flow.proto {
         Transport::Tcp | Transport::Udp | Transport::Sctp => {
-            push(filter, format_args!(" && {}.port == {}", flow.proto, flow.port))
+            push(filter, format_args!("{}.port == {}", flow.proto, flow.port))
         }
-        Transport::Icmp => filter.push_str(" && icmp"),
-        Transport::Icmp6 => filter.push_str(" && icmpv6"),
-        Transport::Other(number) if flow.from.is_ipv4() => {
-            push(filter, format_args!(" && ip.proto == {number}"))
-        }
+        Transport::Icmp => filter.push_str("icmp"),
+        Transport::Icmp6 => filter.push_str("icmpv6"),
+        Transport::Other(number) if flow.from.is_ipv4() => push(filter, format_args!("ip.proto == {number}")),
         // Where extension headers stand before it, the last of them names it.
         Transport::Other(number) => {
             let headers = ["ipv6", "ipv6.hopopts", "ipv6.dstopts", "ipv6.routing", "ipv6.fraghdr"];
             let named = headers.map(|header| format!("{header}.nxt == {number}"));
-            push(filter, format_args!(" && ({})", named.join(" || ")));
+            push(filter, format_args!("({})", named.join(" || ")));
         }
     }
 }
@@ -419,25 +419,16 @@ mod tests {
 
     #[test]
     fn a_filter_of_a_finding_about_several_addresses_names_all_or_none() {
-        let all: Vec<IpAddr> =
-            ["203.0.113.1", "203.0.113.9", "2001:db8::9"].map(|ip| ip.parse().unwrap()).into();
-        let told = "ip.addr == 10.0.0.1 && ip.addr == 203.0.113.9 && tcp.port == 443";
-        let mut filter = told.to_owned();
-        widen_filter(&mut filter, all[1], &all);
-        let each = "(ip.addr == 203.0.113.1 || ip.addr == 203.0.113.9 || ipv6.addr == 2001:db8::9)";
-        assert_eq!(filter, format!("ip.addr == 10.0.0.1 && {each} && tcp.port == 443"));
-
-        let many: Vec<IpAddr> = (0..=20).map(|last| IpAddr::from([203, 0, 113, last])).collect();
-        let mut filter = told.to_owned();
-        widen_filter(&mut filter, all[1], &many[..20]);
-        assert_eq!(filter.matches("ip.addr").count(), 21);
-        let mut filter = told.to_owned();
-        widen_filter(&mut filter, all[1], &many);
-        assert_eq!(filter, "ip.addr == 10.0.0.1 && tcp.port == 443");
-
-        // What is not said stays so.
-        let mut filter = "ip.addr == 10.0.0.1".to_owned();
-        widen_filter(&mut filter, all[1], &all);
-        assert_eq!(filter, "ip.addr == 10.0.0.1");
+        let told = |addresses: &BTreeSet<IpAddr>| {
+            let mut filter = String::new();
+            push_destinations_filter(&mut filter, addresses);
+            filter
+        };
+        let some = ["203.0.113.1", "203.0.113.9", "2001:db8::9"].map(|ip| ip.parse().unwrap()).into();
+        let each = "(ip.addr == 203.0.113.1 || ip.addr == 203.0.113.9 || ipv6.addr == 2001:db8::9) && ";
+        assert_eq!(told(&some), each);
+        let many = |count: u8| (0..count).map(|last| IpAddr::from([203, 0, 113, last])).collect();
+        assert_eq!(told(&many(20)).matches("ip.addr").count(), 20);
+        assert_eq!(told(&many(21)), "");
     }
 }

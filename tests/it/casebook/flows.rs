@@ -20,52 +20,6 @@ fn captured_twice(s: &mut Scene, interface: u32, seconds: f64, forward: u64, bac
 }
 
 scenes! {
-    fn a_syn_ack_dated_before_the_syn_that_it_answers_is_of_the_same_flow(s) {
-        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
-        s.tcp(APPLIANCE, WEB, 443).missed(|t| t.syn()).synack().syn().client_ack().tls("nginx.org").fin();
-        s.expect(flow(APPLIANCE, WEB, 443).rows(1).documented(&["vbaz-15"]).outcome("established")
-            .initiator_by("syn").is("syn_count", 1));
-        s.findings(&[]);
-    }
-
-    fn a_syn_ack_that_answers_another_syn_is_of_another_flow(s) {
-        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
-        s.tcp(APPLIANCE, WEB, 443).client_port(50_123).isn(1000).missed(|t| t.syn()).synack();
-        s.at(2.0).tcp(APPLIANCE, WEB, 443).client_port(50_123).isn(77_000).handshake().tls("nginx.org").fin();
-        let each = || flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]);
-        s.expect(each().row(0, 2).initiator_by("syn-ack").packets(0, 1));
-        s.expect(each().row(1, 2).initiator_by("syn").outcome("established"));
-        s.findings(&[]);
-    }
-
-    fn an_icmp_error_dated_before_the_syn_that_it_quotes_is_of_the_same_flow(s) {
-        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
-        s.tcp(APPLIANCE, WEB, 443).missed(|t| t.syn()).icmp(ROUTER, 3, 13).syn();
-        s.expect(flow(APPLIANCE, WEB, 443).rows(1).documented(&["vbaz-15"]).outcome("prohibited")
-            .initiator_by("syn").packets(1, 0));
-        s.findings(&["documented-blocked"]);
-    }
-
-    fn an_icmp_error_that_quotes_another_syn_is_of_another_flow(s) {
-        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
-        let talk = s.tcp(APPLIANCE, WEB, 443).client_port(50_123).isn(1000);
-        talk.missed(|t| t.syn()).icmp(ROUTER, 3, 13);
-        s.at(2.0).tcp(APPLIANCE, WEB, 443).client_port(50_123).isn(77_000).handshake().tls("nginx.org").fin();
-        let each = || flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]);
-        s.expect(each().row(0, 2).outcome("prohibited").initiator_by("icmp-quote").packets(0, 0));
-        s.expect(each().row(1, 2).outcome("established").initiator_by("syn"));
-        s.findings(&["documented-blocked", "intermittent"]);
-    }
-
-    fn a_syn_ack_dated_before_the_syn_that_was_taken_first_is_of_the_same_flow(s) {
-        s.in_the_order_written().at(0.0).resolve(APPLIANCE, "nginx.org", WEB);
-        s.at(1.0).tcp(APPLIANCE, WEB, 443).client_port(50_123).syn().missed(|t| t.synack().client_ack());
-        let talk = s.at(0.98).tcp(APPLIANCE, WEB, 443).client_port(50_123).missed(|t| t.syn());
-        talk.synack().later(0.05).client_ack().tls("nginx.org").fin();
-        s.expect(flow(APPLIANCE, WEB, 443).rows(1).documented(&["vbaz-15"]).outcome("established"));
-        s.findings(&[]);
-    }
-
     // identity over time
 
     fn another_initial_sequence_number_on_the_same_ports_is_a_new_flow(s) {
@@ -132,6 +86,54 @@ scenes! {
                 .is("last_ts", "2026-01-06T10:00:01.020000000Z")
                 .packets(7, 4),
         );
+        s.findings(&[]);
+    }
+
+    // answers dated before what they answer
+
+    fn a_syn_ack_dated_before_the_syn_that_it_answers_is_of_the_same_flow(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
+        s.tcp(APPLIANCE, WEB, 443).missed(|t| t.syn()).synack().syn().client_ack().tls("nginx.org").fin();
+        s.expect(flow(APPLIANCE, WEB, 443).rows(1).documented(&["vbaz-15"]).outcome("established")
+            .initiator_by("syn").is("syn_count", 1));
+        s.findings(&[]);
+    }
+
+    fn a_syn_ack_that_answers_another_syn_is_of_another_flow(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
+        s.tcp(APPLIANCE, WEB, 443).client_port(50_123).isn(1000).missed(|t| t.syn()).synack();
+        s.at(2.0).tcp(APPLIANCE, WEB, 443).client_port(50_123).isn(77_000).handshake().tls("nginx.org").fin();
+        let each = || flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]);
+        s.expect(each().row(0, 2).initiator_by("syn-ack").packets(0, 1));
+        s.expect(each().row(1, 2).initiator_by("syn").outcome("established"));
+        s.findings(&[]);
+    }
+
+    fn an_icmp_error_dated_before_the_syn_that_it_quotes_is_of_the_same_flow(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
+        s.tcp(APPLIANCE, WEB, 443).missed(|t| t.syn()).icmp(ROUTER, 3, 13).syn();
+        s.expect(flow(APPLIANCE, WEB, 443).rows(1).documented(&["vbaz-15"]).outcome("prohibited")
+            .initiator_by("syn").packets(1, 0));
+        s.findings(&["documented-blocked"]);
+    }
+
+    fn an_icmp_error_that_quotes_another_syn_is_of_another_flow(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
+        let talk = s.tcp(APPLIANCE, WEB, 443).client_port(50_123).isn(1000);
+        talk.missed(|t| t.syn()).icmp(ROUTER, 3, 13);
+        s.at(2.0).tcp(APPLIANCE, WEB, 443).client_port(50_123).isn(77_000).handshake().tls("nginx.org").fin();
+        let each = || flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]);
+        s.expect(each().row(0, 2).outcome("prohibited").initiator_by("icmp-quote").packets(0, 0));
+        s.expect(each().row(1, 2).outcome("established").initiator_by("syn"));
+        s.findings(&["documented-blocked", "intermittent"]);
+    }
+
+    fn a_syn_ack_dated_before_the_syn_that_was_taken_first_is_of_the_same_flow(s) {
+        s.in_the_order_written().at(0.0).resolve(APPLIANCE, "nginx.org", WEB);
+        s.at(1.0).tcp(APPLIANCE, WEB, 443).client_port(50_123).syn().missed(|t| t.synack().client_ack());
+        let talk = s.at(0.98).tcp(APPLIANCE, WEB, 443).client_port(50_123).missed(|t| t.syn());
+        talk.synack().later(0.05).client_ack().tls("nginx.org").fin();
+        s.expect(flow(APPLIANCE, WEB, 443).rows(1).documented(&["vbaz-15"]).outcome("established"));
         s.findings(&[]);
     }
 

@@ -12,21 +12,7 @@ fn nameless() -> FlowExpect {
 }
 
 scenes! {
-    fn an_answer_dated_a_moment_before_the_query_taken_before_it_is_its_answer(s) {
-        s.in_the_order_written().keeps_talking(APPLIANCE, 0.1, 9.0);
-        s.at(10.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).wait(-0.5).answer(&[a("nginx.org", WEB)]);
-        s.at(11.0).web(APPLIANCE, WEB, "nginx.org");
-        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]));
-        s.findings(&[]);
-    }
-
-    fn an_answer_dated_more_than_a_second_before_its_query_is_unsolicited(s) {
-        s.in_the_order_written().keeps_talking(APPLIANCE, 0.1, 9.0);
-        s.at(10.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).wait(-1.5).answer(&[a("nginx.org", WEB)]);
-        s.at(11.0).web(APPLIANCE, WEB, "nginx.org");
-        s.expect(flow(APPLIANCE, WEB, 443).never("verdict", "documented").carries("unsolicited-answer"));
-        s.findings(&["unsolicited-answer"]).perhaps(&["undetermined", "unexpected-traffic"]);
-    }
+    // what counts
 
     fn an_answer_over_tcp_of_more_than_four_kilobytes_is_read_to_its_end(s) {
         let answers: Vec<_> = (0..400).map(|at| a("nginx.org", &format!("198.51.{}.{}", at / 200, at % 200)))
@@ -35,31 +21,6 @@ scenes! {
         s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).grade("corroborated"));
         s.findings(&[]);
     }
-
-    fn the_server_name_of_a_quic_initial_packet_is_read(s) {
-        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
-        s.udp(APPLIANCE, WEB, 443).request(&quic_initial("nginx.org")).reply(&[0x40; 40]);
-        s.expect(flow(APPLIANCE, WEB, 443).udp().undocumented().is("app", "quic").is("server_name", "nginx.org")
-            .grade("corroborated"));
-        s.findings(&["unexpected-traffic"]);
-    }
-
-    fn an_address_told_under_another_name_before_is_not_in_conflict_over_a_server_name(s) {
-        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB2).at(0.5).resolve(APPLIANCE, "other.example", WEB);
-        s.at(1.0).web(APPLIANCE, WEB, "nginx.org");
-        s.expect(flow(APPLIANCE, WEB, 443).lacks("name-conflict"));
-        s.perhaps(&["unexpected-traffic"]);
-    }
-
-    fn an_address_told_only_late_under_another_name_is_in_conflict_over_a_server_name(s) {
-        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB2);
-        s.at(1.0).web(APPLIANCE, WEB, "nginx.org");
-        s.at(3.0).resolve(APPLIANCE, "other.example", WEB);
-        s.expect(flow(APPLIANCE, WEB, 443).carries("name-conflict").never("verdict", "documented"));
-        s.perhaps(&["unexpected-traffic"]).findings(&["name-conflict"]);
-    }
-
-    // what counts
 
     fn an_answer_names_the_address_it_gives(s) {
         s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB);
@@ -313,6 +274,22 @@ scenes! {
 
     // resolvers not trusted, answers not asked for
 
+    fn an_answer_dated_a_moment_before_the_query_taken_before_it_is_its_answer(s) {
+        s.in_the_order_written().keeps_talking(APPLIANCE, 0.1, 9.0);
+        s.at(10.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).wait(-0.5).answer(&[a("nginx.org", WEB)]);
+        s.at(11.0).web(APPLIANCE, WEB, "nginx.org");
+        s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]));
+        s.findings(&[]);
+    }
+
+    fn an_answer_dated_more_than_a_second_before_its_query_is_unsolicited(s) {
+        s.in_the_order_written().keeps_talking(APPLIANCE, 0.1, 9.0);
+        s.at(10.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).wait(-1.5).answer(&[a("nginx.org", WEB)]);
+        s.at(11.0).web(APPLIANCE, WEB, "nginx.org");
+        s.expect(flow(APPLIANCE, WEB, 443).undetermined("name").carries("unsolicited-answer"));
+        s.findings(&["undetermined", "unsolicited-answer"]);
+    }
+
     fn an_answer_of_another_resolver_names_nothing(s) {
         s.at(0.0).dns(APPLIANCE, "203.0.113.53").query("nginx.org", A).answer(&[a("nginx.org", WEB)]);
         s.at(1.0).web(APPLIANCE, WEB, "nginx.org");
@@ -400,6 +377,21 @@ scenes! {
     }
 
     // conflicts
+
+    fn an_address_told_under_another_name_before_is_not_in_conflict_over_a_server_name(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB2).at(0.5).resolve(APPLIANCE, "other.example", WEB);
+        s.at(1.0).web(APPLIANCE, WEB, "nginx.org");
+        s.expect(flow(APPLIANCE, WEB, 443).undocumented().lacks("name-conflict"));
+        s.findings(&["unexpected-traffic"]);
+    }
+
+    fn an_address_told_only_late_under_another_name_is_in_conflict_over_a_server_name(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB2);
+        s.at(1.0).web(APPLIANCE, WEB, "nginx.org");
+        s.at(3.0).resolve(APPLIANCE, "other.example", WEB);
+        s.expect(flow(APPLIANCE, WEB, 443).undocumented().carries("name-conflict"));
+        s.findings(&["name-conflict", "unexpected-traffic"]);
+    }
 
     fn more_answers_than_questions_with_different_addresses_are_a_conflict(s) {
         let ask = s.at(0.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
@@ -566,7 +558,15 @@ scenes! {
         s.findings(&[]);
     }
 
-    // hosts in HTTP/2 and SSDP
+    // hosts in QUIC, HTTP/2 and SSDP
+
+    fn the_server_name_of_a_quic_initial_packet_is_read(s) {
+        s.at(0.0).resolve(APPLIANCE, "nginx.org", WEB).at(1.0);
+        s.udp(APPLIANCE, WEB, 443).request(&quic_initial("nginx.org")).reply(&[0x40; 40]);
+        s.expect(flow(APPLIANCE, WEB, 443).udp().undocumented().is("app", "quic").is("server_name", "nginx.org")
+            .grade("corroborated"));
+        s.findings(&["unexpected-traffic"]);
+    }
 
     fn an_authority_of_http2_corroborates_too(s) {
         s.at(0.0).resolve(APPLIANCE, "archive.ubuntu.com", WEB).at(1.0);

@@ -292,6 +292,14 @@ scenes! {
         s.findings(&["undetermined"]);
     }
 
+    fn a_blocked_name_that_the_site_gives_for_a_product_is_a_finding(s) {
+        s.site("names.sql-managed-instance", r#"["mi1.abc123.database.windows.net"]"#);
+        s.keeps_talking(WORKER, 0.1, 20.0);
+        s.at(1.0).dns(WORKER, RESOLVER).query("mi1.abc123.database.windows.net", A).rcode(3);
+        s.findings(&["name-blocked"]);
+        s.expect_finding(finding("name-blocked").from(WORKER).about("mi1.abc123.database.windows.net"));
+    }
+
     fn a_role_that_the_site_leaves_empty_makes_its_rules_not_applicable(s) {
         s.at(1.0).web(BROWSER, APPLIANCE, "appliance.contoso.example");
         for rule in ["vbaz-23", "vbaz-24a", "vbaz-24b"] {
@@ -309,14 +317,6 @@ scenes! {
         s.expect(flow(APPLIANCE, STORAGE, 443).documented(&["vbaz-12"]).grade("corroborated"));
         s.expect(flow(BACKUP, STORAGE, 443).documented(&["vbaz-33"]).grade("corroborated"));
         s.findings(&[]);
-    }
-
-    fn a_blocked_name_that_the_site_gives_for_a_product_is_a_finding(s) {
-        s.site("names.sql-managed-instance", r#"["mi1.abc123.database.windows.net"]"#);
-        s.keeps_talking(WORKER, 0.1, 20.0);
-        s.at(1.0).dns(WORKER, RESOLVER).query("mi1.abc123.database.windows.net", A).rcode(3);
-        s.findings(&["name-blocked"]);
-        s.expect_finding(finding("name-blocked").from(WORKER).about("mi1.abc123.database.windows.net"));
     }
 
     fn another_account_is_foreign_and_undetermined(s) {
