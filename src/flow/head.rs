@@ -66,8 +66,8 @@ pub struct Head {
     bytes: Vec<u8>,
     /// What the bytes before the pieces said. Rows for `judge` never have it: they carry the bytes.
     told: Option<Told>,
-    /// The sequence number up to which segments came that go on with the stream.
-    reach: Option<u32>,
+    /// Where the stream began when this was noted, and the sequence number up to which segments came that go on with it.
+    reach: Option<(u32, u32)>,
     /// Bytes kept of segments that do not.
     stray_bytes: u32,
 }
@@ -410,10 +410,13 @@ impl Head {
     fn goes_on(&mut self, base: u32, seq: u32, len: u32) -> bool {
         // As far behind as a number may be is half of all numbers.
         let further = |from: u32, to: u32| to.wrapping_sub(from).cast_signed();
-        let (reach, end) = (self.reach.unwrap_or(base), seq.wrapping_add(len));
+        // What a beginning far from this one came to is of another stream.
+        let of_base = |&(begin, _): &(u32, u32)| further(begin, base).unsigned_abs() <= STEP_BYTES;
+        let reach = self.reach.filter(of_base).map_or(base, |(_, reach)| reach);
+        let end = seq.wrapping_add(len);
         let goes_on = further(base, seq) >= 0 && further(reach, seq) <= STEP_BYTES.cast_signed();
         if goes_on {
-            self.reach = Some(if further(reach, end) > 0 { end } else { reach });
+            self.reach = Some((base, if further(reach, end) > 0 { end } else { reach }));
         }
         goes_on
     }

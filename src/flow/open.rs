@@ -559,8 +559,7 @@ impl Open {
         let is_dns = self.key.ports().contains(&dns::PORT);
         // A SYN takes a sequence number of its own, before its payload (RFC 9293 section 3.4, TCP Fast Open).
         let seq = tcp.seq.wrapping_add(u32::from(tcp.flags.syn()));
-        // Without a SYN in this stretch another one may have it, and tell another start than a SYN-ACK here.
-        let start = self.syn.and_then(|_| self.stream_start(side));
+        let start = self.stream_start(side);
         // Who began must be certain, and whose start: the SYN's sender and its answerer told their own. And what a stretch before this
         // one kept is needed beside these bytes, not beside what they say.
         let read_here = keep.read_tls
