@@ -169,6 +169,24 @@ scenes! {
 
     // folding and counting
 
+    fn the_filter_of_a_finding_about_several_addresses_selects_them_all(s) {
+        s.at(0.0).resolve_chain(APPLIANCE, &["other.example"], &[WEB, WEB2]);
+        s.at(1.0).web(APPLIANCE, WEB, "other.example").at(2.0).web(APPLIANCE, WEB2, "other.example");
+        let filter = "ip.addr == 10.10.1.4 && (ip.addr == 198.51.100.66 || ip.addr == 203.0.113.9) && tcp.port == 443";
+        s.expect_finding(finding("unexpected-traffic").about("other.example").count(2).filter(filter));
+        s.findings(&["unexpected-traffic"]);
+    }
+
+    fn the_filter_of_another_protocol_over_ipv6_finds_it_behind_extension_headers(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 20.0);
+        // A hop-by-hop header of padding, and no next header behind it.
+        s.at(1.0).packet(APPLIANCE6, "2001:db8::9", (0, 64), vec![59, 0, 1, 4, 0, 0, 0, 0]);
+        let filter = "ipv6.addr == fd10::1:4 && ipv6.addr == 2001:db8::9 && (ipv6.nxt == 59 || ipv6.hopopts.nxt == 59 || \
+                      ipv6.dstopts.nxt == 59 || ipv6.routing.nxt == 59 || ipv6.fraghdr.nxt == 59)";
+        s.expect_finding(finding("unexpected-attempt").from(APPLIANCE6).filter(filter));
+        s.findings(&["unexpected-attempt"]);
+    }
+
     fn connections_to_one_place_are_one_finding_with_a_count(s) {
         s.at(0.0).resolve(APPLIANCE, "exfil.example", WEB);
         for index in 0..30 {

@@ -291,6 +291,12 @@ impl FindingExpect {
         self
     }
 
+    /// Its filter for Wireshark.
+    pub fn filter(mut self, filter: &str) -> Self {
+        self.checks.push(("display_filter", filter.into()));
+        self
+    }
+
     /// One of its details, or its remedy, contains `text`.
     pub fn tells(mut self, text: &str) -> Self {
         self.told.push((text.to_string(), true));
