@@ -175,7 +175,10 @@ pub(super) fn worded(
         if ports {
             push(title, format_args!(" {port_number}"));
         }
-        if first.share == Share::Own {
+        // Where a host goes to both families, it does so by another address, too.
+        let other = |ip: &IpAddr| ip.is_ipv4() != first.from.is_ipv4();
+        let by_others = destinations.is_some_and(|all| all.iter().any(other));
+        if first.share == Share::Own && !by_others {
             push_address_filter(filter, first.from);
             filter.push_str(" && ");
         }

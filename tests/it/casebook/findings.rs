@@ -177,6 +177,14 @@ scenes! {
         s.findings(&["unexpected-traffic"]);
     }
 
+    fn the_filter_of_a_finding_about_both_families_goes_by_no_address_of_the_host(s) {
+        s.at(0.0).resolve(APPLIANCE, "other.example", WEB).resolve(APPLIANCE, "other.example", "2001:db8::9");
+        s.at(1.0).web(APPLIANCE, WEB, "other.example").at(2.0).web(APPLIANCE6, "2001:db8::9", "other.example");
+        let filter = "(ip.addr == 203.0.113.9 || ipv6.addr == 2001:db8::9) && tcp.port == 443";
+        s.expect_finding(finding("unexpected-traffic").about("other.example").count(2).filter(filter));
+        s.findings(&["unexpected-traffic"]);
+    }
+
     fn the_filter_of_another_protocol_over_ipv6_finds_it_behind_extension_headers(s) {
         s.keeps_talking(APPLIANCE, 0.1, 20.0);
         // A hop-by-hop header of padding, and no next header behind it.
