@@ -10,7 +10,9 @@ mod troubled;
 
 use super::log::{Body, DnsLog, Entry, NONE, number};
 use super::observation::DnsObservation;
-use crate::model::{BACKWARD_NANOS, ByHash, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp};
+use crate::model::{
+    BACKWARD_NANOS, ByHash, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp, Transport,
+};
 use foldhash::fast::RandomState;
 use for_names::ForNames;
 pub use growing::GrowingLedger;
@@ -53,6 +55,8 @@ pub struct Answer<'a> {
     pub client: Endpoint,
     /// Who told.
     pub resolver: IpAddr,
+    /// Over UDP or TCP.
+    pub transport: Transport,
     /// Whether the resolver is one that the site trusts.
     pub trusted: bool,
     /// Whether it matches a query of that host.
@@ -84,6 +88,8 @@ pub struct Query<'a> {
     pub client: Endpoint,
     /// Who was asked.
     pub resolver: IpAddr,
+    /// Over UDP or TCP.
+    pub transport: Transport,
     /// The name asked for.
     pub name: &'a DomainName,
     /// The type asked for.
@@ -1078,6 +1084,7 @@ impl Ledger {
             host: self.ip(self.host(entry)),
             client: Endpoint::new(self.ip(entry.client), entry.client_port),
             resolver: self.ip(entry.resolver),
+            transport: Transport::from_number(entry.transport),
             trusted: standing.bit(Standing::TRUSTED),
             matched: standing.bit(Standing::MATCHED),
             contested: standing.bit(Standing::CONTESTED),
@@ -1102,6 +1109,7 @@ impl Ledger {
             host: self.ip(self.host(entry)),
             client: Endpoint::new(self.ip(entry.client), entry.client_port),
             resolver: self.ip(entry.resolver),
+            transport: Transport::from_number(entry.transport),
             name: self.log.names().get(question.name)?,
             qtype: question.kind,
             answered: self.standing[at as usize].bit(Standing::MATCHED),

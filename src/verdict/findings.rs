@@ -5,6 +5,7 @@ use super::classify::{Issue, Ruling};
 use super::coverage::OutcomeSet;
 use super::foremost::Foremost;
 use super::judge::Case;
+use super::reach::Reach;
 use super::row::Differs;
 use super::strangers::{MOST_DISTINCT, Strangers};
 use super::wording::{
@@ -57,9 +58,8 @@ struct Body {
     range: Option<(Timestamp, Timestamp)>,
     /// The first ones, each once; what is counted comes in order of time.
     evidence: Vec<Cited>,
-    /// The destination's addresses, once there are two.
-    #[expect(clippy::box_collection, reason = "mostly none, and a body is to be small")]
-    hosts: Option<Box<BTreeSet<IpAddr>>>,
+    /// From where to where its flows go, once there are two that differ in it.
+    reach: Option<Box<Reach>>,
     /// Details, by their numbers in [`Findings::lines`].
     details: Vec<u32>,
     /// Flows whose details are in already: see [`Detailed`].
@@ -701,7 +701,7 @@ impl Body {
             count,
             range,
             evidence: Vec::new(),
-            hosts: None,
+            reach: None,
             details: Vec::new(),
             detailed: Vec::new(),
             stretch: 0,
@@ -719,10 +719,11 @@ impl Body {
             self.widen(first, last);
         }
         self.cite_all(later.evidence);
-        if let About::Flows(first) = &later.about {
-            self.reach(first.to);
+        match (later.reach, &later.about) {
+            (Some(more), _) => self.reach_further(|reach| reach.add(*more)),
+            (None, About::Flows(first)) => self.reach(first.from, first.to, first.port),
+            (None, About::Told(_)) => {}
         }
-        later.hosts.into_iter().flat_map(|hosts| *hosts).for_each(|ip| self.reach(ip));
         later.nameless.into_iter().flat_map(|hosts| *hosts).for_each(|host| self.lacks_name(host));
         later.details.into_iter().for_each(|line| self.detail(line));
         match (&mut self.strangers, later.strangers) {
@@ -739,8 +740,9 @@ impl Body {
                 share != Share::Code && !lines.get(line).is_some_and(|line| line.contains(&own))
             });
         }
-        if share == Share::Code {
-            self.hosts = None;
+        match &mut self.reach {
+            Some(reach) if share == Share::Destination => reach.forget_initiators(),
+            reach => *reach = None,
         }
         let mut strangers = Box::<Strangers>::default();
         host.map(|host| strangers.insert(host, 1));
@@ -772,18 +774,30 @@ impl Body {
         self.details.len() >= MOST_DETAILS || self.counted > most || share == Share::Code
     }
 
-    /// Notes an address of the destination.
-    fn reach(&mut self, ip: IpAddr) {
+    /// Notes from where to where a flow goes.
+    fn reach(&mut self, from: IpAddr, to: IpAddr, port: u16) {
         let About::Flows(first) = &self.about else { return };
-        if first.share != Share::Code && (self.hosts.is_some() || first.to != ip) {
-            let first = first.to;
-            self.reach_another(first, ip);
+        let same = first.to == to && first.port == port && (first.share != Share::Own || first.from == from);
+        if !same {
+            let own = (first.share == Share::Own).then_some(from);
+            self.reach_further(|reach| reach.note(own, to, port));
         }
     }
 
     #[inline(never)]
-    fn reach_another(&mut self, first: IpAddr, ip: IpAddr) {
-        self.hosts.get_or_insert_with(|| Box::new([first].into())).insert(ip);
+    fn reach_further(&mut self, note: impl FnOnce(&mut Reach)) {
+        let About::Flows(first) = &self.about else { return };
+        if first.share == Share::Code {
+            return;
+        }
+        let own = (first.share == Share::Own).then_some(first.from);
+        let (to, port) = (first.to, first.port);
+        let reach = self.reach.get_or_insert_with(|| {
+            let mut reach = Box::<Reach>::default();
+            reach.note(own, to, port);
+            reach
+        });
+        note(reach);
     }
 
     /// Whether more frames would change nothing.
@@ -823,10 +837,10 @@ impl Body {
     }
 
     fn finish(self, stem: Option<&Stem>, phrase: u32, outcomes: OutcomeSet, words: &Words<'_>) -> Finding {
-        let hosts = self.hosts.filter(|hosts| hosts.len() > 1);
+        let reach = self.reach.as_deref();
         let mut finding = match self.about {
             About::Told(told) => *told,
-            About::Flows(first) => worded(first, hosts.as_deref(), stem, phrase, words),
+            About::Flows(first) => worded(first, reach, stem, phrase, words),
         };
         if self.hidden {
             finding.remedy = HIDDEN_REMEDY.into();
@@ -845,17 +859,13 @@ impl Body {
             // Some name their frames themselves.
             finding.evidence.sort_by_key(|at| (words.rank.get(&*at.capture).copied(), at.frame));
         }
-        let further = usize::from(hosts.is_some()) + usize::from(self.strangers.is_some());
+        let beyond = reach.map(Reach::details).unwrap_or_default();
+        let further = beyond.len() + usize::from(self.strangers.is_some());
         finding.details.reserve_exact(self.details.len() + further);
         finding.details.extend(
             self.details.iter().filter_map(|&line| words.lines.get(line)).map(|line| line.to_string()),
         );
-        if let Some(hosts) = hosts {
-            let shown: Vec<String> = hosts.iter().take(8).map(ToString::to_string).collect();
-            let more = hosts.len() - shown.len();
-            let tail = if more == 0 { String::new() } else { format!(" and {more} more") };
-            finding.details.push(format!("addresses: {}{tail}", shown.join(", ")));
-        }
+        finding.details.extend(beyond);
         if let Some(strangers) = self.strangers {
             let least = if strangers.more { "at least " } else { "" };
             let number = strangers.len();
@@ -1005,7 +1015,7 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, codes: Codes
             collect_points(judged, points, proofs);
             body.cite(points.iter().copied());
         }
-        body.reach(flow.to.ip);
+        body.reach(flow.from.ip, flow.to.ip, flow.to.port);
         if code == Code::Undetermined && ruling.missing == Some(Missing::Name) {
             body.lacks_name(judged.host);
         }
@@ -1025,7 +1035,7 @@ fn severity_of(code: Code, ruling: &Ruling) -> Severity {
 }
 
 /// Undetermined flows fold into one finding per (role, server name or address, rule).
-fn is_folded(code: Code) -> bool {
+pub(super) fn is_folded(code: Code) -> bool {
     code == Code::Undetermined
 }
 

@@ -4,6 +4,7 @@ use super::classify::Classifier;
 use super::coverage::CoverageTally;
 use super::findings::{self, Findings, Stem};
 use super::judge::Case;
+use super::reach;
 use crate::audit::{Code, EvidenceFrame, Finding, Party};
 use crate::flow::GOES_ON_NANOS;
 use crate::matrix::RoleSet;
@@ -90,7 +91,10 @@ type Places = HashMap<(IpAddr, usize), Option<usize>, RandomState>;
 
 /// Queries to one resolver that the site does not list.
 struct Asked<'a> {
-    client: IpAddr,
+    clients: BTreeSet<IpAddr>,
+    /// Of all of them.
+    roles: RoleSet,
+    over: BTreeSet<Transport>,
     name: &'a DomainName,
     count: u64,
     first: Timestamp,
@@ -142,13 +146,18 @@ impl Resolving<'_, '_> {
             }
             let time = query.point.time;
             let asked = asked.entry(query.resolver).or_insert_with(|| Asked {
-                client: query.client.ip,
+                clients: BTreeSet::new(),
+                roles: RoleSet::default(),
+                over: BTreeSet::new(),
                 name: query.name,
                 count: 0,
                 first: time,
                 last: time,
                 points: Vec::new(),
             });
+            asked.clients.insert(query.client.ip);
+            asked.roles = asked.roles.union(site.roles_of(query.client.ip));
+            asked.over.insert(query.transport);
             asked.count += 1;
             (asked.first, asked.last) = (asked.first.min(time), asked.last.max(time));
             if asked.points.len() < Finding::MOST_EVIDENCE {
@@ -156,22 +165,30 @@ impl Resolving<'_, '_> {
             }
         }
         for (resolver, asked) in asked {
-            let roles = site.roles_of(asked.client).words(self.case.matrix);
+            let roles = asked.roles.words(self.case.matrix);
+            let number = asked.clients.len();
+            let client = asked.clients.first().filter(|_| number == 1).copied();
+            let who = match client {
+                Some(client) => format!("{} {client} asks", roles.join("+")),
+                None => format!("{number} addresses of {} ask", roles.join("+")),
+            };
             let mut finding = findings::note(
                 Code::UnexpectedResolver,
-                format!(
-                    "{} {} asks {resolver}, which the site does not list as a resolver",
-                    roles.join("+"),
-                    asked.client
-                ),
+                format!("{who} {resolver}, which the site does not list as a resolver"),
                 self.frames(&asked.points),
             );
-            finding.from = Party { roles, ip: Some(asked.client), ..Party::default() };
-            finding.to =
-                Party { ip: Some(resolver), port: Some(53), proto: Some(Transport::Udp), ..Party::default() };
+            finding.from = Party { roles, ip: client, ..Party::default() };
+            let proto = asked.over.first().filter(|_| asked.over.len() == 1).copied();
+            finding.to = Party { ip: Some(resolver), port: Some(53), proto, ..Party::default() };
             finding.count = asked.count;
             (finding.first_ts, finding.last_ts) = (Some(asked.first), Some(asked.last));
             finding.details.push(format!("first asked for {}", asked.name));
+            if let Some(clients) = reach::listed(&asked.clients, usize::MAX) {
+                finding.details.push(format!("asked by: {clients}"));
+            }
+            if proto.is_none() {
+                finding.details.push("over UDP and TCP".to_owned());
+            }
             finding.display_filter = Some(format!("dns && {} == {resolver}", address_field(resolver)));
             self.findings.add(finding);
         }
@@ -196,7 +213,7 @@ impl Resolving<'_, '_> {
                 severity: Code::UnsolicitedAnswer.severity(),
                 to: name.as_ref().map_or_else(|| answer.resolver.to_string(), ToString::to_string),
                 port: Some(53),
-                proto: Some(Transport::Udp),
+                proto: Some(answer.transport),
                 rules: Vec::new(),
             };
             let title = format!(
@@ -214,7 +231,7 @@ impl Resolving<'_, '_> {
                     ip: Some(answer.resolver),
                     name,
                     port: Some(53),
-                    proto: Some(Transport::Udp),
+                    proto: Some(answer.transport),
                     ..Party::default()
                 };
                 finding.display_filter = Some(format!(

@@ -2,6 +2,7 @@
 
 use super::classify::Issue;
 use super::findings::{Judged, Stem, destination, rules_of};
+use super::reach::{Reach, push_filter};
 use super::row::{Differs, NameEvidenceSource, Nearest};
 use crate::audit::{Code, Finding, Grade, Missing, Party};
 use crate::flow::Outcome;
@@ -9,7 +10,7 @@ use crate::matrix::RoleSet;
 use crate::model::{Distinct, DomainName, Transport};
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -137,10 +138,10 @@ fn push_in_capitals(to: &mut String, proto: Transport) {
     to.get_mut(from..).into_iter().for_each(str::make_ascii_uppercase);
 }
 
-/// A finding about flows, in words: about `destinations` where they are several addresses; `phrase` is the number of its phrase.
+/// A finding about flows, in words: `reach` is known where they are not all as the first; `phrase` is the number of its phrase.
 pub(super) fn worded(
     first: FirstFlow,
-    destinations: Option<&BTreeSet<IpAddr>>,
+    reach: Option<&Reach>,
     stem: Option<&Stem>,
     phrase: u32,
     words: &Words<'_>,
@@ -175,17 +176,17 @@ pub(super) fn worded(
         if ports {
             push(title, format_args!(" {port_number}"));
         }
-        // Where a host goes to both families, it does so by another address, too.
-        let other = |ip: &IpAddr| ip.is_ipv4() != first.from.is_ipv4();
-        let by_others = destinations.is_some_and(|all| all.iter().any(other));
-        if first.share == Share::Own && !by_others {
-            push_address_filter(filter, first.from);
-            filter.push_str(" && ");
+        match reach {
+            Some(reach) => reach.push_filter(filter, first.proto),
+            None => {
+                let own = [first.from];
+                let from = if first.share == Share::Own { &own[..] } else { &[] };
+                push_filter(filter, (from, &[first.to], &[first.port]), first.proto);
+            }
         }
-        push_filter_to(filter, &first, destinations);
     }
     let display_filter = (first.share != Share::Code).then(|| filter.clone());
-    Finding {
+    let mut finding = Finding {
         severity: stem.severity,
         from: match first.share {
             Share::Own => Party { roles: from_roles, ip: Some(first.from), ..Party::default() },
@@ -205,52 +206,11 @@ pub(super) fn worded(
         display_filter,
         remedy: remedy(phrase),
         ..Finding::of(stem.code, title.clone())
+    };
+    if let Some(reach) = reach {
+        reach.unname(&mut finding);
     }
-}
-
-fn push_address_filter(filter: &mut String, ip: IpAddr) {
-    push(filter, format_args!("{} == {ip}", if ip.is_ipv4() { "ip.addr" } else { "ipv6.addr" }));
-}
-
-/// Addresses that a filter names one by one, at the most: beyond them it goes by what else it says.
-const MOST_IN_A_FILTER: usize = 20;
-
-/// What a filter says of destinations: all of them, or nothing where they are too many.
-fn push_destinations_filter(filter: &mut String, destinations: &BTreeSet<IpAddr>) {
-    if destinations.len() > MOST_IN_A_FILTER {
-        return;
-    }
-    for (place, &ip) in destinations.iter().enumerate() {
-        filter.push_str(if place == 0 { "(" } else { " || " });
-        push_address_filter(filter, ip);
-    }
-    filter.push_str(") && ");
-}
-
-/// What a filter for Wireshark says of a destination: the conversation, and the ICMP errors that quote it. `destinations` where
-/// there are several.
-fn push_filter_to(filter: &mut String, flow: &FirstFlow, destinations: Option<&BTreeSet<IpAddr>>) {
-    match destinations {
-        Some(several) => push_destinations_filter(filter, several),
-        None => {
-            push_address_filter(filter, flow.to);
-            filter.push_str(" && ");
-        }
-    }
-    match flow.proto {
-        Transport::Tcp | Transport::Udp | Transport::Sctp => {
-            push(filter, format_args!("{}.port == {}", flow.proto, flow.port))
-        }
-        Transport::Icmp => filter.push_str("icmp"),
-        Transport::Icmp6 => filter.push_str("icmpv6"),
-        Transport::Other(number) if flow.from.is_ipv4() => push(filter, format_args!("ip.proto == {number}")),
-        // Where extension headers stand before it, the last of them names it.
-        Transport::Other(number) => {
-            let headers = ["ipv6", "ipv6.hopopts", "ipv6.dstopts", "ipv6.routing", "ipv6.fraghdr"];
-            let named = headers.map(|header| format!("{header}.nxt == {number}"));
-            push(filter, format_args!("({})", named.join(" || ")));
-        }
-    }
+    finding
 }
 
 fn remedy(row: &Phrase) -> Cow<'static, str> {
@@ -414,24 +374,4 @@ pub(super) fn details(code: Code, judged: &Judged<'_>) -> Vec<String> {
         lines.push(format!("ICMP type {kind} code {number}"));
     }
     lines
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_filter_of_a_finding_about_several_addresses_names_all_or_none() {
-        let told = |addresses: &BTreeSet<IpAddr>| {
-            let mut filter = String::new();
-            push_destinations_filter(&mut filter, addresses);
-            filter
-        };
-        let some = ["203.0.113.1", "203.0.113.9", "2001:db8::9"].map(|ip| ip.parse().unwrap()).into();
-        let each = "(ip.addr == 203.0.113.1 || ip.addr == 203.0.113.9 || ipv6.addr == 2001:db8::9) && ";
-        assert_eq!(told(&some), each);
-        let many = |count: u8| (0..count).map(|last| IpAddr::from([203, 0, 113, last])).collect();
-        assert_eq!(told(&many(20)).matches("ip.addr").count(), 20);
-        assert_eq!(told(&many(21)), "");
-    }
 }

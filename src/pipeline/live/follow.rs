@@ -12,12 +12,12 @@ use crate::audit::{
     Audit, Code, Conversation, Coverage, CoverageState, EvidenceFrame, Finding, NamesQuality, Party, Verdict,
 };
 use crate::capture::live::now;
-use crate::flow::{Finisher, Flow, FlowKey, HostSight, Outcome, PartialFlow, Side, Stretch};
+use crate::flow::{Finisher, Flow, FlowKey, FlowRecord, HostSight, Outcome, PartialFlow, Side, Stretch};
 use crate::matrix::{Matrix, Site};
 use crate::model::{CaptureId, Endpoint, FramePoint, NANOS_PER_SECOND, Spans, Timestamp, Transport};
 use crate::names::{DnsObservation, GrowingLedger};
 use crate::pipeline::join::{dns_of_tcp, is_dns_over_tcp};
-use crate::verdict::{Case, Judge, MOST_STRANGER_FINDINGS, MOST_STRANGERS, VerdictRow};
+use crate::verdict::{Case, Judge, MOST_STRANGER_FINDINGS, MOST_STRANGERS, Reach, VerdictRow};
 use foldhash::fast::RandomState;
 use hashbrown::{HashMap, HashSet};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -119,6 +119,12 @@ pub(super) struct Shared {
     pub began_at: Timestamp,
 }
 
+/// In place of roles, where initiators without one share a finding.
+const STRANGERS: &str = "strangers";
+
+/// In place of a destination, where they share one for all of them.
+const FURTHER: &str = "further";
+
 /// What makes two observations one finding.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Key {
@@ -153,14 +159,16 @@ impl Key {
     /// The one of a finding as an audit words it.
     fn of_finding(finding: &Finding, site: &Site) -> Key {
         let folded = finding.code == Code::Undetermined;
+        // Once per resolver, whoever asks it and how.
+        let of_all = folded || finding.code == Code::UnexpectedResolver;
         let to = finding.to.name.as_ref().map(ToString::to_string);
         Key {
             code: finding.code,
-            from: finding.from.ip.filter(|_| !folded).map(|ip| site.host_of(ip)),
+            from: finding.from.ip.filter(|_| !of_all).map(|ip| site.host_of(ip)),
             roles: if folded { finding.from.roles.join("+") } else { String::new() },
             to: to.or(finding.to.ip.map(|ip| ip.to_string())).unwrap_or_else(|| finding.title.clone()),
             port: finding.to.port.filter(|_| !folded),
-            proto: finding.to.proto,
+            proto: finding.to.proto.filter(|_| finding.code != Code::UnexpectedResolver),
         }
     }
 }
@@ -170,6 +178,8 @@ struct Growing {
     number: u64,
     finding: Finding,
     outcomes: BTreeMap<Outcome, u64>,
+    /// From where to where its flows go, also those that turned out to be something else.
+    reach: Reach,
     /// Flows of it that may still change.
     open: u64,
     warm_up: bool,
@@ -179,6 +189,19 @@ struct Growing {
     changed_at: Instant,
     event: Event,
     shown: Option<Arc<LiveFinding>>,
+}
+
+impl Growing {
+    /// Goes from there to where a flow goes, too.
+    fn go(&mut self, from: Option<IpAddr>, flow: &FlowRecord) {
+        let (to, port) = (flow.responder_ip, flow.responder_port);
+        if !self.reach.has(from, to, port) {
+            self.reach.note(from, to, port);
+            self.reach.trim();
+            self.reach.unname(&mut self.finding);
+            self.finding.display_filter = Some(self.reach.filter(flow.proto));
+        }
+    }
 }
 
 /// The row of a conversation, and whether it demonstrably worked ([`Flow::worked`]).
@@ -925,8 +948,12 @@ impl Follower {
         for &code in &row.findings {
             let key = Key::of_row(code, row, site);
             let key = if row.initiator_roles.is_empty() { self.among_strangers(key) } else { key };
+            let (is_own, is_further) = (key.roles != STRANGERS, key.to == FURTHER);
             let Some(place) = self.finding(key, row, code, words) else { continue };
             let Some(growing) = self.findings.get_mut(place) else { continue };
+            if !is_further {
+                growing.go(is_own.then_some(flow.initiator_ip), flow);
+            }
             growing.finding.count += 1;
             growing.open += u64::from(open);
             add(&mut growing.outcomes, flow.outcome);
@@ -960,12 +987,12 @@ impl Follower {
         if self.finding_of.contains_key(&key) || key.from.is_none() {
             return key;
         }
-        let common = Key { from: None, roles: "strangers".to_owned(), ..key.clone() };
+        let common = Key { from: None, roles: STRANGERS.to_owned(), ..key.clone() };
         let of_stem = self.strangers.entry(common.clone()).or_default();
         if *of_stem >= MOST_STRANGERS {
             return common;
         }
-        let code = Key { to: "further".to_owned(), port: None, proto: None, ..common.clone() };
+        let code = Key { to: FURTHER.to_owned(), port: None, proto: None, ..common.clone() };
         *of_stem += 1;
         let of_code = self.strangers.entry(code.clone()).or_default();
         if *of_code >= MOST_STRANGER_FINDINGS {
@@ -1000,7 +1027,9 @@ impl Follower {
                 let have = &mut growing.finding;
                 have.details = worded.details;
                 (have.severity, have.remedy) = (worded.severity, worded.remedy);
-                (have.rules, have.title, have.to) = (worded.rules, worded.title, worded.to);
+                (have.rules, have.title) = (worded.rules, worded.title);
+                (have.from, have.to) = (worded.from, worded.to);
+                growing.reach.unname(have);
             }
             return Some(place);
         }
@@ -1009,15 +1038,15 @@ impl Follower {
             return None;
         }
         let mut finding = worded.unwrap_or_else(|| plain(code, row));
-        if key.roles == "strangers" {
+        if key.roles == STRANGERS {
             let to = finding.title.split_once(" -> ").map_or("", |(_, to)| to);
-            finding.title = if key.to == "further" {
+            finding.title = if key.to == FURTHER {
                 "further addresses that hold no role -> further destinations and ports".to_owned()
             } else {
                 format!("further addresses that hold no role -> {to}")
             };
             finding.from = Party::default();
-            if key.to == "further" {
+            if key.to == FURTHER {
                 finding.to = Party::default();
             }
         }
@@ -1031,6 +1060,7 @@ impl Follower {
             number: place as u64 + 1,
             finding,
             outcomes: BTreeMap::new(),
+            reach: Reach::default(),
             open: 0,
             warm_up: self.shared.began.elapsed() < WARM_UP,
             told: None,

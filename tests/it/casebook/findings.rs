@@ -1,6 +1,7 @@
 //! What is reported, how often and how severely: SEMANTICS.md section 5.
 
 use crate::scene::*;
+use serde_json::Value;
 
 /// The appliance asks for `name` at 1 s and gets `rcode`; the capture goes on, with another answer to it.
 fn asked_in_vain(s: &mut Scene, client: &str, name: &str, rcode: u8) {
@@ -177,11 +178,13 @@ scenes! {
         s.findings(&["unexpected-traffic"]);
     }
 
-    fn the_filter_of_a_finding_about_both_families_goes_by_no_address_of_the_host(s) {
+    fn the_filter_of_a_finding_about_both_families_names_both_addresses_of_the_host(s) {
         s.at(0.0).resolve(APPLIANCE, "other.example", WEB).resolve(APPLIANCE, "other.example", "2001:db8::9");
         s.at(1.0).web(APPLIANCE, WEB, "other.example").at(2.0).web(APPLIANCE6, "2001:db8::9", "other.example");
-        let filter = "(ip.addr == 203.0.113.9 || ipv6.addr == 2001:db8::9) && tcp.port == 443";
-        s.expect_finding(finding("unexpected-traffic").about("other.example").count(2).filter(filter));
+        let filter = "(ip.addr == 10.10.1.4 || ipv6.addr == fd10::1:4) && (ip.addr == 203.0.113.9 || ipv6.addr == 2001:db8::9) && \
+                      tcp.port == 443";
+        let expected = finding("unexpected-traffic").about("other.example").from(APPLIANCE).count(2).filter(filter);
+        s.expect_finding(expected.tells("initiators: 10.10.1.4, fd10::1:4"));
         s.findings(&["unexpected-traffic"]);
     }
 
@@ -276,7 +279,32 @@ scenes! {
         for (index, worker) in ["10.10.2.11", "10.10.2.12", "10.10.2.13"].into_iter().enumerate() {
             s.at(1.0 + index as f64).web(worker, WEB, "postgresql.org");
         }
-        s.findings(&["undetermined"]).expect_finding(finding("undetermined").count(3).severity("medium"));
+        s.findings(&["undetermined"]);
+        let filter = "(ip.addr == 10.10.2.11 || ip.addr == 10.10.2.12 || ip.addr == 10.10.2.13) && ip.addr == 203.0.113.9 && \
+                      tcp.port == 443";
+        let expected = finding("undetermined").titled("worker -> postgresql.org (203.0.113.9) TCP 443").is("from/ip", Value::Null);
+        let expected = expected.is("from/roles/0", "worker").count(3).severity("medium").filter(filter);
+        s.expect_finding(expected.tells("initiators: 10.10.2.11, 10.10.2.12, 10.10.2.13"));
+    }
+
+    fn an_undetermined_flow_by_itself_names_its_host(s) {
+        s.at(1.0).web(WORKER, WEB, "postgresql.org");
+        s.findings(&["undetermined"]);
+        let expected = finding("undetermined").titled("worker 10.10.2.11 -> postgresql.org (203.0.113.9) TCP 443").from(WORKER);
+        s.expect_finding(expected.is("to/port", 443).does_not_tell("initiators"));
+    }
+
+    fn undetermined_flows_fold_over_the_ports_of_their_rule(s) {
+        // A region that the service tags do not know.
+        s.site("site.region", r#""westeurope2""#);
+        for (time, port) in [(1.0, 11_000), (2.0, 11_500)] {
+            s.at(time).tcp(WORKER, SQL_HERE, port).handshake().exchange(&tds_prelogin(0x12), &tds_prelogin(4)).fin();
+        }
+        s.findings(&["undetermined"]);
+        let filter = "ip.addr == 10.10.2.11 && ip.addr == 13.69.104.1 && (tcp.port == 11000 || tcp.port == 11500)";
+        let expected = finding("undetermined").titled("worker 10.10.2.11 -> 13.69.104.1 TCP");
+        let expected = expected.from(WORKER).is("to/port", Value::Null).count(2).filter(filter);
+        s.expect_finding(expected.tells("ports: 11000, 11500"));
     }
 
     fn undetermined_flows_of_different_roles_do_not_fold(s) {

@@ -42,7 +42,7 @@ fn a_bit_of_everything() -> Scene {
     s.at(5.5).tcp(APPLIANCE, MAIL, 25).handshake().server(SMTP_BANNER).exchange(SMTP_EHLO, SMTP_OFFER).fin();
     s.at(9.5).tcp(BROWSER, APPLIANCE, 443).missed(|t| t.handshake()).more_tls();
     s.at(10.0).tcp(APPLIANCE, WEB, 8443).syn().icmp(ROUTER, 3, 13);
-    s.at(10.5).dns_over_tcp(WORKER, "postgresql.org", &[a("postgresql.org", WEB)]);
+    s.at(10.5).dns_over_tcp(WORKER, RESOLVER, "postgresql.org", &[a("postgresql.org", WEB)]);
     s.at(11.0).tcp(WORKER, WEB, 443).handshake().tls_without_name().fin();
     let ask = s.at(12.0).dns(APPLIANCE, RESOLVER).query("packages.microsoft.com", A);
     ask.answer_in_fragments(

@@ -1,6 +1,7 @@
 //! What names an address, what does not, and what is in conflict: SEMANTICS.md section 3.
 
 use crate::scene::*;
+use serde_json::Value;
 
 fn nginx() -> FlowExpect {
     flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).outcome("established")
@@ -17,7 +18,7 @@ scenes! {
     fn an_answer_over_tcp_of_more_than_four_kilobytes_is_read_to_its_end(s) {
         let answers: Vec<_> = (0..400).map(|at| a("nginx.org", &format!("198.51.{}.{}", at / 200, at % 200)))
             .chain([a("nginx.org", WEB)]).collect();
-        s.at(0.0).dns_over_tcp(APPLIANCE, "nginx.org", &answers).at(1.0).web(APPLIANCE, WEB, "nginx.org");
+        s.at(0.0).dns_over_tcp(APPLIANCE, RESOLVER, "nginx.org", &answers).at(1.0).web(APPLIANCE, WEB, "nginx.org");
         s.expect(flow(APPLIANCE, WEB, 443).documented(&["vbaz-15"]).grade("corroborated"));
         s.findings(&[]);
     }
@@ -98,7 +99,7 @@ scenes! {
     }
 
     fn an_answer_over_tcp_counts(s) {
-        s.at(0.0).dns_over_tcp(APPLIANCE, "nginx.org", &[a("nginx.org", WEB)]);
+        s.at(0.0).dns_over_tcp(APPLIANCE, RESOLVER, "nginx.org", &[a("nginx.org", WEB)]);
         s.at(1.0).web(APPLIANCE, WEB, "nginx.org");
         s.expect(nginx().grade("corroborated")).expect(flow(APPLIANCE, RESOLVER, 53).platform());
         s.findings(&[]);
@@ -305,6 +306,32 @@ scenes! {
         }
         s.expect_finding(finding("unexpected-resolver").severity("medium"));
         s.findings(&["unexpected-resolver", "unexpected-traffic"]);
+    }
+
+    fn an_unexpected_resolver_is_reported_once_whoever_asks_it_and_how(s) {
+        s.at(1.0).dns(WORKER, "203.0.113.53").query("postgresql.org", A).answer(&[a("postgresql.org", WEB)]);
+        s.at(2.0).dns_over_tcp(APPLIANCE, "203.0.113.53", "nginx.org", &[a("nginx.org", WEB)]);
+        let title = "2 addresses of backup-appliance+worker ask 203.0.113.53, which the site does not list as a resolver";
+        let expected = finding("unexpected-resolver").titled(title).is("from/ip", Value::Null).is("to/proto", Value::Null);
+        let expected = expected.count(2).filter("dns && ip.addr == 203.0.113.53").tells("over UDP and TCP");
+        s.expect_finding(expected.tells("first asked for postgresql.org").tells("asked by: 10.10.1.4, 10.10.2.11"));
+        s.findings(&["unexpected-resolver", "unexpected-traffic"]);
+    }
+
+    fn an_unexpected_resolver_may_be_asked_over_tcp_alone(s) {
+        s.at(2.0).dns_over_tcp(APPLIANCE, "203.0.113.53", "nginx.org", &[a("nginx.org", WEB)]);
+        let title = "backup-appliance 10.10.1.4 asks 203.0.113.53, which the site does not list as a resolver";
+        let expected = finding("unexpected-resolver").titled(title).from(APPLIANCE).is("to/proto", "tcp").count(1);
+        s.expect_finding(expected.does_not_tell("asked by").does_not_tell("over UDP"));
+        s.findings(&["unexpected-resolver", "unexpected-traffic"]);
+    }
+
+    fn an_answer_nobody_asked_for_may_come_over_tcp(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 15.0).at(0.5).resolve(APPLIANCE, "packages.microsoft.com", WEB2);
+        let answer = [a("nginx.org", WEB)];
+        s.at(9.0).tcp(APPLIANCE, RESOLVER, 53).handshake().server(&dns_answer_over_tcp("nginx.org", &answer)).client_ack();
+        s.expect_finding(finding("unsolicited-answer").about("nginx.org").is("to/proto", "tcp").is("to/port", 53));
+        s.findings(&["unsolicited-answer"]);
     }
 
     fn a_trusted_answer_outweighs_another_resolvers(s) {

@@ -120,14 +120,31 @@ impl Scene {
     }
 
     /// A query and its answer over one TCP connection.
-    pub fn dns_over_tcp(&mut self, client: &str, asked: &str, answers: &[Record]) -> &mut Self {
-        let framed = |message: Vec<u8>| [&(message.len() as u16).to_be_bytes()[..], &message].concat();
-        let question = framed(message(0x0777, QUERY, (asked, A), &[], &[]));
-        let answer = framed(message(0x0777, RESPONSE, (asked, A), answers, &[]));
-        let talk = self.tcp(client, super::RESOLVER, 53);
+    pub fn dns_over_tcp(
+        &mut self,
+        client: &str,
+        resolver: &str,
+        asked: &str,
+        answers: &[Record],
+    ) -> &mut Self {
+        let question = over_tcp(message(ID_OVER_TCP, QUERY, (asked, A), &[], &[]));
+        let answer = dns_answer_over_tcp(asked, answers);
+        let talk = self.tcp(client, resolver, 53);
         talk.handshake().client(&question).server(&answer).client_ack().fin();
         self
     }
+}
+
+const ID_OVER_TCP: u16 = 0x0777;
+
+/// A message behind its length (RFC 1035 section 4.2.2).
+fn over_tcp(message: Vec<u8>) -> Vec<u8> {
+    [&(message.len() as u16).to_be_bytes()[..], &message].concat()
+}
+
+/// An answer as it goes over TCP.
+pub fn dns_answer_over_tcp(asked: &str, answers: &[Record]) -> Vec<u8> {
+    over_tcp(message(ID_OVER_TCP, RESPONSE, (asked, A), answers, &[]))
 }
 
 impl Dns<'_> {

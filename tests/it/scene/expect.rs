@@ -291,6 +291,12 @@ impl FindingExpect {
         self
     }
 
+    /// A field of it, by its path.
+    pub fn is(mut self, path: &'static str, value: impl Into<Value>) -> Self {
+        self.checks.push((path, value.into()));
+        self
+    }
+
     /// Its filter for Wireshark.
     pub fn filter(mut self, filter: &str) -> Self {
         self.checks.push(("display_filter", filter.into()));

@@ -16,7 +16,7 @@ mod site;
 mod talk;
 mod wire;
 
-pub use dns::{A, AAAA, Reply, a, cname};
+pub use dns::{A, AAAA, Reply, a, cname, dns_answer_over_tcp};
 pub use expect::{FlowExpect, finding, flow};
 pub use file::{Captured, pcap, pcapng};
 pub use payload::*;
