@@ -3,7 +3,7 @@
 use crate::casebook;
 use crate::scene::{Scene, run, workshop};
 use serde_json::Value;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -307,7 +307,7 @@ fn frames_of_a_device_give_the_same_audit_live_and_offline_and_all_are_accounted
 }
 
 /// The last that was told of each finding: by code and title, its count.
-fn told_last(lines: &[Value]) -> BTreeMap<(String, String), u64> {
+fn told_last(lines: &[Value]) -> BTreeMap<Told, u64> {
     let mut last: BTreeMap<u64, &Value> = BTreeMap::new();
     let events = lines.iter().filter(|line| line["type"] == "event" && line["finding"].is_object());
     for event in events {
@@ -317,20 +317,23 @@ fn told_last(lines: &[Value]) -> BTreeMap<(String, String), u64> {
     counted.map(|event| &event["finding"]).filter(|f| f["severity"] != "note").map(counted_finding).collect()
 }
 
-fn counted_finding(finding: &Value) -> ((String, String), u64) {
+/// Code, title and filter of a finding.
+type Told = [String; 3];
+
+fn counted_finding(finding: &Value) -> (Told, u64) {
     let word = |field: &str| finding[field].as_str().unwrap_or_default().to_owned();
-    ((word("code"), word("title")), finding["count"].as_u64().unwrap_or_default())
+    (["code", "title", "display_filter"].map(word), finding["count"].as_u64().unwrap_or_default())
 }
 
-/// Plays a scene live: its capture comes in so many parts, with pauses between them.
-fn played(bytes: &[u8], directory: &Path, parts: usize) -> Vec<Value> {
+/// Plays a scene live: its capture comes in so many parts, with pauses of so many milliseconds between them.
+fn played(bytes: &[u8], directory: &Path, (parts, pause): (usize, u64)) -> Vec<Value> {
     let site = directory.join("site.toml");
     let arguments = ["live", "-i", "-", "--site", site.to_str().unwrap(), "--format", "jsonl"];
     let mut child = portproof(&arguments).stdin(Stdio::piped()).spawn().expect("the program starts");
     let mut pipe = child.stdin.take().expect("a pipe");
     for (number, part) in bytes.chunks(bytes.len().div_ceil(parts).max(1)).enumerate() {
         if number > 0 {
-            std::thread::sleep(Duration::from_millis(700));
+            std::thread::sleep(Duration::from_millis(pause));
         }
         // A capture that is refused is not read to its end.
         let _ = pipe.write_all(part);
@@ -397,7 +400,7 @@ fn scenes() -> Vec<(String, Scene, Vec<u8>)> {
 }
 
 /// Findings that stand for many addresses, titled as they are live.
-fn crowds_uncounted(findings: BTreeMap<(String, String), u64>) -> BTreeMap<(String, String), u64> {
+fn crowds_uncounted(findings: BTreeMap<Told, u64>) -> BTreeMap<Told, u64> {
     let title = |title: String| match title
         .strip_prefix("and ")
         .and_then(|rest| rest.split_once(" more addresses -> "))
@@ -405,7 +408,7 @@ fn crowds_uncounted(findings: BTreeMap<(String, String), u64>) -> BTreeMap<(Stri
         Some((_, to)) => format!("further addresses that hold no role -> {to}"),
         None => title,
     };
-    findings.into_iter().map(|((code, told), count)| ((code, title(told)), count)).collect()
+    findings.into_iter().map(|([code, told, filter], count)| ([code, title(told), filter], count)).collect()
 }
 
 /// Differences between what was told of a scene live and what its audit says.
@@ -415,7 +418,7 @@ fn differences(name: &str, scene: &Scene, bytes: &[u8], parts: usize) -> Vec<Str
     if offline.code == 2 || scene.is_special() {
         return Vec::new();
     }
-    let live = played(bytes, &directory, parts);
+    let live = played(bytes, &directory, (parts, 700));
     let mut problems = Vec::new();
     let report = |lines: &[Value]| -> Vec<Value> {
         let judged = lines.iter().filter(|line| line["type"] != "event" && line["type"] != "capture");
@@ -473,4 +476,25 @@ fn what_was_told_last_is_what_the_audit_says_when_frames_come_bit_by_bit() {
         played.into_iter().flat_map(|thread| thread.join().expect("a thread")).collect()
     });
     assert!(problems.is_empty(), "{}", problems.join("\n"));
+}
+
+#[test]
+fn a_finding_of_one_host_names_none_once_it_is_of_several() {
+    let name = "undetermined_flows_fold_by_role_and_server_name";
+    let (_, scene, bytes) = scenes().into_iter().find(|(of, ..)| of.ends_with(name)).expect("the scene");
+    let directory = workshop("live-of-several-hosts");
+    run(&scene, &directory, &[]);
+    // Growing counts are told every ten seconds.
+    let lines = played(&bytes, &directory, (4, 10_500));
+    let told = |count: u64| -> BTreeSet<Told> {
+        let events = lines.iter().filter(|line| line["type"] == "event" && line["number"] == 1);
+        let told = events.map(|event| counted_finding(&event["finding"]));
+        told.filter(|&(_, of)| of == count).map(|(told, _)| told).collect()
+    };
+    let of = |who: &str, from: &str| {
+        let filter = format!("{from} && ip.addr == 203.0.113.9 && tcp.port == 443");
+        ["undetermined".into(), format!("{who} -> postgresql.org (203.0.113.9) TCP 443"), filter]
+    };
+    assert_eq!(told(1), [of("worker 10.10.2.11", "ip.addr == 10.10.2.11")].into());
+    assert_eq!(told(2), [of("worker", "(ip.addr == 10.10.2.11 || ip.addr == 10.10.2.12)")].into());
 }
