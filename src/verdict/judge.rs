@@ -783,6 +783,27 @@ fn of_parts(inputs: &[CaptureSummary]) -> Vec<String> {
     parts.into_iter().map(remark).collect()
 }
 
+/// That captures seem to be the same one under several names: with as many frames and packets, and of the same times to the
+/// nanosecond. Nothing is taken for a copy by that alone.
+fn of_copies(inputs: &[CaptureSummary]) -> impl Iterator<Item = String> {
+    type Looks = (u64, u64, Option<Timestamp>, Option<Timestamp>);
+    let mut alike: BTreeMap<Looks, Vec<&str>> = BTreeMap::new();
+    for input in inputs.iter().filter(|input| input.first_ts < input.last_ts) {
+        let looks = (input.frames, input.packets, input.first_ts, input.last_ts);
+        alike.entry(looks).or_default().push(&input.path);
+    }
+    alike.into_iter().filter(|(_, paths)| paths.len() > 1).map(|((frames, ..), paths)| {
+        let named = paths.get(..MOST_NAMED).unwrap_or(&paths).join(", ");
+        let more = paths.len().saturating_sub(MOST_NAMED);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        format!(
+            "{named}{more} hold {frames} frames each, of the same times: if they are one capture under several names, its packets are \
+             counted {} times",
+            paths.len()
+        )
+    })
+}
+
 /// The first thing to know where no audited machine was seen: then nothing was found since nothing was looked at.
 fn of_nobody(case: &Case<'_>, totals: &Totals) -> Option<String> {
     const MOST: usize = 6;
@@ -874,6 +895,7 @@ fn remarks(
             source.cloud.as_str()
         ));
     }
+    remarks.extend(of_copies(inputs));
     remarks.extend(of_cut_frames(inputs));
     remarks.extend(of_unknown_tags(case));
     remarks.extend(of_tunnels(case, inputs));
@@ -945,6 +967,30 @@ mod tests {
         let finisher =
             Finisher { spans: &spans, sight: &sight, host_of: &|ip| ip, is_service: &|_, port| port == 9999 };
         work(&case, &finisher)
+    }
+
+    #[test]
+    fn captures_of_the_same_frames_and_times_are_said_to_look_alike() {
+        let capture = |path: &str, frames, first, last| CaptureSummary {
+            frames,
+            packets: frames,
+            first_ts: Some(Timestamp(first)),
+            last_ts: Some(Timestamp(last)),
+            ..CaptureSummary::of_nothing(path, "pcap")
+        };
+        let told = |captures: &[CaptureSummary]| of_copies(captures).collect::<Vec<_>>();
+        let (one, other) = (capture("a.pcap", 9, 10, 20), capture("b.pcap", 9, 10, 20));
+        let [remark] = &told(&[one.clone(), capture("c.pcap", 9, 10, 21), other])[..] else { panic!() };
+        assert!(remark.starts_with("a.pcap, b.pcap hold 9 frames each, of the same times: "), "{remark}");
+        assert!(remark.ends_with("are counted 2 times"), "{remark}");
+        for another in [capture("b", 8, 10, 20), capture("b", 9, 11, 20), capture("b", 9, 10, 19)] {
+            assert!(told(&[one.clone(), another]).is_empty());
+        }
+        // Frames of one moment are no more than that; nor are captures without any.
+        assert!(told(&[capture("a", 1, 10, 10), capture("b", 1, 10, 10)]).is_empty());
+        assert!(told(&["a", "b"].map(|path| CaptureSummary::of_nothing(path, "pcap"))).is_empty());
+        let five = ["a", "b", "c", "d", "e"].map(|path| capture(path, 2, 1, 2));
+        assert!(told(&five)[0].starts_with("a, b, c and 2 more hold 2 frames each"));
     }
 
     /// A datagram of a worker to a port that no rule names; `place` is its frame.
