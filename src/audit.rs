@@ -1,8 +1,12 @@
 //! Everything that a report may say, self-contained and serialisable. Reports add words, never facts.
 
+mod diff;
 mod finding;
 mod summary;
 
+pub use diff::{
+    Changes, Compared, ConversationChange, CoverageChange, DIFF_SCHEMA, Difference, Flipped, Vanished,
+};
 pub use finding::{Code, EvidenceFrame, Finding, Party, Severity};
 pub use summary::{CaptureSummary, Chosen, End, LiveCounts, NOT_KEPT, Tunnels, UnfitLink};
 
@@ -563,6 +567,17 @@ pub enum FailOn {
     Medium,
 }
 
+impl FailOn {
+    /// Whether findings of this severity count.
+    pub fn counts(self, severity: Severity) -> bool {
+        match self {
+            FailOn::Never => false,
+            FailOn::High => severity == Severity::High,
+            FailOn::Medium => severity != Severity::Note,
+        }
+    }
+}
+
 impl Audit {
     /// Whether there was nothing to judge: no flow, or none in which an audited machine takes part.
     pub fn is_of_nobody(&self) -> bool {
@@ -584,17 +599,12 @@ impl Audit {
 
     /// 0 nothing to report and everything read, 1 findings, 2 no capture readable, 3 the evidence is incomplete.
     pub fn exit_code(&self, fail_on: FailOn) -> u8 {
-        let counts = |finding: &Finding| match fail_on {
-            FailOn::Never => false,
-            FailOn::High => finding.severity == Severity::High,
-            FailOn::Medium => finding.severity != Severity::Note,
-        };
         if self.inputs.is_empty() {
             2
         } else if self.incomplete() {
             3
         } else {
-            u8::from(self.findings.iter().any(counts))
+            u8::from(self.findings.iter().any(|finding| fail_on.counts(finding.severity)))
         }
     }
 }

@@ -61,6 +61,13 @@ counted, and with --out left to the next run. What --save writes gives the same 
 address to the network: `ssh -L 9099:127.0.0.1:9099 HOST`, and http://127.0.0.1:9099/ there. A token goes into the header \
 `Authorization: Bearer TOKEN`, or once into the address (`?token=TOKEN`): a cookie has it from then on.";
 
+const DIFF: &str = "\
+A finding is the same in both where its code, initiator, name or address, port and transport are. Counts and times are no \
+difference. What vanished is not known to be mended: beside it stands what the new audit says of its rules.
+
+Exit codes: 0 nothing got worse, 1 findings appeared or are graver (--fail-on), 2 could not compare, 3 the evidence of one of \
+the audits is incomplete.";
+
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// Hold captures against the rules of a site
@@ -89,6 +96,9 @@ pub(super) enum Command {
     CaptureFilter(CaptureFilterArgs),
     /// Render an audit again (needs no capture)
     Report(ReportArgs),
+    /// Tell what changed from one audit to another: what appeared, vanished and flipped (needs no capture)
+    #[command(after_help = DIFF)]
+    Diff(DiffArgs),
     /// Say what a finding code means, with an example and what to do
     Explain {
         /// The code, such as `unexpected-traffic`; without one, all are listed
@@ -346,6 +356,33 @@ pub(super) struct ReportArgs {
     /// Severity from which on findings make the exit code 1
     #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOnWord::Medium)]
     pub(super) fail_on: FailOnWord,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct DiffArgs {
+    /// What `audit --out` wrote before: the directory, or its audit.json
+    #[arg(value_name = "OLD")]
+    pub(super) old: PathBuf,
+    /// What it wrote after
+    #[arg(value_name = "NEW")]
+    pub(super) new: PathBuf,
+    /// Format of what is told on standard output
+    #[arg(long, value_enum, default_value_t = DiffFormat::Human)]
+    pub(super) format: DiffFormat,
+    /// Severity from which on findings that appeared, or are graver than they were, make the exit code 1
+    #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOnWord::Medium)]
+    pub(super) fail_on: FailOnWord,
+}
+
+/// Formats of differences.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum DiffFormat {
+    /// For people, on a terminal
+    Human,
+    /// One JSON value
+    Json,
+    /// For tickets and wikis
+    Markdown,
 }
 
 /// Formats of reports.

@@ -2,11 +2,12 @@
 
 use super::Refusal;
 use super::args::{
-    Args, AuditArgs, CaptureFilterArgs, ChoiceArgs, Color, Command, ExtractArgs, JudgeArgs, LiveArgs,
-    OutputArgs, PolicyArgs, ReportArgs, ReportFormat, RulesArgs, RulesCommand, SiteCommand,
+    Args, AuditArgs, CaptureFilterArgs, ChoiceArgs, Color, Command, DiffArgs, DiffFormat, ExtractArgs,
+    JudgeArgs, LiveArgs, OutputArgs, PolicyArgs, ReportArgs, ReportFormat, RulesArgs, RulesCommand,
+    SiteCommand,
 };
 use super::voice::say;
-use crate::audit::{Audit, Code, FailOn};
+use crate::audit::{Audit, Code, Difference, FailOn};
 use crate::capture::live::{self, TapOptions};
 use crate::capture::{Choice, FilterError};
 use crate::confine::User;
@@ -33,6 +34,7 @@ pub(super) enum Plan {
     Extract { captures: Vec<String>, options: ExtractOptions, files: ExtractFiles },
     Judge { rows: PartialRows, policy: Box<Policy>, output: Output },
     Report { audit: Box<Audit>, rows: Option<String>, output: Output },
+    Diff { difference: Box<Difference>, format: DiffFormat, fail_on: FailOn, color: Color },
     RulesList(Matrix),
     RulesShow { matrix: Matrix, ids: Vec<String> },
     RulesLint(Vec<PathBuf>),
@@ -114,6 +116,7 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
         }
         Command::CaptureFilter(args) => plan_capture_filter(args),
         Command::Report(report) => plan_report(report, color),
+        Command::Diff(diff) => plan_diff(diff, color),
         Command::Explain { code } => plan_explain(code),
     }
 }
@@ -333,9 +336,9 @@ fn plan_capture_filter(args: CaptureFilterArgs) -> Result<Plan, Refusal> {
     }
 }
 
-fn plan_report(args: ReportArgs, color: Color) -> Result<Plan, Refusal> {
-    let format = args.format;
-    let file = if args.audit.is_dir() { args.audit.join("audit.json") } else { args.audit };
+/// The audit that a directory of `audit --out` holds, or its file; and that file.
+fn read_audit(path: PathBuf) -> Result<(Audit, PathBuf), Refusal> {
+    let file = if path.is_dir() { path.join("audit.json") } else { path };
     let audit: Audit = store::read_json(&file.to_string_lossy()).map_err(|error| {
         Refusal::new(format!("{error}: an audit.json is wanted, as `audit --out DIR` writes it"))
     })?;
@@ -347,6 +350,27 @@ fn plan_report(args: ReportArgs, color: Color) -> Result<Plan, Refusal> {
             crate::audit::SCHEMA
         )));
     }
+    Ok((audit, file))
+}
+
+fn plan_diff(args: DiffArgs, color: Color) -> Result<Plan, Refusal> {
+    let ((old, old_file), (new, new_file)) = (read_audit(args.old)?, read_audit(args.new)?);
+    for (audit, file) in [(&old, &old_file), (&new, &new_file)] {
+        if audit.inputs.is_empty() && audit.unaudited.is_none() {
+            return Err(Refusal::new(format!(
+                "{}: no capture could be read for this audit: there is nothing to compare",
+                file.display()
+            )));
+        }
+    }
+    let (old_path, new_path) = (old_file.to_string_lossy(), new_file.to_string_lossy());
+    let difference = Box::new(Difference::of((&old_path, &old), (&new_path, &new)));
+    Ok(Plan::Diff { difference, format: args.format, fail_on: args.fail_on.into(), color })
+}
+
+fn plan_report(args: ReportArgs, color: Color) -> Result<Plan, Refusal> {
+    let format = args.format;
+    let (audit, file) = read_audit(args.audit)?;
     let rows = match format {
         ReportFormat::Jsonl | ReportFormat::Csv => Some(rows_beside(&file)?),
         _ => None,

@@ -8,7 +8,7 @@ use super::{REFUSED, Refusal, rules};
 use crate::audit::{Audit, CaptureSummary, Code, End, Untold};
 use crate::matrix::lint;
 use crate::pipeline::{Extract, ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
-use crate::report::{self, Human};
+use crate::report::{self, Human, HumanDiff};
 use crate::store::{self, Effort, Format, StoreError};
 use crate::verdict::VerdictRow;
 use std::collections::BTreeSet;
@@ -17,7 +17,7 @@ use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
-use super::args::ReportFormat;
+use super::args::{DiffFormat, ReportFormat};
 
 /// The evidence is incomplete.
 pub(super) const INCOMPLETE: u8 = 3;
@@ -55,6 +55,15 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
                 None => render(&audit, &output)?,
             }
             Ok(audit.exit_code(output.fail_on))
+        }
+        Plan::Diff { difference, format, fail_on, color } => {
+            let (colour, code) = (coloured(color), difference.exit_code(fail_on));
+            results(|out| match format {
+                DiffFormat::Human => write!(out, "{}", HumanDiff { difference: &difference, colour }),
+                DiffFormat::Json => report::diff_json(out, &difference, code),
+                DiffFormat::Markdown => out.write_all(report::diff_markdown(&difference).as_bytes()),
+            })?;
+            Ok(code)
         }
         Plan::RulesList(matrix) => results(|out| rules::list(out, &matrix)).map(|()| 0),
         Plan::RulesShow { matrix, ids } => results(|out| rules::show(out, &matrix, &ids)).map(|()| 0),

@@ -133,6 +133,8 @@ fn needs(plan: &Plan) -> Option<Needs> {
             output.out.iter().for_each(|out| writes_into(&mut needs, Path::new(out)));
         }
         Plan::Report { rows, .. } => needs.read.extend(rows.iter().map(PathBuf::from)),
+        // Both audits are read.
+        Plan::Diff { .. } => {}
         // Live runs are confined once their devices are open.
         Plan::Live(_) | Plan::Interfaces => return None,
         Plan::RulesList(_)

@@ -38,8 +38,7 @@ pub struct Human<'a> {
 
 impl fmt::Display for Human<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let rules = self.audit.coverage.iter().map(|row| (&*row.rule, row)).collect();
-        let mut page = Page { text: String::new(), colour: self.colour, rules };
+        let mut page = Page::new(self.colour, &self.audit.coverage);
         page.answer(self.audit, self.untold);
         page.overview(self.audit, self.untold);
         page.damage(self.audit);
@@ -106,7 +105,7 @@ fn how_many(kind: (Severity, Code), told: &[&Finding], untold: &Untold) -> u64 {
 }
 
 /// A rule in words.
-fn words(row: &Coverage) -> String {
+pub(super) fn words(row: &Coverage) -> String {
     format!(
         "{} (row {}): {} -> {}, {} {}",
         row.rule,
@@ -426,17 +425,25 @@ pub(super) fn totals(audit: &Audit) -> Vec<String> {
 
 /// Styles of the terminal, by ECMA-48 code.
 #[derive(Clone, Copy)]
-enum Style {
+pub(super) enum Style {
     Bold,
     Red,
     Yellow,
     Dim,
 }
 
-struct Page<'a> {
-    text: String,
+/// Lines of at most [`COLUMNS`].
+pub(super) struct Page<'a> {
+    pub(super) text: String,
     colour: bool,
     rules: BTreeMap<&'a str, &'a Coverage>,
+}
+
+impl<'a> Page<'a> {
+    /// An empty one, on which rules are told by these rows.
+    pub(super) fn new(colour: bool, rows: impl IntoIterator<Item = &'a Coverage>) -> Page<'a> {
+        Page { text: String::new(), colour, rules: rows.into_iter().map(|row| (&*row.rule, row)).collect() }
+    }
 }
 
 impl Page<'_> {
@@ -459,7 +466,7 @@ impl Page<'_> {
         format!("\u{1b}[{code}m{text}\u{1b}[0m")
     }
 
-    fn heading(&mut self, text: &str) {
+    pub(super) fn heading(&mut self, text: &str) {
         self.text.push('\n');
         for line in wrap(&printable(text), COLUMNS) {
             let line = self.paint(Style::Bold, &line);
@@ -467,8 +474,29 @@ impl Page<'_> {
         }
     }
 
+    /// A sentence that stands out.
+    pub(super) fn sentence(&mut self, style: Style, text: &str) {
+        for line in wrap(&printable(text), COLUMNS) {
+            let line = self.paint(style, &line);
+            self.line(&line);
+        }
+    }
+
+    /// What kind of findings come next, and how many.
+    pub(super) fn kind(&mut self, (severity, code): (Severity, Code), all: u64) {
+        let style = match severity {
+            Severity::High => Style::Red,
+            Severity::Medium => Style::Yellow,
+            Severity::Note => Style::Bold,
+        };
+        self.text.push('\n');
+        let head = format!("{} {code} ({all})", severity.as_str().to_uppercase());
+        let head = self.paint(style, &head);
+        self.line(&head);
+    }
+
     /// `first`, then text whose further lines are indented as far as `first` is wide.
-    fn hang(&mut self, first: &str, text: &str) {
+    pub(super) fn hang(&mut self, first: &str, text: &str) {
         let indent = width(first);
         for (index, line) in wrap(&printable(text), COLUMNS - indent).into_iter().enumerate() {
             if index == 0 {
@@ -496,10 +524,7 @@ impl Page<'_> {
             }
             () => Style::Bold,
         };
-        for line in wrap(&answer_with(audit, untold), COLUMNS) {
-            let line = self.paint(style, &line);
-            self.line(&line);
-        }
+        self.sentence(style, &answer_with(audit, untold));
         let mut what = format!("Site {}", audit.site.name);
         if !audit.inputs.is_empty() {
             what.push_str(&format!(
@@ -563,11 +588,7 @@ impl Page<'_> {
                 notes.push((code, findings, all));
                 continue;
             }
-            let style = if severity == Severity::High { Style::Red } else { Style::Yellow };
-            self.text.push('\n');
-            let head = format!("{} {code} ({all})", severity.as_str().to_uppercase());
-            let head = self.paint(style, &head);
-            self.line(&head);
+            self.kind((severity, code), all);
             self.hang("  ", code.sentence());
             for finding in findings.iter().take(TOLD_PER_CODE) {
                 self.finding(finding);
@@ -591,7 +612,7 @@ impl Page<'_> {
         self.hang("  ", "`portproof explain CODE` says more about any of these.");
     }
 
-    fn finding(&mut self, finding: &Finding) {
+    pub(super) fn finding(&mut self, finding: &Finding) {
         self.text.push('\n');
         self.hang("  * ", &finding.title);
         for (label, side) in [("from", &finding.from), ("to", &finding.to)] {

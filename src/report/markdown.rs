@@ -11,7 +11,7 @@ use std::fmt::Write;
 /// The audit as Markdown (CommonMark, with tables). What comes from the evidence is escaped: it shows as text and never as
 /// markup.
 pub fn markdown(audit: &Audit) -> String {
-    let mut page = Page { text: String::new() };
+    let mut page = Page::default();
     page.paragraph(&format!("# Audit of site {}", escaped(&audit.site.name)));
     page.paragraph(&format!("**{}**", escaped(&answer(audit))));
     page.list("Damage and loss", &damage(audit));
@@ -41,7 +41,7 @@ pub fn markdown(audit: &Audit) -> String {
 }
 
 /// `text` so that Markdown shows it as it is.
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in printable(text).chars() {
         if matches!(c, '\\' | '`' | '*' | '_' | '[' | ']' | '<' | '>' | '#' | '|' | '~' | '!' | '&' | '$') {
@@ -52,17 +52,19 @@ fn escaped(text: &str) -> String {
     safe
 }
 
-struct Page {
-    text: String,
+/// Paragraphs and lists.
+#[derive(Default)]
+pub(super) struct Page {
+    pub(super) text: String,
 }
 
 impl Page {
-    fn paragraph(&mut self, text: &str) {
+    pub(super) fn paragraph(&mut self, text: &str) {
         self.text.push_str(text);
         self.text.push_str("\n\n");
     }
 
-    fn list(&mut self, title: &str, items: &[String]) {
+    pub(super) fn list(&mut self, title: &str, items: &[String]) {
         if items.is_empty() {
             return;
         }

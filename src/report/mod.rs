@@ -4,6 +4,7 @@
 //! documents; `json` and `csv` are for programs.
 
 mod csv;
+mod diff;
 mod explain;
 mod html;
 mod human;
@@ -16,6 +17,7 @@ mod sarif;
 mod text;
 
 pub use csv::{csv, csv_head, csv_row};
+pub use diff::{HumanDiff, diff_json, diff_markdown};
 pub use explain::explain;
 pub use html::{csp_digest, html};
 pub use human::{Human, TOLD_PER_CODE, answer};

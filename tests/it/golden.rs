@@ -7,7 +7,7 @@ use std::process::Command;
 
 const CAPTURES: [&str; 5] = ["matrix.pcap", "violations.pcap", "blocked.pcap", "mixed.pcapng", "lab.pcap"];
 
-fn project() -> &'static Path {
+pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -26,7 +26,7 @@ fn audit(capture: &str, format: &str) -> String {
     String::from_utf8(output.stdout).expect("UTF-8")
 }
 
-fn hold(file: &str, came: &str) {
+pub fn hold(file: &str, came: &str) {
     let path: PathBuf = project().join("tests/golden").join(file);
     if std::env::var_os("PORTPROOF_BLESS").is_some() {
         std::fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");

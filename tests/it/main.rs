@@ -4,6 +4,7 @@ mod capture_damage;
 mod captures;
 mod casebook;
 mod choosing;
+mod comparing;
 #[cfg(target_os = "linux")]
 mod confining;
 mod fuzzed;
