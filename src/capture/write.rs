@@ -138,6 +138,14 @@ impl<W: Write> PcapngWriter<W> {
     /// # Errors
     /// Those of the writer.
     pub fn frame(&mut self, frame: &Frame<'_>) -> io::Result<()> {
+        self.commented_frame(frame, "")
+    }
+
+    /// The same, with a comment (opt_comment), which is what Wireshark shows of the packet first.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    pub fn commented_frame(&mut self, frame: &Frame<'_>, comment: &str) -> io::Result<()> {
         let nanos = u64::try_from(frame.time.0).unwrap_or(0);
         let captured = u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX);
         self.begin(6);
@@ -148,9 +156,14 @@ impl<W: Write> PcapngWriter<W> {
         self.u32(frame.wire_len.max(captured));
         self.block.extend_from_slice(frame.bytes);
         self.pad();
+        if !comment.is_empty() {
+            self.option(1, comment.as_bytes());
+        }
         if frame.fcs_bytes > 0 {
             // Bits 5 to 8 of the flags are the length of the frame check sequence.
             self.option(2, &(u32::from(frame.fcs_bytes & 0xF) << 5).to_le_bytes());
+        }
+        if frame.fcs_bytes > 0 || !comment.is_empty() {
             self.option(0, &[]);
         }
         self.write_block()

@@ -99,6 +99,9 @@ pub(super) enum Command {
     /// Tell what changed from one audit to another: what appeared, vanished and flipped (needs no capture)
     #[command(after_help = DIFF)]
     Diff(DiffArgs),
+    /// Hand over evidence that a stranger can check, or check it
+    #[command(subcommand)]
+    Evidence(EvidenceCommand),
     /// Say what a finding code means, with an example and what to do
     Explain {
         /// The code, such as `unexpected-traffic`; without one, all are listed
@@ -356,6 +359,48 @@ pub(super) struct ReportArgs {
     /// Severity from which on findings make the exit code 1
     #[arg(long, value_name = "SEVERITY", value_enum, default_value_t = FailOnWord::Medium)]
     pub(super) fail_on: FailOnWord,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum EvidenceCommand {
+    /// Put what `audit --out` wrote into a bundle, with the frames that its findings cite and a digest of each file
+    ///
+    /// Captures are looked for where the audit names them: run it where the audit was run. A capture that is not the one that was
+    /// audited gives no frames. The exit code is 3 where frames of some capture could not be had.
+    Pack {
+        /// The directory that `audit --out` wrote
+        #[arg(value_name = "DIR")]
+        audit: PathBuf,
+        /// The directory of the bundle, which must not be there yet [default: DIR-evidence]
+        #[arg(short, long, value_name = "BUNDLE")]
+        out: Option<PathBuf>,
+    },
+    /// Check that a bundle holds what it says: nothing changed, missing or added, and each cited frame there
+    ///
+    /// That tells of changes since it was made, and not who made it: for that, let its SHA256SUMS be signed (SHA256SUMS.asc, .sig
+    /// and .minisig may stand beside it).
+    ///
+    /// Exit codes: 0 it does, 1 it does not, 2 it is no bundle, 3 something of it could not be checked.
+    Verify {
+        /// The bundle, or its MANIFEST.json
+        #[arg(value_name = "DIR|FILE")]
+        bundle: PathBuf,
+        /// Captures to compare its frames with, byte by byte: found by their digests, whatever they are called
+        #[arg(value_name = "CAPTURE")]
+        captures: Vec<String>,
+    },
+    /// Write the frames that findings cite as a pcapng file, each with its number and capture as a comment
+    Slice {
+        /// What `audit --out` wrote: the directory, or its audit.json
+        #[arg(value_name = "DIR|AUDIT.json")]
+        audit: PathBuf,
+        /// Only frames of findings of this code
+        #[arg(long, value_name = "CODE")]
+        code: Option<String>,
+        /// The file to write, which must not be there yet; `-` is standard output
+        #[arg(short, long, value_name = "FILE.pcapng")]
+        out: PathBuf,
+    },
 }
 
 #[derive(Debug, Group)]

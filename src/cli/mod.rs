@@ -4,6 +4,7 @@
 //! 1 findings; 2 could not do what was asked; 3 done, but the evidence is incomplete.
 
 mod args;
+mod evidence;
 mod live;
 mod notify;
 mod plan;

@@ -2,9 +2,9 @@
 
 use super::Refusal;
 use super::args::{
-    Args, AuditArgs, CaptureFilterArgs, ChoiceArgs, Color, Command, DiffArgs, DiffFormat, ExtractArgs,
-    JudgeArgs, LiveArgs, OutputArgs, PolicyArgs, ReportArgs, ReportFormat, RulesArgs, RulesCommand,
-    SiteCommand,
+    Args, AuditArgs, CaptureFilterArgs, ChoiceArgs, Color, Command, DiffArgs, DiffFormat, EvidenceCommand,
+    ExtractArgs, JudgeArgs, LiveArgs, OutputArgs, PolicyArgs, ReportArgs, ReportFormat, RulesArgs,
+    RulesCommand, SiteCommand,
 };
 use super::voice::say;
 use crate::audit::{Audit, Code, Difference, FailOn};
@@ -14,8 +14,8 @@ use crate::confine::User;
 use crate::decode::DecodeOptions;
 use crate::flow::Budget;
 use crate::matrix::{Matrix, Problem, ServiceTags, Site, Tagging, capture_filter};
-use crate::pipeline::ExtractOptions;
 use crate::pipeline::live::{EventOptions, LiveOptions, Rotation, Shares};
+use crate::pipeline::{ExtractOptions, evidence};
 use crate::store::{self, Format};
 use crate::web::{Token, new_token};
 use std::fs;
@@ -35,6 +35,9 @@ pub(super) enum Plan {
     Judge { rows: PartialRows, policy: Box<Policy>, output: Output },
     Report { audit: Box<Audit>, rows: Option<String>, output: Output },
     Diff { difference: Box<Difference>, format: DiffFormat, fail_on: FailOn, color: Color },
+    Pack { from: PathBuf, audit: Box<Audit>, bundle: PathBuf },
+    Verify { bundle: PathBuf, captures: Vec<String> },
+    Slice { audit: Box<Audit>, code: Option<Code>, out: PathBuf },
     RulesList(Matrix),
     RulesShow { matrix: Matrix, ids: Vec<String> },
     RulesLint(Vec<PathBuf>),
@@ -117,6 +120,7 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
         Command::CaptureFilter(args) => plan_capture_filter(args),
         Command::Report(report) => plan_report(report, color),
         Command::Diff(diff) => plan_diff(diff, color),
+        Command::Evidence(command) => plan_evidence(command),
         Command::Explain { code } => plan_explain(code),
     }
 }
@@ -366,6 +370,50 @@ fn plan_diff(args: DiffArgs, color: Color) -> Result<Plan, Refusal> {
     let (old_path, new_path) = (old_file.to_string_lossy(), new_file.to_string_lossy());
     let difference = Box::new(Difference::of((&old_path, &old), (&new_path, &new)));
     Ok(Plan::Diff { difference, format: args.format, fail_on: args.fail_on.into(), color })
+}
+
+fn plan_evidence(command: EvidenceCommand) -> Result<Plan, Refusal> {
+    let is_there = |path: &Path| {
+        path.symlink_metadata().is_ok().then(|| {
+            Refusal::new(format!(
+                "{}: is there already, and nothing is written over: name another",
+                path.display()
+            ))
+        })
+    };
+    match command {
+        EvidenceCommand::Pack { audit, out } => {
+            if !audit.is_dir() {
+                return Err(Refusal::new(format!(
+                    "{}: a directory is wanted, as `audit --out DIR` writes it",
+                    audit.display()
+                )));
+            }
+            let named = || {
+                let mut name = audit.components().as_path().as_os_str().to_owned();
+                name.push("-evidence");
+                PathBuf::from(name)
+            };
+            let bundle = out.unwrap_or_else(named);
+            let (read, _) = read_audit(audit.clone())?;
+            match is_there(&bundle) {
+                Some(refusal) => Err(refusal),
+                None => Ok(Plan::Pack { from: audit, audit: Box::new(read), bundle }),
+            }
+        }
+        EvidenceCommand::Verify { bundle, captures } => {
+            Ok(Plan::Verify { bundle: evidence::bundle_of(&bundle), captures })
+        }
+        EvidenceCommand::Slice { audit, code, out } => {
+            let code = code
+                .map(|word| word.parse::<Code>().map_err(|error| Refusal::new(format!("--code: {error}"))));
+            let (code, (audit, _)) = (code.transpose()?, read_audit(audit)?);
+            match is_there(&out).filter(|_| out.as_os_str() != "-") {
+                Some(refusal) => Err(refusal),
+                None => Ok(Plan::Slice { audit: Box::new(audit), code, out }),
+            }
+        }
+    }
 }
 
 fn plan_report(args: ReportArgs, color: Color) -> Result<Plan, Refusal> {

@@ -4,7 +4,7 @@ use super::plan::{self, ExtractFiles, Output, PartialRows, Plan, Policy, output_
 use super::progress::Progress;
 use super::stop;
 use super::voice::{coloured, results, say};
-use super::{REFUSED, Refusal, rules};
+use super::{REFUSED, Refusal, evidence, rules};
 use crate::audit::{Audit, CaptureSummary, Code, End, Untold};
 use crate::matrix::lint;
 use crate::pipeline::{Extract, ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
@@ -65,6 +65,9 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             })?;
             Ok(code)
         }
+        Plan::Pack { from, audit, bundle } => evidence::pack(&from, &audit, &bundle),
+        Plan::Verify { bundle, captures } => evidence::verify(&bundle, &captures),
+        Plan::Slice { audit, code, out } => evidence::slice(&audit, code, &out),
         Plan::RulesList(matrix) => results(|out| rules::list(out, &matrix)).map(|()| 0),
         Plan::RulesShow { matrix, ids } => results(|out| rules::show(out, &matrix, &ids)).map(|()| 0),
         Plan::RulesLint(files) => {

@@ -135,6 +135,21 @@ fn needs(plan: &Plan) -> Option<Needs> {
         Plan::Report { rows, .. } => needs.read.extend(rows.iter().map(PathBuf::from)),
         // Both audits are read.
         Plan::Diff { .. } => {}
+        Plan::Pack { from, audit, bundle } => {
+            needs.read.push(from.clone());
+            needs.read.extend(audit.inputs.iter().map(|input| PathBuf::from(&*input.path)));
+            needs.own.push(place_of(bundle));
+        }
+        Plan::Verify { bundle, captures } => {
+            needs.read.push(bundle.clone());
+            reads_captures(&mut needs, captures);
+        }
+        Plan::Slice { audit, out, .. } => {
+            needs.read.extend(audit.inputs.iter().map(|input| PathBuf::from(&*input.path)));
+            if out.as_os_str() != "-" {
+                needs.write.push(place_of(out));
+            }
+        }
         // Live runs are confined once their devices are open.
         Plan::Live(_) | Plan::Interfaces => return None,
         Plan::RulesList(_)

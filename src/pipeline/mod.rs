@@ -3,6 +3,7 @@
 
 mod chosen;
 mod copies;
+pub mod evidence;
 mod extract;
 mod gaps;
 mod join;

@@ -7,6 +7,7 @@ mod choosing;
 mod comparing;
 #[cfg(target_os = "linux")]
 mod confining;
+mod evidence;
 mod fuzzed;
 mod glossary;
 mod golden;
