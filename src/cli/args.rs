@@ -318,6 +318,17 @@ pub(super) enum RulesCommand {
         #[command(flatten)]
         rules: RulesArgs,
     },
+    /// Tell what changed from one rules pack to another, rule by rule and fact by fact
+    ///
+    /// A rule is the same in both where its id is. Exit codes: 0 nothing changed, 1 something did, 2 a pack cannot be read.
+    Diff {
+        /// A rules file, or the id of a pack that is built in
+        #[arg(value_name = "OLD")]
+        old: PathBuf,
+        /// Another one
+        #[arg(value_name = "NEW")]
+        new: PathBuf,
+    },
     /// Check rules files; mistakes make the exit code 2, warnings do not
     Lint {
         /// Rules files

@@ -40,6 +40,7 @@ pub(super) enum Plan {
     Slice { audit: Box<Audit>, code: Option<Code>, out: PathBuf },
     RulesList(Matrix),
     RulesShow { matrix: Matrix, ids: Vec<String> },
+    RulesDiff { old: Matrix, new: Matrix },
     RulesLint(Vec<PathBuf>),
     SiteCheck(Box<Policy>),
     CaptureFilter { filter: String, site: PathBuf },
@@ -113,6 +114,10 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
         Command::Judge(judge) => plan_judge(judge, color),
         Command::Rules(RulesCommand::List(rules)) => Ok(Plan::RulesList(matrix(&rules)?)),
         Command::Rules(RulesCommand::Show { ids, rules }) => plan_show(ids, &rules),
+        Command::Rules(RulesCommand::Diff { old, new }) => {
+            let of = |pack| matrix(&RulesArgs { rules: vec![pack], service_tags: Vec::new() });
+            Ok(Plan::RulesDiff { old: of(old)?, new: of(new)? })
+        }
         Command::Rules(RulesCommand::Lint { files }) => Ok(Plan::RulesLint(files)),
         Command::Site(SiteCommand::Check { site, rules }) => {
             Ok(Plan::SiteCheck(Box::new(policy(&PolicyArgs { site, rules })?)))

@@ -1,8 +1,9 @@
 //! Rules and sites as lists for people.
 
 use super::plan::Policy;
-use crate::matrix::{BaselineLine, Destination, Direction, Matrix, Rule, RuleState};
+use crate::matrix::{BaselineLine, Destination, Direction, Matrix, PackId, PackInfo, Rule, RuleState};
 use crate::report::printable;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 
 /// Packs, then each rule on a line.
@@ -125,18 +126,27 @@ fn show_baseline(out: &mut dyn Write, line: &BaselineLine) -> io::Result<()> {
 fn show_rule(out: &mut dyn Write, rule: &Rule, matrix: &Matrix) -> io::Result<()> {
     writeln!(out, "{}", rule.id)?;
     let citation = &rule.citation;
+    let dated = if citation.date.is_empty() { String::new() } else { format!(" ({})", citation.date) };
+    let mut cited = vec![("page", format!("{}, row {}{dated}", citation.page, citation.row))];
+    let pack = matrix.packs().iter().find(|pack| pack.page == citation.page && pack.url.is_some());
+    cited.extend(pack.and_then(|pack| pack.url.clone()).map(|url| ("address", url)));
+    for (label, fact) in cited.into_iter().chain(facts(rule)) {
+        writeln!(out, "  {label:<12}{}", printable(&fact))?;
+    }
+    Ok(())
+}
+
+/// Labels, and what stands behind each.
+type Facts = Vec<(&'static str, String)>;
+
+/// What a rule says, by labels; not where it stands.
+fn facts(rule: &Rule) -> Facts {
     let mut facts = vec![
-        ("page", format!("{}, row {}", citation.page, citation.row)),
         ("from", format!("{} (role {})", rule.from_title, rule.from)),
         ("to", format!("{} ({})", rule.to_title, destination(&rule.to))),
         ("port", format!("{} {}", rule.transport.to_string().to_uppercase(), rule.ports)),
         ("requirement", rule.requirement.to_string()),
     ];
-    if !citation.date.is_empty() {
-        facts[0].1.push_str(&format!(" ({})", citation.date));
-    }
-    let pack = matrix.packs().iter().find(|pack| pack.page == citation.page && pack.url.is_some());
-    facts.extend(pack.and_then(|pack| pack.url.clone()).map(|url| ("address", url)));
     if let Some(app) = &rule.app {
         let inferred = if app.inferred { " (inferred: the page does not name it)" } else { "" };
         facts.push(("application", format!("{}{inferred}", app.app)));
@@ -156,10 +166,99 @@ fn show_rule(out: &mut dyn Write, rule: &Rule, matrix: &Matrix) -> io::Result<()
     facts.push(("purpose", rule.purpose.clone()));
     facts.extend(rule.note.iter().map(|note| ("note", note.clone())));
     facts.extend(rule.source.iter().map(|source| ("source", source.clone())));
-    for (label, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
-        writeln!(out, "  {label:<12}{}", printable(fact))?;
+    facts.retain(|(_, fact)| !fact.is_empty());
+    facts
+}
+
+/// What changed from one edition of a page to another, rule by rule; false where nothing did.
+pub(super) fn diff(out: &mut dyn Write, old: &Matrix, new: &Matrix) -> io::Result<bool> {
+    let mut changes = Vec::new();
+    let packs = |matrix: &Matrix| -> BTreeMap<PackId, Facts> {
+        matrix.packs().iter().map(|pack| (pack.id.clone(), edition(pack))).collect()
+    };
+    let (before, after) = (packs(old), packs(new));
+    for id in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        match (before.get(id), after.get(id)) {
+            (Some(was), Some(is)) if was == is => {}
+            (Some(was), Some(is)) => {
+                changes.push(format!("~ pack {id}"));
+                changes.extend(changed_facts(was, is));
+            }
+            (None, _) => changes.push(format!("+ pack {id}")),
+            (_, None) => changes.push(format!("- pack {id}")),
+        }
     }
-    Ok(())
+    let heads = changes.len();
+    let brief = |rule: &Rule| {
+        format!(
+            "{}: {} -> {} {} {} ({})",
+            rule.id,
+            rule.from_title,
+            rule.to_title,
+            rule.transport.to_string().to_uppercase(),
+            rule.ports,
+            rule.requirement
+        )
+    };
+    let (mut moved, mut counts) = (0, [0; 3]);
+    for rule in new.rules() {
+        let Some(before) = old.rule(rule.id.as_str()) else {
+            counts[0] += 1;
+            changes.push(format!("+ {}", brief(rule)));
+            continue;
+        };
+        let lines = changed_facts(&facts(before), &facts(rule));
+        if lines.is_empty() {
+            moved += usize::from(before.citation.row != rule.citation.row);
+            continue;
+        }
+        counts[1] += 1;
+        changes.push(format!("~ {}", brief(rule)));
+        changes.extend(lines);
+    }
+    for rule in old.rules().iter().filter(|rule| new.rule(rule.id.as_str()).is_none()) {
+        counts[2] += 1;
+        changes.push(format!("- {}", brief(rule)));
+    }
+    if moved > 0 {
+        changes.push(format!("{moved} rules say the same and stand in other rows."));
+    }
+    let [appeared, changed, vanished] = counts;
+    if changes.is_empty() {
+        writeln!(out, "The rules are the same.")?;
+    } else if heads == changes.len() {
+        writeln!(out, "The rules are the same; what is told of the page is not.")?;
+    } else {
+        writeln!(out, "Rules: {appeared} appeared (+), {changed} changed (~), {vanished} vanished (-).")?;
+    }
+    changes.iter().try_for_each(|line| writeln!(out, "{}", printable(line)))?;
+    Ok(!changes.is_empty())
+}
+
+/// What a pack tells of its page, by labels.
+fn edition(pack: &PackInfo) -> Facts {
+    let mut facts = vec![
+        ("page", pack.page.clone()),
+        ("date", pack.date.map_or_else(|| pack.page_date.clone(), |date| date.to_string())),
+        ("version", pack.product_version.clone()),
+        ("address", pack.url.clone().unwrap_or_default()),
+    ];
+    facts.retain(|(_, fact)| !fact.is_empty());
+    facts
+}
+
+/// Facts that differ, a line each.
+fn changed_facts(old: &Facts, new: &Facts) -> Vec<String> {
+    let mut labels: Vec<&str> = new.iter().chain(old).map(|(label, _)| *label).collect();
+    let mut seen = BTreeSet::new();
+    labels.retain(|label| seen.insert(*label));
+    let of = |facts: &Facts, label: &str| {
+        facts.iter().find(|(of, _)| *of == label).map_or("(none)".to_owned(), |(_, fact)| fact.clone())
+    };
+    let both = labels.into_iter().map(|label| (label, of(old, label), of(new, label)));
+    both.filter(|(_, was, is)| was != is)
+        .map(|(label, was, is)| format!("    {label}: {was} -> {is}"))
+        .collect()
 }
 
 fn destination(to: &Destination) -> String {

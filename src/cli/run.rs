@@ -70,6 +70,14 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
         Plan::Slice { audit, code, out } => evidence::slice(&audit, code, &out),
         Plan::RulesList(matrix) => results(|out| rules::list(out, &matrix)).map(|()| 0),
         Plan::RulesShow { matrix, ids } => results(|out| rules::show(out, &matrix, &ids)).map(|()| 0),
+        Plan::RulesDiff { old, new } => {
+            let mut changed = false;
+            results(|out| {
+                changed = rules::diff(out, &old, &new)?;
+                Ok(())
+            })?;
+            Ok(u8::from(changed))
+        }
         Plan::RulesLint(files) => {
             let problems = lint(&files);
             results(|out| problems.iter().try_for_each(|problem| writeln!(out, "{problem:#}")))?;

@@ -154,6 +154,7 @@ fn needs(plan: &Plan) -> Option<Needs> {
         Plan::Live(_) | Plan::Interfaces => return None,
         Plan::RulesList(_)
         | Plan::RulesShow { .. }
+        | Plan::RulesDiff { .. }
         | Plan::RulesLint(_)
         | Plan::SiteCheck(_)
         | Plan::CaptureFilter { .. }

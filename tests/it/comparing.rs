@@ -141,3 +141,48 @@ fn directories_of_audits_are_compared_by_what_they_hold() {
         "{again}"
     );
 }
+
+#[test]
+fn rules_are_compared_rule_by_rule_and_fact_by_fact() {
+    let directory = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("comparing");
+    std::fs::create_dir_all(&directory).expect("a directory");
+    let page = std::fs::read_to_string(project().join("rules/veeam/vbazure-ports.toml")).expect("the page");
+    let named = |name: &str, text: &str| {
+        let path = directory.join(name);
+        std::fs::write(&path, text).expect("a file");
+        path.to_string_lossy().into_owned()
+    };
+    let compared = |old: &str, new: &str| {
+        let output = Command::new(env!("CARGO_BIN_EXE_portproof"))
+            .args(["rules", "diff", old, new])
+            .output()
+            .expect("the program starts");
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    const BUILT_IN: &str = "veeam-vbazure-ports";
+    assert_eq!(compared(BUILT_IN, BUILT_IN), (Some(0), "The rules are the same.\n".to_owned()));
+    assert_eq!(compared(BUILT_IN, &named("same.toml", &page)).0, Some(0));
+    let changed = page.replace(r#"ports = "587""#, r#"ports = "465""#).replace("8.0.1.202", "8.0.2.1");
+    let (code, told) = compared(BUILT_IN, &named("changed.toml", &changed));
+    assert_eq!(code, Some(1));
+    for line in [
+        "Rules: 0 appeared (+), 1 changed (~), 0 vanished (-).",
+        "~ pack veeam-vbazure-ports",
+        "    version: 8.0.1.202 -> 8.0.2.1",
+        "~ vbaz-09b: Backup appliance -> SMTP server TCP 465 (conditional)",
+        "    port: TCP 587 -> TCP 465",
+    ] {
+        assert!(told.lines().any(|told| told == line), "{line}\n{told}");
+    }
+    let mut rules: Vec<&str> = page.split("[[rule]]").collect();
+    let gone = rules.remove(5);
+    let id = gone.lines().find_map(|line| line.strip_prefix("id = \"")).expect("an id").trim_end_matches('"');
+    let without = named("without.toml", &rules.join("[[rule]]"));
+    assert!(compared(BUILT_IN, &without).1.contains(&format!("\n- {id}: ")));
+    let (code, told) = compared(&without, BUILT_IN);
+    assert!(
+        code == Some(1) && told.contains(&format!("\n+ {id}: ")) && told.contains("1 appeared (+)"),
+        "{told}"
+    );
+    assert_eq!(compared(BUILT_IN, "no-such.toml").0, Some(2));
+}
