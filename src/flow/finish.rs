@@ -536,32 +536,55 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
     found
 }
 
+/// What a request asks a proxy for. Before a tunnel proxies go by the Host field of a request in origin form, too, where the client
+/// takes them for a proxy.
+fn asked_for(request: &http::Request) -> Option<ConnectTarget> {
+    let target = request.destination()?;
+    let tunnel = request.is_connect();
+    let (name, ip) = match &target.name {
+        HostName::Name(name) => (Some(name.clone()), None),
+        HostName::Ip(ip) => (None, Some(*ip)),
+    };
+    Some(ConnectTarget { name, ip, port: target.port.unwrap_or(if tunnel { 443 } else { 80 }), tunnel })
+}
+
 /// What a client asked a proxy, and whether the proxy refused.
 fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream<'_>, server: &Stream<'_>) {
+    if !requests.iter().any(http::Request::is_for_proxy) {
+        return;
+    }
+    let first_tunnel = requests.iter().position(http::Request::is_connect).unwrap_or(requests.len());
     let mut targets: Vec<ConnectTarget> = Vec::new();
-    for request in requests.iter().filter(|request| request.is_for_proxy()) {
-        let Some(target) = request.destination() else { continue };
-        let tunnel = request.is_connect();
-        let (name, ip) = match &target.name {
-            HostName::Name(name) => (Some(name.clone()), None),
-            HostName::Ip(ip) => (None, Some(*ip)),
-        };
-        let port = target.port.unwrap_or(if tunnel { 443 } else { 80 });
-        let target = ConnectTarget { name, ip, port, tunnel };
-        if !targets.contains(&target) {
+    for (place, request) in requests.iter().enumerate() {
+        // Behind a tunnel's beginning it is what goes through it.
+        let asks = request.is_for_proxy() || place < first_tunnel;
+        if let Some(target) = asked_for(request).filter(|target| asks && !targets.contains(target)) {
             targets.push(target);
         }
     }
     if targets.is_empty() {
         return;
     }
-    let tunnel = targets.iter().any(|target| target.tunnel);
+    if first_tunnel < requests.len()
+        && let Some((denied, offset, status)) = tunnel_talk(found, requests, client, server)
+    {
+        found.signs.proxy_denied = server.point_at(offset);
+        found.status = Some(status);
+        // What was refused is what there is to tell of.
+        targets.sort_by_key(|target| *target != denied);
+    }
     let mut targets = targets.into_iter();
     found.proxy = targets.next();
     found.further = targets.collect();
-    if !tunnel {
-        return;
-    }
+}
+
+/// What went through a tunnel, and the last refusal of one that was not followed by a success: of which target, where, and how.
+fn tunnel_talk(
+    found: &mut Talk,
+    requests: &[http::Request],
+    client: &Stream<'_>,
+    server: &Stream<'_>,
+) -> Option<(ConnectTarget, usize, u16)> {
     // Inside the tunnel the client's own handshake follows its (last) request.
     let end = requests.iter().rev().find(|request| request.is_connect()).and_then(|request| request.head_end);
     let inner = end.and_then(|end| Some((end, client.bytes.get(end..)?)));
@@ -573,21 +596,24 @@ fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream<'_>,
         found.hello = Some(Arc::new(hello));
         went_on = true;
     }
+    // Answers come in the order of requests (RFC 9112 section 9.3.2); what more looks like answers is text of theirs.
     let statuses = http::statuses(&server.bytes);
-    if statuses.iter().any(|(_, status)| (200..300).contains(status)) {
-        return;
+    let answers: Vec<(usize, u16)> = statuses.into_iter().filter(|(_, status)| *status >= 200).collect();
+    let mut denied: Vec<(ConnectTarget, usize, u16)> = Vec::new();
+    for (place, request) in requests.iter().enumerate() {
+        let answer = answers.get(place).copied();
+        // A page of a few kilobytes with a refusal hides the answer to the next try. The client saw it, and began its handshake.
+        let hidden = answer.is_none() && went_on && server.bytes.len() >= HEAD_BYTES as usize;
+        let succeeded = hidden || answer.is_some_and(|(_, status)| (200..300).contains(&status));
+        let target = asked_for(request).filter(|_| request.is_connect());
+        if succeeded {
+            // Who is asked for credentials and gives them is not denied (SEMANTICS section 2), and who is let through at last is not.
+            denied.retain(|(of, _, status)| *status != 407 && Some(of) != target.as_ref());
+        } else if let (Some(target), Some((offset, status @ (403 | 407 | 502..=504)))) = (target, answer) {
+            denied.push((target, offset, status));
+        }
     }
-    // A page of a few kilobytes with the refusal hides the answer to the next try. The client saw it, and began its handshake.
-    let asked = requests.iter().filter(|request| request.is_connect()).count();
-    let answered = statuses.iter().filter(|(_, status)| *status >= 200).count();
-    if went_on && answered < asked && server.bytes.len() >= HEAD_BYTES as usize {
-        return;
-    }
-    let refused = |status: u16| matches!(status, 403 | 407 | 502..=504);
-    if let Some(&(offset, status)) = statuses.iter().rev().find(|&&(_, status)| refused(status)) {
-        found.signs.proxy_denied = server.point_at(offset);
-        found.status = Some(status);
-    }
+    denied.pop()
 }
 
 /// Rung 2: a fatal alert readable in the clear, level fatal, before any application data of either direction.

@@ -3,6 +3,7 @@
 use super::outcome::{ConnState, Outcome};
 use crate::model::{AppProtocol, DomainName, Timestamp, Transport};
 use serde::{Deserialize, Serialize};
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -92,6 +93,17 @@ pub struct ConnectTarget {
     pub port: u16,
     /// Whether by CONNECT (else by a request in absolute form).
     pub tunnel: bool,
+}
+
+impl fmt::Display for ConnectTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.name, self.ip) {
+            (Some(name), _) => write!(f, "{name}:{}", self.port),
+            (None, Some(IpAddr::V6(ip))) => write!(f, "[{ip}]:{}", self.port),
+            (None, Some(ip)) => write!(f, "{ip}:{}", self.port),
+            (None, None) => write!(f, ":{}", self.port),
+        }
+    }
 }
 
 /// The row of a whole flow: the fields that exports promise, in their order. Made only where somebody wants rows.

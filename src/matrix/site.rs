@@ -235,7 +235,9 @@ impl Accept {
             AcceptPeer::Prefix(net) => ip.is_some_and(|ip| net.contains(&ip)),
             AcceptPeer::Name(pattern) => names.iter().any(|name| pattern.matches(name)),
         };
-        let ports = !transport.has_ports() || self.ports.as_ref().is_none_or(|ports| ports.contains(port));
+        // A port is none of a protocol without ports: what goes by such a protocol is something else.
+        let fits = |ports: &PortSet| transport.has_ports() && ports.contains(port);
+        let ports = self.ports.as_ref().is_none_or(fits);
         let transport = self.transport.is_none_or(|t| t == transport);
         ports && transport && side(&self.from, Some(from), &[]) && side(&self.to, to, names)
     }
@@ -377,6 +379,11 @@ impl Site {
     /// Whether the site lists a time server by this name.
     pub fn time_server_named(&self, name: &DomainName) -> bool {
         self.time_server_names.contains(name)
+    }
+
+    /// Whether the site gives an audited machine by this name.
+    pub fn subject_named(&self, name: &DomainName) -> bool {
+        self.subjects.iter().any(|role| self.role_names(role).contains(name))
     }
 
     /// Whether known aliases of documented names count as documented.

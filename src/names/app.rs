@@ -176,10 +176,16 @@ fn looks_like_smtp_client(client: &[u8]) -> bool {
         .any(|verb| client.get(..verb.len()).is_some_and(|head| head.eq_ignore_ascii_case(verb.as_bytes())))
 }
 
-/// A greeting (RFC 5321 section 4.2). FTP's has the same code and usually says so.
+/// A greeting, or the refusal in place of one (RFC 5321 sections 3.1 and 4.2; 421 where it shuts down). FTP's have the same codes and
+/// usually say so.
 fn looks_like_smtp_greeting(server: &[u8]) -> bool {
     let line = server.split(|&b| b == b'\n').next().unwrap_or_default().to_ascii_uppercase();
-    (line.starts_with(b"220 ") || line.starts_with(b"220-")) && !line.windows(3).any(|word| word == b"FTP")
+    matches!(
+        *line,
+        [b'2', b'2', b'0', b' ' | b'-', ..]
+            | [b'5', b'5', b'4', b' ' | b'-', ..]
+            | [b'4', b'2', b'1', b' ' | b'-', ..]
+    ) && !line.windows(3).any(|word| word == b"FTP")
 }
 
 /// SMB after its four bytes of session header (MS-SMB2 section 2.1), or a NetBIOS session request (RFC 1002).
@@ -346,6 +352,10 @@ mod tests {
             ("a word that is no method", b"GETTING STARTED",                      b"",                   None),
             ("SMTP",                b"ehlo mail.example\r\n",                     b"220 mail ESMTP\r\n", Some("smtp")),
             ("SMTP, silent client", b"",                                          b"220 mail\r\n",       Some("smtp")),
+            ("SMTP that refuses",   b"",                                          b"554 no service\r\n",  Some("smtp")),
+            ("SMTP that is busy",   b"",                                          b"421-later\r\n",       Some("smtp")),
+            ("another code",        b"",                                          b"550 no\r\n",          None),
+            ("FTP that is busy",    b"",                                          b"421 FTP full\r\n",    None),
             ("FTP, silent client",  b"",                                          b"220 (vsFTPd)\r\n",   None),
             ("a client that is no SMTP", b"USER x\r\n",                           b"220 mail\r\n",       None),
             ("SSH",                 b"SSH-2.0-x\r\n",                             b"",                   Some("ssh")),

@@ -73,9 +73,7 @@ pub fn requests(stream: &[u8]) -> Vec<Request> {
             "CONNECT" => Host::from_wire(target),
             _ => absolute_authority(target).and_then(|(scheme, authority)| {
                 let mut host = Host::from_wire(authority)?;
-                if scheme.eq_ignore_ascii_case(b"https") {
-                    host.port.get_or_insert(443);
-                }
+                host.port.get_or_insert(default_port(scheme));
                 Some(host)
             }),
         };
@@ -97,6 +95,12 @@ pub fn requests(stream: &[u8]) -> Vec<Request> {
         at = end;
     }
     out
+}
+
+/// The port of a scheme whose target names none: of one that is not known, a port that no rule documents.
+fn default_port(scheme: &[u8]) -> u16 {
+    let known: [(&[u8], u16); 5] = [(b"http", 80), (b"https", 443), (b"ws", 80), (b"wss", 443), (b"ftp", 21)];
+    known.iter().find(|(of, _)| scheme.eq_ignore_ascii_case(of)).map_or(0, |(_, port)| *port)
 }
 
 /// The status lines of a server's direction from its start: offset and code, interim (1xx) ones included, at most 256.

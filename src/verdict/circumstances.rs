@@ -194,7 +194,7 @@ impl Evidence<'_> {
     /// The best name of the destination, and the number of its chain, if it has one.
     pub(super) fn first_name(&self) -> Option<&DomainName> {
         let told = self.named().next().and_then(|reading| reading.names.first());
-        told.or(self.written.as_ref()).or_else(|| self.further_names().first().map(|name| &name.name))
+        told.or(self.written.as_ref())
     }
 
     /// What the first name is told by, beside what else a verdict rests on; none where only the name itself tells it.

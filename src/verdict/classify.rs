@@ -1,6 +1,7 @@
 //! Is this flow documented? SEMANTICS section 4, one flow at a time.
 
 use super::circumstances::{Circumstances, Evidence, Surveyor, Telling};
+use super::exceptions::exception;
 use super::fit::{Destination, Fits, Ready, naming};
 use super::index::RuleIndex;
 use super::matches::{Class, Matches, NamedAccount};
@@ -78,6 +79,8 @@ pub(super) struct Ruling {
     pub target: Option<Box<ConnectTarget>>,
     /// The rules that would fit if what is missing were known.
     pub possible: Vec<String>,
+    /// What else was asked of the proxy on the same connection that is not documented either, and what that is.
+    pub beside: Vec<(String, Verdict)>,
 }
 
 /// Judges flows: everything that does not change from one to the next.
@@ -153,12 +156,22 @@ impl<'a> Classifier<'a> {
                 (self.rule_on(around, &evidence), evidence)
             })
             .collect();
-        let badness = |(one, _): &&(Ruling, Evidence<'_>)| match one.verdict {
+        // What the site accepts of one is no word on the others.
+        let is_accepted = |one: &Ruling, evidence: &Evidence<'_>| {
+            exception(self.site, flow, one.target.as_deref(), evidence).is_some_and(|of| !of.expired)
+        };
+        let badness = |(one, evidence): &&(Ruling, Evidence<'_>)| match one.verdict {
+            Verdict::Undocumented if is_accepted(one, evidence) => 2,
             Verdict::Undocumented => 0,
             Verdict::Undetermined => 1,
-            Verdict::Documented | Verdict::Platform | Verdict::OutOfScope => 2,
+            Verdict::Documented | Verdict::Platform | Verdict::OutOfScope => 3,
         };
         let (mut worst, mut evidence) = each.iter().min_by_key(badness).cloned()?;
+        let beside = each.iter().filter(|(one, _)| {
+            one.target != worst.target && matches!(one.verdict, Verdict::Undocumented | Verdict::Undetermined)
+        });
+        let beside = beside.filter_map(|(one, _)| Some((one.target.as_deref()?, one.verdict)));
+        worst.beside = beside.map(|(target, verdict)| (target.to_string(), verdict)).collect();
         let mut names = evidence.names(None);
         let own = names.len();
         for (one, of_one) in each {
@@ -181,7 +194,9 @@ impl<'a> Classifier<'a> {
     /// The verdict of all flows of these circumstances.
     pub(super) fn rule_on(&self, around: &Circumstances, evidence: &Evidence<'_>) -> Ruling {
         let (from_roles, to_roles) = (self.surveyor.roles(around.from), self.site.roles_of(around.to));
-        let subject = self.is_subject(from_roles.union(to_roles));
+        // As by an address, an audited machine takes part where a name that the site gives for one leads there.
+        let named = || evidence.readings.iter().any(|reading| self.matches.of(reading).of_subject);
+        let subject = self.is_subject(from_roles.union(to_roles)) || named();
         let mut ruling = Ruling {
             from_roles,
             to_roles,
@@ -197,6 +212,7 @@ impl<'a> Classifier<'a> {
             supplied: false,
             target: evidence.target().cloned().map(Box::new),
             possible: Vec::new(),
+            beside: Vec::new(),
         };
         if self.surveyor.is_loopback(around.from) || around.to.is_loopback() {
             return ruling;
@@ -469,7 +485,7 @@ impl<'a> Classifier<'a> {
         // Time servers may be listed by name: the only peers that names make a difference to.
         let serves_time = |line: &BaselineLine, chain: &Class| {
             let asks = |peer: &BaselinePeer| matches!(peer, BaselinePeer::SiteTimeServers);
-            chain.serves_time && !exactly(line) && line.peers.iter().any(asks)
+            chain.serves_time && line.peers.iter().any(asks)
         };
         let by_names = !evidence.readings.is_empty() && !Ledger::contested(&evidence.readings);
         let lines = self.lines.of(self.matrix, self.site, around.proto, around.port);

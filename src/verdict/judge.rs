@@ -4,19 +4,20 @@ use super::circumstances::{Circumstances, Evidence};
 use super::classify::{Classifier, Ruling, is_private};
 use super::coverage::CoverageTally;
 use super::encrypted::Encrypted;
+use super::exceptions::exception;
 use super::findings::{self, Accepted, Codes, Findings, Judged};
 use super::intermittent::Intermittence;
 use super::memo::{Memo, RowWords, Settled, Stretch};
 use super::resolving::Resolving;
-use super::row::{NameEvidenceSource, VerdictRow};
+use super::row::VerdictRow;
 use super::tally::Tally;
 use crate::audit::{
     Audit, CaptureQuality, CaptureSummary, Code, Coverage, CoverageState, NamesQuality, PackUsed, SCHEMA,
     SiteUsed, TagsUsed, Tool, Totals, Unreadable, Untold, Verdict,
 };
 use crate::flow::{Flow, FlowRecord};
-use crate::matrix::{Accept, Matrix, PLATFORM_ADDRESS, Site, SwitchedBy, shown_prefix};
-use crate::model::{DomainName, Spans, Timestamp, Transport};
+use crate::matrix::{Matrix, PLATFORM_ADDRESS, Site, SwitchedBy, shown_prefix};
+use crate::model::{Spans, Timestamp, Transport};
 use crate::names::{About, Ledger};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -399,8 +400,10 @@ impl<'a> Judge<'a> {
             let settled = ruling.settled(memo, alone);
             coverage.note_names(&settled.ruling, evidence, &mut settled.noted);
             if settled.ruling.verdict == Verdict::Undocumented
-                && let Some(exception) = accepted(case.site, flow, &settled.ruling, evidence, accepts)
+                && let Some(exception) =
+                    exception(case.site, flow, settled.ruling.target.as_deref(), evidence)
             {
+                accepts.insert(exception.entry);
                 *by_site = Some(exceptions.len());
                 exceptions.push(exception);
             }
@@ -643,45 +646,6 @@ fn add(to: &mut BTreeMap<String, u64>, from: &BTreeMap<String, u64>) {
     for (word, count) in from {
         *to.entry(word.clone()).or_default() += count;
     }
-}
-
-/// The site's exception for an undocumented flow, expired or not.
-fn accepted(
-    site: &Site,
-    flow: &Flow<'_>,
-    ruling: &Ruling,
-    evidence: &Evidence<'_>,
-    accepts: &mut BTreeSet<usize>,
-) -> Option<Accepted> {
-    if site.accepts().is_empty() {
-        return None;
-    }
-    let accepted = [NameEvidenceSource::Dns, NameEvidenceSource::Proxy];
-    let names = evidence.names(None);
-    let names = names.iter().filter(|name| accepted.contains(&name.source));
-    // As a rule does, an exception fits if every reading does: an address may be another's, too.
-    let mut chains: Vec<Vec<&DomainName>> = names.map(|name| name.chain.iter().collect()).collect();
-    if chains.is_empty() || evidence.has_nameless() {
-        chains.push(Vec::new());
-    }
-    // What the client asked its proxy for replaces the destination.
-    let (to, port) = match &ruling.target {
-        Some(target) => (target.ip, target.port),
-        None => (Some(flow.to.ip), flow.to.port),
-    };
-    let fits = |entry: &Accept| {
-        chains.iter().all(|names| entry.fits(site, flow.from.ip, to, names, flow.proto, port))
-    };
-    let expired = |entry: &Accept| entry.until.is_some_and(|until| flow.first_ts >= until.end());
-    let all = || site.accepts().iter().enumerate().filter(|(_, entry)| fits(entry));
-    let (index, entry) = all().find(|(_, entry)| !expired(entry)).or_else(|| all().next())?;
-    accepts.insert(index);
-    Some(Accepted {
-        entry: index,
-        reason: entry.reason.clone(),
-        until: entry.until.map(|date| date.to_string()),
-        expired: expired(entry),
-    })
 }
 
 /// The packs of a matrix, as an audit names them.

@@ -37,6 +37,8 @@ pub(super) struct Class {
     exact_lines: Box<[u32]>,
     /// Whether the site lists a time server by one of the names.
     pub(super) serves_time: bool,
+    /// Whether the site gives one of the names for an audited machine.
+    pub(super) of_subject: bool,
     /// Whether the platform's own storage has one of the names.
     pub(super) of_platform: bool,
     /// Whether there is no name at all: it stands for chains too many to keep.
@@ -259,6 +261,7 @@ impl<'a> Matches<'a> {
             of_platform: lines.iter().any(platforms),
             exact_lines: each_once(exact_lines),
             serves_time: names.iter().any(|name| self.site.time_server_named(name)),
+            of_subject: names.iter().any(|name| self.site.subject_named(name)),
             is_empty: names.is_empty(),
             accounts: places.iter().filter_map(|&place| Some((place, self.account(place, names)?))).collect(),
             places,
@@ -360,6 +363,8 @@ mod tests {
                 }
                 let time = names.iter().any(|name| name.as_str() == "time.example");
                 assert_eq!((class.serves_time, class.is_empty), (time, names.is_empty()));
+                let mut subjects = site.subjects().iter().flat_map(|role| site.role_names(role));
+                assert_eq!(class.of_subject, subjects.any(|own| names.contains(own)));
             }
         }
         assert!(fitting > 200, "{fitting}");

@@ -7,6 +7,7 @@ mod circumstances;
 mod classify;
 mod coverage;
 mod encrypted;
+mod exceptions;
 mod findings;
 mod fit;
 mod foremost;

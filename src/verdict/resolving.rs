@@ -19,6 +19,9 @@ use std::sync::Arc;
 /// DNS responses that stop a name (RFC 1035, RFC 8499): SERVFAIL, NXDOMAIN, REFUSED.
 const BLOCKING_RCODES: [(u16, &str); 3] = [(2, "SERVFAIL"), (3, "NXDOMAIN"), (5, "REFUSED")];
 
+/// Types of which an answer gives an address: A, AAAA, SVCB, HTTPS (RFC 1035, RFC 3596, RFC 9460).
+const ADDRESS_TYPES: [u16; 4] = [1, 28, 64, 65];
+
 /// Frames of queries, and of refusals, that a finding about a name cites.
 const MOST_LOOKUP_FRAMES: usize = 10;
 
@@ -52,6 +55,8 @@ struct Lookup {
     /// When something was answered, whatever it was, or a query was sent that was answered.
     heard: Vec<Timestamp>,
     resolved_in: Vec<FramePoint>,
+    /// When an address came last, by the type that was asked for.
+    resolved_at: BTreeMap<u16, Timestamp>,
     /// What came in place of an address, at first.
     why: Option<&'static str>,
     refused_by: BTreeSet<String>,
@@ -361,6 +366,7 @@ impl Lookup {
             unanswered: Vec::new(),
             heard: Vec::new(),
             resolved_in: Vec::new(),
+            resolved_at: BTreeMap::new(),
             why: None,
             refused_by: BTreeSet::new(),
             failed: Failed::default(),
@@ -374,9 +380,17 @@ impl Lookup {
                 self.waiting.pop_front();
             }
             self.waiting.push_back((query.client, query.qtype, query.point));
-        } else {
+        } else if !self.lives(query) {
             self.unanswered.push(query.point);
         }
+    }
+
+    /// Whether an answer to another type gave the name an address just before: then what stays without answer is the type (of AAAA and
+    /// HTTPS, at many resolvers), and not the name.
+    fn lives(&self, query: &Query<'_>) -> bool {
+        let since = |&at: &Timestamp| query.point.time.since(at);
+        let others = self.resolved_at.iter().filter(|&(&qtype, _)| qtype != query.qtype);
+        others.map(|(_, at)| since(at)).any(|nanos| (0..=SILENCE_NANOS).contains(&nanos))
     }
 
     fn answer(&mut self, answer: &Answer<'_>) {
@@ -390,8 +404,13 @@ impl Lookup {
                 self.refused_by.insert(answer.resolver.to_string());
                 self.failed.add(asked, Some(answer.point));
             }
-            None if answer.has_addresses && self.resolved_in.len() < RESOLVED_TOLD => {
-                self.resolved_in.push(answer.point);
+            None if answer.has_addresses => {
+                if ADDRESS_TYPES.contains(&answer.qtype) {
+                    self.resolved_at.insert(answer.qtype, answer.point.time);
+                }
+                if self.resolved_in.len() < RESOLVED_TOLD {
+                    self.resolved_in.push(answer.point);
+                }
             }
             None => {}
         }

@@ -355,6 +355,12 @@ pub(super) fn details(code: Code, judged: &Judged<'_>) -> Vec<String> {
     {
         lines.push(format!("nearest: {} (differs: {})", nearest.rule, nearest.differs.as_str()));
     }
+    if matches!(code, Code::UnexpectedTraffic | Code::UnexpectedAttempt | Code::Undetermined) {
+        let beside = row.beside.iter();
+        lines.extend(beside.map(|(target, verdict)| {
+            format!("the same connection asked the proxy for {target}, too, which is {}", verdict.as_str())
+        }));
+    }
     if let Some(accepted) = judged.accepted {
         match (code, &accepted.until) {
             (Code::Accepted, Some(until)) => {

@@ -43,7 +43,9 @@ impl Trouble {
     fn is_near(&self, time: Timestamp, within_nanos: i64) -> bool {
         let before = self.unanswered.partition_point(|&asked| asked <= time);
         let last = self.unanswered.get(..before).and_then(<[_]>::last);
+        let next = self.unanswered.get(before);
         last.is_some_and(|&asked| time.since(asked) <= within_nanos)
+            || next.is_some_and(|&asked| asked.since(time) <= within_nanos)
     }
 }
 

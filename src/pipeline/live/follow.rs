@@ -13,7 +13,7 @@ use crate::audit::{
 };
 use crate::capture::live::now;
 use crate::flow::{Finisher, Flow, FlowKey, FlowRecord, HostSight, Outcome, PartialFlow, Side, Stretch};
-use crate::matrix::{Matrix, Site};
+use crate::matrix::{HTTP_PROXY_ROLE, Matrix, Site};
 use crate::model::{CaptureId, Endpoint, FramePoint, NANOS_PER_SECOND, Spans, Timestamp, Transport};
 use crate::names::{DnsObservation, GrowingLedger};
 use crate::pipeline::join::{dns_of_tcp, is_dns_over_tcp};
@@ -140,11 +140,16 @@ impl Key {
     /// The one of a judged flow.
     fn of_row(code: Code, row: &VerdictRow, site: &Site) -> Key {
         let flow = &row.flow;
-        let (ip, port) = match &flow.proxy_target {
+        // What is asked of a proxy that the site does not list replaces nothing.
+        let is_proxy = row.responder_roles.iter().any(|role| role == HTTP_PROXY_ROLE);
+        let target = flow.proxy_target.as_ref().filter(|_| is_proxy);
+        let (ip, port) = match target {
             Some(target) => (target.ip.unwrap_or(flow.responder_ip), target.port),
             None => (flow.responder_ip, flow.responder_port),
         };
-        let name = row.names.first().map(|name| name.name.to_string());
+        // An address that is asked for is known by no name of what else was.
+        let name = row.names.first().filter(|_| target.is_none_or(|target| target.ip.is_none()));
+        let name = name.map(|name| name.name.to_string());
         let folded = code == Code::Undetermined;
         Key {
             code,

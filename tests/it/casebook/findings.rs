@@ -58,6 +58,27 @@ scenes! {
         s.findings(&[]);
     }
 
+    fn a_type_that_is_never_answered_blocks_no_name_that_was_just_given_an_address(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 25.0).at(0.5).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        for kind in [AAAA, 65] {
+            s.at(1.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).answer(&[a("nginx.org", WEB)]);
+            s.dns(APPLIANCE, RESOLVER).wait(0.02).query("nginx.org", kind);
+        }
+        s.at(20.0).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.findings(&[]);
+    }
+
+    fn the_same_type_that_is_answered_no_more_does_and_so_does_another_one_later(s) {
+        s.keeps_talking(APPLIANCE, 0.1, 25.0).at(0.5).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.at(1.0).dns(APPLIANCE, RESOLVER).query("nginx.org", A).answer(&[a("nginx.org", WEB)]);
+        s.at(1.2).dns(APPLIANCE, RESOLVER).query("nginx.org", A);
+        s.at(1.0).resolve(APPLIANCE, "packages.microsoft.com", WEB2);
+        s.at(8.0).dns(APPLIANCE, RESOLVER).query("packages.microsoft.com", AAAA);
+        s.at(20.0).resolve(APPLIANCE, "time.contoso.example", "203.0.113.200");
+        s.expect_finding(finding("name-blocked").about("nginx.org")).expect_finding(finding("name-blocked").about("packages.microsoft.com"));
+        s.findings(&["name-blocked", "intermittent"]);
+    }
+
     fn a_name_that_was_answered_once_and_then_no_more_is_name_blocked_and_intermittent(s) {
         s.keeps_talking(APPLIANCE, 0.1, 60.0).at(0.5).resolve(APPLIANCE, "nginx.org", WEB);
         for again in 0..4 {

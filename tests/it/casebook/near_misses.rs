@@ -181,6 +181,69 @@ scenes! {
         s.findings(&[]);
     }
 
+    fn an_exception_for_one_destination_of_a_proxy_connection_accepts_no_other(s) {
+        with_proxy(s);
+        s.accept("from = \"backup-appliance\"\nto = \"exfil.example\"\nport = 443\nreason = \"x\"");
+        s.accept("from = \"backup-appliance\"\nto = \"203.0.113.9\"\nport = 8080\nreason = \"y\"");
+        let others = ["exfil.example:8443", "other.example:443", "198.51.100.66:8443"];
+        for (index, other) in others.into_iter().enumerate() {
+            let talk = s.at(1.0 + index as f64).tcp(APPLIANCE, PROXY, 3128).handshake();
+            let talk = talk.exchange(&http_connect("exfil.example:443"), &http_status(403));
+            talk.exchange(&http_connect(other), &http_status(200)).exchange(&app_data(50), &app_data(50)).fin();
+        }
+        // Two destinations that are accepted, each by an entry of its own, and one that is documented beside one that is accepted.
+        let get = http_get_by_proxy("203.0.113.9:8080", "/x");
+        let talk = s.at(8.0).tcp(APPLIANCE, PROXY, 3128).handshake().exchange(&get, &http_ok());
+        talk.exchange(&http_connect("exfil.example:443"), &http_status(200)).exchange(&app_data(50), &app_data(50)).fin();
+        let talk = s.at(9.0).tcp(APPLIANCE, PROXY, 3128).handshake();
+        let talk = talk.exchange(&http_get_by_proxy("archive.ubuntu.com", "/x"), &http_ok());
+        talk.exchange(&http_connect("exfil.example:443"), &http_status(200)).exchange(&app_data(50), &app_data(50)).fin();
+        for row in 0..3 {
+            s.expect(flow(APPLIANCE, PROXY, 3128).row(row, 5).undocumented().lacks("accepted"));
+        }
+        for row in 3..5 {
+            s.expect(flow(APPLIANCE, PROXY, 3128).row(row, 5).undocumented().carries("accepted"));
+        }
+        s.findings(&["unexpected-attempt"]).expect_finding(finding("unexpected-attempt").times(3));
+    }
+
+    fn what_else_one_proxy_connection_asked_for_is_told(s) {
+        with_proxy(s);
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
+        let talk = talk.exchange(&http_get_by_proxy("one.example", "/x"), &http_ok());
+        talk.exchange(&http_get_by_proxy("two.example:8080", "/x"), &http_ok()).fin();
+        s.findings(&["unexpected-traffic"]);
+        let told = "the same connection asked the proxy for two.example:8080, too, which is undocumented";
+        s.expect_finding(finding("unexpected-traffic").about("one.example").tells(told));
+    }
+
+    fn a_request_in_origin_form_behind_one_for_the_proxy_is_for_the_proxy_too(s) {
+        with_proxy(s);
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
+        let talk = talk.exchange(&http_get_by_proxy("archive.ubuntu.com", "/x"), &http_ok());
+        talk.exchange(&http_get("exfil.example", "/y"), &http_ok()).fin();
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").about("exfil.example"));
+    }
+
+    fn another_scheme_asked_of_a_proxy_has_another_port(s) {
+        with_proxy(s);
+        for (index, scheme) in ["ftp", "wss", "gopher"].into_iter().enumerate() {
+            let get = format!("GET {scheme}://archive.ubuntu.com/x HTTP/1.1\r\nHost: archive.ubuntu.com\r\n\r\n");
+            let talk = s.at(1.0 + index as f64).tcp(APPLIANCE, PROXY, 3128).handshake();
+            talk.exchange(get.as_bytes(), &http_ok()).fin();
+        }
+        s.expect(flow(APPLIANCE, PROXY, 3128).rows(3).undocumented());
+        s.findings(&["unexpected-traffic"]);
+    }
+
+    fn an_exception_with_a_port_accepts_no_protocol_without_ports(s) {
+        s.accept("from = \"backup-appliance\"\nto = \"203.0.113.9\"\nport = 8443\nreason = \"x\"");
+        s.keeps_talking(APPLIANCE, 0.1, 9.0).at(1.0).packet(APPLIANCE, WEB, (50, 64), vec![0, 0, 8, 0, 1, 2, 3, 4]);
+        s.at(2.0).tcp(APPLIANCE, WEB, 8443).handshake().tls_without_name().fin();
+        s.expect(flow(APPLIANCE, WEB, 8443).carries("accepted"));
+        s.findings(&["unexpected-attempt"]);
+    }
+
     fn an_exception_for_the_proxys_address_accepts_no_destination_behind_it(s) {
         with_proxy(s);
         s.accept("from = \"backup-appliance\"\nto = \"10.50.0.3\"\nport = 3128\nproto = \"tcp\"\nreason = \"x\"");

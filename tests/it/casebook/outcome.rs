@@ -346,6 +346,33 @@ scenes! {
         s.findings(&["documented-blocked"]);
     }
 
+    fn a_refusal_is_not_hidden_by_a_success_of_something_else_on_the_same_connection(s) {
+        proxy_is_known(s);
+        let (denied, let_through) = (http_connect("nginx.org:443"), http_connect("packages.microsoft.com:443"));
+        let get = http_get_by_proxy("archive.ubuntu.com", "/x");
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake().exchange(&denied, &http_status(403));
+        talk.exchange(&let_through, &http_status(200)).exchange(&app_data(50), &app_data(50)).fin();
+        let talk = s.at(2.0).tcp(APPLIANCE, PROXY, 3128).handshake().exchange(&denied, &http_status(403));
+        talk.exchange(&get, &http_ok()).fin();
+        let talk = s.at(3.0).tcp(APPLIANCE, PROXY, 3128).handshake().exchange(&get, &http_ok());
+        talk.exchange(&denied, &http_status(403)).fin();
+        // Nor by what its page says.
+        let page = b"HTTP/1.1 403 Forbidden\r\nConnection: close\r\n\r\nNot even\r\nHTTP/1.1 200 OK\r\n\r\nwill do\r\n";
+        s.at(4.0).tcp(APPLIANCE, PROXY, 3128).handshake().exchange(&denied, page).fin();
+        s.expect(flow(APPLIANCE, PROXY, 3128).rows(4).outcome("proxy-denied"));
+        s.expect_finding(finding("documented-blocked").about("nginx.org").count(4));
+        s.findings(&["documented-blocked"]);
+    }
+
+    fn who_is_refused_and_let_through_at_last_is_not_denied(s) {
+        proxy_is_known(s);
+        let connect = http_connect("nginx.org:443");
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake().exchange(&connect, &http_status(502));
+        talk.exchange(&connect, &http_status(200)).tls("nginx.org").fin();
+        s.expect(flow(APPLIANCE, PROXY, 3128).documented(&["vbaz-15"]).outcome("established"));
+        s.findings(&[]);
+    }
+
     fn connects_answered_502_503_and_504_are_proxy_denied(s) {
         proxy_is_known(s);
         for (index, code) in [502, 503, 504].into_iter().enumerate() {

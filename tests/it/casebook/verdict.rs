@@ -412,6 +412,36 @@ scenes! {
         s.findings(&["unexpected-traffic"]);
     }
 
+    fn time_servers_may_be_listed_by_name(s) {
+        s.site("site.time_servers", r#"["time.contoso.example"]"#);
+        s.at(0.0).resolve(APPLIANCE, "time.contoso.example", "203.0.113.123").resolve(APPLIANCE, "ntp.ubuntu.com", WEB);
+        s.at(1.0).udp(APPLIANCE, "203.0.113.123", 123).request(&ntp(3)).reply(&ntp(4));
+        s.at(2.0).udp(APPLIANCE, WEB, 123).request(&ntp(3)).reply(&ntp(4));
+        s.at(3.0).udp(APPLIANCE, WEB2, 123).request(&ntp(3)).reply(&ntp(4));
+        s.expect(flow(APPLIANCE, "203.0.113.123", 123).udp().platform());
+        s.expect(flow(APPLIANCE, WEB, 123).udp().undocumented()).expect(flow(APPLIANCE, WEB2, 123).udp().undocumented());
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").times(2));
+    }
+
+    fn an_audited_machine_given_by_name_is_audited_where_it_is_reached(s) {
+        s.site("roles.worker", r#"["10.10.2.0/24", "w9.contoso.example"]"#);
+        s.at(0.0).resolve(BROWSER, "w9.contoso.example", "10.77.0.9").resolve(BROWSER, "other.contoso.example", "10.77.0.8");
+        s.at(1.0).tcp(BROWSER, "10.77.0.9", 22).handshake().exchange(b"SSH-2.0-x\r\n", b"SSH-2.0-y\r\n").fin();
+        s.at(2.0).tcp(BROWSER, "10.77.0.8", 22).handshake().exchange(b"SSH-2.0-x\r\n", b"SSH-2.0-y\r\n").fin();
+        s.at(3.0).web(BROWSER, "10.77.0.9", "w9.contoso.example");
+        s.expect(flow(BROWSER, "10.77.0.9", 22).undocumented()).expect(flow(BROWSER, "10.77.0.8", 22).out_of_scope());
+        s.expect(flow(BROWSER, "10.77.0.9", 443).documented(&["vbaz-03"]));
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").about("w9.contoso.example"));
+    }
+
+    fn a_mail_server_that_refuses_speaks_smtp(s) {
+        for (index, greeting) in [&b"554 mail.contoso.example no\r\n"[..], b"421-mail.contoso.example busy\r\n"].into_iter().enumerate() {
+            s.at(1.0 + index as f64).tcp(APPLIANCE, MAIL, 25).handshake().server(greeting).client_ack().fin();
+        }
+        s.expect(flow(APPLIANCE, MAIL, 25).rows(2).documented(&["vbaz-09a"]).is("app", "smtp"));
+        s.findings(&[]);
+    }
+
     fn lines_of_other_classes_give_no_platform(s) {
         visit(s, APPLIANCE, "contracts.canonical.com", WEB);
         s.expect(flow(APPLIANCE, WEB, 443).undocumented().differs("os-noise"));
