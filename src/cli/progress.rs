@@ -122,7 +122,7 @@ impl Progress {
                 "type": "done",
                 "frames": frames,
                 "frames_per_second": rate(frames, elapsed),
-                "flows": self.watch.flows().map(|(_, flows)| flows),
+                "flows": self.watch.all_flows(),
                 "seconds": seconds(elapsed),
             }));
         }
@@ -143,7 +143,7 @@ impl Progress {
                 "bytes": bytes,
                 "frames": frames,
                 "frames_per_second": rate(frames, elapsed),
-                "flows": self.watch.flows().map(|(_, flows)| flows),
+                "flows": self.watch.all_flows(),
                 "seconds": seconds(elapsed),
                 "digest_cpu_seconds": seconds(digesting),
                 "interrupted": self.watch.stopped(),

@@ -589,29 +589,50 @@ pub(super) fn looks_like_tcp_query(stream: &[u8]) -> bool {
             .is_none_or(|message| parse(message).is_some_and(|message| message.qname.is_some()))
 }
 
-/// The IANA mnemonic of a record or query type, or `TYPEn` (RFC 3597) for types that have none or are not in use.
+/// The IANA mnemonic of a record or query type, or `TYPEn` (RFC 3597) for types that have none. What the registry calls `*` is known as
+/// `ANY` (RFC 8482).
 pub fn qtype_mnemonic(qtype: u16) -> Cow<'static, str> {
     Cow::Borrowed(match qtype {
         1 => "A",
         2 => "NS",
+        3 => "MD",
+        4 => "MF",
         5 => "CNAME",
         6 => "SOA",
+        7 => "MB",
+        8 => "MG",
+        9 => "MR",
         10 => "NULL",
+        11 => "WKS",
         12 => "PTR",
         13 => "HINFO",
+        14 => "MINFO",
         15 => "MX",
         16 => "TXT",
         17 => "RP",
         18 => "AFSDB",
+        19 => "X25",
+        20 => "ISDN",
+        21 => "RT",
+        22 => "NSAP",
+        23 => "NSAP-PTR",
         24 => "SIG",
         25 => "KEY",
+        26 => "PX",
+        27 => "GPOS",
         28 => "AAAA",
         29 => "LOC",
+        30 => "NXT",
+        31 => "EID",
+        32 => "NIMLOC",
         33 => "SRV",
+        34 => "ATMA",
         35 => "NAPTR",
         36 => "KX",
         37 => "CERT",
+        38 => "A6",
         39 => "DNAME",
+        40 => "SINK",
         41 => "OPT",
         42 => "APL",
         43 => "DS",
@@ -626,6 +647,9 @@ pub fn qtype_mnemonic(qtype: u16) -> Cow<'static, str> {
         52 => "TLSA",
         53 => "SMIMEA",
         55 => "HIP",
+        56 => "NINFO",
+        57 => "RKEY",
+        58 => "TALINK",
         59 => "CDS",
         60 => "CDNSKEY",
         61 => "OPENPGPKEY",
@@ -633,17 +657,38 @@ pub fn qtype_mnemonic(qtype: u16) -> Cow<'static, str> {
         63 => "ZONEMD",
         64 => "SVCB",
         65 => "HTTPS",
+        66 => "DSYNC",
+        67 => "HHIT",
+        68 => "BRID",
         99 => "SPF",
+        100 => "UINFO",
+        101 => "UID",
+        102 => "GID",
+        103 => "UNSPEC",
         104 => "NID",
+        105 => "L32",
+        106 => "L64",
+        107 => "LP",
         108 => "EUI48",
         109 => "EUI64",
+        128 => "NXNAME",
         249 => "TKEY",
         250 => "TSIG",
         251 => "IXFR",
         252 => "AXFR",
+        253 => "MAILB",
+        254 => "MAILA",
         255 => "ANY",
         256 => "URI",
         257 => "CAA",
+        258 => "AVC",
+        259 => "DOA",
+        260 => "AMTRELAY",
+        261 => "RESINFO",
+        262 => "WALLET",
+        263 => "CLA",
+        264 => "IPN",
+        32768 => "TA",
         32769 => "DLV",
         other => return Cow::Owned(format!("TYPE{other}")),
     })
@@ -787,9 +832,15 @@ mod tests {
 
     #[test]
     fn a_type_has_its_mnemonic_or_a_number() {
-        for (qtype, expected) in
-            [(1, "A"), (28, "AAAA"), (65, "HTTPS"), (255, "ANY"), (105, "TYPE105"), (0, "TYPE0")]
-        {
+        for (qtype, expected) in [
+            (1, "A"),
+            (28, "AAAA"),
+            (65, "HTTPS"),
+            (255, "ANY"),
+            (105, "L32"),
+            (0, "TYPE0"),
+            (61440, "TYPE61440"),
+        ] {
             assert_eq!(qtype_mnemonic(qtype), expected);
         }
     }

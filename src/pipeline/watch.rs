@@ -15,6 +15,8 @@ pub struct Watch {
     captures: Mutex<Vec<Arc<Intake>>>,
     flows: AtomicU64,
     flows_in_all: AtomicU64,
+    /// The most of all passes: some go through a part of the flows once more.
+    most_flows: AtomicU64,
 }
 
 impl Watch {
@@ -47,6 +49,11 @@ impl Watch {
         (of > 0).then(|| (self.flows.load(Ordering::Relaxed).min(of), of))
     }
 
+    /// How many flows there are; none before captures are joined.
+    pub fn all_flows(&self) -> Option<u64> {
+        Some(self.most_flows.load(Ordering::Relaxed)).filter(|&flows| flows > 0)
+    }
+
     /// These are to be read.
     pub(super) fn expect(&self, inputs: &[Input]) -> Vec<Arc<Intake>> {
         let of = |input| Arc::new(Intake::of(input, Arc::clone(&self.stop), self.clock));
@@ -59,6 +66,7 @@ impl Watch {
     pub(super) fn pass(&self, flows: usize) {
         self.flows.store(0, Ordering::Relaxed);
         self.flows_in_all.store(flows as u64, Ordering::Relaxed);
+        self.most_flows.fetch_max(flows as u64, Ordering::Relaxed);
     }
 
     /// A thread takes up the flow of this number, counted from 1.

@@ -206,3 +206,18 @@ fn a_pipe_that_nobody_writes_to_is_waited_for_until_a_signal_comes() {
     assert_eq!(ended(run).status.code(), Some(1));
     fs::remove_file(&pipe).expect("the pipe");
 }
+
+#[test]
+fn the_last_line_of_progress_counts_all_flows_also_where_rows_are_written() {
+    let room = tempfile::tempdir().expect("a directory");
+    let out = room.path().join("out").to_string_lossy().into_owned();
+    for more in [&[][..], &["--out", &out]] {
+        let arguments = ["audit", "captures/lab.pcap", "--site", "captures/site.toml", "--progress", "json"];
+        let child = start(&[&arguments[..], &["--format", "json"], more].concat());
+        let output = child.wait_with_output().expect("it ends");
+        let audit: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let done: Value = serde_json::from_str(said.lines().last().expect("a line")).expect("JSON");
+        assert_eq!((&done["type"], &done["flows"]), (&"done".into(), &audit["totals"]["flows"]), "{said}");
+    }
+}

@@ -427,8 +427,8 @@ fn same_selections(fast: &Ledger, slow: &reference::Ledger) -> Result<(), TestCa
     };
     const WITHIN_NANOS: i64 = 5 * NANOS_PER_SECOND;
     let is_near = |host: IpAddr, name: &DomainName, time: Timestamp| {
-        let soon = |asked: &Timestamp| (0..=WITHIN_NANOS).contains(&time.since(*asked));
-        refused(host, name) || unanswered(host, name).iter().any(soon)
+        let near = |asked: &Timestamp| (-WITHIN_NANOS..=WITHIN_NANOS).contains(&time.since(*asked));
+        refused(host, name) || unanswered(host, name).iter().any(near)
     };
     let troubled = fast.troubled(refuses, matters, WITHIN_NANOS);
     let found: Vec<_> = fast.queries_for(&troubled).map(|query| query.point).collect();
