@@ -95,6 +95,8 @@ pub struct Flow<'p> {
     /// How many first payload bytes the application was to be told from: the client's, or the server's while the client
     /// is silent; 0 where the start of the stream is not seen.
     pub telling_bytes: usize,
+    /// Whether it goes between ports of DHCP and is something else.
+    pub no_dhcp: bool,
     /// Where that error is.
     quoted_at: Option<FramePoint>,
     talk: Option<Box<Talk>>,
@@ -120,6 +122,7 @@ struct Talk {
 struct FirstBytes {
     app: Option<AppProtocol>,
     telling_bytes: usize,
+    no_dhcp: bool,
     talk: Option<Box<Talk>>,
 }
 
@@ -191,6 +194,7 @@ impl Finisher<'_> {
             icmp: decision.icmp.map(|quote| (quote.kind, quote.code)),
             app: bytes.app,
             telling_bytes: bytes.telling_bytes,
+            no_dhcp: bytes.no_dhcp,
             quoted_at: decision.icmp.map(|quote| quote.point),
             talk: bytes.talk,
         }
@@ -440,6 +444,8 @@ fn first_bytes(flow: &PartialFlow, initiator: Side) -> FirstBytes {
             found.app = Some(AppProtocol::Dns);
         } else if flow.key.transport == Transport::Udp {
             let (client, server) = (own.head.datagrams(), peer.head.datagrams());
+            let ports = [flow.key.low.port, flow.key.high.port];
+            found.no_dhcp = client.iter().chain(&server).any(|datagram| app::is_no_dhcp(ports, datagram));
             found.app = app::recognise_udp(
                 client.first().copied().unwrap_or_default(),
                 server.first().copied().unwrap_or_default(),

@@ -11,7 +11,7 @@ use super::pieces::{Budget, Pieces};
 use super::stitch::UDP_IDLE_NANOS;
 use crate::decode::{Icmp, Packet, Payload, Quote, icmp_ports};
 use crate::model::{CaptureId, Endpoint, FramePoint, NANOS_PER_SECOND, Transport};
-use crate::names::http;
+use crate::names::{app, http};
 use hashbrown::HashTable;
 use std::collections::VecDeque;
 use std::io;
@@ -339,6 +339,10 @@ impl FlowTable {
                     None if [udp.src_port, udp.dst_port].contains(&http::SSDP_PORT)
                         && http::looks_like_ssdp(udp.payload) =>
                     {
+                        flow.keep_first_datagram(side, point, udp.payload, &mut self.keep);
+                    }
+                    // So does one that is not what its ports say.
+                    None if app::is_no_dhcp([udp.src_port, udp.dst_port], udp.payload) => {
                         flow.keep_first_datagram(side, point, udp.payload, &mut self.keep);
                     }
                     None => {}

@@ -65,6 +65,15 @@ pub fn recognise_udp(client: &[u8], server: &[u8]) -> Option<AppProtocol> {
     }
 }
 
+/// Whether a datagram between ports of DHCP (RFC 2131) or DHCPv6 (RFC 8415) is something else, as far as it was captured: its first byte
+/// is the kind of message, and behind 236 bytes of BOOTP comes a cookie.
+pub fn is_no_dhcp(ports: [u16; 2], payload: &[u8]) -> bool {
+    let among = |known: [u16; 2]| ports.iter().all(|port| known.contains(port));
+    let Some(kind) = payload.first() else { return false };
+    let cookie = || payload.get(236..240).is_none_or(|cookie| cookie == [99, 130, 83, 99]);
+    among([67, 68]) && !(matches!(kind, 1 | 2) && cookie()) || among([546, 547]) && !(1..=36).contains(kind)
+}
+
 /// Whether a flow that spoke `seen` is what a rule for `rule` documents. `postgresql` and `mongodb` may be spoken inside
 /// TLS from the first byte, so may `tds` (TDS 8.0); `smtp` includes STARTTLS, which begins as SMTP.
 pub fn matches_rule(rule: AppProtocol, seen: AppProtocol) -> bool {

@@ -42,7 +42,7 @@ pub struct Case<'a> {
 }
 
 /// DHCP and DHCPv6: link upkeep, tallied (SEMANTICS section 1). The link's and the site's own addresses only: what goes
-/// to the Internet between these ports is judged.
+/// to the Internet between these ports is judged, and so is what is no DHCP.
 fn is_dhcp(case: &Case<'_>, flow: &Flow<'_>) -> bool {
     let pair = [flow.from.port, flow.to.port];
     let own = |ip: IpAddr| {
@@ -56,6 +56,7 @@ fn is_dhcp(case: &Case<'_>, flow: &Flow<'_>) -> bool {
     };
     flow.proto == Transport::Udp
         && (pair.iter().all(|p| matches!(p, 67 | 68)) || pair.iter().all(|p| matches!(p, 546 | 547)))
+        && !flow.no_dhcp
         && own(flow.from.ip)
         && own(flow.to.ip)
 }

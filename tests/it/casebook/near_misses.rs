@@ -295,6 +295,18 @@ scenes! {
 
     // link upkeep
 
+    fn what_goes_between_the_ports_of_dhcp_and_is_none_is_no_link_upkeep(s) {
+        s.damaged_on_purpose().at(1.0).udp(APPLIANCE, "10.99.9.9", 67).client_port(68).request(&dhcp_discover()).reply(&dhcp_discover());
+        s.at(2.0).udp(APPLIANCE, "10.99.9.8", 67).client_port(68).request(&[7; 700]).reply(&[7; 700]);
+        // Hidden behind one that is.
+        let talk = s.at(3.0).udp(APPLIANCE, "10.99.9.7", 67).client_port(68).request(&dhcp_discover());
+        talk.reply(&dhcp_discover()).request(&[1; 700]);
+        s.expect(flow(APPLIANCE, "10.99.9.9", 67).udp().rows(0));
+        s.expect(flow(APPLIANCE, "10.99.9.8", 67).udp().undocumented());
+        s.expect(flow(APPLIANCE, "10.99.9.7", 67).udp().undocumented());
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").times(2));
+    }
+
     fn dhcp_ports_to_a_stranger_are_no_link_upkeep(s) {
         s.damaged_on_purpose().at(1.0).udp(APPLIANCE, WEB, 67).client_port(68).request(b"exfiltrated").reply(b"thanks");
         s.expect(flow(APPLIANCE, WEB, 67).udp().undocumented());
