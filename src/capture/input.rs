@@ -25,11 +25,21 @@ pub struct Input {
     pub source: InputSource,
 }
 
+/// What a file is called. Where its name is no UTF-8, bytes that are none stand as `\xff`: so no two files are called the same.
+fn name_of(path: &Path) -> String {
+    let chunks = path.as_os_str().as_encoded_bytes().utf8_chunks();
+    let told = chunks.flat_map(|chunk| {
+        let strange: String = chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")).collect();
+        [chunk.valid().to_owned(), strange]
+    });
+    told.collect()
+}
+
 impl Input {
     /// The input that is the file at `path`.
     pub fn file(path: impl Into<PathBuf>) -> Self {
         let path = path.into();
-        Input { name: path.display().to_string(), source: InputSource::File(path) }
+        Input { name: name_of(&path), source: InputSource::File(path) }
     }
 
     /// The input that is standard input.
@@ -117,7 +127,7 @@ struct Finder {
 
 impl Finder {
     fn problem(&mut self, path: &Path, error: io::Error) {
-        self.problems.push(InputProblem::Io { path: path.display().to_string(), error });
+        self.problems.push(InputProblem::Io { path: name_of(path), error });
     }
 
     fn take(&mut self, path: &Path) {
@@ -261,6 +271,16 @@ pub fn discover(arguments: &[String]) -> Discovered {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn files_whose_names_are_no_utf_8_are_told_apart() {
+        use std::os::unix::ffi::OsStrExt;
+        let named = |name: &[u8]| Input::file(std::ffi::OsStr::from_bytes(name)).name;
+        assert_eq!(named(b"d/bad\xff\xc3.pcap"), "d/bad\\xff\\xc3.pcap");
+        assert_ne!(named(b"d/bad\xff.pcap"), named(b"d/bad\xfe.pcap"));
+        assert_eq!(named("Zürich 東京.pcap".as_bytes()), "Zürich 東京.pcap");
+    }
 
     #[test]
     fn a_directory_gives_the_files_whose_names_say_capture() {
