@@ -124,7 +124,7 @@ struct Subject {
 
 impl Subject {
     /// The one of a finding as SEMANTICS section 5 keys it: initiator, name or address, port, transport. What is about no party is
-    /// known by its title.
+    /// known by its title, but for numbers in it.
     fn of(finding: &Finding) -> Subject {
         let named = |party: &Party| {
             let known = party.name.as_ref().map(ToString::to_string);
@@ -139,10 +139,21 @@ impl Subject {
             Code::Undetermined => Subject { from: finding.from.roles.join("+"), to, port: None, proto },
             // One for all who ask, however they do.
             Code::UnexpectedResolver => Subject { from: String::new(), to, port, proto: None },
-            _ if from.is_empty() && to.is_empty() => Subject { from, to: finding.title.clone(), port, proto },
+            // Of captures: one of each kind, whatever files are called.
+            Code::CaptureDamaged | Code::CaptureLoss | Code::OneSidedCapture => {
+                Subject { from: String::new(), to: String::new(), port: None, proto: None }
+            }
+            _ if from.is_empty() && to.is_empty() => {
+                Subject { from, to: without_numbers(&finding.title), port, proto }
+            }
             _ => Subject { from, to, port, proto },
         }
     }
+}
+
+/// A title without counts and the numbers of lines.
+fn without_numbers(title: &str) -> String {
+    title.chars().filter(|c| !c.is_ascii_digit()).collect()
 }
 
 /// Whether a row of coverage tells it already.
@@ -204,9 +215,13 @@ impl Difference {
             && conversations.flipped.is_empty()
     }
 
-    /// 0 nothing got worse, 1 findings appeared or are graver now, 3 the evidence of one of the audits is incomplete.
+    /// 0 nothing got worse, 1 findings appeared, are graver or of another code as grave, 3 the evidence of one of the audits is incomplete.
     pub fn exit_code(&self, fail_on: FailOn) -> u8 {
-        let flipped = self.findings.flipped.iter().filter(|pair| pair.new.severity < pair.old.severity);
+        let graver = |pair: &&Flipped| {
+            let (old, new) = (&pair.old, &pair.new);
+            new.severity < old.severity || (new.severity == old.severity && new.code != old.code)
+        };
+        let flipped = self.findings.flipped.iter().filter(graver);
         let mut worse = self.findings.appeared.iter().chain(flipped.map(|pair| &pair.new));
         if self.old.incomplete || self.new.incomplete {
             3
@@ -245,7 +260,8 @@ fn findings(old: &Audit, new: &Audit) -> Changes<Finding, Vanished, Flipped> {
     let unchanged = |(old, new): &(Finding, Finding)| {
         let told = |finding: &Finding| {
             let outcomes: BTreeSet<_> = finding.outcomes.iter().copied().collect();
-            (finding.code, finding.severity, finding.rules.clone(), outcomes)
+            let rules: BTreeSet<&String> = finding.rules.iter().collect();
+            (finding.code, finding.severity, rules.into_iter().cloned().collect::<Vec<_>>(), outcomes)
         };
         told(old) == told(new)
     };
@@ -277,7 +293,7 @@ fn why(finding: &Finding, new: &Audit, states: &BTreeMap<&str, CoverageState>) -
         by_state.entry(state).or_default().push(rule);
     }
     if by_state.is_empty() {
-        return "the new captures show nothing of it".to_owned();
+        return "no finding of the new audit is about it".to_owned();
     }
     let told: Vec<String> =
         by_state.into_iter().map(|(state, rules)| format!("{}: {state}", rules.join(", "))).collect();
@@ -387,7 +403,8 @@ const MUCH_SHORTER: i64 = 3;
 fn of_times(old: &Audit, new: &Audit) -> Option<String> {
     let range = |audit: &Audit| audit.capture_quality.first_ts.zip(audit.capture_quality.last_ts);
     let ((old_first, old_last), (new_first, new_last)) = range(old).zip(range(new))?;
-    if digests(old).is_some_and(|of_old| !of_old.is_empty() && digests(new) == Some(of_old)) {
+    let same = digests(old).is_some_and(|of_old| !of_old.is_empty() && digests(new) == Some(of_old));
+    if same && of_parts(old, new).is_none() {
         return Some("both are of the same captures: what changed is what they were held against".to_owned());
     }
     if old_first > new_last {
@@ -548,6 +565,11 @@ mod tests {
         assert_eq!((worse.exit_code(FailOn::High), worse.exit_code(FailOn::Never)), (1, 0));
         let better = diff(&of(&traffic, 0), &of(&attempt, 100));
         assert_eq!((better.findings.flipped.len(), better.exit_code(FailOn::Medium)), (1, 0));
+        // Another code as grave is something new.
+        let mut other = traffic.clone();
+        other.code = Code::DocumentedBlocked;
+        let turned = diff(&of(&traffic, 0), &of(&other, 100));
+        assert_eq!((turned.findings.flipped.len(), turned.exit_code(FailOn::High)), (1, 1));
         // How connections ended is part of what was found.
         let refused = Finding { outcomes: vec![Outcome::Refused], ..attempt.clone() };
         assert_eq!(diff(&of(&attempt, 0), &of(&refused, 100)).findings.flipped.len(), 1);
@@ -569,6 +591,27 @@ mod tests {
             (finding.from, finding.to.proto) = (Party::default(), None);
         };
         assert!(told(Code::UnexpectedResolver, asked_by_others));
+    }
+
+    #[test]
+    fn numbers_in_titles_names_of_captures_and_the_order_of_rules_are_no_difference() {
+        let same = |one: Finding, other: Finding| {
+            diff(&audit(vec![one], Vec::new(), 0), &audit(vec![other], Vec::new(), 100)).is_nothing()
+        };
+        let told = |code, title: &str| Finding::of(code, title.to_owned());
+        let expired = |line: u8| told(Code::AcceptExpired, &format!("the exception at line {line} ran out"));
+        assert!(same(expired(31), expired(32)));
+        assert!(!same(expired(31), told(Code::AcceptExpired, "another one")));
+        assert!(same(
+            told(Code::CaptureDamaged, "a.pcap: frame 9"),
+            told(Code::CaptureDamaged, "b.pcap: frame 7")
+        ));
+        let ruled = |rules: [&str; 2]| Finding {
+            rules: rules.map(str::to_owned).into(),
+            ..finding(Code::DocumentedBlocked, 0, "a.example", 443)
+        };
+        assert!(same(ruled(["one", "two"]), ruled(["two", "one"])));
+        assert!(!same(ruled(["one", "two"]), ruled(["one", "three"])));
     }
 
     #[test]

@@ -65,7 +65,7 @@ const DIFF: &str = "\
 A finding is the same in both where its code, initiator, name or address, port and transport are. Counts and times are no \
 difference. What vanished is not known to be mended: beside it stands what the new audit says of its rules.
 
-Exit codes: 0 nothing got worse, 1 findings appeared or are graver (--fail-on), 2 could not compare, 3 the evidence of one of \
+Exit codes: 0 nothing got worse, 1 findings appeared, are graver, or of another code as grave (--fail-on), 2 could not compare, 3 the evidence of one of \
 the audits is incomplete.";
 
 #[derive(Debug, Subcommand)]
@@ -396,7 +396,7 @@ pub(super) enum EvidenceCommand {
         /// The bundle, or its MANIFEST.json
         #[arg(value_name = "DIR|FILE")]
         bundle: PathBuf,
-        /// Captures to compare its frames with, byte by byte: found by their digests, whatever they are called
+        /// The captures, to compare its frames with them byte by byte: found by their digests, whatever they are called
         #[arg(value_name = "CAPTURE")]
         captures: Vec<String>,
     },

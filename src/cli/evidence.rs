@@ -4,7 +4,7 @@ use super::Refusal;
 use super::run::INCOMPLETE;
 use super::voice::{results, say};
 use crate::audit::{Audit, Code};
-use crate::capture::{Input, InputSource, discover};
+use crate::capture::discover;
 use crate::pipeline::evidence::{self, Checked};
 use crate::report;
 use std::fs;
@@ -23,7 +23,7 @@ pub(super) fn pack(from: &Path, audit: &Audit, bundle: &Path) -> Result<u8, Refu
     results(|out| {
         writeln!(
             out,
-            "{}: {} files, {frames} cited frames of {} captures.\nTo check it: portproof evidence verify {}; or, there, sha256sum -c {}",
+            "{}: {} files; cited frames: {frames}, captures that they are of: {}.\nTo check it: portproof evidence verify {}; or, there, sha256sum -c {}",
             report::printable(&bundle.display().to_string()),
             manifest.files.len() + 2,
             manifest.captures.len() - missing.len(),
@@ -37,9 +37,7 @@ pub(super) fn pack(from: &Path, audit: &Audit, bundle: &Path) -> Result<u8, Refu
 /// Checks a bundle, and tells what came of it, what does not hold first.
 pub(super) fn verify(bundle: &Path, captures: &[String]) -> Result<u8, Refusal> {
     let found = discover(captures);
-    let inputs: Vec<Input> =
-        found.inputs.into_iter().filter(|input| matches!(input.source, InputSource::File(_))).collect();
-    let mut checked = evidence::verify(bundle, &inputs).map_err(|error| {
+    let mut checked = evidence::verify(bundle, &found.inputs).map_err(|error| {
         Refusal::new(format!("{error}: a bundle is wanted, as `evidence pack` writes it"))
     })?;
     checked.extend(found.problems.iter().map(|problem| Checked { what: problem.to_string(), holds: None }));

@@ -394,8 +394,13 @@ fn plan_evidence(command: EvidenceCommand) -> Result<Plan, Refusal> {
                     audit.display()
                 )));
             }
+            // Of `.` and `..`, what they are called.
             let named = || {
-                let mut name = audit.components().as_path().as_os_str().to_owned();
+                let last = audit.components().next_back();
+                let plain = matches!(last, Some(std::path::Component::Normal(_)));
+                let whole = if plain { None } else { fs::canonicalize(&audit).ok() };
+                let mut name =
+                    whole.as_deref().unwrap_or(&audit).components().as_path().as_os_str().to_owned();
                 name.push("-evidence");
                 PathBuf::from(name)
             };

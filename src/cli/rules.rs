@@ -101,13 +101,21 @@ pub(super) fn show(out: &mut dyn Write, matrix: &Matrix, ids: &[String]) -> io::
 
 fn show_baseline(out: &mut dyn Write, line: &BaselineLine) -> io::Result<()> {
     writeln!(out, "{}", printable(&line.id))?;
+    for (label, fact) in baseline_facts(line) {
+        writeln!(out, "  {label:<12}{}", printable(&fact))?;
+    }
+    Ok(())
+}
+
+/// What a line of the platform says, by labels.
+fn baseline_facts(line: &BaselineLine) -> Facts {
     let who = match line.direction {
         Direction::Out => "a machine of the site",
         Direction::In => "the other side",
         Direction::Both => "either side",
     };
     let clouds: Vec<String> = line.clouds.iter().map(ToString::to_string).collect();
-    let facts = [
+    let mut facts = vec![
         ("class", line.class.to_string()),
         ("initiator", who.to_owned()),
         ("with", peers(line, usize::MAX)),
@@ -117,10 +125,8 @@ fn show_baseline(out: &mut dyn Write, line: &BaselineLine) -> io::Result<()> {
         ("what", line.what.clone()),
         ("source", line.source.clone()),
     ];
-    for (label, fact) in facts.iter().filter(|(_, fact)| !fact.is_empty()) {
-        writeln!(out, "  {label:<12}{}", printable(fact))?;
-    }
-    Ok(())
+    facts.retain(|(_, fact)| !fact.is_empty());
+    facts
 }
 
 fn show_rule(out: &mut dyn Write, rule: &Rule, matrix: &Matrix) -> io::Result<()> {
@@ -189,6 +195,19 @@ pub(super) fn diff(out: &mut dyn Write, old: &Matrix, new: &Matrix) -> io::Resul
         }
     }
     let heads = changes.len();
+    let (before, after) = (things(old), things(new));
+    for thing in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
+        match (before.get(thing), after.get(thing)) {
+            (Some(was), Some(is)) if was == is => {}
+            (Some(was), Some(is)) => {
+                changes.push(format!("~ {thing}"));
+                changes.extend(changed_facts(was, is));
+            }
+            (None, _) => changes.push(format!("+ {thing}")),
+            (_, None) => changes.push(format!("- {thing}")),
+        }
+    }
+    let beside = changes.len();
     let brief = |rule: &Rule| {
         format!(
             "{}: {} -> {} {} {} ({})",
@@ -228,11 +247,46 @@ pub(super) fn diff(out: &mut dyn Write, old: &Matrix, new: &Matrix) -> io::Resul
         writeln!(out, "The rules are the same.")?;
     } else if heads == changes.len() {
         writeln!(out, "The rules are the same; what is told of the page is not.")?;
+    } else if beside == changes.len() {
+        writeln!(out, "The rules are the same; what they rest on is not.")?;
     } else {
         writeln!(out, "Rules: {appeared} appeared (+), {changed} changed (~), {vanished} vanished (-).")?;
     }
     changes.iter().try_for_each(|line| writeln!(out, "{}", printable(line)))?;
     Ok(!changes.is_empty())
+}
+
+/// What rules rest on, and what is judged without rules: roles, conditions, services behind tags, lines of the platform.
+fn things(matrix: &Matrix) -> BTreeMap<String, Facts> {
+    let mut things = BTreeMap::new();
+    for role in matrix.roles() {
+        let facts = vec![
+            ("title", role.title.clone()),
+            ("audited", role.subject.to_string()),
+            ("also", role.also_covered_by.clone().unwrap_or_default()),
+        ];
+        things.insert(format!("role {}", role.id), facts);
+    }
+    for condition in matrix.conditions() {
+        let facts = vec![
+            ("title", condition.title.clone()),
+            ("unset", if condition.applies_unset { "applies" } else { "off" }.to_owned()),
+            ("needs", condition.needs.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ];
+        things.insert(format!("condition {}", condition.id), facts);
+    }
+    for service in matrix.services() {
+        let ports = service.ports.as_ref().map_or("any".to_owned(), ToString::to_string);
+        let mut facts = vec![("ports", ports), ("accounts", service.accounts.to_string())];
+        for (cloud, names) in &service.clouds {
+            let zones = names.private_zones.iter().map(ToString::to_string);
+            let all: Vec<String> = names.names.iter().map(ToString::to_string).chain(zones).collect();
+            facts.push((cloud.as_str(), all.join(", ")));
+        }
+        things.insert(format!("service {} ({})", service.title, service.tag), facts);
+    }
+    things.extend(matrix.baseline().iter().map(|line| (format!("line {}", line.id), baseline_facts(line))));
+    things
 }
 
 /// What a pack tells of its page, by labels.

@@ -1,9 +1,9 @@
 //! Evidence that can be handed over: an audit, its rows and the very frames that its findings cite, with a digest of each; and
 //! whether such a bundle holds what it says.
 
-use crate::audit::{Audit, Code, EvidenceFrame, Finding, NOT_KEPT, Tool};
+use crate::audit::{Audit, Code, EvidenceFrame, Finding, NOT_KEPT, SCHEMA, Tool};
 use crate::capture::write::PcapngWriter;
-use crate::capture::{CaptureReader, Digest, Frame, Input, LinkType};
+use crate::capture::{CaptureEnd, CaptureReader, Digest, Frame, Input, InputSource, LinkType};
 use crate::store;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -20,6 +20,10 @@ pub const MANIFEST: &str = "MANIFEST.json";
 
 /// The digests of all other files, as `sha256sum -c` reads them: whoever signs this file signs the bundle.
 pub const SUMS: &str = "SHA256SUMS";
+
+/// Bytes of a frame that every reader believes, and those that are believed where an interface announces them.
+const USUAL_BYTES: u32 = 262_144;
+const MOST_BYTES: u32 = 1 << 26;
 
 /// Where the frames of captures stand in a bundle.
 const FRAMES: &str = "frames";
@@ -89,7 +93,8 @@ fn cited<'f>(findings: impl Iterator<Item = &'f Finding>) -> BTreeMap<String, BT
 /// Writes frames of captures, each with where it stood as its comment.
 struct SliceWriter<W: Write> {
     writer: PcapngWriter<W>,
-    interfaces: BTreeMap<(String, u32, LinkType), u32>,
+    /// By capture, interface, link type, and whether it is for frames longer than usual.
+    interfaces: BTreeMap<(String, u32, LinkType, bool), u32>,
 }
 
 impl<W: Write> SliceWriter<W> {
@@ -101,11 +106,13 @@ impl<W: Write> SliceWriter<W> {
 
     fn frame(&mut self, capture: &str, frame: &Frame<'_>) -> io::Result<()> {
         let new = u32::try_from(self.interfaces.len()).unwrap_or(u32::MAX);
-        let key = (capture.to_owned(), frame.interface, frame.link_type);
+        let long = frame.bytes.len() > USUAL_BYTES as usize;
+        let key = (capture.to_owned(), frame.interface, frame.link_type, long);
         let interface = *self.interfaces.entry(key).or_insert(new);
         if interface == new {
             let name = format!("{} interface {}", capture.escape_debug(), frame.interface);
-            self.writer.interface(&name, frame.link_type, 262_144)?;
+            let most = if long { MOST_BYTES } else { USUAL_BYTES };
+            self.writer.interface(&name, frame.link_type, most)?;
         }
         let comment = format!("frame {} of {}", frame.number, capture.escape_debug());
         self.writer.commented_frame(&Frame { interface, ..*frame }, &comment)
@@ -114,6 +121,26 @@ impl<W: Write> SliceWriter<W> {
 
 fn hex(digest: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Refuses what is no plain file: a pipe would be waited for.
+fn plain(path: &Path) -> Result<(), String> {
+    match fs::metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(()),
+        Ok(_) => Err("it is no plain file".to_owned()),
+        Err(error) => Err(format!("cannot be read: {error}")),
+    }
+}
+
+/// Why a capture by this name gives no frames, if none by such a name does.
+fn kept_nowhere(capture: &str) -> Option<String> {
+    match capture {
+        "-" => Some("it came from standard input".to_owned()),
+        live if live.starts_with(NOT_KEPT) => {
+            Some("a live run kept none of its frames (--save keeps them)".to_owned())
+        }
+        _ => None,
+    }
 }
 
 /// Hands over wanted frames of a capture in their order, and tells the file's SHA-256 and how many of them there are.
@@ -125,6 +152,9 @@ fn each_wanted(
     wanted: &BTreeSet<u64>,
     take: &mut dyn FnMut(&Frame<'_>) -> io::Result<()>,
 ) -> Result<(Option<String>, usize), String> {
+    if let InputSource::File(path) = &input.source {
+        plain(path)?;
+    }
     let mut reader = CaptureReader::open(input, Digest::Sha256).map_err(|error| error.problem.to_string())?;
     let mut found = 0;
     while let Some(frame) = reader.next() {
@@ -158,8 +188,8 @@ fn is_the_one(
 
 /// Writes cited frames of one capture into a file, which is there only if all went well.
 fn write_slice(capture: &str, wanted: &BTreeSet<u64>, known: Option<&str>, to: &Path) -> Result<(), String> {
-    if capture.starts_with(NOT_KEPT) {
-        return Err("a live run kept none of its frames (--save keeps them)".to_owned());
+    if let Some(why) = kept_nowhere(capture) {
+        return Err(why);
     }
     let told = |error: io::Error| format!("{}: {error}", to.display());
     let write = || -> Result<(), String> {
@@ -217,6 +247,8 @@ fn packed(from: &Path, audit: &Audit, bundle: &Path) -> io::Result<Manifest> {
         let slice = missing.is_none().then_some(slice);
         captures.push(Sliced { path, sha256, frames, slice, missing });
     }
+    // Where there is a slice, it stays.
+    let _ = fs::remove_dir(&frames);
     let manifest = Manifest { schema: MANIFEST_SCHEMA, tool: Tool::this(), files, captures };
     let path = bundle.join(MANIFEST);
     fs::write(&path, serde_json::to_string_pretty(&manifest)? + "\n").map_err(|error| named(&path, error))?;
@@ -264,19 +296,24 @@ pub fn slice(audit: &Audit, code: Option<Code>, out: &mut dyn Write) -> io::Resu
     for (path, wanted) in cited(chosen) {
         let known = audit.inputs.iter().find(|input| *input.path == *path);
         let known = known.and_then(|input| input.sha256.as_deref());
+        let input = Input::file(&path);
+        // What is not the audited file gives no frames: that is known at its end.
+        let sound = kept_nowhere(&path)
+            .map_or(Ok(()), Err)
+            .and_then(|()| is_the_one(each_wanted(&input, &wanted, &mut |_| Ok(()))?, known, wanted.len()));
+        if let Err(problem) = sound {
+            problems.push(format!("{path}: {problem}"));
+            continue;
+        }
         let mut failed = None;
-        let came = if path.starts_with(NOT_KEPT) {
-            Err("a live run kept none of its frames (--save keeps them)".to_owned())
-        } else {
-            each_wanted(&Input::file(&path), &wanted, &mut |frame| {
-                count += 1;
-                writer.frame(&path, frame).inspect_err(|error| failed = Some(error.kind()))
-            })
-        };
+        let written = each_wanted(&input, &wanted, &mut |frame| {
+            count += 1;
+            writer.frame(&path, frame).inspect_err(|error| failed = Some(error.kind()))
+        });
         if let Some(kind) = failed {
             return Err(kind.into());
         }
-        if let Err(problem) = came.and_then(|came| is_the_one(came, known, wanted.len())) {
+        if let Err(problem) = written {
             problems.push(format!("{path}: {problem}"));
         }
     }
@@ -294,9 +331,12 @@ fn files_below(root: &Path, below: &Path, found: &mut BTreeSet<String>) -> io::R
     for entry in fs::read_dir(root.join(below))? {
         let entry = entry?;
         let path = below.join(entry.file_name());
+        let before = found.len();
         if entry.file_type()?.is_dir() {
             files_below(root, &path, found)?;
-        } else {
+        }
+        // Of a directory, what is in it; one with nothing in it counts itself.
+        if found.len() == before {
             found.insert(path.to_string_lossy().into_owned());
         }
     }
@@ -311,6 +351,13 @@ fn files_below(root: &Path, below: &Path, found: &mut BTreeSet<String>) -> io::R
 /// The manifest cannot be read: then there is no bundle.
 pub fn verify(bundle: &Path, captures: &[Input]) -> Result<Vec<Checked>, String> {
     let path = bundle.join(MANIFEST);
+    for name in [MANIFEST, SUMS, "audit.json"] {
+        let path = bundle.join(name);
+        // A pipe would be waited for, and a link leads elsewhere.
+        if path.symlink_metadata().is_ok_and(|meta| !meta.is_file()) {
+            return Err(format!("{}: is no plain file", path.display()));
+        }
+    }
     let manifest: Manifest = store::read_json(&path.to_string_lossy()).map_err(|error| error.to_string())?;
     if manifest.schema != MANIFEST_SCHEMA {
         return Err(format!(
@@ -339,9 +386,13 @@ pub fn verify(bundle: &Path, captures: &[Input]) -> Result<Vec<Checked>, String>
     if let Err(error) = files_below(bundle, Path::new(""), &mut there) {
         check(None, format!("{}: cannot be listed: {error}", bundle.display()));
     }
-    let signs = |path: &str| [".sig", ".asc", ".minisig"].iter().any(|end| path == format!("{SUMS}{end}"));
+    let signs = |path: &str| {
+        let signs = [".sig", ".asc", ".minisig"].iter().any(|end| path == format!("{SUMS}{end}"));
+        signs && bundle.join(path).symlink_metadata().is_ok_and(|meta| meta.is_file())
+    };
+    let listed_paths: BTreeSet<&str> = manifest.files.iter().map(|file| &*file.path).collect();
     for path in there {
-        let known = path == MANIFEST || path == SUMS || manifest.files.iter().any(|file| file.path == path);
+        let known = path == MANIFEST || path == SUMS || listed_paths.contains(&*path);
         if !known && !signs(&path) {
             check(Some(false), format!("{path}: is there and not listed"));
         }
@@ -354,25 +405,42 @@ pub fn verify(bundle: &Path, captures: &[Input]) -> Result<Vec<Checked>, String>
     cites_what_is_there(bundle, &manifest, &mut check);
     let mut originals = BTreeMap::new();
     for input in captures {
-        match CaptureReader::open(input, Digest::Sha256)
-            .map_err(|error| error.problem.to_string())
-            .and_then(|reader| reader.finish().map_err(|error| error.to_string()))
-        {
-            Ok(stored) => drop(originals.insert(stored.sha256.map(|digest| hex(&digest)), input)),
+        let digest = match &input.source {
+            InputSource::File(path) => plain(path).and_then(|()| digest_of(input)),
+            InputSource::Stdin => Err("standard input is compared with nothing: name a file".to_owned()),
+        };
+        match digest {
+            Ok(digest) if manifest.captures.iter().any(|of| of.sha256.as_ref() == Some(&digest)) => {
+                originals.insert(digest, input);
+            }
+            Ok(_) => check(Some(false), format!("{}: is none of the captures of this bundle", input.name)),
             Err(problem) => check(None, format!("{}: {problem}", input.name)),
         }
     }
     for of in &manifest.captures {
-        let Some(slice) = of.slice.as_ref().filter(|slice| stays_within(slice)) else {
+        let Some(slice) = &of.slice else {
             let why = of.missing.as_deref().unwrap_or("no reason is told");
             check(None, format!("{}: its frames are not in the bundle: {why}", of.path));
             continue;
         };
-        let original = of.sha256.as_ref().and_then(|digest| originals.get(&Some(digest.clone())));
+        if !listed_paths.contains(&**slice) || !stays_within(slice) {
+            check(Some(false), format!("{slice}: has frames of {} and is not listed", of.path));
+            continue;
+        }
+        let original = of.sha256.as_ref().and_then(|digest| originals.get(digest));
         let (holds, what) = compared(&bundle.join(slice), of, original.copied());
+        // Who gives captures wants all compared.
+        let holds = holds.filter(|&holds| !holds || original.is_some() || captures.is_empty());
         check(holds, format!("{slice}: {what}"));
     }
     Ok(checked)
+}
+
+/// The SHA-256 of a file as stored.
+fn digest_of(input: &Input) -> Result<String, String> {
+    let reader = CaptureReader::open(input, Digest::Sha256).map_err(|error| error.problem.to_string())?;
+    let stored = reader.finish().map_err(|error| error.to_string())?;
+    stored.sha256.map(|digest| hex(&digest)).ok_or_else(|| "it has no digest".to_owned())
 }
 
 /// Whether the manifest has each frame that the audit cites.
@@ -382,9 +450,20 @@ fn cites_what_is_there(bundle: &Path, manifest: &Manifest, check: &mut dyn FnMut
         Ok(audit) => audit,
         Err(error) => return check(Some(false), error.to_string()),
     };
+    if audit.schema != SCHEMA {
+        return check(None, format!("audit.json: schema {}, and this version reads {SCHEMA}", audit.schema));
+    }
+    let told: u64 = audit.totals.findings.values().sum();
+    if told != audit.findings.len() as u64 {
+        check(Some(false), format!("audit.json: counts {told} findings and has {}", audit.findings.len()));
+    }
     let of: BTreeMap<&str, &Sliced> = manifest.captures.iter().map(|of| (&*of.path, of)).collect();
     let mut all = 0;
-    for (capture, frames) in cited(audit.findings.iter()) {
+    let cited = cited(audit.findings.iter());
+    for of in manifest.captures.iter().filter(|of| !cited.contains_key(&of.path)) {
+        check(Some(false), format!("audit.json: cites nothing of {}, which is listed", of.path));
+    }
+    for (capture, frames) in cited {
         all += frames.len();
         let sha256 = audit.inputs.iter().find(|input| *input.path == *capture);
         let sha256 = sha256.and_then(|input| input.sha256.as_ref());
@@ -397,37 +476,55 @@ fn cites_what_is_there(bundle: &Path, manifest: &Manifest, check: &mut dyn FnMut
             None => check(Some(false), format!("audit.json: cites {capture}, which is not listed")),
         }
     }
-    check(Some(true), format!("audit.json: {} findings cite {all} frames", audit.findings.len()));
+    check(
+        Some(true),
+        format!("audit.json: findings: {}, frames that they cite: {all}", audit.findings.len()),
+    );
 }
 
 /// What is compared of a frame: all that the two formats have in common.
 type Compared = (i64, u32, LinkType, Vec<u8>);
 
-fn frames_of(input: &Input, wanted: Option<&BTreeSet<u64>>) -> Result<Vec<Compared>, String> {
+/// Frames of a capture: those that are wanted, or all, but no more than so many.
+fn frames_of(
+    input: &Input,
+    wanted: Option<&BTreeSet<u64>>,
+    most: usize,
+) -> Result<(Vec<Compared>, Option<CaptureEnd>), String> {
     let mut reader = CaptureReader::open(input, Digest::None).map_err(|error| error.problem.to_string())?;
     let mut frames = Vec::new();
-    while let Some(frame) = reader.next() {
+    while frames.len() < most
+        && let Some(frame) = reader.next()
+    {
         if wanted.is_none_or(|wanted| wanted.contains(&frame.number)) {
             // As it is written: no time before 1970, and no frame longer than it was on the wire.
             let length = frame.wire_len.max(u32::try_from(frame.bytes.len()).unwrap_or(u32::MAX));
             frames.push((frame.time.0.max(0), length, frame.link_type, frame.bytes.to_vec()));
         }
     }
-    Ok(frames)
+    // What comes behind the last of them counts, too.
+    if frames.len() < most {
+        while reader.next().is_some() {}
+    }
+    Ok((frames, reader.end().cloned()))
 }
 
 /// Whether a slice has as many frames as it should, and they are those of the original, if that is at hand.
 fn compared(slice: &Path, of: &Sliced, original: Option<&Input>) -> (Option<bool>, String) {
     let wanted: BTreeSet<u64> = of.frames.iter().copied().collect();
-    let have = match frames_of(&Input::file(slice), None) {
+    if !slice.symlink_metadata().is_ok_and(|meta| meta.is_file()) {
+        return (Some(false), "is no plain file".to_owned());
+    }
+    let (have, end) = match frames_of(&Input::file(slice), None, wanted.len() + 1) {
         Ok(have) => have,
         Err(problem) => return (Some(false), problem),
     };
-    if have.len() != wanted.len() {
-        return (
-            Some(false),
-            format!("{} frames, and {} are cited of {}", have.len(), wanted.len(), of.path),
-        );
+    if have.len() > wanted.len() {
+        return (Some(false), format!("more frames than the {} that are cited of {}", wanted.len(), of.path));
+    }
+    if have.len() != wanted.len() || end != Some(CaptureEnd::Complete) {
+        let cited = format!("{} are cited of {}", wanted.len(), of.path);
+        return (Some(false), format!("{} whole frames, and {cited}, or more behind them", have.len()));
     }
     let Some(original) = original else {
         return (
@@ -435,8 +532,8 @@ fn compared(slice: &Path, of: &Sliced, original: Option<&Input>) -> (Option<bool
             format!("{} frames of {}, which is not at hand to compare them with", have.len(), of.path),
         );
     };
-    match frames_of(original, Some(&wanted)) {
-        Ok(those) if those == have => {
+    match frames_of(original, Some(&wanted), wanted.len()) {
+        Ok((those, _)) if those == have => {
             (Some(true), format!("{} frames, byte for byte those of {}", have.len(), original.name))
         }
         Ok(_) => (Some(false), format!("other frames than those of {}", original.name)),
@@ -446,7 +543,11 @@ fn compared(slice: &Path, of: &Sliced, original: Option<&Input>) -> (Option<bool
 
 /// The bundle that is meant by a directory, or by a file in it.
 pub fn bundle_of(path: &Path) -> PathBuf {
-    if path.is_dir() { path.to_owned() } else { path.parent().unwrap_or(Path::new("")).to_owned() }
+    match path.parent() {
+        _ if path.is_dir() => path.to_owned(),
+        Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
+        _ => PathBuf::from("."),
+    }
 }
 
 #[cfg(test)]

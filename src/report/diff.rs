@@ -171,7 +171,7 @@ impl fmt::Display for HumanDiff<'_> {
             page.heading(&format!("Rules in another state: {}", coverage.len()));
             for ((new, old), changes) in by_states(coverage) {
                 page.hang("  ", &format!("{} -> {} ({})", state(old), state(new), changes.len()));
-                changes.iter().for_each(|change| page.hang("    - ", &words(&change.row)));
+                told(&mut page, &changes, |page, change| page.hang("    - ", &words(&change.row)));
             }
         }
         let pairs = [conversations.appeared.len(), conversations.flipped.len(), conversations.vanished.len()];

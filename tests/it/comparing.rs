@@ -185,4 +185,16 @@ fn rules_are_compared_rule_by_rule_and_fact_by_fact() {
         "{told}"
     );
     assert_eq!(compared(BUILT_IN, "no-such.toml").0, Some(2));
+    // What rules rest on: who is audited, and what is the platform's.
+    let (code, told) =
+        compared(BUILT_IN, &named("peer.toml", &page.replacen("subject = true", "subject = false", 1)));
+    assert!(
+        code == Some(1) && told.starts_with("The rules are the same; what they rest on is not.\n~ role "),
+        "{told}"
+    );
+    assert!(told.contains("    audited: true -> false\n"), "{told}");
+    let azure = std::fs::read_to_string(project().join("rules/platform/azure.toml")).expect("the platform");
+    let wider = named("wider.toml", &azure.replacen(r#"ports = "32526""#, r#"ports = "1-65535""#, 1));
+    let (code, told) = compared("azure-platform", &wider);
+    assert!(code == Some(1) && told.contains("~ line plat-wire-32526"), "{told}");
 }

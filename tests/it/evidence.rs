@@ -114,13 +114,20 @@ fn a_bundle_has_the_very_frames_that_findings_cite_and_checks_with_the_usual_too
 fn frames_are_compared_with_captures_whatever_these_are_called_now() {
     let room = Room::packed();
     fs::copy(project().join("captures/lab.pcap"), room.path("renamed.cap")).expect("a copy");
-    let (code, said) = room.verified(&[&room.named("renamed.cap")]);
+    let (code, said) = room.verified(&[&room.named("renamed.cap"), "captures/mixed.pcapng"]);
     assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("byte for byte those of captures/mixed.pcapng"), "{said}");
+    // Who gives some wants all compared.
+    let (code, said) = room.verified(&[&room.named("renamed.cap")]);
+    assert!(code == Some(3) && said.contains("open  frames/002.pcapng"), "{said}");
     assert!(said.contains("byte for byte those of") && said.contains("renamed.cap"), "{said}");
-    // One of them is enough to be told of; the other is not at hand.
-    assert!(said.contains("of captures/mixed.pcapng, which is not at hand"), "{said}");
     let (code, said) = room.verified(&[&room.named("no-such.pcap")]);
     assert_eq!(code, Some(3), "{said}");
+    let (code, said) = room.verified(&["captures/matrix.pcap"]);
+    assert!(
+        code == Some(1) && said.contains("captures/matrix.pcap: is none of the captures of this bundle"),
+        "{said}"
+    );
 }
 
 #[test]
@@ -159,6 +166,25 @@ fn whatever_is_done_to_a_bundle_is_told() {
     let (code, said) = room.verified(&[]);
     assert!(code == Some(1) && said.contains("frames/more.pcapng: is there and not listed"), "{said}");
     fs::remove_file(room.path("bundle/frames/more.pcapng")).expect("as it was");
+    fs::create_dir(room.path("bundle/empty")).expect("a directory");
+    let (code, said) = room.verified(&[]);
+    assert!(code == Some(1) && said.contains("empty: is there and not listed"), "{said}");
+    fs::remove_dir(room.path("bundle/empty")).expect("as it was");
+    std::os::unix::fs::symlink("/etc/passwd", room.path("bundle/SHA256SUMS.asc")).expect("a link");
+    assert_eq!(room.verified(&[]).0, Some(1));
+    fs::remove_file(room.path("bundle/SHA256SUMS.asc")).expect("as it was");
+    // Nobody waits for a pipe.
+    for name in ["audit.json", "MANIFEST.json", "frames/001.pcapng"] {
+        let (path, aside) = (room.path("bundle").join(name), room.path("aside"));
+        fs::rename(&path, &aside).expect("a change");
+        assert!(Command::new("mkfifo").arg(&path).status().expect("mkfifo starts").success());
+        assert!(matches!(room.verified(&[]).0, Some(1 | 2)), "{name}");
+        fs::rename(&aside, &path).expect("as it was");
+    }
+    // From within, too.
+    let mut within = Command::new(env!("CARGO_BIN_EXE_portproof"));
+    within.current_dir(room.path("bundle")).args(["evidence", "verify", "MANIFEST.json"]);
+    assert_eq!(within.output().expect("the program starts").status.code(), Some(0));
     // Who signs a bundle signs its sums.
     fs::write(room.path("bundle/SHA256SUMS.asc"), "a signature").expect("a file");
     assert_eq!(room.verified(&[]).0, Some(0));
@@ -186,7 +212,23 @@ fn a_bundle_sealed_again_is_held_against_its_audit_and_the_captures() {
     assert_eq!(room.verified(&[]).0, Some(0));
     let manifest = fs::read(bundle.join("MANIFEST.json")).expect("the manifest");
     type Change = fn(&mut Value);
-    let changes: [(&str, Change, &str); 4] = [
+    let changes: [(&str, Change, &str); 6] = [
+        (
+            "a capture that nothing cites",
+            |of| {
+                let mut more = of["captures"][0].clone();
+                more["path"] = "captures/evil.pcap".into();
+                of["captures"].as_array_mut().unwrap().push(more);
+            },
+            "cites nothing of captures/evil.pcap",
+        ),
+        (
+            "frames that no digest stands for",
+            |of| {
+                of["captures"][0]["slice"] = "SHA256SUMS".into();
+            },
+            "is not listed",
+        ),
         (
             "a frame less is said to be cited",
             |of| drop(of["captures"][0]["frames"].as_array_mut().unwrap().pop()),
@@ -232,7 +274,7 @@ fn a_bundle_sealed_again_is_held_against_its_audit_and_the_captures() {
         file["sha256"] = sum.into();
     });
     assert_eq!(room.verified(&[]).0, Some(0));
-    let (code, said) = room.verified(&["captures/lab.pcap"]);
+    let (code, said) = room.verified(&["captures/lab.pcap", "captures/mixed.pcapng"]);
     assert!(code == Some(1) && said.contains("other frames than those of captures/lab.pcap"), "{said}");
 }
 
@@ -290,4 +332,30 @@ fn a_slice_has_the_frames_of_one_code_or_of_all() {
     assert_eq!(piped.stdout, fs::read(room.path("all.pcapng")).expect("the file"));
     let output = portproof(&["evidence", "slice", &room.named("audit"), "-o", "-", "--code", "no-such"]);
     assert!(output.status.code() == Some(2) && output.stdout.is_empty());
+}
+
+#[test]
+fn a_frame_may_be_of_any_length_and_the_default_name_is_the_directorys() {
+    use portproof::capture::write::{PcapStyle, PcapWriter};
+    let room = tempfile::tempdir().expect("a directory");
+    let path = |name: &str| room.path().join(name).to_string_lossy().into_owned();
+    // A datagram to a port that no rule names, and 300,000 bytes of whatever behind it.
+    let mut frame = vec![2, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0, 2, 8, 0];
+    frame.extend([0x45, 0, 0, 36, 0, 1, 0, 0, 64, 17, 0, 0, 10, 10, 1, 4, 203, 0, 113, 9]);
+    frame.extend([0x30, 0x39, 0x27, 0x0f, 0, 16, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    frame.resize(300_000, 7);
+    let style = PcapStyle { snaplen_bytes: 1 << 20, ..PcapStyle::ETHERNET };
+    let mut writer = PcapWriter::new(Vec::new(), style).expect("memory");
+    for seconds in 1..4 {
+        writer.frame(portproof::model::Timestamp(seconds * 1_000_000_000), &frame, 300_000).expect("memory");
+    }
+    fs::write(path("long.pcap"), writer.into_inner()).expect("a file");
+    let audited =
+        portproof(&["audit", &path("long.pcap"), "--site", "captures/site.toml", "--out", &path("audit")]);
+    assert_eq!(audited.status.code(), Some(1), "{}", text(&audited.stderr));
+    let mut pack = Command::new(env!("CARGO_BIN_EXE_portproof"));
+    pack.current_dir(room.path().join("audit")).args(["evidence", "pack", "."]);
+    assert_eq!(pack.output().expect("the program starts").status.code(), Some(0));
+    let output = portproof(&["evidence", "verify", &path("audit-evidence"), &path("long.pcap")]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stdout));
 }
