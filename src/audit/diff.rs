@@ -135,10 +135,10 @@ impl Subject {
         let (from, to) = (named(&finding.from), named(&finding.to));
         let (port, proto) = (finding.to.port, finding.to.proto);
         match finding.code {
-            // One for all machines of a role, and for all ports of a rule.
-            Code::Undetermined => Subject { from: finding.from.roles.join("+"), to, port: None, proto },
-            // One for all who ask, however they do.
-            Code::UnexpectedResolver => Subject { from: String::new(), to, port, proto: None },
+            code if code.is_per_role() => {
+                Subject { from: finding.from.roles.join("+"), to, port: None, proto }
+            }
+            code if code.is_per_resolver() => Subject { from: String::new(), to, port, proto: None },
             // Of captures: one of each kind, whatever files are called.
             Code::CaptureDamaged | Code::CaptureLoss | Code::OneSidedCapture => {
                 Subject { from: String::new(), to: String::new(), port: None, proto: None }
@@ -344,14 +344,9 @@ fn conversations(old: &Audit, new: &Audit) -> Changes<Conversation, Conversation
 fn remarks(old: &Audit, new: &Audit) -> Vec<String> {
     let mut remarks = Vec::new();
     let both = [("old", old), ("new", new)];
-    for (which, audit) in both.iter().filter(|(_, audit)| audit.incomplete()) {
-        let seen = if audit.inputs.is_empty() {
-            "nothing of it could be read"
-        } else {
-            "its evidence is incomplete"
-        };
+    for (which, _) in both.iter().filter(|(_, audit)| audit.incomplete()) {
         let so = if *which == "old" { "appeared may have been there" } else { "vanished may be there still" };
-        remarks.push(format!("the {which} audit: {seen}, so that what {so}"));
+        remarks.push(format!("the {which} audit: its evidence is incomplete, so that what {so}"));
     }
     for (which, audit) in both.iter().filter(|(_, audit)| audit.is_of_nobody()) {
         remarks.push(format!(

@@ -55,6 +55,16 @@ macro_rules! codes {
                 matches!(self, Code::DocumentedBlocked | Code::Intermittent)
             }
 
+            /// Whether one stands for all machines of a role, and all ports of a rule (SEMANTICS section 5).
+            pub fn is_per_role(self) -> bool {
+                self == Code::Undetermined
+            }
+
+            /// Whether one stands for all who ask a resolver, however they do (SEMANTICS section 3).
+            pub fn is_per_resolver(self) -> bool {
+                self == Code::UnexpectedResolver
+            }
+
             /// How much findings of this kind matter, unless the finding itself says otherwise.
             pub fn severity(self) -> Severity {
                 match self { $(Code::$variant => Severity::$severity,)* }

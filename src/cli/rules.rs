@@ -1,7 +1,7 @@
 //! Rules and sites as lists for people.
 
 use super::plan::Policy;
-use crate::matrix::{BaselineLine, Destination, Direction, Matrix, PackId, PackInfo, Rule, RuleState};
+use crate::matrix::{BaselineLine, Destination, Direction, Matrix, PackInfo, Rule, RuleState};
 use crate::report::printable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -178,35 +178,9 @@ fn facts(rule: &Rule) -> Facts {
 
 /// What changed from one edition of a page to another, rule by rule; false where nothing did.
 pub(super) fn diff(out: &mut dyn Write, old: &Matrix, new: &Matrix) -> io::Result<bool> {
-    let mut changes = Vec::new();
-    let packs = |matrix: &Matrix| -> BTreeMap<PackId, Facts> {
-        matrix.packs().iter().map(|pack| (pack.id.clone(), edition(pack))).collect()
-    };
-    let (before, after) = (packs(old), packs(new));
-    for id in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-        match (before.get(id), after.get(id)) {
-            (Some(was), Some(is)) if was == is => {}
-            (Some(was), Some(is)) => {
-                changes.push(format!("~ pack {id}"));
-                changes.extend(changed_facts(was, is));
-            }
-            (None, _) => changes.push(format!("+ pack {id}")),
-            (_, None) => changes.push(format!("- pack {id}")),
-        }
-    }
+    let mut changes = changed_things(&pages(old), &pages(new));
     let heads = changes.len();
-    let (before, after) = (things(old), things(new));
-    for thing in before.keys().chain(after.keys()).collect::<BTreeSet<_>>() {
-        match (before.get(thing), after.get(thing)) {
-            (Some(was), Some(is)) if was == is => {}
-            (Some(was), Some(is)) => {
-                changes.push(format!("~ {thing}"));
-                changes.extend(changed_facts(was, is));
-            }
-            (None, _) => changes.push(format!("+ {thing}")),
-            (_, None) => changes.push(format!("- {thing}")),
-        }
-    }
+    changes.extend(changed_things(&things(old), &things(new)));
     let beside = changes.len();
     let brief = |rule: &Rule| {
         format!(
@@ -289,16 +263,36 @@ fn things(matrix: &Matrix) -> BTreeMap<String, Facts> {
     things
 }
 
-/// What a pack tells of its page, by labels.
-fn edition(pack: &PackInfo) -> Facts {
-    let mut facts = vec![
-        ("page", pack.page.clone()),
-        ("date", pack.date.map_or_else(|| pack.page_date.clone(), |date| date.to_string())),
-        ("version", pack.product_version.clone()),
-        ("address", pack.url.clone().unwrap_or_default()),
-    ];
-    facts.retain(|(_, fact)| !fact.is_empty());
-    facts
+/// What packs tell of their pages.
+fn pages(matrix: &Matrix) -> BTreeMap<String, Facts> {
+    let told = |pack: &PackInfo| {
+        let mut facts = vec![
+            ("page", pack.page.clone()),
+            ("date", pack.date.map_or_else(|| pack.page_date.clone(), |date| date.to_string())),
+            ("version", pack.product_version.clone()),
+            ("address", pack.url.clone().unwrap_or_default()),
+        ];
+        facts.retain(|(_, fact)| !fact.is_empty());
+        facts
+    };
+    matrix.packs().iter().map(|pack| (format!("pack {}", pack.id), told(pack))).collect()
+}
+
+/// What only one side has, and what both have and tell otherwise, with the facts that differ.
+fn changed_things(old: &BTreeMap<String, Facts>, new: &BTreeMap<String, Facts>) -> Vec<String> {
+    let mut changes = Vec::new();
+    for thing in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+        match (old.get(thing), new.get(thing)) {
+            (Some(was), Some(is)) if was == is => {}
+            (Some(was), Some(is)) => {
+                changes.push(format!("~ {thing}"));
+                changes.extend(changed_facts(was, is));
+            }
+            (None, _) => changes.push(format!("+ {thing}")),
+            (_, None) => changes.push(format!("- {thing}")),
+        }
+    }
+    changes
 }
 
 /// Facts that differ, a line each.

@@ -335,14 +335,11 @@ impl FlowTable {
                     None if udp.payload.first().is_some_and(|first| first & 0xc0 == 0xc0) => {
                         flow.keep_datagram(side, point, udp.payload, &mut self.keep);
                     }
-                    // One of service discovery tells all that the next ones would.
+                    // One of service discovery tells all that the next ones would; so does one that is not what its ports say.
                     None if [udp.src_port, udp.dst_port].contains(&http::SSDP_PORT)
-                        && http::looks_like_ssdp(udp.payload) =>
+                        && http::looks_like_ssdp(udp.payload)
+                        || app::is_no_dhcp([udp.src_port, udp.dst_port], udp.payload) =>
                     {
-                        flow.keep_first_datagram(side, point, udp.payload, &mut self.keep);
-                    }
-                    // So does one that is not what its ports say.
-                    None if app::is_no_dhcp([udp.src_port, udp.dst_port], udp.payload) => {
                         flow.keep_first_datagram(side, point, udp.payload, &mut self.keep);
                     }
                     None => {}

@@ -44,5 +44,5 @@ pub const HTTP_PROXY_ROLE: &str = "http-proxy";
 /// SHA-256 in lower-case hexadecimal, as `sha256sum` prints it.
 fn sha256_hex(bytes: &[u8]) -> String {
     use sha2::Digest;
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::model::hex(&sha2::Sha256::digest(bytes))
 }

@@ -4,6 +4,7 @@
 use crate::audit::{Audit, Code, EvidenceFrame, Finding, NOT_KEPT, SCHEMA, Tool};
 use crate::capture::write::PcapngWriter;
 use crate::capture::{CaptureEnd, CaptureReader, Digest, Frame, Input, InputSource, LinkType};
+use crate::model::hex;
 use crate::store;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -119,10 +120,6 @@ impl<W: Write> SliceWriter<W> {
     }
 }
 
-fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// Refuses what is no plain file: a pipe would be waited for.
 fn plain(path: &Path) -> Result<(), String> {
     match fs::metadata(path) {
@@ -133,14 +130,17 @@ fn plain(path: &Path) -> Result<(), String> {
 }
 
 /// Why a capture by this name gives no frames, if none by such a name does.
-fn kept_nowhere(capture: &str) -> Option<String> {
+fn kept_nowhere(capture: &str) -> Option<&'static str> {
     match capture {
-        "-" => Some("it came from standard input".to_owned()),
-        live if live.starts_with(NOT_KEPT) => {
-            Some("a live run kept none of its frames (--save keeps them)".to_owned())
-        }
+        "-" => Some("it came from standard input"),
+        live if live.starts_with(NOT_KEPT) => Some("a live run kept none of its frames (--save keeps them)"),
         _ => None,
     }
+}
+
+/// The SHA-256 of a capture when it was audited, if that was computed.
+fn audited_digest<'a>(audit: &'a Audit, capture: &str) -> Option<&'a String> {
+    audit.inputs.iter().find(|input| *input.path == *capture)?.sha256.as_ref()
 }
 
 /// Hands over wanted frames of a capture in their order, and tells the file's SHA-256 and how many of them there are.
@@ -148,14 +148,17 @@ fn kept_nowhere(capture: &str) -> Option<String> {
 /// # Errors
 /// What is wrong with the capture, in words.
 fn each_wanted(
-    input: &Input,
+    capture: &str,
     wanted: &BTreeSet<u64>,
     take: &mut dyn FnMut(&Frame<'_>) -> io::Result<()>,
 ) -> Result<(Option<String>, usize), String> {
-    if let InputSource::File(path) = &input.source {
-        plain(path)?;
+    if let Some(why) = kept_nowhere(capture) {
+        return Err(why.to_owned());
     }
-    let mut reader = CaptureReader::open(input, Digest::Sha256).map_err(|error| error.problem.to_string())?;
+    plain(Path::new(capture))?;
+    let input = Input::file(capture);
+    let mut reader =
+        CaptureReader::open(&input, Digest::Sha256).map_err(|error| error.problem.to_string())?;
     let mut found = 0;
     while let Some(frame) = reader.next() {
         if wanted.contains(&frame.number) {
@@ -188,14 +191,11 @@ fn is_the_one(
 
 /// Writes cited frames of one capture into a file, which is there only if all went well.
 fn write_slice(capture: &str, wanted: &BTreeSet<u64>, known: Option<&str>, to: &Path) -> Result<(), String> {
-    if let Some(why) = kept_nowhere(capture) {
-        return Err(why);
-    }
     let told = |error: io::Error| format!("{}: {error}", to.display());
     let write = || -> Result<(), String> {
         let mut writer =
             SliceWriter::new(BufWriter::new(File::create_new(to).map_err(told)?)).map_err(told)?;
-        let came = each_wanted(&Input::file(capture), wanted, &mut |frame| writer.frame(capture, frame))?;
+        let came = each_wanted(capture, wanted, &mut |frame| writer.frame(capture, frame))?;
         is_the_one(came, known, wanted.len())?;
         writer.writer.into_inner().flush().map_err(told)
     };
@@ -236,8 +236,7 @@ fn packed(from: &Path, audit: &Audit, bundle: &Path) -> io::Result<Manifest> {
     }
     let mut captures = Vec::new();
     for (number, (path, wanted)) in cited(audit.findings.iter()).into_iter().enumerate() {
-        let sha256 =
-            audit.inputs.iter().find(|input| *input.path == *path).and_then(|input| input.sha256.clone());
+        let sha256 = audited_digest(audit, &path).cloned();
         let slice = format!("{FRAMES}/{:03}.pcapng", number + 1);
         let missing = write_slice(&path, &wanted, sha256.as_deref(), &bundle.join(&slice)).err();
         let frames = wanted.into_iter().collect();
@@ -271,11 +270,10 @@ fn listed(bundle: &Path, name: &str) -> io::Result<Listed> {
 
 /// Writes what a file holds, and tells its length and digest under a name.
 fn copied(from: &Path, to: &mut dyn Write, name: &str) -> io::Result<Listed> {
-    let told = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", from.display()));
-    let mut file = File::open(from).map_err(told)?;
+    let mut file = File::open(from).map_err(|error| named(from, error))?;
     let (mut hash, mut bytes, mut block) = (Sha256::new(), 0, vec![0; 1 << 16]);
     loop {
-        let got = file.read(&mut block).map_err(told)?;
+        let got = file.read(&mut block).map_err(|error| named(from, error))?;
         let Some(got) = block.get(..got).filter(|got| !got.is_empty()) else { break };
         hash.update(got);
         bytes += got.len() as u64;
@@ -294,19 +292,16 @@ pub fn slice(audit: &Audit, code: Option<Code>, out: &mut dyn Write) -> io::Resu
     let mut writer = SliceWriter::new(out)?;
     let (mut count, mut problems) = (0, Vec::new());
     for (path, wanted) in cited(chosen) {
-        let known = audit.inputs.iter().find(|input| *input.path == *path);
-        let known = known.and_then(|input| input.sha256.as_deref());
-        let input = Input::file(&path);
+        let known = audited_digest(audit, &path).map(String::as_str);
         // What is not the audited file gives no frames: that is known at its end.
-        let sound = kept_nowhere(&path)
-            .map_or(Ok(()), Err)
-            .and_then(|()| is_the_one(each_wanted(&input, &wanted, &mut |_| Ok(()))?, known, wanted.len()));
+        let sound = each_wanted(&path, &wanted, &mut |_| Ok(()));
+        let sound = sound.and_then(|came| is_the_one(came, known, wanted.len()));
         if let Err(problem) = sound {
             problems.push(format!("{path}: {problem}"));
             continue;
         }
         let mut failed = None;
-        let written = each_wanted(&input, &wanted, &mut |frame| {
+        let written = each_wanted(&path, &wanted, &mut |frame| {
             count += 1;
             writer.frame(&path, frame).inspect_err(|error| failed = Some(error.kind()))
         });
@@ -465,8 +460,7 @@ fn cites_what_is_there(bundle: &Path, manifest: &Manifest, check: &mut dyn FnMut
     }
     for (capture, frames) in cited {
         all += frames.len();
-        let sha256 = audit.inputs.iter().find(|input| *input.path == *capture);
-        let sha256 = sha256.and_then(|input| input.sha256.as_ref());
+        let sha256 = audited_digest(&audit, &capture);
         match of.get(&*capture) {
             Some(of)
                 if of.frames.iter().copied().eq(frames.iter().copied()) && of.sha256.as_ref() == sha256 => {}

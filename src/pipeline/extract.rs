@@ -15,7 +15,7 @@ use crate::decode::{
 use crate::flow::{
     Budget, Datagram, FlowTable, FragmentPiece, Observed, PartialFlow, Pieces, Reassembly, TableOptions,
 };
-use crate::model::{CaptureId, Endpoint, FramePoint, NotChosen, Spans, Transport};
+use crate::model::{CaptureId, Endpoint, FramePoint, NotChosen, Spans, Transport, hex};
 use crate::names::{Ahead, DnsLog, dns};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -527,7 +527,7 @@ impl Mapper {
         let range = self.spans.range();
         CaptureSummary {
             path: name.into(),
-            sha256: source.sha256.map(|digest| digest.iter().map(|byte| format!("{byte:02x}")).collect()),
+            sha256: source.sha256.map(|digest| hex(&digest)),
             bytes: source.bytes,
             format: source.format,
             link_types: source.link_types,

@@ -210,7 +210,7 @@ fn fingerprint(finding: &Finding) -> String {
         key.push(finding.title.clone());
     }
     // A byte that no part has, so that parts cannot run into each other.
-    Sha256::digest(key.join("\0").as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    crate::model::hex(&Sha256::digest(key.join("\0").as_bytes()))
 }
 
 /// A path as a URI reference (RFC 3986): absolute ones as `file:`, everything unusual percent-encoded.

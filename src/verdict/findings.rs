@@ -996,7 +996,7 @@ pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, codes: Codes
         let (place, share) = if ruling.from_roles.is_empty() {
             findings.draft_of_stranger(kind.stem, code, judged)
         } else {
-            let host = (!is_folded(code)).then_some(judged.host);
+            let host = (!code.is_per_role()).then_some(judged.host);
             let place = match kind.last {
                 Some((last, place)) if last == host => place,
                 _ => findings.draft_of_flow(kind.stem, host, code, judged),
@@ -1034,11 +1034,6 @@ fn severity_of(code: Code, ruling: &Ruling) -> Severity {
     }
 }
 
-/// Undetermined flows fold into one finding per (role, server name or address, rule).
-pub(super) fn is_folded(code: Code) -> bool {
-    code == Code::Undetermined
-}
-
 /// The place of what is known of findings of a code, of which nothing was known yet.
 #[cold]
 #[inline(never)]
@@ -1048,7 +1043,7 @@ fn new_kind(
     (code, severity): (Code, Severity),
     kinds: &mut Vec<Kind>,
 ) -> usize {
-    let stem = findings.stem(stem_of(judged, code, severity, is_folded(code)));
+    let stem = findings.stem(stem_of(judged, code, severity, code.is_per_role()));
     kinds.push(Kind { severity, stem, ..Kind::of(code) });
     kinds.len() - 1
 }

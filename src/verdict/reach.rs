@@ -1,6 +1,5 @@
 //! How far a finding reaches: all addresses and ports of its flows, and the display filter that selects them.
 
-use super::findings::is_folded;
 use crate::audit::Finding;
 use crate::model::Transport;
 use std::collections::BTreeSet;
@@ -63,7 +62,7 @@ impl Reach {
     /// Where a finding stands for all hosts of a role and all ports of a rule, and there are several, it names none of them as the
     /// one. It was worded after its first flow.
     pub fn unname(&self, finding: &mut Finding) {
-        if !is_folded(finding.code) {
+        if !finding.code.is_per_role() {
             return;
         }
         if self.from.len() > 1

@@ -97,8 +97,6 @@ type Places = HashMap<(IpAddr, usize), Option<usize>, RandomState>;
 /// Queries to one resolver that the site does not list.
 struct Asked<'a> {
     clients: BTreeSet<IpAddr>,
-    /// Of all of them.
-    roles: RoleSet,
     over: BTreeSet<Transport>,
     name: &'a DomainName,
     count: u64,
@@ -152,7 +150,6 @@ impl Resolving<'_, '_> {
             let time = query.point.time;
             let asked = asked.entry(query.resolver).or_insert_with(|| Asked {
                 clients: BTreeSet::new(),
-                roles: RoleSet::default(),
                 over: BTreeSet::new(),
                 name: query.name,
                 count: 0,
@@ -161,7 +158,6 @@ impl Resolving<'_, '_> {
                 points: Vec::new(),
             });
             asked.clients.insert(query.client.ip);
-            asked.roles = asked.roles.union(site.roles_of(query.client.ip));
             asked.over.insert(query.transport);
             asked.count += 1;
             (asked.first, asked.last) = (asked.first.min(time), asked.last.max(time));
@@ -170,7 +166,8 @@ impl Resolving<'_, '_> {
             }
         }
         for (resolver, asked) in asked {
-            let roles = asked.roles.words(self.case.matrix);
+            let roles = asked.clients.iter().map(|&client| site.roles_of(client));
+            let roles = roles.fold(RoleSet::default(), RoleSet::union).words(self.case.matrix);
             let number = asked.clients.len();
             let client = asked.clients.first().filter(|_| number == 1).copied();
             let who = match client {

@@ -61,7 +61,7 @@ pub fn new_token() -> std::io::Result<String> {
     while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
         filled += rustix::rand::getrandom(rest, rustix::rand::GetRandomFlags::empty())?;
     }
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(crate::model::hex(&bytes))
 }
 
 /// Why a request is refused.

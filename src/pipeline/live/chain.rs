@@ -6,11 +6,11 @@
 //! own. While a segment is being made its rows are in `DIR/segments/.journal-NNNNNN`.
 
 use super::events::Notice;
-use super::files::{Digested, Problem, digest_of, hex, remove, sync_directory, temporary};
+use super::files::{Digested, Problem, digest_of, remove, sync_directory, temporary};
 use super::{journal, unjudged};
 use crate::audit::End;
 use crate::capture::{CaptureEnd, CaptureReader, Digest, Input};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, hex};
 use crate::pipeline::{Extract, ExtractOptions, extract};
 use crate::store::{self, Effort, Format};
 use serde::{Deserialize, Serialize};

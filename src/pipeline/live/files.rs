@@ -60,11 +60,6 @@ pub(super) fn digest_of(path: &Path) -> io::Result<Digested> {
     }
 }
 
-/// As people compare digests.
-pub(super) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 /// The name of a file that is not whole yet: beside it, hidden, and none that a directory of captures would show.
 pub(super) fn temporary(path: &Path) -> PathBuf {
     let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();

@@ -150,7 +150,7 @@ impl Key {
         // An address that is asked for is known by no name of what else was.
         let name = row.names.first().filter(|_| target.is_none_or(|target| target.ip.is_none()));
         let name = name.map(|name| name.name.to_string());
-        let folded = code == Code::Undetermined;
+        let folded = code.is_per_role();
         Key {
             code,
             from: (!folded).then(|| site.host_of(flow.initiator_ip)),
@@ -163,9 +163,8 @@ impl Key {
 
     /// The one of a finding as an audit words it.
     fn of_finding(finding: &Finding, site: &Site) -> Key {
-        let folded = finding.code == Code::Undetermined;
-        // Once per resolver, whoever asks it and how.
-        let of_all = folded || finding.code == Code::UnexpectedResolver;
+        let folded = finding.code.is_per_role();
+        let of_all = folded || finding.code.is_per_resolver();
         let to = finding.to.name.as_ref().map(ToString::to_string);
         Key {
             code: finding.code,
@@ -173,7 +172,7 @@ impl Key {
             roles: if folded { finding.from.roles.join("+") } else { String::new() },
             to: to.or(finding.to.ip.map(|ip| ip.to_string())).unwrap_or_else(|| finding.title.clone()),
             port: finding.to.port.filter(|_| !folded),
-            proto: finding.to.proto.filter(|_| finding.code != Code::UnexpectedResolver),
+            proto: finding.to.proto.filter(|_| !finding.code.is_per_resolver()),
         }
     }
 }

@@ -734,5 +734,5 @@ impl Mapping {
 /// The summary of a segment, once its packets are in a file.
 pub(super) fn saved_as(summary: &mut CaptureSummary, bytes: u64, sha256: &[u8; 32]) {
     summary.bytes = bytes;
-    summary.sha256 = Some(super::files::hex(sha256));
+    summary.sha256 = Some(crate::model::hex(sha256));
 }
