@@ -339,6 +339,12 @@ pub(super) enum RulesCommand {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SiteCommand {
+    /// Draft a site file from what captures show, on standard output
+    ///
+    /// Machines of private space are given the role of which they do most; beside each stands why. What rests on little, or would
+    /// be somebody else's, is a comment. Check every line before an audit rests on it.
+    #[command(after_help = CAPTURES)]
+    Suggest(SuggestArgs),
     /// Check a site file; mistakes make the exit code 2, warnings do not
     Check {
         /// The site file
@@ -347,6 +353,20 @@ pub(super) enum SiteCommand {
         #[command(flatten)]
         rules: RulesArgs,
     },
+}
+
+#[derive(Debug, Group)]
+pub(super) struct SuggestArgs {
+    /// Captures
+    #[arg(required = true, value_name = "CAPTURE")]
+    pub(super) captures: Vec<String>,
+    #[command(flatten)]
+    pub(super) rules: RulesArgs,
+    #[command(flatten)]
+    pub(super) choice: ChoiceArgs,
+    /// Captures read at the same time [default: one for each processor]
+    #[arg(long, short, value_name = "N", value_parser = threads)]
+    pub(super) jobs: Option<NonZeroUsize>,
 }
 
 #[derive(Debug, Group)]

@@ -43,6 +43,7 @@ pub(super) enum Plan {
     RulesDiff { old: Matrix, new: Matrix },
     RulesLint(Vec<PathBuf>),
     SiteCheck(Box<Policy>),
+    SiteSuggest { captures: Vec<String>, options: ExtractOptions, matrix: Box<Matrix> },
     CaptureFilter { filter: String, site: PathBuf },
     Explain(Option<Code>),
 }
@@ -121,6 +122,13 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
         Command::Rules(RulesCommand::Lint { files }) => Ok(Plan::RulesLint(files)),
         Command::Site(SiteCommand::Check { site, rules }) => {
             Ok(Plan::SiteCheck(Box::new(policy(&PolicyArgs { site, rules })?)))
+        }
+        Command::Site(SiteCommand::Suggest(args)) => {
+            let matrix = Box::new(matrix(&args.rules)?);
+            let choice = choice(args.choice)?;
+            let options = ExtractOptions { jobs: jobs(args.jobs), choice, ..ExtractOptions::default() };
+            let options = options.within(quarter_of_the_machine());
+            Ok(Plan::SiteSuggest { captures: args.captures, options, matrix })
         }
         Command::CaptureFilter(args) => plan_capture_filter(args),
         Command::Report(report) => plan_report(report, color),

@@ -6,11 +6,11 @@ use super::stop;
 use super::voice::{coloured, results, say};
 use super::{REFUSED, Refusal, evidence, rules};
 use crate::audit::{Audit, CaptureSummary, Code, End, Untold};
-use crate::matrix::lint;
+use crate::matrix::{Matrix, lint};
 use crate::pipeline::{Extract, ExtractOptions, Extracted, Judging, Reduction, Watch, extract_all};
 use crate::report::{self, Human, HumanDiff};
 use crate::store::{self, Effort, Format, StoreError};
-use crate::verdict::VerdictRow;
+use crate::verdict::{Survey, VerdictRow};
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, IsTerminal};
@@ -85,6 +85,12 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
                 results(|out| writeln!(out, "No mistakes in {} rules file(s).", files.len()))?;
             }
             Ok(if problems.iter().any(|problem| problem.is_error()) { REFUSED } else { 0 })
+        }
+        Plan::SiteSuggest { captures, options, matrix } => {
+            let extracted = read(&captures, options, progress)?;
+            let code = suggest(extracted, &matrix, progress)?;
+            progress.done();
+            Ok(code)
         }
         Plan::SiteCheck(policy) => results(|out| rules::site(out, &policy)).map(|()| 0),
         Plan::CaptureFilter { filter, site } => {
@@ -401,7 +407,39 @@ fn extract(extracted: Extracted, files: &ExtractFiles, progress: &Progress) -> R
     plan::spare(extracted.paths(), files.paths())?;
     let all_read = extracted.unreadable.is_empty();
     let (summaries, without_flow) = progress.during(|| write_rows(extracted, files, progress))?;
-    for summary in &summaries {
+    say_ends(&summaries);
+    Ok(if all_read && complete(&summaries, without_flow) { 0 } else { INCOMPLETE })
+}
+
+/// Drafts a site file from what was extracted.
+fn suggest(extracted: Extracted, matrix: &Matrix, progress: &Progress) -> Result<u8, Refusal> {
+    let all_read = extracted.unreadable.is_empty();
+    let survey = progress.during(|| {
+        let reduction = Reduction::new(extracted)?.watched(Arc::clone(progress.watch()));
+        let mut survey = Survey::new(matrix);
+        reduction.name_rows(&mut |row| {
+            survey.name(&row);
+            Ok(())
+        })?;
+        reduction.flow_rows(&mut |flow| {
+            survey.flow(&flow);
+            Ok(())
+        })?;
+        Ok((survey.draft(), reduction.inputs()?.to_vec(), reduction.without_flow()))
+    });
+    let (draft, summaries, without_flow) = survey.map_err(put_aside)?;
+    results(|out| out.write_all(report::site_draft(&draft, matrix, &summaries).as_bytes()))?;
+    say_ends(&summaries);
+    let placed = draft.roles.iter().flat_map(|role| &role.machines).filter(|machine| machine.firm).count();
+    if placed == 0 {
+        say("no machine does enough of what a role does: give the roles yourself");
+    }
+    Ok(if all_read && complete(&summaries, without_flow) { 0 } else { INCOMPLETE })
+}
+
+/// Says which captures were not read to their end, and which could not be filtered.
+fn say_ends(summaries: &[CaptureSummary]) {
+    for summary in summaries {
         for unfit in summary.chosen.iter().flat_map(|chosen| &chosen.unfit) {
             say(&format!("{}: {unfit}", summary.path));
         }
@@ -416,7 +454,6 @@ fn extract(extracted: Extracted, files: &ExtractFiles, progress: &Progress) -> R
             }
         }
     }
-    Ok(if all_read && complete(&summaries, without_flow) { 0 } else { INCOMPLETE })
 }
 
 /// Writes what was extracted; hands back the tally of each capture that was read, and how many packets belong to no flow of any

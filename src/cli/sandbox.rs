@@ -127,6 +127,7 @@ fn needs(plan: &Plan) -> Option<Needs> {
             let files = [&files.flows, &files.names, &files.summary].into_iter().flatten();
             needs.write.extend(files.filter(|file| *file != "-").map(|file| place_of(Path::new(file))));
         }
+        Plan::SiteSuggest { captures, .. } => reads_captures(&mut needs, captures),
         Plan::Judge { rows, output, .. } => {
             let files = rows.flows.iter().chain(&rows.names).chain(&rows.summary);
             needs.read.extend(files.map(PathBuf::from));
@@ -164,7 +165,7 @@ fn needs(plan: &Plan) -> Option<Needs> {
 }
 
 fn may_spill(plan: &Plan) -> bool {
-    matches!(plan, Plan::Audit { .. } | Plan::Extract { .. } | Plan::Judge { .. })
+    matches!(plan, Plan::Audit { .. } | Plan::Extract { .. } | Plan::SiteSuggest { .. } | Plan::Judge { .. })
 }
 
 /// The captures are looked for twice, here and where they are read: a directory stays readable as a whole, since a capture

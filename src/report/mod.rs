@@ -14,6 +14,7 @@ mod markdown;
 #[cfg(test)]
 mod sample;
 mod sarif;
+mod site_draft;
 mod text;
 
 pub use csv::{csv, csv_head, csv_row};
@@ -25,4 +26,5 @@ pub use json::{json, json_lines, json_lines_head, json_lines_row, json_lines_tai
 pub use junit::junit;
 pub use markdown::markdown;
 pub use sarif::sarif;
+pub use site_draft::site_draft;
 pub use text::{printable, shell_word};

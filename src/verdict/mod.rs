@@ -21,6 +21,7 @@ mod reach;
 mod resolving;
 mod row;
 mod strangers;
+mod survey;
 mod tally;
 mod wording;
 
@@ -29,3 +30,4 @@ pub use judge::{Case, Judge, Sums, packs_used};
 pub use memo::JUDGED_AT_ONCE;
 pub use reach::Reach;
 pub use row::{Differs, NameEvidence, NameEvidenceSource, Nearest, VerdictRow};
+pub use survey::{KeyDraft, Placed, RoleDraft, Server, SiteDraft, Survey, Unplaced};

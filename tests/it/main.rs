@@ -29,6 +29,7 @@ mod scene;
 mod second_reader;
 mod seed;
 mod shared_captures;
+mod suggesting;
 mod two_steps;
 #[cfg(target_os = "linux")]
 mod web;
