@@ -63,7 +63,7 @@ pub struct Finisher<'a> {
 
 /// A whole flow, decided, without a text that nobody asked for: millions of them are judged and dropped one by one. Its
 /// row is made on demand ([`Flow::record`]), from here and from the stretch that it is of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Flow<'p> {
     /// The stretch that it is.
     stretch: Form<'p>,
@@ -103,7 +103,7 @@ pub struct Flow<'p> {
 }
 
 /// What the first bytes of both directions say, of the flows in which they say anything.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Talk {
     hello: Option<Arc<tls::ClientHello>>,
     named_at: Option<FramePoint>,
@@ -113,9 +113,19 @@ struct Talk {
     hosts_differ: bool,
     proxy: Option<ConnectTarget>,
     further: Vec<ConnectTarget>,
+    /// What the proxy refused to connect to.
+    denied: Vec<Denial>,
     alert: Option<u8>,
     status: Option<u16>,
     signs: PayloadSigns,
+}
+
+/// A destination to which a proxy refused to connect, where, and how.
+#[derive(Clone, Debug)]
+struct Denial {
+    target: ConnectTarget,
+    point: Option<FramePoint>,
+    status: u16,
 }
 
 #[derive(Default)]
@@ -286,6 +296,26 @@ impl Flow<'_> {
     /// What else the client asked on the same connection, in order, each once.
     pub fn further_targets(&self) -> &[ConnectTarget] {
         self.talk.as_ref().map_or(&[], |talk| &talk.further)
+    }
+
+    /// The flow as far as it is about one of the destinations that it asked its proxy for: with the outcome that this had.
+    #[must_use]
+    pub fn of_target(&self, target: &ConnectTarget) -> Self {
+        let mut flow = self.clone();
+        let Some(talk) = &mut flow.talk else { return flow };
+        let denial = talk.denied.iter().find(|denial| denial.target == *target).cloned();
+        (talk.proxy, talk.further) = (Some(target.clone()), Vec::new());
+        if self.outcome == Outcome::ProxyDenied {
+            if denial.is_none() {
+                // The others got as far as the connection did.
+                flow.outcome =
+                    if talk.signs.tls_refused.is_some() { Outcome::TlsRefused } else { Outcome::Established };
+            }
+            talk.signs.proxy_denied = denial.as_ref().and_then(|denial| denial.point);
+            talk.status = denial.as_ref().map(|denial| denial.status);
+        }
+        talk.denied = denial.into_iter().collect();
+        flow
     }
 
     /// DNS queries over UDP in it.
@@ -571,26 +601,26 @@ fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream<'_>,
     if targets.is_empty() {
         return;
     }
-    if first_tunnel < requests.len()
-        && let Some((denied, offset, status)) = tunnel_talk(found, requests, client, server)
-    {
-        found.signs.proxy_denied = server.point_at(offset);
-        found.status = Some(status);
+    if first_tunnel < requests.len() {
+        found.denied = tunnel_talk(found, requests, client, server);
+    }
+    if let Some(Denial { target: denied, point, status }) = found.denied.last() {
+        (found.signs.proxy_denied, found.status) = (*point, Some(*status));
         // What was refused is what there is to tell of.
-        targets.sort_by_key(|target| *target != denied);
+        targets.sort_by_key(|target| target != denied);
     }
     let mut targets = targets.into_iter();
     found.proxy = targets.next();
     found.further = targets.collect();
 }
 
-/// What went through a tunnel, and the last refusal of one that was not followed by a success: of which target, where, and how.
+/// What went through a tunnel, and refusals of one that were not followed by a success: the last of each target, in order.
 fn tunnel_talk(
     found: &mut Talk,
     requests: &[http::Request],
     client: &Stream<'_>,
     server: &Stream<'_>,
-) -> Option<(ConnectTarget, usize, u16)> {
+) -> Vec<Denial> {
     // Inside the tunnel the client's own handshake follows its (last) request.
     let end = requests.iter().rev().find(|request| request.is_connect()).and_then(|request| request.head_end);
     let inner = end.and_then(|end| Some((end, client.bytes.get(end..)?)));
@@ -605,7 +635,7 @@ fn tunnel_talk(
     // Answers come in the order of requests (RFC 9112 section 9.3.2); what more looks like answers is text of theirs.
     let statuses = http::statuses(&server.bytes);
     let answers: Vec<(usize, u16)> = statuses.into_iter().filter(|(_, status)| *status >= 200).collect();
-    let mut denied: Vec<(ConnectTarget, usize, u16)> = Vec::new();
+    let mut denied: Vec<Denial> = Vec::new();
     for (place, request) in requests.iter().enumerate() {
         let answer = answers.get(place).copied();
         // A page of a few kilobytes with a refusal hides the answer to the next try. The client saw it, and began its handshake.
@@ -614,12 +644,13 @@ fn tunnel_talk(
         let target = asked_for(request).filter(|_| request.is_connect());
         if succeeded {
             // Who is asked for credentials and gives them is not denied (SEMANTICS section 2), and who is let through at last is not.
-            denied.retain(|(of, _, status)| *status != 407 && Some(of) != target.as_ref());
+            denied.retain(|denial| denial.status != 407 && Some(&denial.target) != target.as_ref());
         } else if let (Some(target), Some((offset, status @ (403 | 407 | 502..=504)))) = (target, answer) {
-            denied.push((target, offset, status));
+            denied.retain(|denial| denial.target != target);
+            denied.push(Denial { target, point: server.point_at(offset), status });
         }
     }
-    denied.pop()
+    denied
 }
 
 /// Rung 2: a fatal alert readable in the clear, level fatal, before any application data of either direction.

@@ -79,8 +79,16 @@ pub(super) struct Ruling {
     pub target: Option<Box<ConnectTarget>>,
     /// The rules that would fit if what is missing were known.
     pub possible: Vec<String>,
-    /// What else was asked of the proxy on the same connection that is not documented either, and what that is.
-    pub beside: Vec<(String, Verdict)>,
+}
+
+/// The verdicts of a flow that asked its proxy for several destinations on one connection.
+pub(super) struct Several<'a> {
+    /// What is said of the flow as one: what is worst about one of them.
+    pub ruling: Ruling,
+    /// What that rests on, with the names of all.
+    pub evidence: Evidence<'a>,
+    /// Each of them, in the order in which they were asked for, the refused one first.
+    pub each: Vec<(Ruling, Evidence<'a>)>,
 }
 
 /// Judges flows: everything that does not change from one to the next.
@@ -135,15 +143,14 @@ impl<'a> Classifier<'a> {
         roles.meets(self.site.subjects())
     }
 
-    /// The verdict of a flow that asked a proxy for several destinations on one connection: what is worst about one is
-    /// said of the flow. None where it did not.
+    /// The verdicts of a flow that asked a proxy for several destinations on one connection. None where it did not.
     pub(super) fn rule_on_several(
         &self,
         flow: &Flow<'_>,
         host: IpAddr,
         around: &Circumstances,
         about: Option<About<'a>>,
-    ) -> Option<(Ruling, Evidence<'a>)> {
+    ) -> Option<Several<'a>> {
         if flow.further_targets().is_empty() || !self.surveyor.is_proxy(self.site.roles_of(flow.to.ip)) {
             return None;
         }
@@ -167,28 +174,22 @@ impl<'a> Classifier<'a> {
             Verdict::Documented | Verdict::Platform | Verdict::OutOfScope => 3,
         };
         let (mut worst, mut evidence) = each.iter().min_by_key(badness).cloned()?;
-        let beside = each.iter().filter(|(one, _)| {
-            one.target != worst.target && matches!(one.verdict, Verdict::Undocumented | Verdict::Undetermined)
-        });
-        let beside = beside.filter_map(|(one, _)| Some((one.target.as_deref()?, one.verdict)));
-        worst.beside = beside.map(|(target, verdict)| (target.to_string(), verdict)).collect();
         let mut names = evidence.names(None);
         let own = names.len();
-        for (one, of_one) in each {
+        for (one, of_one) in &each {
             worst.by_default |= one.by_default;
             worst.supplied |= one.supplied;
             add_new(&mut names, of_one.names(None));
-            add_new(&mut worst.issues, one.issues);
             if worst.verdict == one.verdict {
-                add_new(&mut worst.rules, one.rules);
-                add_new(&mut worst.documented_by, one.documented_by);
+                add_new(&mut worst.rules, one.rules.clone());
+                add_new(&mut worst.documented_by, one.documented_by.clone());
             }
         }
         let further = names.split_off(own);
         if !further.is_empty() {
             evidence.rare.get_or_insert_default().further_names = further;
         }
-        Some((worst, evidence))
+        Some(Several { ruling: worst, evidence, each })
     }
 
     /// The verdict of all flows of these circumstances.
@@ -212,7 +213,6 @@ impl<'a> Classifier<'a> {
             supplied: false,
             target: evidence.target().cloned().map(Box::new),
             possible: Vec::new(),
-            beside: Vec::new(),
         };
         if self.surveyor.is_loopback(around.from) || around.to.is_loopback() {
             return ruling;

@@ -87,12 +87,11 @@ impl CoverageTally {
         let written = evidence.written.as_ref();
         let new = |reading: &&Reading<'_>| reading.chain.is_none_or(|chain| noted.insert(chain));
         let mut told = evidence.named().filter(new).filter_map(|reading| reading.names.first()).peekable();
-        if told.peek().is_none() && written.is_none() && evidence.further_names().is_empty() {
+        if told.peek().is_none() && written.is_none() {
             return;
         }
         let names = self.names.entry_ref(&ruling.documented_by).or_default();
-        let further = evidence.further_names().iter().map(|name| &name.name);
-        told.chain(written).chain(further).for_each(|name| names.insert(name));
+        told.chain(written).for_each(|name| names.insert(name));
     }
 
     pub(super) fn count(&mut self, flow: &Flow<'_>, ruling: &Ruling) {

@@ -941,6 +941,11 @@ impl Codes {
         self.0 |= 1 << code as u32;
     }
 
+    /// Adds those of another.
+    pub(super) fn add(&mut self, others: Codes) {
+        self.0 |= others.0;
+    }
+
     /// Whether there is none.
     pub(super) fn is_empty(self) -> bool {
         self.0 == 0

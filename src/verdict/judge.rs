@@ -101,6 +101,8 @@ struct AtHand<'a> {
     ruled: Vec<Option<Ruled>>,
     /// Rulings on one flow alone.
     alone: Vec<Settled>,
+    /// What such flows are made of, one after another.
+    parts: Vec<Part<'a>>,
     /// The site's exceptions for flows.
     accepted: Vec<Accepted>,
 }
@@ -125,6 +127,27 @@ struct Ruled {
     line: Option<usize>,
 }
 
+/// One of the destinations that a flow asked its proxy for. Findings and coverage are about each; the flow has one row.
+struct Part<'a> {
+    /// Where the ruling on the whole flow is, among those on one flow alone.
+    of: usize,
+    settled: Settled,
+    evidence: Evidence<'a>,
+    /// Where the site's exception for it stands.
+    accepted: Option<usize>,
+    codes: Codes,
+}
+
+impl Part<'_> {
+    /// The flow as far as it is about this destination.
+    fn flow<'p>(&self, whole: &Flow<'p>) -> Flow<'p> {
+        match &self.settled.ruling.target {
+            Some(target) => whole.of_target(target),
+            None => whole.clone(),
+        }
+    }
+}
+
 /// Where the ruling on a flow is.
 #[derive(Clone, Copy)]
 enum RulingAt {
@@ -135,6 +158,14 @@ enum RulingAt {
 }
 
 impl RulingAt {
+    /// What the flow is made of, where it asked its proxy for several destinations.
+    fn parts<'s, 'a>(self, parts: &'s mut [Part<'a>]) -> &'s mut [Part<'a>] {
+        let RulingAt::Alone(whole) = self else { return &mut [] };
+        let begin = parts.partition_point(|part| part.of < whole);
+        let end = parts.partition_point(|part| part.of <= whole);
+        &mut parts[begin..end]
+    }
+
     #[inline(always)]
     fn settled<'s>(self, memo: &'s mut Memo, alone: &'s mut [Settled]) -> &'s mut Settled {
         match self {
@@ -142,6 +173,24 @@ impl RulingAt {
             RulingAt::Alone(place) => &mut alone[place],
         }
     }
+}
+
+/// The site's exception for an undocumented flow: where it stands among those at hand.
+fn take_exception(
+    case: &Case<'_>,
+    flow: &Flow<'_>,
+    ruling: &Ruling,
+    evidence: &Evidence<'_>,
+    used: &mut BTreeSet<usize>,
+    exceptions: &mut Vec<Accepted>,
+) -> Option<usize> {
+    if ruling.verdict != Verdict::Undocumented {
+        return None;
+    }
+    let exception = exception(case.site, flow, ruling.target.as_deref(), evidence)?;
+    used.insert(exception.entry);
+    exceptions.push(exception);
+    Some(exceptions.len() - 1)
 }
 
 /// What judged flows came to. Sums over two stretches of the rows add up to those of both, so that stretches can be judged
@@ -310,7 +359,7 @@ impl<'a> Judge<'a> {
     /// Keeps the room of flows that are judged.
     fn give_back(&mut self, mut at_hand: AtHand<'a>) {
         // Every field is taken apart here, so that a new one cannot be forgotten.
-        let AtHand { ends, abouts, evidence, ruled, alone, accepted } = &mut at_hand;
+        let AtHand { ends, abouts, evidence, ruled, alone, parts, accepted } = &mut at_hand;
         for evidence in evidence.iter_mut().flatten() {
             self.classifier.surveyor.take_back(&mut evidence.readings);
         }
@@ -319,6 +368,7 @@ impl<'a> Judge<'a> {
         evidence.clear();
         ruled.clear();
         alone.clear();
+        parts.clear();
         accepted.clear();
         self.at_hand = at_hand;
     }
@@ -351,7 +401,7 @@ impl<'a> Judge<'a> {
     /// Rules on flows that are flows of their own; counts what others are.
     fn rule_on(&mut self, flows: &[Flow<'_>], at_hand: &mut AtHand<'a>) {
         let Judge { case, classifier, memo, rulings, stretch, sums, place, .. } = self;
-        let AtHand { ends, abouts, evidence, ruled, alone, .. } = at_hand;
+        let AtHand { ends, abouts, evidence, ruled, alone, parts, .. } = at_hand;
         memo.make_room(flows.len());
         for (((flow, Ends { host, around }), about), evidence) in
             flows.iter().zip(ends).zip(abouts).zip(evidence)
@@ -374,17 +424,26 @@ impl<'a> Judge<'a> {
                 Settled::new(ruling, *rulings)
             };
             let ruling = match classifier.rule_on_several(flow, *host, around, *about) {
-                Some((ruling, of_worst)) => {
-                    *evidence = Some(of_worst);
-                    alone.push(settle(ruling));
-                    RulingAt::Alone(alone.len() - 1)
+                Some(several) => {
+                    *evidence = Some(several.evidence);
+                    let of = alone.len();
+                    alone.push(settle(several.ruling));
+                    for (ruling, evidence) in several.each {
+                        let mut settled = settle(ruling);
+                        settled.enter(*stretch, |ruling| sums.intermittence.set(ruling));
+                        let codes = Codes::default();
+                        parts.push(Part { of, settled, evidence, accepted: None, codes });
+                    }
+                    RulingAt::Alone(of)
                 }
                 None => {
                     let evidence = Evidence::or_nothing(evidence);
                     RulingAt::Known(memo.place(classifier, around, evidence, settle))
                 }
             };
-            ruling.settled(memo, alone).enter(*stretch, |ruling| sums.intermittence.set(ruling));
+            let is_one = matches!(ruling, RulingAt::Known(_));
+            let set = |ruling: &Ruling| if is_one { sums.intermittence.set(ruling) } else { None };
+            ruling.settled(memo, alone).enter(*stretch, set);
             let codes = Codes::default();
             ruled.push(Some(Ruled { ruling, place: *place, accepted: None, codes, line: None }));
         }
@@ -392,24 +451,32 @@ impl<'a> Judge<'a> {
 
     /// Counts flows.
     fn count(&mut self, flows: &[Flow<'_>], at_hand: &mut AtHand<'a>) {
-        let AtHand { ends, evidence, ruled, alone, accepted: exceptions, .. } = at_hand;
+        let AtHand { ends, evidence, ruled, alone, parts, accepted: exceptions, .. } = at_hand;
         let Judge { case, classifier, memo, .. } = self;
         let Sums { tally, coverage, intermittence, accepts, .. } = &mut self.sums;
         for (((flow, ends), evidence), ruled) in flows.iter().zip(ends).zip(evidence).zip(ruled) {
             let Some(Ruled { ruling, place, accepted: by_site, codes, line }) = ruled else { continue };
             let evidence = Evidence::or_nothing(evidence);
             let settled = ruling.settled(memo, alone);
-            coverage.note_names(&settled.ruling, evidence, &mut settled.noted);
-            if settled.ruling.verdict == Verdict::Undocumented
-                && let Some(exception) =
-                    exception(case.site, flow, settled.ruling.target.as_deref(), evidence)
-            {
-                accepts.insert(exception.entry);
-                *by_site = Some(exceptions.len());
-                exceptions.push(exception);
+            let parts = ruling.parts(parts);
+            for part in &mut *parts {
+                let (flow, settled, evidence) = (part.flow(flow), &mut part.settled, &part.evidence);
+                coverage.note_names(&settled.ruling, evidence, &mut settled.noted);
+                part.accepted = take_exception(case, &flow, &settled.ruling, evidence, accepts, exceptions);
+                let accepted = part.accepted.and_then(|at| exceptions.get(at));
+                part.codes = findings::codes_of(flow.outcome, &settled.ruling, accepted);
+                codes.add(part.codes);
+                coverage.count(&flow, &settled.ruling);
+                if let Some(set) = settled.rule_set {
+                    intermittence.count(ends.host, set, *place, &flow, &settled.ruling);
+                }
             }
-            *codes =
-                findings::codes_of(flow.outcome, &settled.ruling, by_site.and_then(|at| exceptions.get(at)));
+            if parts.is_empty() {
+                coverage.note_names(&settled.ruling, evidence, &mut settled.noted);
+                *by_site = take_exception(case, flow, &settled.ruling, evidence, accepts, exceptions);
+                let accepted = by_site.and_then(|at| exceptions.get(at));
+                *codes = findings::codes_of(flow.outcome, &settled.ruling, accepted);
+            }
             // Of most flows nothing is found, and where they are counted is known: then their line is not looked up.
             let common = settled.common_conversation().filter(|_| codes.is_empty());
             if common.is_none() {
@@ -421,23 +488,25 @@ impl<'a> Judge<'a> {
             let rule_set = settled.rule_set;
             let (ruling, _, line) = settled.line(*line);
             tally.count(flow, ruling, evidence, line.map_or(common, |line| line.conversation));
-            coverage.count(flow, ruling);
-            if let Some(set) = rule_set {
-                intermittence.count(ends.host, set, *place, flow, ruling);
+            if parts.is_empty() {
+                coverage.count(flow, ruling);
+                if let Some(set) = rule_set {
+                    intermittence.count(ends.host, set, *place, flow, ruling);
+                }
             }
         }
     }
 
     /// Finds what is to be said of flows.
     fn find(&mut self, flows: &[Flow<'_>], at_hand: &mut AtHand<'a>) {
-        let AtHand { ends, evidence, ruled, alone, accepted: exceptions, .. } = at_hand;
+        let AtHand { ends, evidence, ruled, alone, parts, accepted: exceptions, .. } = at_hand;
         let Judge { case, memo, .. } = self;
         let Sums { findings, of_roles, encrypted, .. } = &mut self.sums;
         for (((flow, &mut Ends { host, .. }), evidence), ruled) in
             flows.iter().zip(ends).zip(evidence).zip(ruled)
         {
-            let Some(Ruled { ruling, accepted, codes, line, .. }) = *ruled else { continue };
-            let settled = ruling.settled(memo, alone);
+            let Some(Ruled { ruling: at, accepted, codes, line, .. }) = *ruled else { continue };
+            let settled = at.settled(memo, alone);
             let may_hide = Encrypted::may_count(flow, &settled.ruling, case);
             if codes.is_empty() && !may_hide {
                 continue;
@@ -458,8 +527,22 @@ impl<'a> Judge<'a> {
             if may_hide {
                 encrypted.count(&judged);
             }
-            if let Some(line) = line {
-                let findings = if ruling.from_roles.is_empty() { &mut *findings } else { &mut *of_roles };
+            let findings = if ruling.from_roles.is_empty() { &mut *findings } else { &mut *of_roles };
+            let parts = at.parts(parts);
+            for part in &*parts {
+                let judged = Judged {
+                    flow: &part.flow(flow),
+                    ruling: &part.settled.ruling,
+                    evidence: &part.evidence,
+                    named_by: part.evidence.first_chain(),
+                    serial: part.settled.serial,
+                    host,
+                    accepted: part.accepted.and_then(|at| exceptions.get(at)),
+                    case,
+                };
+                findings::of_flow(findings, &judged, part.codes, &mut Vec::new());
+            }
+            if let Some(line) = line.filter(|_| parts.is_empty()) {
                 findings::of_flow(findings, &judged, codes, &mut line.findings);
             }
         }

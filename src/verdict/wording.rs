@@ -3,7 +3,7 @@
 use super::classify::Issue;
 use super::findings::{Judged, Stem, destination, rules_of};
 use super::reach::{Reach, push_filter};
-use super::row::{Differs, NameEvidenceSource, Nearest};
+use super::row::{Differs, Nearest};
 use crate::audit::{Code, Finding, Grade, Missing, Party};
 use crate::flow::Outcome;
 use crate::matrix::RoleSet;
@@ -304,9 +304,7 @@ fn how_named(judged: &Judged<'_>) -> String {
             let chain: Vec<&str> = best.names.iter().skip(1).map(DomainName::as_str).collect();
             let via =
                 if chain.is_empty() { String::new() } else { format!(" (leads to {})", chain.join(", ")) };
-            let further = evidence.further_names().iter();
-            let further = further.filter(|name| name.source == NameEvidenceSource::Dns).count();
-            let others = evidence.named().count() - 1 + further;
+            let others = evidence.named().count() - 1;
             let mut how = format!("name: {name} by a DNS answer{via}");
             for (said, words) in [
                 (row.grade == Some(Grade::Corroborated), ", and other evidence agrees"),
@@ -354,12 +352,6 @@ pub(super) fn details(code: Code, judged: &Judged<'_>) -> Vec<String> {
         && let Some(nearest) = &row.nearest
     {
         lines.push(format!("nearest: {} (differs: {})", nearest.rule, nearest.differs.as_str()));
-    }
-    if matches!(code, Code::UnexpectedTraffic | Code::UnexpectedAttempt | Code::Undetermined) {
-        let beside = row.beside.iter();
-        lines.extend(beside.map(|(target, verdict)| {
-            format!("the same connection asked the proxy for {target}, too, which is {}", verdict.as_str())
-        }));
     }
     if let Some(accepted) = judged.accepted {
         match (code, &accepted.until) {

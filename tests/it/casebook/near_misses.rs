@@ -199,22 +199,42 @@ scenes! {
         let talk = talk.exchange(&http_get_by_proxy("archive.ubuntu.com", "/x"), &http_ok());
         talk.exchange(&http_connect("exfil.example:443"), &http_status(200)).exchange(&app_data(50), &app_data(50)).fin();
         for row in 0..3 {
-            s.expect(flow(APPLIANCE, PROXY, 3128).row(row, 5).undocumented().lacks("accepted"));
+            s.expect(flow(APPLIANCE, PROXY, 3128).row(row, 5).undocumented().carries("unexpected-traffic"));
         }
         for row in 3..5 {
-            s.expect(flow(APPLIANCE, PROXY, 3128).row(row, 5).undocumented().carries("accepted"));
+            let row = flow(APPLIANCE, PROXY, 3128).row(row, 5);
+            s.expect(row.undocumented().carries("accepted").lacks("unexpected-traffic"));
         }
-        s.findings(&["unexpected-attempt"]).expect_finding(finding("unexpected-attempt").times(3));
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").times(3));
     }
 
-    fn what_else_one_proxy_connection_asked_for_is_told(s) {
+    fn each_destination_that_one_proxy_connection_asked_for_is_a_finding_of_its_own(s) {
         with_proxy(s);
         let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
         let talk = talk.exchange(&http_get_by_proxy("one.example", "/x"), &http_ok());
         talk.exchange(&http_get_by_proxy("two.example:8080", "/x"), &http_ok()).fin();
-        s.findings(&["unexpected-traffic"]);
-        let told = "the same connection asked the proxy for two.example:8080, too, which is undocumented";
-        s.expect_finding(finding("unexpected-traffic").about("one.example").tells(told));
+        s.findings(&["unexpected-traffic"]).expect_finding(finding("unexpected-traffic").times(2));
+        s.expect_finding(finding("unexpected-traffic").about("one.example"));
+        s.expect_finding(finding("unexpected-traffic").about("two.example"));
+    }
+
+    fn what_a_proxy_refused_is_blocked_and_what_it_let_through_on_the_same_connection_is_not(s) {
+        with_proxy(s);
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
+        let talk = talk.exchange(&http_connect("nginx.org:443"), &http_status(403));
+        let talk = talk.exchange(&http_get_by_proxy("archive.ubuntu.com", "/x"), &http_ok());
+        let talk = talk.exchange(&http_connect("refused.example:443"), &http_status(403));
+        talk.exchange(&http_connect("exfil.example:443"), &http_status(200)).exchange(&app_data(50), &app_data(50)).fin();
+        s.expect(flow(APPLIANCE, PROXY, 3128).undocumented().is("outcome", "proxy-denied"));
+        s.findings(&["documented-blocked", "unexpected-attempt", "unexpected-traffic"]);
+        for (code, name) in [
+            ("documented-blocked", "nginx.org"),
+            ("unexpected-attempt", "refused.example"),
+            ("unexpected-traffic", "exfil.example"),
+        ] {
+            s.expect_finding(finding(code).times(1).about(name));
+        }
+        s.coverage("vbaz-15", "blocked").coverage("vbaz-05b", "observed");
     }
 
     fn a_request_in_origin_form_behind_one_for_the_proxy_is_for_the_proxy_too(s) {
