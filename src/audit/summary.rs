@@ -189,8 +189,9 @@ pub struct LiveCounts {
     pub kernel_dropped: u64,
     /// Frames that devices or their drivers dropped.
     pub interface_dropped: u64,
-    /// Frames that were still in the ring when the run ended.
-    pub unread: u64,
+    /// Frames that were still in the ring when the run ended; none where that is not known (a device whose frames the kernel
+    /// counts twice).
+    pub unread: Option<u64>,
     /// Times that a device went away: each counts as one lost frame among the drops.
     pub gaps: u64,
     /// Conversations cut early since the table was full: no loss, they are joined again.

@@ -175,6 +175,36 @@ impl RulingAt {
     }
 }
 
+/// The row of a flow.
+fn worded(
+    case: &Case<'_>,
+    classifier: &Classifier<'_>,
+    flow: &Flow<'_>,
+    settled: &mut Settled,
+    evidence: &Evidence<'_>,
+    codes: Codes,
+) -> VerdictRow {
+    let (ruling, words, _) = settled.line(None);
+    let words = words.get_or_insert_with(|| Box::new(RowWords::of(classifier, ruling)));
+    let words = RowWords::clone(words);
+    let mut record: FlowRecord = flow.record(case.captures);
+    if ruling.target.is_some() {
+        record.proxy_target = ruling.target.as_deref().cloned();
+    }
+    VerdictRow {
+        flow: record,
+        initiator_roles: words.initiator_roles,
+        responder_roles: words.responder_roles,
+        names: evidence.names(Some(flow.first_ts)),
+        grade: ruling.grade,
+        verdict: ruling.verdict,
+        rules: words.rules,
+        missing: ruling.missing,
+        nearest: words.nearest,
+        findings: codes.iter().collect(),
+    }
+}
+
 /// The site's exception for an undocumented flow: where it stands among those at hand.
 fn take_exception(
     case: &Case<'_>,
@@ -318,31 +348,30 @@ impl<'a> Judge<'a> {
         row
     }
 
+    /// The same; and of a flow that asked its proxy for several destinations what would be the row of each, with whether it
+    /// demonstrably worked: findings and coverage are about these.
+    pub fn row_and_parts(&mut self, flow: &Flow<'_>) -> Option<(VerdictRow, Vec<(VerdictRow, bool)>)> {
+        let mut at_hand = std::mem::take(&mut self.at_hand);
+        self.judge(std::slice::from_ref(flow), &mut at_hand);
+        let row = self.row_of(flow, &mut at_hand);
+        let part = |part: &mut Part<'a>| {
+            let flow = part.flow(flow);
+            let row =
+                worded(self.case, &self.classifier, &flow, &mut part.settled, &part.evidence, part.codes);
+            (row, flow.worked())
+        };
+        let parts = at_hand.parts.iter_mut().map(part).collect();
+        self.give_back(at_hand);
+        Some((row?, parts))
+    }
+
     /// The row of the only flow at hand.
     fn row_of(&mut self, flow: &Flow<'_>, at_hand: &mut AtHand<'a>) -> Option<VerdictRow> {
         let AtHand { evidence, ruled, alone, .. } = at_hand;
         let Ruled { ruling, codes, .. } = (*ruled.first()?)?;
         let evidence = Evidence::or_nothing(evidence.first()?);
-        let (ruling, words, _) = ruling.settled(&mut self.memo, alone).line(None);
-        let words = words.get_or_insert_with(|| Box::new(RowWords::of(&self.classifier, ruling)));
-        let words = RowWords::clone(words);
-        let names = evidence.names(Some(flow.first_ts));
-        let mut record: FlowRecord = flow.record(self.case.captures);
-        if ruling.target.is_some() {
-            record.proxy_target = ruling.target.as_deref().cloned();
-        }
-        Some(VerdictRow {
-            flow: record,
-            initiator_roles: words.initiator_roles,
-            responder_roles: words.responder_roles,
-            names,
-            grade: ruling.grade,
-            verdict: ruling.verdict,
-            rules: words.rules,
-            missing: ruling.missing,
-            nearest: words.nearest,
-            findings: codes.iter().collect(),
-        })
+        let Judge { case, classifier, memo, .. } = self;
+        Some(worded(case, classifier, flow, ruling.settled(memo, alone), evidence, codes))
     }
 
     /// Judges the next flows, step by step, each step of all of them: the instructions of all steps together are more than a

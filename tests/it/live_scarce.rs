@@ -974,7 +974,8 @@ fn of_frames_that_the_kernel_counts_twice_none_is_said_to_be_unread() {
         let audit = watched(&cable, device, talk);
         let frames = audit["totals"]["frames"].as_u64().unwrap();
         assert!(frames >= 2, "{device}: {frames}");
-        assert_eq!(live_counts(&audit, "unread"), 0, "{device}");
+        let unread = &audit["inputs"][0]["live"]["unread"];
+        assert_eq!(*unread, if device == "lo" { Value::Null } else { Value::from(0) }, "{device}");
         assert_eq!(live_counts(&audit, "offered"), frames, "{device}");
     }
 }

@@ -209,16 +209,30 @@ impl Growing {
 }
 
 /// The row of a conversation, and whether it demonstrably worked ([`Flow::worked`]).
-type JudgedRow = (VerdictRow, bool);
+struct JudgedRow {
+    row: VerdictRow,
+    worked: bool,
+    /// What would be the rows of each destination that it asked its proxy for, where these are several.
+    parts: Vec<(VerdictRow, bool)>,
+}
+
+impl JudgedRow {
+    /// The rows that findings and coverage are about.
+    fn each(&self) -> impl Iterator<Item = (&VerdictRow, bool)> {
+        let whole = self.parts.is_empty().then_some((&self.row, self.worked));
+        whole.into_iter().chain(self.parts.iter().map(|(row, worked)| (row, *worked)))
+    }
+}
 
 /// What a conversation was found to be at the last look.
 #[derive(Default)]
 struct Standing {
     verdict: Option<Verdict>,
     outcome: Option<Outcome>,
-    worked: bool,
-    findings: Vec<usize>,
-    rules: Vec<usize>,
+    /// What it counts for, and with which outcome.
+    findings: Vec<(usize, Outcome)>,
+    /// Which rules it exercised, with which outcome, and whether that demonstrably worked.
+    rules: Vec<(usize, Outcome, bool)>,
     line: Option<usize>,
     bytes: u64,
     /// Whether more frames are not expected to change what it is, but only how much.
@@ -645,7 +659,7 @@ impl Follower {
         self.followed_bytes = (self.followed_bytes + followed.bytes()).saturating_sub(bytes_before);
         if followed.settled {
             followed.settled = false;
-            for &finding in &followed.standing.findings {
+            for &(finding, _) in &followed.standing.findings {
                 if let Some(growing) = self.findings.get_mut(finding) {
                     growing.open += 1;
                 }
@@ -667,14 +681,15 @@ impl Follower {
 
     /// Where a conversation of a rule worked and others of the same host were blocked, or the other way round: one of these for each
     /// rule of which that was not found yet, to be judged with it.
-    fn witnesses(&self, key: FlowKey, (row, worked): &JudgedRow, site: &Site) -> Vec<FlowKey> {
-        let (worked, blocked) = (*worked, row.flow.outcome.is_blocked());
-        if row.verdict != Verdict::Documented || worked == blocked {
-            return Vec::new();
-        }
-        let host = site.host_of(row.flow.initiator_ip);
-        let places = row.rules.iter().filter_map(|rule| self.rule_of.get(rule));
-        let others = places.filter_map(|&place| {
+    fn witnesses(&self, key: FlowKey, judged: &JudgedRow, site: &Site) -> Vec<FlowKey> {
+        let host = site.host_of(judged.row.flow.initiator_ip);
+        let telling = judged.each().filter(|(row, worked)| {
+            row.verdict == Verdict::Documented && *worked != row.flow.outcome.is_blocked()
+        });
+        let places = telling.flat_map(|(row, worked)| {
+            row.rules.iter().filter_map(move |rule| Some((*self.rule_of.get(rule)?, worked)))
+        });
+        let others = places.filter_map(|(place, worked)| {
             let of = self.witnesses.get(&(host, place)).filter(|of| !of.heard)?;
             let (other, _) = if worked { of.blocked? } else { of.worked? };
             // It may be the same one, which came further since.
@@ -685,15 +700,11 @@ impl Follower {
 
     /// Takes down that a conversation worked, or was blocked.
     fn witness(&mut self, key: FlowKey, host: IpAddr, standing: &Standing) {
-        let Some(outcome) = standing.outcome else { return };
-        let (worked, blocked) = (standing.worked, outcome.is_blocked());
-        if worked == blocked {
-            return;
-        }
-        if self.witnesses.len() >= self.shares.witnessed {
-            self.witnesses.clear();
-        }
-        for &place in &standing.rules {
+        let telling = standing.rules.iter().filter(|(_, outcome, worked)| *worked != outcome.is_blocked());
+        for &(place, _, worked) in telling {
+            if self.witnesses.len() >= self.shares.witnessed {
+                self.witnesses.clear();
+            }
             let of = self.witnesses.entry((host, place)).or_default();
             let (own, other) =
                 if worked { (&mut of.worked, of.blocked) } else { (&mut of.blocked, of.worked) };
@@ -774,7 +785,10 @@ impl Follower {
         let host_of = |ip: IpAddr| site.host_of(ip);
         let is_service = |transport, port| matrix.names_port(transport, port);
         let finisher = Finisher { spans, sight: &sight, host_of: &host_of, is_service: &is_service };
-        let mut judged = |flow: &Flow<'_>| judge.row(flow).map(|row| (row, flow.worked()));
+        let mut judged = |flow: &Flow<'_>| {
+            let (row, parts) = judge.row_and_parts(flow)?;
+            Some(JudgedRow { row, worked: flow.worked(), parts })
+        };
         let over: Vec<Option<JudgedRow>> =
             finished.iter().map(|finished| judged(&finisher.finish(&finished.flow))).collect();
         let mut rows = std::mem::take(&mut self.rows);
@@ -788,7 +802,7 @@ impl Follower {
             let whole = followed.whole();
             let flow = finisher.finish(&whole);
             let row = judged(&flow);
-            if let Some((row, _)) = row.as_ref().filter(|(row, _)| is_plain(row)) {
+            if let Some(JudgedRow { row, .. }) = row.as_ref().filter(|judged| is_plain(&judged.row)) {
                 if self.known.len() >= self.shares.known {
                     self.known.clear();
                 }
@@ -818,7 +832,7 @@ impl Follower {
             let Some(followed) = self.followed.get_mut(&key) else { continue };
             let (old, open) = (std::mem::take(&mut followed.standing), !followed.settled);
             let new = self.stand(old, open, row.as_ref(), matrix, site, &words);
-            if let Some((row, _)) = &row {
+            if let Some(JudgedRow { row, .. }) = &row {
                 self.witness(key, site.host_of(row.flow.initiator_ip), &new);
             }
             if let Some(followed) = self.followed.get_mut(&key) {
@@ -888,10 +902,10 @@ impl Follower {
             take(&mut self.totals.verdicts, &verdict);
             take(&mut self.totals.outcomes, &outcome);
             self.totals.flows -= 1;
-            for &place in &old.rules {
+            for &(place, outcome, worked) in &old.rules {
                 let Some(rule) = self.rules.get_mut(place) else { continue };
                 rule.flows = rule.flows.saturating_sub(1);
-                rule.worked -= u64::from(old.worked).min(rule.worked);
+                rule.worked -= u64::from(worked).min(rule.worked);
                 rule.blocked -= u64::from(outcome.is_blocked()).min(rule.blocked);
                 take(&mut rule.outcomes, &outcome);
             }
@@ -901,7 +915,7 @@ impl Follower {
                 take(&mut line.verdicts, &verdict);
                 take(&mut line.outcomes, &outcome);
             }
-            for &finding in &old.findings {
+            for &(finding, outcome) in &old.findings {
                 if let Some(growing) = self.findings.get_mut(finding) {
                     growing.finding.count = growing.finding.count.saturating_sub(1);
                     growing.open -= u64::from(open).min(growing.open);
@@ -910,12 +924,12 @@ impl Follower {
                 }
             }
         }
-        let Some((row, worked)) = row else { return Standing::default() };
+        let Some(judged) = row else { return Standing::default() };
+        let row = &judged.row;
         let flow = &row.flow;
         let mut new = Standing {
             verdict: Some(row.verdict),
             outcome: Some(flow.outcome),
-            worked: *worked,
             bytes: flow.bytes_fwd + flow.bytes_rev,
             plain: is_plain(row),
             ..Standing::default()
@@ -923,13 +937,38 @@ impl Follower {
         add(&mut self.totals.verdicts, row.verdict);
         add(&mut self.totals.outcomes, flow.outcome);
         self.totals.flows += 1;
-        if row.verdict == Verdict::Documented {
-            new.rules = row.rules.iter().filter_map(|rule| self.rule_of.get(rule).copied()).collect();
+        let line = self.line(row, matrix);
+        if let Some(line) = self.lines.get_mut(line) {
+            line.flows += 1;
+            line.bytes += new.bytes;
+            add(&mut line.verdicts, row.verdict);
+            add(&mut line.outcomes, flow.outcome);
         }
-        for &place in &new.rules {
+        new.line = Some(line);
+        for (row, worked) in judged.each() {
+            self.stand_for(row, worked, open, site, words, &mut new);
+        }
+        new
+    }
+
+    /// Counts what a row is about for its rules and findings.
+    fn stand_for(
+        &mut self,
+        row: &VerdictRow,
+        worked: bool,
+        open: bool,
+        site: &Site,
+        words: &HashMap<Key, &Finding, RandomState>,
+        new: &mut Standing,
+    ) {
+        let flow = &row.flow;
+        let rules = row.rules.iter().filter(|_| row.verdict == Verdict::Documented);
+        let places: Vec<usize> = rules.filter_map(|rule| self.rule_of.get(rule).copied()).collect();
+        for place in places {
+            new.rules.push((place, flow.outcome, worked));
             let Some(rule) = self.rules.get_mut(place) else { continue };
             rule.flows += 1;
-            rule.worked += u64::from(new.worked);
+            rule.worked += u64::from(worked);
             rule.blocked += u64::from(flow.outcome.is_blocked());
             add(&mut rule.outcomes, flow.outcome);
             rule.first = Some(rule.first.map_or(flow.first_ts, |first| first.min(flow.first_ts)));
@@ -941,14 +980,6 @@ impl Follower {
                 rule.evidence = evidence(row);
             }
         }
-        let line = self.line(row, matrix);
-        if let Some(line) = self.lines.get_mut(line) {
-            line.flows += 1;
-            line.bytes += new.bytes;
-            add(&mut line.verdicts, row.verdict);
-            add(&mut line.outcomes, flow.outcome);
-        }
-        new.line = Some(line);
         for &code in &row.findings {
             let key = Key::of_row(code, row, site);
             let key = if row.initiator_roles.is_empty() { self.among_strangers(key) } else { key };
@@ -969,15 +1000,14 @@ impl Follower {
                     finding.evidence.push(frame);
                 }
             }
-            new.findings.push(place);
+            new.findings.push((place, flow.outcome));
             self.stirred.insert(place);
         }
-        new
     }
 
     /// A flow of these findings changes no more.
     fn close(&mut self, standing: &Standing) {
-        for &finding in &standing.findings {
+        for &(finding, _) in &standing.findings {
             if let Some(growing) = self.findings.get_mut(finding) {
                 growing.open = growing.open.saturating_sub(1);
                 self.stirred.insert(finding);

@@ -640,7 +640,7 @@ impl Mapping {
             self.journalled = None;
         }
         let now: Vec<Lost> = (0..self.meters.len()).map(|tap| self.lost(tap)).collect();
-        let mut live = LiveCounts { offered: self.segment.frames, ..LiveCounts::default() };
+        let mut live = LiveCounts { offered: self.segment.frames, unread: Some(0), ..LiveCounts::default() };
         let mut drops = None;
         for (tap, now) in now.iter().enumerate() {
             let before = self.segment.lost_before.get(tap).copied().unwrap_or_default();
@@ -656,7 +656,7 @@ impl Mapping {
             live.kernel_dropped += counts.system_dropped.saturating_sub(gaps);
             if last {
                 let end = self.meters.get(tap).map(|meter| meter.read()).unwrap_or_default();
-                live.unread += end.unread().unwrap_or_default();
+                live.unread = live.unread.zip(end.unread()).map(|(unread, more)| unread + more);
             }
             let known = self.segment.interfaces.iter().position(|interface| interface.tap == tap as u32);
             let place = match known {
@@ -673,7 +673,7 @@ impl Mapping {
         if let Some(saver) = &self.saver {
             saver.order(Order::Finish);
         }
-        live.offered += live.kernel_dropped + live.interface_dropped + live.unread;
+        live.offered += live.kernel_dropped + live.interface_dropped + live.unread.unwrap_or_default();
         {
             let (table, _) = self.mapper.look();
             (live.evicted, live.hurried) = (table.evicted(), table.hurried());
