@@ -3,7 +3,8 @@
 use crate::audit::FailOn;
 use crate::capture::live::TapOptions;
 use crate::model::Timestamp;
-use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use clap::{Args as Group, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -16,7 +17,7 @@ use std::time::Duration;
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Command,
-    /// Colours in the report for people
+    /// Colours in the report for people, in help and in mistakes of the command line
     #[arg(long, global = true, value_name = "WHEN", value_enum, default_value_t = Color::Auto)]
     pub(super) color: Color,
     /// How far the work has got, on standard error: on a terminal, as JSON (one object a line), or not
@@ -28,6 +29,28 @@ pub(super) struct Args {
     /// Keep all rights while captures are read; by default the program gives up whatever it does not need first
     #[arg(long, global = true)]
     pub(super) no_sandbox: bool,
+}
+
+/// Reads what was typed.
+///
+/// # Errors
+/// Help or the version was asked for, or it cannot be read: what is to be printed then, with or without colours as `--color` says.
+pub(super) fn typed(arguments: &[OsString]) -> Result<Args, clap::Error> {
+    let mut command = Args::command().color(colours(arguments));
+    let mut matches = command.try_get_matches_from_mut(arguments)?;
+    Args::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+}
+
+/// What `--color` says, as far as that can be told before all is read: help and mistakes are printed in its colours, too.
+fn colours(arguments: &[OsString]) -> ColorChoice {
+    let words = || arguments.iter().take_while(|word| *word != "--").filter_map(|word| word.to_str());
+    let behind = words().zip(words().skip(1)).filter(|(word, _)| *word == "--color").map(|(_, when)| when);
+    let within = words().filter_map(|word| word.strip_prefix("--color="));
+    match behind.chain(within).last() {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    }
 }
 
 const EXIT_CODES: &str = "\
@@ -576,4 +599,27 @@ pub(super) enum ProgressWord {
     Json,
     /// Nothing
     None,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn help_and_mistakes_have_the_colours_that_were_asked_for() {
+        for (arguments, expected) in [
+            ("audit", ColorChoice::Auto),
+            ("audit --color always", ColorChoice::Always),
+            ("--color=always audit", ColorChoice::Always),
+            ("--color never audit", ColorChoice::Never),
+            ("audit --color=always --color=never", ColorChoice::Never),
+            ("audit --color auto", ColorChoice::Auto),
+            ("audit --color", ColorChoice::Auto),
+            // What follows is no option.
+            ("audit --color=never -- --color=always", ColorChoice::Never),
+        ] {
+            let arguments: Vec<OsString> = arguments.split(' ').map(OsString::from).collect();
+            assert_eq!(colours(&arguments), expected, "{arguments:?}");
+        }
+    }
 }

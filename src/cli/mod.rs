@@ -16,8 +16,7 @@ mod stop;
 mod thrift;
 mod voice;
 
-use args::{Args, Command};
-use clap::Parser;
+use args::Command;
 use plan::plan;
 use progress::Progress;
 use std::ffi::OsString;
@@ -28,12 +27,15 @@ const REFUSED: u8 = 2;
 /// Runs the program. Gives its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
-    let args = match Args::try_parse_from(&arguments) {
+    let args = match args::typed(&arguments) {
         Ok(args) => args,
         Err(told) => {
-            // Help and version are no errors. Nobody is left to tell if printing fails.
-            let _ = told.print();
-            return u8::try_from(told.exit_code()).unwrap_or(REFUSED);
+            // Help and version are no errors; a reader that went away has seen enough of them.
+            let code = u8::try_from(told.exit_code()).unwrap_or(REFUSED);
+            return match told.print() {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => REFUSED,
+                _ => code,
+            };
         }
     };
     if matches!(args.command, Command::Live(_)) {
@@ -128,6 +130,6 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         use clap::CommandFactory;
-        Args::command().debug_assert();
+        args::Args::command().debug_assert();
     }
 }

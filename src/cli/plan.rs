@@ -42,7 +42,7 @@ pub(super) enum Plan {
     RulesShow { matrix: Matrix, ids: Vec<String> },
     RulesDiff { old: Matrix, new: Matrix },
     RulesLint(Vec<PathBuf>),
-    SiteCheck(Box<Policy>),
+    SiteCheck(Box<(Matrix, Result<Site, Vec<Problem>>)>),
     SiteSuggest { captures: Vec<String>, options: ExtractOptions, matrix: Box<Matrix> },
     CaptureFilter { filter: String, site: PathBuf },
     Explain(Option<Code>),
@@ -121,7 +121,9 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
         }
         Command::Rules(RulesCommand::Lint { files }) => Ok(Plan::RulesLint(files)),
         Command::Site(SiteCommand::Check { site, rules }) => {
-            Ok(Plan::SiteCheck(Box::new(policy(&PolicyArgs { site, rules })?)))
+            let matrix = matrix(&rules)?;
+            let site = Site::load(&site, &matrix);
+            Ok(Plan::SiteCheck(Box::new((matrix, site))))
         }
         Command::Site(SiteCommand::Suggest(args)) => {
             let matrix = Box::new(matrix(&args.rules)?);

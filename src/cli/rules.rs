@@ -1,7 +1,8 @@
 //! Rules and sites as lists for people.
 
-use super::plan::Policy;
-use crate::matrix::{BaselineLine, Destination, Direction, Matrix, PackInfo, Rule, RuleState};
+use crate::matrix::{
+    BaselineLine, Destination, Direction, Matrix, PackInfo, Rule, RuleState, Site, SwitchedBy,
+};
 use crate::report::printable;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
@@ -329,8 +330,7 @@ fn destination(to: &Destination) -> String {
 }
 
 /// What a site file means, as far as a check should tell.
-pub(super) fn site(out: &mut dyn Write, policy: &Policy) -> io::Result<()> {
-    let (matrix, site) = (&policy.matrix, &policy.site);
+pub(super) fn site(out: &mut dyn Write, matrix: &Matrix, site: &Site) -> io::Result<()> {
     writeln!(out, "Site {}: no mistakes.", printable(site.name()))?;
     for role in matrix.roles() {
         let Some(index) = matrix.role(role.id.as_str()) else { continue };
@@ -343,10 +343,31 @@ pub(super) fn site(out: &mut dyn Write, policy: &Policy) -> io::Result<()> {
     let state =
         |wanted: fn(&RuleState) -> bool| site.rules().iter().filter(|rule| wanted(&rule.state)).count();
     writeln!(out, "  {} of {} rules apply here", state(RuleState::applies), matrix.rules().len())?;
+    // Rules of one reason together, in the order of their first.
+    let mut reasons: Vec<(String, Vec<&str>)> = Vec::new();
     for (rule, here) in matrix.rules().iter().zip(site.rules()) {
-        if let RuleState::NotApplicable(why) = &here.state {
-            writeln!(out, "  {} does not: {}", rule.id, printable(why))?;
+        let why = match &here.state {
+            RuleState::Applies => continue,
+            RuleState::AppliesUnset(condition) => {
+                format!("applies, counted apart: the site does not set {condition}")
+            }
+            RuleState::Off { condition, by: SwitchedBy::Site } => {
+                format!("off: the site says {condition} = false")
+            }
+            RuleState::Off { condition, by: SwitchedBy::Pack } => {
+                format!("off unless the site says {condition} = true")
+            }
+            RuleState::AliasOff => "aliases, off unless the site says aliases = true".to_owned(),
+            RuleState::OtherCloud(cloud) => format!("of cloud {cloud} alone"),
+            RuleState::NotApplicable(why) => format!("not applicable: {why}"),
+        };
+        match reasons.iter_mut().find(|(of, _)| *of == why) {
+            Some((_, rules)) => rules.push(rule.id.as_str()),
+            None => reasons.push((why, vec![rule.id.as_str()])),
         }
+    }
+    for (why, rules) in reasons {
+        writeln!(out, "  {}: {}", printable(&why), rules.join(", "))?;
     }
     Ok(())
 }

@@ -92,7 +92,13 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             progress.done();
             Ok(code)
         }
-        Plan::SiteCheck(policy) => results(|out| rules::site(out, &policy)).map(|()| 0),
+        Plan::SiteCheck(checked) => {
+            let (matrix, site) = &*checked;
+            let problems = site.as_ref().map_or_else(Vec::as_slice, |site| site.warnings());
+            results(|out| problems.iter().try_for_each(|problem| writeln!(out, "{problem:#}")))?;
+            let Ok(site) = site else { return Ok(REFUSED) };
+            results(|out| rules::site(out, matrix, site)).map(|()| 0)
+        }
         Plan::CaptureFilter { filter, site } => {
             results(|out| writeln!(out, "{filter}"))?;
             if io::stderr().is_terminal() {

@@ -169,7 +169,7 @@ impl ServiceTags {
             let (path, date) = split_date(given);
             match Doc::read(Path::new(path)) {
                 Ok(doc) => problems.extend(tags.add(&doc, date, false)),
-                Err(problem) => problems.push(problem),
+                Err(problem) => problems.push(undated(given).unwrap_or(problem)),
             }
         }
         if !problems.is_empty() {
@@ -394,6 +394,13 @@ impl CloudTags {
     }
 }
 
+/// The mistake in `FILE@DATE` where there is the file, and what stands behind the `@` is no date.
+fn undated(given: &str) -> Option<Problem> {
+    let (path, date) = given.rsplit_once('@')?;
+    let error = date.parse::<CalendarDate>().err()?;
+    Path::new(path).exists().then(|| Problem::of_file(path, format!("the date behind the `@`: {error}")))
+}
+
 /// `FILE@DATE` or `FILE`: the path, and the date that the user or the file's name gives.
 fn split_date(given: &str) -> (&str, Option<CalendarDate>) {
     if let Some((path, date)) = given.rsplit_once('@')
@@ -489,6 +496,15 @@ mod tests {
             let problems = ServiceTags::parse("t.json", text).unwrap_err();
             assert!(problems[0].to_string().contains(part), "{problems:?}");
         }
+    }
+
+    #[test]
+    fn a_wrong_date_behind_a_file_that_is_there_is_told_as_one() {
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        let told = |given: String| ServiceTags::load(&[given]).unwrap_err()[0].to_string();
+        assert!(told(format!("{here}@2026-13-01")).contains("the date behind the `@`"));
+        assert!(!told(format!("{here}.json@2026-13-01")).contains("the date behind the `@`"));
+        assert!(!told(format!("{here}@2026-01-01")).contains("the date behind the `@`"));
     }
 
     #[test]

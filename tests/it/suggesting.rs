@@ -1,4 +1,4 @@
-//! `portproof site suggest`: a draft of a site file from captures.
+//! `portproof site`: a draft of a site file from captures, and what a check tells of one.
 
 use crate::casebook;
 use crate::golden::{hold, project};
@@ -217,4 +217,40 @@ fn every_draft_is_a_site_file() {
         assert!(problems.is_none(), "{}: {problems:#?}\n{text}", capture.display());
     }
     assert!(read > 400, "{read} of {}", captures.len());
+}
+
+/// What a check of a site file prints, and its exit code.
+fn check(name: &str, text: &str) -> (String, Option<i32>) {
+    let directory = Path::new(env!("CARGO_TARGET_TMPDIR")).join("suggesting");
+    fs::create_dir_all(&directory).expect("a directory");
+    let file = directory.join(name);
+    fs::write(&file, text).expect("a file");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_portproof"));
+    let output = command.args(["site", "check"]).arg(&file).output().expect("the program starts");
+    assert!(output.stderr.is_empty(), "{}", String::from_utf8_lossy(&output.stderr));
+    (String::from_utf8(output.stdout).expect("UTF-8"), output.status.code())
+}
+
+#[test]
+fn what_a_check_finds_is_its_result() {
+    let site = "[site]\nname = \"x\"\nregion = \"westeurope\"\n";
+    let (text, code) = check("wrong.toml", &format!("{site}clod = \"public\"\n"));
+    assert_eq!(code, Some(2));
+    assert!(text.contains("wrong.toml:4:1: unknown key in [site] `clod`"), "{text}");
+    let roles = "[roles]\nbackup-appliance = [\"10.0.0.4\"]\n";
+    let (text, code) = check("right.toml", &format!("{site}[conditions]\nkey-vault = false\n{roles}"));
+    assert_eq!(code, Some(0));
+    for told in [
+        "  off: the site says key-vault = false: vbaz-13\n",
+        "  off unless the site says private-environment = true: vbaz-14\n",
+        "  applies, counted apart: the site does not set vault: vbaz-17\n",
+        "  aliases, off unless the site says aliases = true: vbaz-05b-azure-archive, ",
+        "  not applicable: the site lists no address of worker: vbaz-19a, ",
+    ] {
+        assert!(text.contains(told), "no `{told}`:\n{text}");
+    }
+    // What is odd, and no mistake, is told there, too.
+    let (text, code) = check("odd.toml", site);
+    assert_eq!(code, Some(0));
+    assert!(text.contains("warning: no address holds a role that is audited"), "{text}");
 }
