@@ -611,14 +611,15 @@ impl<'m> Survey<'m> {
         for &number in self.machines.get(&ip).map(|machine| &machine.known).into_iter().flatten() {
             done.entry(self.kinds.get(number)?.from).or_default().insert(number);
         }
+        let known: BTreeSet<RoleIdx> = done.keys().copied().collect();
         for (peer, number, begins) in contacts {
             let kind = self.kinds.get(*number)?;
             let (of, other) = match (kind.to, *begins) {
                 (To::Role(to), true) => (kind.from, Some(to)),
                 (To::Role(to) | To::Given(to), false) => (to, Some(kind.from)),
-                // Whoever it is: the site will tell.
-                (To::Given(_), true) => (kind.from, None),
-                (To::Known | To::Unknown, _) => continue,
+                // Whoever it is: the site will tell. By itself it says little: any scan of ports meets such.
+                (To::Given(_), true) if known.contains(&kind.from) => (kind.from, None),
+                (To::Known | To::Unknown | To::Given(_), _) => continue,
             };
             if other.is_none_or(|other| firm(peer) == Some(other)) {
                 done.entry(of).or_default().insert(*number);

@@ -116,6 +116,17 @@ fn what_a_machine_does_alone_is_told_and_gives_it_no_role() {
 }
 
 #[test]
+fn ports_that_the_site_alone_gives_a_meaning_make_nobody_a_worker() {
+    let text = draft_of("scan", |s| {
+        for (number, port) in [1433, 3342, 11_000, 11_999].into_iter().enumerate() {
+            s.at(number as f64).tcp("10.99.0.1", "10.99.0.2", port).handshake().fin();
+        }
+    });
+    assert_eq!(roles(&text), BTreeMap::new(), "{text}");
+    assert!(line(&text, "10.99.0.1").contains("4 flows"), "{text}");
+}
+
+#[test]
 fn the_same_things_through_a_proxy_give_the_same_role() {
     let targets = ["apt.postgresql.org:443", "packages.microsoft.com:443", "vbr.butler.veeam.com:443"];
     let text = draft_of("proxied", |s| {
