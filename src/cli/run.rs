@@ -13,7 +13,7 @@ use crate::store::{self, Effort, Format, StoreError};
 use crate::verdict::{Survey, VerdictRow};
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{self, IsTerminal};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::sync::{Arc, MutexGuard};
 
@@ -350,10 +350,10 @@ fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal
     let mut count = 0;
     let captures: BTreeSet<&Arc<str>> = audit.inputs.iter().map(|input| &input.path).collect();
     results(|out| {
-        match output.format {
-            ReportFormat::Csv => report::csv_head(out)?,
-            _ => report::json_lines_head(out, &audit.inputs)?,
-        }
+        let head = |out: &mut dyn Write| match output.format {
+            ReportFormat::Csv => report::csv_head(out),
+            _ => report::json_lines_head(out, &audit.inputs),
+        };
         let mut written: io::Result<()> = Ok(());
         read = store::each_verdict_row(rows, |row| {
             count += 1;
@@ -364,10 +364,12 @@ fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal
                     format!("has a row of `{capture}`, which the audit beside it does not know"),
                 ));
             }
-            written = match output.format {
+            // Rows that cannot be read at all leave nothing on standard output.
+            let headed = if count == 1 { head(out) } else { Ok(()) };
+            written = headed.and_then(|()| match output.format {
                 ReportFormat::Csv => report::csv_row(out, &row),
                 _ => report::json_lines_row(out, &row),
-            };
+            });
             // Stops the reading; what is told is `written`.
             if written.is_ok() { Ok(()) } else { Err(StoreError::stopped(rows)) }
         });
@@ -381,6 +383,9 @@ fn stored_rows(audit: &Audit, rows: &str, output: &Output) -> Result<(), Refusal
             ));
         }
         written?;
+        if read.is_ok() && count == 0 {
+            head(out)?;
+        }
         match (&read, output.format) {
             (Ok(()), ReportFormat::Jsonl) => report::json_lines_tail(out, audit, output.fail_on),
             _ => Ok(()),

@@ -361,8 +361,16 @@ fn read_json_lines<T: DeserializeOwned>(
 ) -> Result<(), StoreError> {
     read_lines(path, |number, line| {
         let value = serde_json::from_slice(line);
-        take(value.map_err(|error| StoreError::new(path, format!("line {number}: {error}")))?)
+        take(
+            value
+                .map_err(|error| StoreError::new(path, format!("line {number}: {}", of_one_line(&error))))?,
+        )
     })
+}
+
+/// What is wrong with a value that stands on one line: whose number is told by whoever counts lines.
+fn of_one_line(error: &serde_json::Error) -> String {
+    error.to_string().replace(" at line 1 column ", " at column ")
 }
 
 /// Hands over each line and its number; blank lines are passed over.

@@ -1,6 +1,6 @@
 //! Partial rows: what the map step writes and the reduce step reads.
 
-use super::{Format, StoreError, read_lines, read_summaries};
+use super::{Format, StoreError, of_one_line, read_lines, read_summaries};
 use crate::audit::{CaptureSummary, Unreadable};
 use crate::flow::{Budget, InitiatorBy, PartialFlow, Pieces, initiator};
 use crate::model::{CaptureId, DomainName, Timestamp, Transport};
@@ -314,7 +314,7 @@ fn message_of(row: Carrier<'_>) -> Result<DnsObservation, String> {
     };
     if bytes.first() == Some(&b'{') {
         let message: Result<DnsObservation, _> = serde_json::from_slice(bytes);
-        let mut message = message.map_err(|error| error.to_string())?;
+        let mut message = message.map_err(|error| of_one_line(&error))?;
         message.point.capture = CaptureId::new(0);
         return Ok(message);
     }
@@ -435,7 +435,7 @@ fn read_carried(
             Ok(carried) => {
                 row(Ok((carried.capture.as_deref(), carried.partial.as_deref().map(Carrier::Text))))
             }
-            Err(error) => row(Err(error.to_string())),
+            Err(error) => row(Err(of_one_line(&error))),
         })?,
         #[cfg(feature = "columnar")]
         format => super::columns::read_carried(

@@ -447,4 +447,14 @@ fn rows_on_standard_output_and_files_of_out_are_those_of_one_judgement_each() {
             .expect("the program starts");
         assert!(again.stdout == printed(format, None), "{format}");
     }
+    // Rows of which none can be read leave nothing on standard output that would pass for a table of none.
+    let rows = files_in(&both).into_keys().find(|name| name.starts_with("flows")).expect("rows of flows");
+    std::fs::write(both.join(rows), "no rows\n").expect("a file");
+    for format in ["csv", "jsonl"] {
+        let mut report = Command::new(env!("CARGO_BIN_EXE_portproof"));
+        let output = report.arg("report").arg(&both).args(["--format", format]).output().expect("it starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{format}: {said}");
+        assert!(said.contains("flows") && !said.contains("line 1 column"), "{said}");
+    }
 }
