@@ -2,6 +2,7 @@
 
 use crate::audit::FailOn;
 use crate::capture::live::TapOptions;
+use crate::matrix::Firewall;
 use crate::model::Timestamp;
 use clap::{Args as Group, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use std::ffi::OsString;
@@ -90,6 +91,13 @@ difference. What vanished is not known to be mended: beside it stands what the n
 
 Exit codes: 0 nothing got worse, 1 findings appeared, are graver, or of another code as grave (--fail-on), 2 could not compare, 3 the evidence of one of \
 the audits is incomplete.";
+
+const EXPORT: &str = "\
+Rules that apply at the site are permitted, and lines of the platform's own; what else the guarded machines begin or are asked for is \
+refused. What the firewall has no words for (DNS names in a network security group) is refused, too, and told: in the output, and on \
+standard error.
+
+Exit codes: 0 all that is documented is permitted, 2 could not do what was asked, 3 done, but some of it is not.";
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
@@ -352,6 +360,9 @@ pub(super) enum RulesCommand {
         #[arg(value_name = "NEW")]
         new: PathBuf,
     },
+    /// Print firewall rules that permit what is documented for a site, and refuse the rest
+    #[command(after_help = EXPORT)]
+    Export(ExportArgs),
     /// Check rules files; mistakes make the exit code 2, warnings do not
     Lint {
         /// Rules files
@@ -390,6 +401,36 @@ pub(super) struct SuggestArgs {
     /// Captures read at the same time [default: one for each processor]
     #[arg(long, short, value_name = "N", value_parser = threads)]
     pub(super) jobs: Option<NonZeroUsize>,
+}
+
+#[derive(Debug, Group)]
+pub(super) struct ExportArgs {
+    /// The firewall
+    #[arg(long = "for", value_name = "FIREWALL", value_enum)]
+    pub(super) firewall: FirewallWord,
+    #[command(flatten)]
+    pub(super) policy: PolicyArgs,
+    /// A role whose machines are guarded; may be given several times [default: the roles that are audited]
+    #[arg(long, value_name = "ROLE")]
+    pub(super) role: Vec<String>,
+}
+
+/// `rules export --for`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum FirewallWord {
+    /// Network security groups of Azure, one for each role: a template for its resource manager
+    Nsg,
+    /// A Linux gateway between the machines and the world: a table for `nft -f`, and lines for dnsmasq
+    Nftables,
+}
+
+impl From<FirewallWord> for Firewall {
+    fn from(word: FirewallWord) -> Self {
+        match word {
+            FirewallWord::Nsg => Firewall::Nsg,
+            FirewallWord::Nftables => Firewall::Nftables,
+        }
+    }
 }
 
 #[derive(Debug, Group)]

@@ -113,6 +113,10 @@ mod tests {
             &["rules", "show", "no-such-rule"],
             &["rules", "lint", "no/such/pack.toml"],
             &["site", "check", "no/such/site.toml"],
+            &["rules", "export", "--site", "captures/site.toml"],              // no firewall
+            &["rules", "export", "--for", "pf", "--site", "captures/site.toml"],
+            &["rules", "export", "--for", "nsg", "--site", "no/such/site.toml"],
+            &["rules", "export", "--for", "nsg", "--site", "captures/site.toml", "--role", "azure-vm"],
             &["capture-filter"],
             &["capture-filter", "--site", "no/such/site.toml"],
             &["extract", "captures/lab.pcap", "--filter", "tcp prot 443"],

@@ -3,8 +3,8 @@
 use super::Refusal;
 use super::args::{
     Args, AuditArgs, CaptureFilterArgs, ChoiceArgs, Color, Command, DiffArgs, DiffFormat, EvidenceCommand,
-    ExtractArgs, JudgeArgs, LiveArgs, OutputArgs, PolicyArgs, ReportArgs, ReportFormat, RulesArgs,
-    RulesCommand, SiteCommand,
+    ExportArgs, ExtractArgs, JudgeArgs, LiveArgs, OutputArgs, PolicyArgs, ReportArgs, ReportFormat,
+    RulesArgs, RulesCommand, SiteCommand,
 };
 use super::voice::say;
 use crate::audit::{Audit, Code, Difference, FailOn};
@@ -13,7 +13,9 @@ use crate::capture::{Choice, FilterError};
 use crate::confine::User;
 use crate::decode::DecodeOptions;
 use crate::flow::Budget;
-use crate::matrix::{Matrix, Problem, ServiceTags, Site, Tagging, capture_filter};
+use crate::matrix::{
+    FirewallRules, Matrix, Problem, RoleSet, ServiceTags, Site, Tagging, capture_filter, firewall_rules,
+};
 use crate::pipeline::live::{EventOptions, LiveOptions, Rotation, Shares};
 use crate::pipeline::{ExtractOptions, evidence};
 use crate::store::{self, Format};
@@ -41,6 +43,7 @@ pub(super) enum Plan {
     RulesList(Matrix),
     RulesShow { matrix: Matrix, ids: Vec<String> },
     RulesDiff { old: Matrix, new: Matrix },
+    RulesExport(FirewallRules),
     RulesLint(Vec<PathBuf>),
     SiteCheck(Box<(Matrix, Result<Site, Vec<Problem>>)>),
     SiteSuggest { captures: Vec<String>, options: ExtractOptions, matrix: Box<Matrix> },
@@ -119,6 +122,7 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
             let of = |pack| matrix(&RulesArgs { rules: vec![pack], service_tags: Vec::new() });
             Ok(Plan::RulesDiff { old: of(old)?, new: of(new)? })
         }
+        Command::Rules(RulesCommand::Export(args)) => plan_export(&args),
         Command::Rules(RulesCommand::Lint { files }) => Ok(Plan::RulesLint(files)),
         Command::Site(SiteCommand::Check { site, rules }) => {
             let matrix = matrix(&rules)?;
@@ -335,6 +339,27 @@ fn plan_show(ids: Vec<String>, rules: &RulesArgs) -> Result<Plan, Refusal> {
         .map(|id| format!("no rule is called `{id}`: `portproof rules list` lists them"))
         .collect();
     if unknown.is_empty() { Ok(Plan::RulesShow { matrix, ids }) } else { Err(Refusal::of(unknown)) }
+}
+
+fn plan_export(args: &ExportArgs) -> Result<Plan, Refusal> {
+    let Policy { matrix, site } = policy(&args.policy)?;
+    let mut roles = RoleSet::default();
+    for word in &args.role {
+        let audited = site.subjects().words(&matrix).join(", ");
+        let role = matrix.role(word).filter(|role| site.subject(*role)).ok_or_else(|| {
+            let role = word.escape_debug();
+            let why = if matrix.role(word).is_some() {
+                format!("{role} is not audited here: what its machines do besides nobody documents, and all of it would be refused")
+            } else {
+                format!("there is no role `{role}`")
+            };
+            Refusal::new(format!("--role: {why}; write one of {audited}"))
+        })?;
+        roles = roles.union(RoleSet::of(role));
+    }
+    let roles = if args.role.is_empty() { site.subjects() } else { roles };
+    let rules = firewall_rules(args.firewall.into(), &matrix, &site, roles).map_err(Refusal::new)?;
+    Ok(Plan::RulesExport(rules))
 }
 
 fn plan_capture_filter(args: CaptureFilterArgs) -> Result<Plan, Refusal> {

@@ -357,9 +357,10 @@ pub(super) fn site(out: &mut dyn Write, matrix: &Matrix, site: &Site) -> io::Res
             RuleState::Off { condition, by: SwitchedBy::Pack } => {
                 format!("off unless the site says {condition} = true")
             }
-            RuleState::AliasOff => "aliases, off unless the site says aliases = true".to_owned(),
-            RuleState::OtherCloud(cloud) => format!("of cloud {cloud} alone"),
-            RuleState::NotApplicable(why) => format!("not applicable: {why}"),
+            state => match state.why_not() {
+                Some(why) => why,
+                None => continue,
+            },
         };
         match reasons.iter_mut().find(|(of, _)| *of == why) {
             Some((_, rules)) => rules.push(rule.id.as_str()),

@@ -78,6 +78,11 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             })?;
             Ok(u8::from(changed))
         }
+        Plan::RulesExport(rules) => {
+            results(|out| out.write_all(rules.text.as_bytes()))?;
+            rules.remarks.iter().chain(&rules.gaps()).for_each(|line| say(line));
+            Ok(if rules.unexpressed.is_empty() { 0 } else { INCOMPLETE })
+        }
         Plan::RulesLint(files) => {
             let problems = lint(&files);
             results(|out| problems.iter().try_for_each(|problem| writeln!(out, "{problem:#}")))?;

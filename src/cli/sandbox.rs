@@ -156,6 +156,7 @@ fn needs(plan: &Plan) -> Option<Needs> {
         Plan::RulesList(_)
         | Plan::RulesShow { .. }
         | Plan::RulesDiff { .. }
+        | Plan::RulesExport(_)
         | Plan::RulesLint(_)
         | Plan::SiteCheck(_)
         | Plan::CaptureFilter { .. }

@@ -120,6 +120,17 @@ impl RuleState {
     pub fn applies(&self) -> bool {
         matches!(self, RuleState::Applies | RuleState::AppliesUnset(_))
     }
+
+    /// Why no flow may fit the rule; `None`: flows may.
+    pub fn why_not(&self) -> Option<String> {
+        match self {
+            RuleState::Applies | RuleState::AppliesUnset(_) => None,
+            RuleState::Off { condition, .. } => Some(format!("condition {condition} is off")),
+            RuleState::AliasOff => Some("aliases are off".to_owned()),
+            RuleState::OtherCloud(cloud) => Some(format!("it is for the {cloud} cloud")),
+            RuleState::NotApplicable(why) => Some(why.clone()),
+        }
+    }
 }
 
 /// A service tag as it can be looked up at the site.
@@ -381,6 +392,16 @@ impl Site {
         self.time_server_names.contains(name)
     }
 
+    /// What `[site] time_servers` lists as addresses or prefixes.
+    pub fn time_servers(&self) -> &[IpNet] {
+        &self.time_servers
+    }
+
+    /// What `[site] time_servers` lists as names.
+    pub fn time_server_names(&self) -> &[DomainName] {
+        &self.time_server_names
+    }
+
     /// Whether the site gives an audited machine by this name.
     pub fn subject_named(&self, name: &DomainName) -> bool {
         self.subjects.iter().any(|role| self.role_names(role).contains(name))
@@ -459,6 +480,14 @@ impl Site {
     /// All conditions of the packs, and whether they hold.
     pub fn conditions(&self) -> &BTreeMap<ConditionId, ConditionState> {
         &self.conditions
+    }
+
+    /// The addresses that the site lists under `[mirrors]` as its own stand-ins for a documented name, or for a name that the
+    /// pattern fits.
+    pub fn mirrors_of(&self, documented: &DomainPattern) -> Vec<IpNet> {
+        let of_name = |name: &str| name.parse().is_ok_and(|name| documented.matches(&name));
+        let listed = self.mirrors.iter().filter(|(key, _)| key == documented || of_name(&key.to_string()));
+        listed.flat_map(|(_, own)| own.iter().copied()).collect()
     }
 
     /// Whether some documented name's `[mirrors]` entry lists the address.

@@ -342,6 +342,17 @@ impl ServiceTags {
         tags.and_then(|tags| tags.tags.get(tag.index as usize)).map_or("", |tag| &tag.name)
     }
 
+    /// All prefixes of the tag, ascending, those of IPv4 first.
+    pub fn prefixes(&self, tag: TagId) -> Vec<IpNet> {
+        let Some(tags) = self.clouds.get(&tag.cloud) else { return Vec::new() };
+        let owned = |owners: &Owners| owners.iter().any(|index| index == tag.index);
+        let v4 = tags.v4.iter().filter(|(_, owners)| owned(owners)).map(|(net, _)| IpNet::V4(net));
+        let v6 = tags.v6.iter().filter(|(_, owners)| owned(owners)).map(|(net, _)| IpNet::V6(net));
+        let mut prefixes: Vec<IpNet> = v4.chain(v6).collect();
+        prefixes.sort();
+        prefixes
+    }
+
     /// Whether `ip` lies in any prefix of the tag, however wide; prefixes of other tags in between do not hide it.
     pub fn contains(&self, tag: TagId, ip: IpAddr) -> bool {
         self.clouds.get(&tag.cloud).is_some_and(|tags| tags.owners(ip).any(|index| index == tag.index))

@@ -3,7 +3,7 @@
 use super::classify::Classifier;
 use super::index::Rules;
 use crate::audit::Grade;
-use crate::matrix::{DestinationHere as To, RoleSet, Rule, RuleHere, RuleState, TagHere, Zone};
+use crate::matrix::{DestinationHere as To, RoleSet, Rule, RuleHere, TagHere, Zone};
 use crate::model::{DomainName, DomainPattern, Transport};
 use crate::names::Reading;
 use std::net::IpAddr;
@@ -36,16 +36,10 @@ impl Ready<'_> {
 
     /// Why no flow can fit it here.
     pub(super) fn not_applicable(&self) -> Option<String> {
-        match &self.here.state {
-            RuleState::Applies | RuleState::AppliesUnset(_) => match &self.here.to {
-                To::Tag { tag: TagHere::Unknown { why, .. }, .. } => Some(why.clone()),
-                _ => None,
-            },
-            RuleState::Off { condition, .. } => Some(format!("condition {condition} is off")),
-            RuleState::AliasOff => Some("aliases are off".to_owned()),
-            RuleState::OtherCloud(cloud) => Some(format!("it is for the {cloud} cloud")),
-            RuleState::NotApplicable(why) => Some(why.clone()),
-        }
+        self.here.state.why_not().or_else(|| match &self.here.to {
+            To::Tag { tag: TagHere::Unknown { why, .. }, .. } => Some(why.clone()),
+            _ => None,
+        })
     }
 
     /// Whether it applies here, stands on the page, and leads to one of these roles.

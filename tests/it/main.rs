@@ -8,6 +8,8 @@ mod comparing;
 #[cfg(target_os = "linux")]
 mod confining;
 mod evidence;
+#[cfg(target_os = "linux")]
+mod exporting;
 mod fuzzed;
 mod glossary;
 mod golden;

@@ -18,7 +18,9 @@ use portproof::decode::{
     DatagramHead, DecodeOptions, Decoded, Packet, Payload, Plain, decode, decode_datagram,
 };
 use portproof::flow::{PartialFlow, Pieces};
-use portproof::matrix::{Cloud, Matrix, Problem, ServiceTags, Site, TagName, lint_text};
+use portproof::matrix::{
+    Cloud, Firewall, Matrix, Problem, ServiceTags, Site, TagName, firewall_rules, lint_text,
+};
 use portproof::model::{
     AppProtocol, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp, Transport,
 };
@@ -561,6 +563,18 @@ fn use_site(site: &Site) {
         site.is_resolver(ip);
         site.in_virtual_network(ip);
         site.is_mirror(ip);
+    }
+    for firewall in [Firewall::Nftables, Firewall::Nsg] {
+        // A site without an address to guard is refused.
+        let Ok(rules) = firewall_rules(firewall, built_in(), site, site.subjects()) else { continue };
+        assert!(!rules.text.contains(|c: char| c.is_control() && c != '\n'), "{}", rules.text);
+        match firewall {
+            Firewall::Nsg => drop(serde_json::from_str::<serde_json::Value>(&rules.text).expect("JSON")),
+            Firewall::Nftables => {
+                let mut code = rules.text.lines().filter(|line| !line.trim_start().starts_with('#'));
+                assert!(code.all(|line| line.matches('"').count() % 2 == 0), "{}", rules.text);
+            }
+        }
     }
 }
 
