@@ -363,6 +363,20 @@ pub(super) enum RulesCommand {
     /// Print firewall rules that permit what is documented for a site, and refuse the rest
     #[command(after_help = EXPORT)]
     Export(ExportArgs),
+    /// Draft a rules pack from a vendor's port page: saved HTML, Markdown, or AsciiDoc
+    ///
+    /// What was guessed stands in the draft as `# check: ...`, a row that gave no rule as `# left out: ...`. Read the draft against
+    /// the page before it is used.
+    ///
+    /// Exit codes: 0 every row of its port tables gave rules, 2 no pack can be made of the page, 3 rows were left out.
+    Import {
+        /// The page; `-` is standard input
+        #[arg(value_name = "PAGE")]
+        page: PathBuf,
+        /// The file to write, which must not be there yet [default: standard output]
+        #[arg(short, long, value_name = "PACK.toml")]
+        out: Option<PathBuf>,
+    },
     /// Check rules files; mistakes make the exit code 2, warnings do not
     Lint {
         /// Rules files

@@ -112,6 +112,8 @@ mod tests {
             &["report", "no/such/directory"],
             &["rules", "show", "no-such-rule"],
             &["rules", "lint", "no/such/pack.toml"],
+            &["rules", "import", "no/such/page.html"],
+            &["rules", "import", "captures/lab.pcap"],
             &["site", "check", "no/such/site.toml"],
             &["rules", "export", "--site", "captures/site.toml"],              // no firewall
             &["rules", "export", "--for", "pf", "--site", "captures/site.toml"],

@@ -14,13 +14,15 @@ use crate::confine::User;
 use crate::decode::DecodeOptions;
 use crate::flow::Budget;
 use crate::matrix::{
-    FirewallRules, Matrix, Problem, RoleSet, ServiceTags, Site, Tagging, capture_filter, firewall_rules,
+    FirewallRules, MAX_PAGE_BYTES, Matrix, Problem, RoleSet, ServiceTags, Site, Tagging, capture_filter,
+    firewall_rules,
 };
 use crate::pipeline::live::{EventOptions, LiveOptions, Rotation, Shares};
 use crate::pipeline::{ExtractOptions, evidence};
 use crate::store::{self, Format};
 use crate::web::{Token, new_token};
 use std::fs;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -44,6 +46,7 @@ pub(super) enum Plan {
     RulesShow { matrix: Matrix, ids: Vec<String> },
     RulesDiff { old: Matrix, new: Matrix },
     RulesExport(FirewallRules),
+    RulesImport { page: String, text: String, out: Option<PathBuf> },
     RulesLint(Vec<PathBuf>),
     SiteCheck(Box<(Matrix, Result<Site, Vec<Problem>>)>),
     SiteSuggest { captures: Vec<String>, options: ExtractOptions, matrix: Box<Matrix> },
@@ -123,6 +126,7 @@ pub(super) fn plan(args: Args) -> Result<Plan, Refusal> {
             Ok(Plan::RulesDiff { old: of(old)?, new: of(new)? })
         }
         Command::Rules(RulesCommand::Export(args)) => plan_export(&args),
+        Command::Rules(RulesCommand::Import { page, out }) => plan_import(&page, out),
         Command::Rules(RulesCommand::Lint { files }) => Ok(Plan::RulesLint(files)),
         Command::Site(SiteCommand::Check { site, rules }) => {
             let matrix = matrix(&rules)?;
@@ -362,6 +366,33 @@ fn plan_export(args: &ExportArgs) -> Result<Plan, Refusal> {
     Ok(Plan::RulesExport(rules))
 }
 
+/// Reads the page, as far as a page goes. What it says is looked at once rights are given up.
+fn plan_import(page: &Path, out: Option<PathBuf>) -> Result<Plan, Refusal> {
+    let out = out.filter(|out| out.as_os_str() != "-");
+    if let Some(refusal) = out.as_deref().and_then(is_there) {
+        return Err(refusal);
+    }
+    let named =
+        if page.as_os_str() == "-" { "standard input".to_owned() } else { page.display().to_string() };
+    let told = |problem: String| Refusal::new(format!("{named}: {problem}"));
+    let mut bytes = Vec::new();
+    // One byte more tells that there is more.
+    let read = match page.as_os_str() == "-" {
+        true => io::stdin().lock().take(MAX_PAGE_BYTES + 1).read_to_end(&mut bytes),
+        false => fs::File::open(page).and_then(|file| file.take(MAX_PAGE_BYTES + 1).read_to_end(&mut bytes)),
+    };
+    read.map_err(|error| told(format!("cannot be read: {error}")))?;
+    if bytes.len() as u64 > MAX_PAGE_BYTES {
+        return Err(told(format!("has more than {} MiB: this is no page of ports", MAX_PAGE_BYTES >> 20)));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| {
+        let sound = error.utf8_error().valid_up_to();
+        let line = 1 + error.as_bytes().iter().take(sound).filter(|&&byte| byte == b'\n').count();
+        told(format!("line {line} is not UTF-8 text: save the page as HTML, Markdown or AsciiDoc in UTF-8"))
+    })?;
+    Ok(Plan::RulesImport { page: named, text, out })
+}
+
 fn plan_capture_filter(args: CaptureFilterArgs) -> Result<Plan, Refusal> {
     let file = args.policy.site.clone();
     let policy = policy(&args.policy)?;
@@ -412,15 +443,17 @@ fn plan_diff(args: DiffArgs, color: Color) -> Result<Plan, Refusal> {
     Ok(Plan::Diff { difference, format: args.format, fail_on: args.fail_on.into(), color })
 }
 
+/// Refuses a path at which something is: nothing is written over.
+fn is_there(path: &Path) -> Option<Refusal> {
+    path.symlink_metadata().is_ok().then(|| {
+        Refusal::new(format!(
+            "{}: is there already, and nothing is written over: name another",
+            path.display()
+        ))
+    })
+}
+
 fn plan_evidence(command: EvidenceCommand) -> Result<Plan, Refusal> {
-    let is_there = |path: &Path| {
-        path.symlink_metadata().is_ok().then(|| {
-            Refusal::new(format!(
-                "{}: is there already, and nothing is written over: name another",
-                path.display()
-            ))
-        })
-    };
     match command {
         EvidenceCommand::Pack { audit, out } => {
             if !audit.is_dir() {

@@ -1,11 +1,16 @@
 //! Rules and sites as lists for people.
 
+use super::Refusal;
+use super::run::INCOMPLETE;
+use super::voice::{results, say};
 use crate::matrix::{
-    BaselineLine, Destination, Direction, Matrix, PackInfo, Rule, RuleState, Site, SwitchedBy,
+    self, BaselineLine, Destination, Direction, Matrix, PackInfo, Rule, RuleState, Site, SwitchedBy,
 };
 use crate::report::printable;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 
 /// Packs, then each rule on a line.
 pub(super) fn list(out: &mut dyn Write, matrix: &Matrix) -> io::Result<()> {
@@ -175,6 +180,42 @@ fn facts(rule: &Rule) -> Facts {
     facts.extend(rule.source.iter().map(|source| ("source", source.clone())));
     facts.retain(|(_, fact)| !fact.is_empty());
     facts
+}
+
+/// Drafts a pack from a page, and says what became of its rows.
+pub(super) fn import(page: &str, text: &str, to: Option<&Path>) -> Result<u8, Refusal> {
+    let draft = matrix::import(page, text).map_err(|error| Refusal::new(format!("{page}: {error}")))?;
+    match to {
+        None => results(|out| out.write_all(draft.text.as_bytes()))?,
+        Some(path) => {
+            let named =
+                |error: io::Error| Refusal::new(format!("{}: cannot be written: {error}", path.display()));
+            // Not `File::create_new`, which opens it to be read, too: that is not allowed here.
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(named)?;
+            file.write_all(draft.text.as_bytes()).map_err(|error| {
+                // Half a pack is none.
+                let _ = fs::remove_file(path);
+                named(error)
+            })?;
+        }
+    }
+    let counted = |count: usize, one: &str| format!("{count} {one}{}", if count == 1 { "" } else { "s" });
+    say(&format!(
+        "rules import: {} of {}: {}, {} to check, {} left out",
+        counted(draft.rows, "row"),
+        counted(draft.tables, "table"),
+        counted(draft.rules, "rule"),
+        draft.to_check,
+        counted(draft.left_out, "row"),
+    ));
+    if !draft.other_tables.is_empty() {
+        let most = 10;
+        let lines: Vec<String> = draft.other_tables.iter().take(most).map(ToString::to_string).collect();
+        let more = if draft.other_tables.len() > most { ", ..." } else { "" };
+        let count = counted(draft.other_tables.len(), "table");
+        say(&format!("{count} without ports gave nothing (line {}{more})", lines.join(", ")));
+    }
+    Ok(if draft.left_out == 0 { 0 } else { INCOMPLETE })
 }
 
 /// What changed from one edition of a page to another, rule by rule; false where nothing did.

@@ -83,6 +83,7 @@ pub(super) fn run(plan: Plan, progress: &Progress) -> Result<u8, Refusal> {
             rules.remarks.iter().chain(&rules.gaps()).for_each(|line| say(line));
             Ok(if rules.unexpressed.is_empty() { 0 } else { INCOMPLETE })
         }
+        Plan::RulesImport { page, text, out } => rules::import(&page, &text, out.as_deref()),
         Plan::RulesLint(files) => {
             let problems = lint(&files);
             results(|out| problems.iter().try_for_each(|problem| writeln!(out, "{problem:#}")))?;

@@ -151,6 +151,7 @@ fn needs(plan: &Plan) -> Option<Needs> {
                 needs.write.push(place_of(out));
             }
         }
+        Plan::RulesImport { out, .. } => needs.write.extend(out.iter().map(|out| place_of(out))),
         // Live runs are confined once their devices are open.
         Plan::Live(_) | Plan::Interfaces => return None,
         Plan::RulesList(_)

@@ -299,6 +299,13 @@ pub fn lint_text(file: &str, text: &str) -> Vec<Problem> {
     }
 }
 
+/// Whether a text can be used as a pack: its mistakes, and nothing of what [`lint_text`] says beside them.
+pub(super) fn check_text(file: &str, text: &str) -> Result<(), Vec<Problem>> {
+    let mut packs = vec![pack::read(Doc::new(file, text), false)?];
+    add_built_in(&mut packs, built_in_packs()?, false);
+    assemble(packs, ServiceTags::bundled_once()).map(|_| ())
+}
+
 fn lint_packs(mut packs: Vec<Pack>) -> Vec<Problem> {
     let mut warnings: Vec<Problem> = packs.iter().flat_map(pack::lint).collect();
     let given: Vec<Arc<Doc>> = packs.iter().map(|pack| pack.doc.clone()).collect();

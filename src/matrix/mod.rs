@@ -11,6 +11,7 @@ mod baseline;
 mod capture_filter;
 mod date;
 mod export;
+mod import;
 mod load;
 mod pack;
 mod place;
@@ -26,6 +27,7 @@ pub use baseline::{
 pub use capture_filter::{Tagging, capture_filter};
 pub use date::{CalendarDate, CalendarDateError};
 pub use export::{Firewall, FirewallRules, Unexpressed, firewall_rules};
+pub use import::{ImportError, MAX_PAGE_BYTES, PackDraft, import};
 pub use load::{MAX_ROLES, Matrix, RoleIdx, lint, lint_text};
 pub use resolvers::PublicResolvers;
 pub use rule::{

@@ -57,6 +57,8 @@ const DOORS: &[(&str, &[&str])] = &[
     ("ipnet",                    &["model", "matrix", "verdict"]),
     ("prefix_trie",              &["matrix"]),
     ("toml",                     &["matrix"]),
+    ("pulldown_cmark",           &["matrix"]),
+    ("html5gum",                 &["matrix"]),
     ("polars",                   &["store"]),
     ("polars_arrow",             &["store"]),
     ("polars_parquet",           &["store"]),

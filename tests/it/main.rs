@@ -13,6 +13,7 @@ mod exporting;
 mod fuzzed;
 mod glossary;
 mod golden;
+mod importing;
 #[cfg(unix)]
 mod interrupting;
 #[cfg(target_os = "linux")]

@@ -11,10 +11,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 /// Text of a reference file, or `None` (and a printed line) where the shared folder is absent.
-fn shared(name: &str) -> Option<String> {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared/reference").join(name);
+fn reference(name: &str) -> Option<String> {
+    shared(&format!("reference/{name}"))
+}
+
+/// The same of any file of the shared folder.
+pub fn shared(name: &str) -> Option<String> {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared").join(name);
     let elsewhere = std::env::var_os("PORTPROOF_SHARED");
-    let shared = elsewhere.map(|dir| PathBuf::from(dir).join("reference").join(name));
+    let shared = elsewhere.map(|dir| PathBuf::from(dir).join(name));
     let path = shared.unwrap_or(path);
     match std::fs::read_to_string(&path) {
         Ok(text) => Some(text),
@@ -110,7 +115,7 @@ const PORTS_IN_TEXT: [(u32, &str); 1] = [(9, "587")];
 
 #[test]
 fn every_row_of_the_page_is_cited_and_says_what_its_rules_say() {
-    let Some(page) = shared("vbazure-ports-page.md") else { return };
+    let Some(page) = reference("vbazure-ports-page.md") else { return };
     let matrix = Matrix::builtin();
     let rows = page_rows(&page);
     assert_eq!(rows.len(), 34);
@@ -171,13 +176,13 @@ fn rules_cite_the_edition_of_the_page_that_they_were_read_from() {
     }
     let pack = &matrix.packs()[0];
     assert_eq!(pack.date.map(|date| date.to_string()).as_deref(), Some("2026-01-06"));
-    let Some(page) = shared("vbazure-ports-page.md") else { return };
+    let Some(page) = reference("vbazure-ports-page.md") else { return };
     assert!(page.contains("last_updated: \"1/6/2026\"") && page.contains("product_version: \"8.0.1.202\""));
     assert!(page.contains(pack.url.as_deref().unwrap()));
 }
 
 /// Records of a CSV file (RFC 4180: quoted fields, doubled quotes), by column name.
-fn csv(text: &str) -> Vec<BTreeMap<String, String>> {
+pub fn csv(text: &str) -> Vec<BTreeMap<String, String>> {
     let mut lines = text.lines().filter(|line| !line.trim().is_empty()).map(|line| {
         let (mut fields, mut field, mut quoted) = (Vec::new(), String::new(), false);
         let mut chars = line.chars().peekable();
@@ -203,7 +208,7 @@ fn csv(text: &str) -> Vec<BTreeMap<String, String>> {
 
 #[test]
 fn every_line_of_the_seed_table_is_a_rule_and_every_rule_a_line() {
-    let Some(text) = shared("seed-matrix.csv") else { return };
+    let Some(text) = reference("seed-matrix.csv") else { return };
     let matrix = Matrix::builtin();
     let lines = csv(&text);
     assert_eq!(lines.len(), 41);
@@ -261,7 +266,7 @@ const OURS_ALONE: [&str; 1] = ["plat-time"];
 
 #[test]
 fn the_platform_baseline_has_every_line_of_the_reference_table() {
-    let Some(text) = shared("platform_baseline.csv") else { return };
+    let Some(text) = reference("platform_baseline.csv") else { return };
     let matrix = Matrix::builtin();
     let lines = csv(&text);
     let mut ours: BTreeSet<&str> = matrix.baseline().iter().map(|line| line.id.as_str()).collect();
@@ -296,7 +301,7 @@ fn the_platform_baseline_has_every_line_of_the_reference_table() {
 
 /// The tags that the file at hand knows, of those expected.
 fn check_known_cases(tags: &ServiceTags, whole: bool) {
-    let Some(text) = shared("known_name_ip_tag.csv") else { return };
+    let Some(text) = reference("known_name_ip_tag.csv") else { return };
     let cases = csv(&text);
     assert_eq!(cases.len(), 10);
     for case in &cases {
@@ -321,7 +326,7 @@ fn check_known_cases(tags: &ServiceTags, whole: bool) {
 #[test]
 fn known_addresses_have_the_tags_that_microsoft_publishes() {
     check_known_cases(&ServiceTags::bundled(), false);
-    let Some(text) = shared("ServiceTags_Public_cn363.json") else { return };
+    let Some(text) = reference("ServiceTags_Public_cn363.json") else { return };
     let whole = ServiceTags::parse("ServiceTags_Public_cn363.json", &text).unwrap();
     check_known_cases(&whole, true);
     let regional = |base: &str, region: &str| {
@@ -343,7 +348,7 @@ fn known_addresses_have_the_tags_that_microsoft_publishes() {
 
 #[test]
 fn tags_of_azure_government_serve_sites_there_and_the_bundled_ones_stay() {
-    let Some(_) = shared("ServiceTags_AzureGovernment_cn401.json") else { return };
+    let Some(_) = reference("ServiceTags_AzureGovernment_cn401.json") else { return };
     let dir = std::env::var_os("PORTPROOF_SHARED").map(PathBuf::from);
     let dir = dir.unwrap_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"));
     let file = dir.join("reference/ServiceTags_AzureGovernment_cn401.json");
@@ -361,7 +366,7 @@ fn tags_of_azure_government_serve_sites_there_and_the_bundled_ones_stay() {
 
 #[test]
 fn the_site_file_of_the_contract_is_sound() {
-    let Some(text) = shared("../CONTRACT.md") else { return };
+    let Some(text) = shared("CONTRACT.md") else { return };
     let (_, example) = text.split_once("## site.toml").unwrap();
     let example: String = example
         .lines()

@@ -52,6 +52,7 @@ replayed! {
     a_quic_hello_is_pieced_together_from_any_frames: "quic",
     http_messages_stand_one_behind_the_other: "http",
     a_policy_file_is_read_or_its_mistakes_are_told_and_lint_agrees: "rules",
+    a_page_gives_a_pack_that_lints_or_a_reason_why_there_is_none: "pages",
     a_row_for_judge_is_refused_or_comes_back_as_it_was: "rows",
     an_audit_of_any_bytes_keeps_the_laws_of_counts_scissors_and_reports: "audit",
 }

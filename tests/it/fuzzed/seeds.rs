@@ -334,6 +334,14 @@ fn rows(seeds: &mut Seeds, pieces: &[Vec<Captured>]) {
     }
 }
 
+/// Pages of ports in every form.
+fn pages(seeds: &mut Seeds) {
+    let pages = seeds.entry("pages").or_default();
+    for name in ["printers.md", "scanners.html", "plotters.adoc"] {
+        pages.insert(file(&format!("tests/pages/{name}")));
+    }
+}
+
 /// Seeds of every target.
 fn seeds() -> Seeds {
     let mut seeds = Seeds::new();
@@ -343,6 +351,7 @@ fn seeds() -> Seeds {
     messages(&mut seeds);
     policies(&mut seeds);
     rows(&mut seeds, &pieces);
+    self::pages(&mut seeds);
     for piece in &pieces {
         seeds.entry("audit").or_default().extend([pcap(piece), pcapng(piece, Some(1))]);
     }
@@ -353,7 +362,7 @@ fn seeds() -> Seeds {
 #[test]
 fn seeds_of_every_target_are_cut_from_captures_of_our_own() {
     let seeds = seeds();
-    assert!(seeds.len() >= 9 && seeds.values().all(|inputs| !inputs.is_empty()), "{:?}", seeds.keys());
+    assert!(seeds.len() >= 10 && seeds.values().all(|inputs| !inputs.is_empty()), "{:?}", seeds.keys());
     let Some(folder) = std::env::var_os("PORTPROOF_SEEDS") else { return };
     for (target, inputs) in seeds {
         let folder = Path::new(&folder).join(target);

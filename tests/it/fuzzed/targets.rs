@@ -19,7 +19,8 @@ use portproof::decode::{
 };
 use portproof::flow::{PartialFlow, Pieces};
 use portproof::matrix::{
-    Cloud, Firewall, Matrix, Problem, ServiceTags, Site, TagName, firewall_rules, lint_text,
+    Cloud, Firewall, ImportError, Matrix, Problem, ServiceTags, Site, TagName, firewall_rules, import,
+    lint_text,
 };
 use portproof::model::{
     AppProtocol, DomainName, Endpoint, FramePoint, NANOS_PER_SECOND, Timestamp, Transport,
@@ -40,7 +41,7 @@ use std::sync::OnceLock;
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target there is.
-pub const TARGETS: [Target; 9] = [
+pub const TARGETS: [Target; 10] = [
     ("readers", readers),
     ("decode", decode_frame),
     ("dns", dns),
@@ -48,6 +49,7 @@ pub const TARGETS: [Target; 9] = [
     ("quic", quic),
     ("http", http),
     ("rules", rules),
+    ("pages", pages),
     ("rows", rows),
     ("audit", audit),
 ];
@@ -650,6 +652,25 @@ fn site() -> &'static Site {
         Site::parse(include_str!("../../../captures/site.toml"), "site.toml", built_in())
             .expect("our own site file")
     })
+}
+
+/// A vendor's page in whatever form: a pack that lints without error, or a reason why there is none.
+pub fn pages(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match import("fuzzed page", text) {
+        Ok(draft) => {
+            let linted = lint_text("fuzzed.toml", &draft.text);
+            let wrong: Vec<&Problem> = linted.iter().filter(|problem| problem.is_error()).collect();
+            assert!(wrong.is_empty(), "drafted, yet lint says {wrong:?}");
+            let rules = draft.text.lines().filter(|line| *line == "[[rule]]").count();
+            assert_eq!(rules, draft.rules, "every rule is counted");
+            assert!(draft.left_out < draft.rows && draft.to_check <= draft.rules, "{draft:?}");
+            let steers = |c: char| c.is_control() && c != '\n';
+            assert!(!draft.text.contains(steers), "nothing of the page steers a terminal");
+        }
+        Err(ImportError::Unsound(problem)) => panic!("what is guessed can be read: {problem}"),
+        Err(error) => assert!(!error.to_string().contains(char::is_control), "{error}"),
+    }
 }
 
 /// Rows for `judge`, each behind its length in two bytes, the lesser first: refused, or read, written again and judged.
