@@ -146,6 +146,49 @@ impl Part<'_> {
             None => whole.clone(),
         }
     }
+
+    /// Counts it for its rules and the site's exceptions.
+    #[inline(never)]
+    fn taken(
+        &mut self,
+        whole: &Flow<'_>,
+        case: &Case<'_>,
+        accepts: &mut BTreeSet<usize>,
+        exceptions: &mut Vec<Accepted>,
+        coverage: &mut CoverageTally,
+    ) -> &Self {
+        let (flow, evidence) = (self.flow(whole), &self.evidence);
+        let Settled { ruling, noted, .. } = &mut self.settled;
+        coverage.note_names(ruling, evidence, noted);
+        self.accepted = take_exception(case, &flow, ruling, evidence, accepts, exceptions);
+        let accepted = self.accepted.and_then(|at| exceptions.get(at));
+        self.codes = findings::codes_of(flow.outcome, ruling, accepted);
+        coverage.count(&flow, ruling);
+        self
+    }
+
+    /// Adds it to its findings; `whole` is the flow as one.
+    #[inline(never)]
+    fn found(&self, whole: &Judged<'_>, exceptions: &[Accepted], findings: &mut Findings) {
+        let judged = Judged {
+            flow: &self.flow(whole.flow),
+            ruling: &self.settled.ruling,
+            evidence: &self.evidence,
+            named_by: self.evidence.first_chain(),
+            serial: self.settled.serial,
+            accepted: self.accepted.and_then(|at| exceptions.get(at)),
+            ..*whole
+        };
+        findings::of_flow(findings, &judged, self.codes, &mut Vec::new());
+    }
+}
+
+/// What a flow is made of that asked its proxy for several destinations.
+#[cold]
+fn of_whole<'s, 'a>(parts: &'s mut [Part<'a>], whole: usize) -> &'s mut [Part<'a>] {
+    let begin = parts.partition_point(|part| part.of < whole);
+    let end = parts.partition_point(|part| part.of <= whole);
+    parts.get_mut(begin..end).unwrap_or_default()
 }
 
 /// Where the ruling on a flow is.
@@ -158,14 +201,6 @@ enum RulingAt {
 }
 
 impl RulingAt {
-    /// What the flow is made of, where it asked its proxy for several destinations.
-    fn parts<'s, 'a>(self, parts: &'s mut [Part<'a>]) -> &'s mut [Part<'a>] {
-        let RulingAt::Alone(whole) = self else { return &mut [] };
-        let begin = parts.partition_point(|part| part.of < whole);
-        let end = parts.partition_point(|part| part.of <= whole);
-        &mut parts[begin..end]
-    }
-
     #[inline(always)]
     fn settled<'s>(self, memo: &'s mut Memo, alone: &'s mut [Settled]) -> &'s mut Settled {
         match self {
@@ -206,6 +241,7 @@ fn worded(
 }
 
 /// The site's exception for an undocumented flow: where it stands among those at hand.
+#[inline(always)]
 fn take_exception(
     case: &Case<'_>,
     flow: &Flow<'_>,
@@ -486,26 +522,29 @@ impl<'a> Judge<'a> {
         for (((flow, ends), evidence), ruled) in flows.iter().zip(ends).zip(evidence).zip(ruled) {
             let Some(Ruled { ruling, place, accepted: by_site, codes, line }) = ruled else { continue };
             let evidence = Evidence::or_nothing(evidence);
-            let settled = ruling.settled(memo, alone);
-            let parts = ruling.parts(parts);
-            for part in &mut *parts {
-                let (flow, settled, evidence) = (part.flow(flow), &mut part.settled, &part.evidence);
-                coverage.note_names(&settled.ruling, evidence, &mut settled.noted);
-                part.accepted = take_exception(case, &flow, &settled.ruling, evidence, accepts, exceptions);
-                let accepted = part.accepted.and_then(|at| exceptions.get(at));
-                part.codes = findings::codes_of(flow.outcome, &settled.ruling, accepted);
-                codes.add(part.codes);
-                coverage.count(&flow, &settled.ruling);
-                if let Some(set) = settled.rule_set {
-                    intermittence.count(ends.host, set, *place, &flow, &settled.ruling);
+            if let RulingAt::Alone(whole) = *ruling
+                && let Some(settled) = alone.get_mut(whole)
+            {
+                let parts = of_whole(parts, whole);
+                for part in &mut *parts {
+                    let part = part.taken(flow, case, accepts, exceptions, coverage);
+                    codes.add(part.codes);
+                    if let Some(set) = part.settled.rule_set {
+                        let flow = part.flow(flow);
+                        intermittence.count(ends.host, set, *place, &flow, &part.settled.ruling);
+                    }
                 }
+                let ruling = &settled.ruling;
+                let (conversation, _) =
+                    tally.conversation(classifier, ruling, evidence.first_name(), flow.to.ip);
+                tally.count(flow, ruling, evidence, Some(conversation));
+                continue;
             }
-            if parts.is_empty() {
-                coverage.note_names(&settled.ruling, evidence, &mut settled.noted);
-                *by_site = take_exception(case, flow, &settled.ruling, evidence, accepts, exceptions);
-                let accepted = by_site.and_then(|at| exceptions.get(at));
-                *codes = findings::codes_of(flow.outcome, &settled.ruling, accepted);
-            }
+            let settled = ruling.settled(memo, alone);
+            coverage.note_names(&settled.ruling, evidence, &mut settled.noted);
+            *by_site = take_exception(case, flow, &settled.ruling, evidence, accepts, exceptions);
+            *codes =
+                findings::codes_of(flow.outcome, &settled.ruling, by_site.and_then(|at| exceptions.get(at)));
             // Of most flows nothing is found, and where they are counted is known: then their line is not looked up.
             let common = settled.common_conversation().filter(|_| codes.is_empty());
             if common.is_none() {
@@ -517,11 +556,9 @@ impl<'a> Judge<'a> {
             let rule_set = settled.rule_set;
             let (ruling, _, line) = settled.line(*line);
             tally.count(flow, ruling, evidence, line.map_or(common, |line| line.conversation));
-            if parts.is_empty() {
-                coverage.count(flow, ruling);
-                if let Some(set) = rule_set {
-                    intermittence.count(ends.host, set, *place, flow, ruling);
-                }
+            coverage.count(flow, ruling);
+            if let Some(set) = rule_set {
+                intermittence.count(ends.host, set, *place, flow, ruling);
             }
         }
     }
@@ -557,21 +594,10 @@ impl<'a> Judge<'a> {
                 encrypted.count(&judged);
             }
             let findings = if ruling.from_roles.is_empty() { &mut *findings } else { &mut *of_roles };
-            let parts = at.parts(parts);
-            for part in &*parts {
-                let judged = Judged {
-                    flow: &part.flow(flow),
-                    ruling: &part.settled.ruling,
-                    evidence: &part.evidence,
-                    named_by: part.evidence.first_chain(),
-                    serial: part.settled.serial,
-                    host,
-                    accepted: part.accepted.and_then(|at| exceptions.get(at)),
-                    case,
-                };
-                findings::of_flow(findings, &judged, part.codes, &mut Vec::new());
+            if let RulingAt::Alone(whole) = at {
+                of_whole(parts, whole).iter().for_each(|part| part.found(&judged, exceptions, findings));
             }
-            if let Some(line) = line.filter(|_| parts.is_empty()) {
+            if let Some(line) = line {
                 findings::of_flow(findings, &judged, codes, &mut line.findings);
             }
         }
