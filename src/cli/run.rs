@@ -430,7 +430,9 @@ fn extract(extracted: Extracted, files: &ExtractFiles, progress: &Progress) -> R
 
 /// Drafts a site file from what was extracted.
 fn suggest(extracted: Extracted, matrix: &Matrix, progress: &Progress) -> Result<u8, Refusal> {
-    let all_read = extracted.unreadable.is_empty();
+    let unread = extracted.unreadable.iter();
+    let unread: Vec<CaptureSummary> =
+        unread.map(|unread| CaptureSummary::of_unreadable(&unread.path, &unread.problem)).collect();
     let survey = progress.during(|| {
         let reduction = Reduction::new(extracted)?.watched(Arc::clone(progress.watch()));
         let mut survey = Survey::new(matrix);
@@ -445,13 +447,21 @@ fn suggest(extracted: Extracted, matrix: &Matrix, progress: &Progress) -> Result
         Ok((survey.draft(), reduction.inputs()?.to_vec(), reduction.without_flow()))
     });
     let (draft, summaries, without_flow) = survey.map_err(put_aside)?;
-    results(|out| out.write_all(report::site_draft(&draft, matrix, &summaries).as_bytes()))?;
+    let all: Vec<CaptureSummary> = summaries.iter().chain(&unread).cloned().collect();
+    results(|out| out.write_all(report::site_draft(&draft, matrix, &all).as_bytes()))?;
     say_ends(&summaries);
     let placed = draft.roles.iter().flat_map(|role| &role.machines).filter(|machine| machine.firm).count();
     if placed == 0 {
         say("no machine does enough of what a role does: give the roles yourself");
     }
-    Ok(if all_read && complete(&summaries, without_flow) { 0 } else { INCOMPLETE })
+    if draft.machines_not_kept > 0 {
+        say(&format!(
+            "{} flows are of machines beyond those that a draft keeps, and were not looked at: choose a part with --filter",
+            draft.machines_not_kept
+        ));
+    }
+    let whole = unread.is_empty() && draft.machines_not_kept == 0;
+    Ok(if whole && complete(&summaries, without_flow) { 0 } else { INCOMPLETE })
 }
 
 /// Says which captures were not read to their end, and which could not be filtered.

@@ -113,19 +113,36 @@ struct Talk {
     hosts_differ: bool,
     proxy: Option<ConnectTarget>,
     further: Vec<ConnectTarget>,
-    /// What the proxy refused to connect to.
-    denied: Vec<Denial>,
+    /// What became of each of them, where these are several.
+    asked: Vec<Asked>,
+    /// Where one of them alone was asked for and answered, if the flow is about that one.
+    alone: Option<(Option<FramePoint>, Option<FramePoint>)>,
     alert: Option<u8>,
     status: Option<u16>,
     signs: PayloadSigns,
 }
 
-/// A destination to which a proxy refused to connect, where, and how.
+/// A destination that a client asked its proxy for.
 #[derive(Clone, Debug)]
-struct Denial {
+struct Asked {
     target: ConnectTarget,
-    point: Option<FramePoint>,
-    status: u16,
+    /// The last request for it, and the answer to that.
+    request: Option<FramePoint>,
+    answer: Option<(Option<FramePoint>, u16)>,
+    fate: Fate,
+    /// Whether what follows in the stream went through its tunnel.
+    holds_tunnel: bool,
+}
+
+/// What became of a request to a proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// It was answered, or the client went on as if it had been.
+    Through,
+    /// The proxy refused.
+    Denied,
+    /// Its answer is not there, or tells neither.
+    Unknown,
 }
 
 #[derive(Default)]
@@ -293,28 +310,43 @@ impl Flow<'_> {
         self.talk.as_ref()?.proxy.as_ref()
     }
 
+    /// Status with which the proxy refused.
+    pub fn proxy_status(&self) -> Option<u16> {
+        self.talk.as_ref()?.status
+    }
+
     /// What else the client asked on the same connection, in order, each once.
     pub fn further_targets(&self) -> &[ConnectTarget] {
         self.talk.as_ref().map_or(&[], |talk| &talk.further)
     }
 
-    /// The flow as far as it is about one of the destinations that it asked its proxy for: with the outcome that this had.
+    /// The flow as far as it is about one of the destinations that it asked its proxy for: with the outcome and the frames of that
+    /// one.
     #[must_use]
     pub fn of_target(&self, target: &ConnectTarget) -> Self {
         let mut flow = self.clone();
         let Some(talk) = &mut flow.talk else { return flow };
-        let denial = talk.denied.iter().find(|denial| denial.target == *target).cloned();
-        (talk.proxy, talk.further) = (Some(target.clone()), Vec::new());
-        if self.outcome == Outcome::ProxyDenied {
-            if denial.is_none() {
-                // The others got as far as the connection did.
-                flow.outcome =
-                    if talk.signs.tls_refused.is_some() { Outcome::TlsRefused } else { Outcome::Established };
-            }
-            talk.signs.proxy_denied = denial.as_ref().and_then(|denial| denial.point);
-            talk.status = denial.as_ref().map(|denial| denial.status);
+        let Some(asked) = talk.asked.iter().find(|asked| asked.target == *target).cloned() else {
+            return flow;
+        };
+        (talk.proxy, talk.further, talk.asked) = (Some(target.clone()), Vec::new(), Vec::new());
+        talk.alone = Some((asked.request, asked.answer.and_then(|(point, _)| point)));
+        let is_denied = asked.fate == Fate::Denied;
+        talk.status = asked.answer.map(|(_, status)| status).filter(|_| is_denied);
+        talk.signs.proxy_denied = asked.answer.and_then(|(point, _)| point).filter(|_| is_denied);
+        if !asked.holds_tunnel {
+            (talk.hello, talk.named_at, talk.version) = (None, None, None);
+            (talk.alert, talk.signs.tls_refused) = (None, None);
         }
-        talk.denied = denial.into_iter().collect();
+        let tls_refused = talk.signs.tls_refused.is_some();
+        let of_talk = matches!(self.outcome, Outcome::ProxyDenied | Outcome::TlsRefused);
+        flow.outcome = match asked.fate {
+            Fate::Denied => Outcome::ProxyDenied,
+            Fate::Through if of_talk && tls_refused => Outcome::TlsRefused,
+            Fate::Through if of_talk => Outcome::Established,
+            Fate::Unknown if of_talk || self.outcome.worked() => Outcome::Undetermined,
+            Fate::Through | Fate::Unknown => self.outcome,
+        };
         flow
     }
 
@@ -370,11 +402,19 @@ impl Flow<'_> {
         prove(ProofKind::Syn, own.syn().map(|syn| syn.first));
         prove(ProofKind::Syn, own.syn().filter(|syn| syn.count > 1).map(|syn| syn.last));
         prove(ProofKind::Reply, peer.syn_ack().map(|syn_ack| syn_ack.first).or(peer.first()));
-        prove(
-            ProofKind::Payload,
-            stretch.said(self.side).or(if own.syn().is_none() { own.first() } else { None }),
-        );
-        prove(ProofKind::Payload, stretch.said(self.side.other()));
+        match self.talk.as_ref().and_then(|talk| talk.alone) {
+            Some((request, answer)) => {
+                prove(ProofKind::Payload, request);
+                prove(ProofKind::Payload, answer);
+            }
+            None => {
+                prove(
+                    ProofKind::Payload,
+                    stretch.said(self.side).or(if own.syn().is_none() { own.first() } else { None }),
+                );
+                prove(ProofKind::Payload, stretch.said(self.side.other()));
+            }
+        }
         prove(ProofKind::Payload, signs.proxy_denied.or(signs.tls_refused));
         prove(ProofKind::Reset, own.reset().map(|reset| reset.first));
         prove(ProofKind::Reset, peer.reset().map(|reset| reset.first));
@@ -590,67 +630,87 @@ fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream<'_>,
         return;
     }
     let first_tunnel = requests.iter().position(http::Request::is_connect).unwrap_or(requests.len());
-    let mut targets: Vec<ConnectTarget> = Vec::new();
-    for (place, request) in requests.iter().enumerate() {
-        // Behind a tunnel's beginning it is what goes through it.
-        let asks = request.is_for_proxy() || place < first_tunnel;
-        if let Some(target) = asked_for(request).filter(|target| asks && !targets.contains(target)) {
-            targets.push(target);
+    // Behind a tunnel's beginning it is what goes through it.
+    let asks = |(place, request): &(usize, &http::Request)| request.is_for_proxy() || *place < first_tunnel;
+    let went_on = first_tunnel < requests.len() && inner_hello(found, requests, client);
+    // Answers come in the order of requests (RFC 9112 section 9.3.2); what more looks like answers is text of theirs.
+    let statuses = http::statuses_to(&server.bytes, requests);
+    let answers: Vec<(usize, u16)> = statuses.into_iter().filter(|(_, status)| *status >= 200).collect();
+    let mut all: Vec<Asked> = Vec::new();
+    // In the order in which they were refused.
+    let mut denied: Vec<ConnectTarget> = Vec::new();
+    for (place, request) in requests.iter().enumerate().filter(asks) {
+        let Some(target) = asked_for(request) else { continue };
+        let answer = answers.get(place).copied();
+        let fate = match answer {
+            Some((_, 200..=299)) => Fate::Through,
+            Some((_, 403 | 407 | 502..=504)) if request.is_connect() => Fate::Denied,
+            Some(_) if request.is_connect() => Fate::Unknown,
+            Some(_) => Fate::Through,
+            // A page of a few kilobytes with a refusal hides the answer to the next try. The client saw it, and began its handshake.
+            None if went_on && server.bytes.len() >= HEAD_BYTES as usize => Fate::Through,
+            None => Fate::Unknown,
+        };
+        if fate == Fate::Through && answer.is_none_or(|(_, status)| status < 300) {
+            // Who is asked for credentials and gives them is not denied (SEMANTICS section 2), and who is let through at last is not.
+            let forgiven = |asked: &Asked| asked.answer.is_some_and(|(_, status)| status == 407);
+            for asked in all.iter_mut().filter(|asked| asked.fate == Fate::Denied && forgiven(asked)) {
+                asked.fate = Fate::Unknown;
+                denied.retain(|of| *of != asked.target);
+            }
+        }
+        if fate == Fate::Through && request.is_connect() {
+            all.iter_mut().for_each(|asked| asked.holds_tunnel = false);
+        }
+        let now = Asked {
+            request: client.point_at(request.offset),
+            answer: answer.map(|(offset, status)| (server.point_at(offset), status)),
+            fate,
+            holds_tunnel: fate == Fate::Through && request.is_connect(),
+            target,
+        };
+        denied.retain(|of| *of != now.target);
+        if fate == Fate::Denied {
+            denied.push(now.target.clone());
+        }
+        match all.iter_mut().find(|asked| asked.target == now.target) {
+            // A try of which nothing is known takes nothing back.
+            Some(before) if fate == Fate::Unknown && before.fate != Fate::Unknown => {
+                if before.fate == Fate::Denied {
+                    denied.push(now.target);
+                }
+            }
+            Some(before) => *before = now,
+            None => all.push(now),
         }
     }
-    if targets.is_empty() {
-        return;
-    }
-    if first_tunnel < requests.len() {
-        found.denied = tunnel_talk(found, requests, client, server);
-    }
-    if let Some(Denial { target: denied, point, status }) = found.denied.last() {
-        (found.signs.proxy_denied, found.status) = (*point, Some(*status));
+    let last = denied.last().and_then(|denied| all.iter().position(|asked| asked.target == *denied));
+    if let Some(last) = last {
         // What was refused is what there is to tell of.
-        targets.sort_by_key(|target| target != denied);
+        let denied = all.remove(last);
+        if let Some((point, status)) = denied.answer {
+            (found.signs.proxy_denied, found.status) = (point, Some(status));
+        }
+        all.insert(0, denied);
     }
-    let mut targets = targets.into_iter();
+    let mut targets = all.iter().map(|asked| asked.target.clone());
     found.proxy = targets.next();
     found.further = targets.collect();
+    if !found.further.is_empty() {
+        found.asked = all;
+    }
 }
 
-/// What went through a tunnel, and refusals of one that were not followed by a success: the last of each target, in order.
-fn tunnel_talk(
-    found: &mut Talk,
-    requests: &[http::Request],
-    client: &Stream<'_>,
-    server: &Stream<'_>,
-) -> Vec<Denial> {
-    // Inside the tunnel the client's own handshake follows its (last) request.
+/// Reads the client's own handshake inside the tunnel, behind its (last) request; whether it is there.
+fn inner_hello(found: &mut Talk, requests: &[http::Request], client: &Stream<'_>) -> bool {
     let end = requests.iter().rev().find(|request| request.is_connect()).and_then(|request| request.head_end);
     let inner = end.and_then(|end| Some((end, client.bytes.get(end..)?)));
-    let mut went_on = false;
-    if let Some((end, inner)) = inner
-        && let Some(hello) = tls::client_hello(inner)
-    {
-        found.named_at = client.point_at(end);
-        found.hello = Some(Arc::new(hello));
-        went_on = true;
-    }
-    // Answers come in the order of requests (RFC 9112 section 9.3.2); what more looks like answers is text of theirs.
-    let statuses = http::statuses(&server.bytes);
-    let answers: Vec<(usize, u16)> = statuses.into_iter().filter(|(_, status)| *status >= 200).collect();
-    let mut denied: Vec<Denial> = Vec::new();
-    for (place, request) in requests.iter().enumerate() {
-        let answer = answers.get(place).copied();
-        // A page of a few kilobytes with a refusal hides the answer to the next try. The client saw it, and began its handshake.
-        let hidden = answer.is_none() && went_on && server.bytes.len() >= HEAD_BYTES as usize;
-        let succeeded = hidden || answer.is_some_and(|(_, status)| (200..300).contains(&status));
-        let target = asked_for(request).filter(|_| request.is_connect());
-        if succeeded {
-            // Who is asked for credentials and gives them is not denied (SEMANTICS section 2), and who is let through at last is not.
-            denied.retain(|denial| denial.status != 407 && Some(&denial.target) != target.as_ref());
-        } else if let (Some(target), Some((offset, status @ (403 | 407 | 502..=504)))) = (target, answer) {
-            denied.retain(|denial| denial.target != target);
-            denied.push(Denial { target, point: server.point_at(offset), status });
-        }
-    }
-    denied
+    let Some((end, hello)) = inner.and_then(|(end, inner)| Some((end, tls::client_hello(inner)?))) else {
+        return false;
+    };
+    found.named_at = client.point_at(end);
+    found.hello = Some(Arc::new(hello));
+    true
 }
 
 /// Rung 2: a fatal alert readable in the clear, level fatal, before any application data of either direction.

@@ -108,6 +108,13 @@ fn default_port(scheme: &[u8]) -> u16 {
 /// A body of known length is skipped; after an error whose body has no known length, lines that look like a status line
 /// count. After a success without known length (a tunnel, or a body until the end) nothing more does.
 pub fn statuses(stream: &[u8]) -> Vec<(usize, u16)> {
+    statuses_to(stream, &[])
+}
+
+/// The same of the answers to these requests, in their order: what answers HEAD has no body, whatever its length says (RFC 9112
+/// section 6.3).
+pub fn statuses_to(stream: &[u8], requests: &[Request]) -> Vec<(usize, u16)> {
+    let mut requests = requests.iter();
     let mut out = Vec::new();
     let mut at = 0;
     while out.len() < MAX_MESSAGES {
@@ -119,7 +126,9 @@ pub fn statuses(stream: &[u8]) -> Vec<(usize, u16)> {
         let Some(end) = head.end else { break };
         let body = match status {
             101 => break,
-            100..=199 | 204 | 304 => Some(Body::Length(0)),
+            100..=199 => Some(Body::Length(0)),
+            _ if requests.next().is_some_and(|request| request.method == "HEAD") => Some(Body::Length(0)),
+            204 | 304 => Some(Body::Length(0)),
             _ => head.body,
         };
         let next = match body {

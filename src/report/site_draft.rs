@@ -12,7 +12,7 @@ use std::net::IpAddr;
 const MOST_TOLD: usize = 40;
 
 /// Rules that are named beside a machine.
-const RULES_TOLD: usize = 6;
+const RULES_TOLD: usize = 4;
 
 /// The draft as text that `site check` takes: every value is an address, a word of the packs, or made of letters and
 /// digits; whatever else was seen stands in comments, made printable.
@@ -44,7 +44,8 @@ fn write(out: &mut String, draft: &SiteDraft, matrix: &Matrix, captures: &[Captu
     }
     writeln!(
         out,
-        "\n[roles]\n# Several addresses of one machine belong into a list of their own: [\"10.0.0.4\", \"fd10::4\"]"
+        "\n[roles]\n# Beside each machine: how many things that the role does it does, of how many, and by which rules.\n\
+         # Several addresses of one machine belong into a list of their own: [\"10.0.0.4\", \"fd10::4\"]"
     )?;
     draft.roles.iter().try_for_each(|role| machines(out, role))?;
     proxies(out, &draft.proxies)?;
@@ -62,12 +63,29 @@ fn head(out: &mut String, draft: &SiteDraft, captures: &[CaptureSummary]) -> fmt
             (Some(first), Some(last)) => format!("{first} to {last}"),
             _ => "no frames".to_owned(),
         };
+        let path = printable(&capture.path);
+        if let Some(problem) = &capture.unreadable {
+            writeln!(out, "#   {path}: NOT READ: {}", printable(problem))?;
+            continue;
+        }
         let incomplete = if capture.end == End::Complete { "" } else { "; NOT READ TO ITS END" };
-        writeln!(out, "#   {}: {range}{incomplete}", printable(&capture.path))?;
+        let part = if capture.chosen.is_some() { "; only a part of it, as was asked for" } else { "" };
+        writeln!(out, "#   {path}: {range}{incomplete}{part}")?;
     }
     more(out, captures.len(), "captures", "#   ")?;
     let SiteDraft { flows, machines, from_outside, not_kept, .. } = draft;
-    writeln!(out, "# {flows} flows; {machines} machines of private space began some.")?;
+    writeln!(
+        out,
+        "# {flows} flows; beside names, time and the platform's own, {} of private space began some.",
+        times(*machines as u64, "machine")
+    )?;
+    if draft.machines_not_kept > 0 {
+        writeln!(
+            out,
+            "# NOT LOOKED AT: {} of machines beyond the first that a draft keeps.",
+            times(draft.machines_not_kept, "flow")
+        )?;
+    }
     if *from_outside > 0 {
         writeln!(
             out,
@@ -91,24 +109,30 @@ fn site(out: &mut String, draft: &SiteDraft) -> fmt::Result {
             let others: Vec<String> =
                 others.iter().take(3).map(|(of, count)| format!("{of} {count}")).collect();
             let others = if others.is_empty() { String::new() } else { format!("; {}", others.join(", ")) };
-            writeln!(out, "region = \"{region}\"  # documented flows to its addresses: {flows}{others}")?;
+            writeln!(
+                out,
+                "region = \"{region}\"  # flows to its addresses that rules may be about: {flows}{others}"
+            )?;
         }
         None => writeln!(out, "# region = \"westeurope\"  # no address of a region was seen")?,
     }
-    if draft.accounts.is_empty() {
-        writeln!(out, "storage_accounts = []  # none was asked for; empty: any account counts as yours")?;
-    } else {
-        writeln!(out, "storage_accounts = [  # keep yours alone: others are then told as foreign")?;
-        // A list that ends somewhere would make foreign what is beyond.
-        let mark = if draft.accounts.len() > MOST_TOLD { "# " } else { "" };
-        for (account, answers) in draft.accounts.iter().take(MOST_TOLD) {
-            writeln!(out, "    {mark}\"{account}\",  # {}", times(*answers, "answer"))?;
-        }
-        more(out, draft.accounts.len(), "accounts", "    # ")?;
-        writeln!(out, "]")?;
+    writeln!(out, "storage_accounts = [  # empty: any account counts as yours, and the report says so")?;
+    if !draft.accounts.is_empty() {
+        writeln!(out, "    # Asked for; take away the `#` of yours alone: others are then told as foreign.")?;
     }
-    servers(out, "resolvers", &draft.resolvers, "answer", "nobody answered a query")?;
-    servers(out, "time_servers", &draft.time_servers, "flow", "nobody answered over NTP")?;
+    for (account, count, by) in draft.accounts.iter().take(MOST_TOLD) {
+        writeln!(out, "    # \"{account}\",  # {}, most by {by}", times(*count, "time"))?;
+    }
+    more(out, draft.accounts.len(), "accounts", "    # ")?;
+    writeln!(out, "]")?;
+    servers(out, "resolvers", &draft.resolvers, "answer", "no machine of private space got an answer")?;
+    servers(
+        out,
+        "time_servers",
+        &draft.time_servers,
+        "flow",
+        "no machine of private space got an answer over NTP",
+    )?;
     let in_azure: Vec<IpAddr> = draft.platform.iter().map(|(ip, _)| *ip).collect();
     writeln!(
         out,
@@ -134,12 +158,13 @@ fn servers(out: &mut String, key: &str, servers: &[Server], unit: &str, none: &s
     }
     writeln!(out, "{key} = [")?;
     for server in servers.iter().take(MOST_TOLD) {
-        let (mark, whose) = match (&server.operator, server.own) {
-            (Some(operator), _) => {
+        let (mark, whose) = match (&server.operator, server.own, server.few) {
+            (Some(operator), ..) => {
                 ("# ", format!(", public resolver of {}: expected here?", printable(operator)))
             }
-            (None, false) => ("# ", ", a public address: expected here?".to_owned()),
-            (None, true) => ("", String::new()),
+            (None, false, _) => ("# ", ", a public address: expected here?".to_owned()),
+            (None, true, true) => ("# ", ", few beside others: expected here?".to_owned()),
+            (None, true, false) => ("", String::new()),
         };
         writeln!(out, "    {mark}\"{}\",  # {}{whose}", server.ip, times(server.count, unit))?;
     }
@@ -174,17 +199,13 @@ fn machines(out: &mut String, role: &RoleDraft) -> fmt::Result {
     writeln!(out, "]")
 }
 
-/// Why a machine is proposed.
+/// Why a machine is proposed: how many of the role's things it does, and which.
 fn because(machine: &Placed, of: usize) -> String {
     let rules: Vec<&str> = machine.rules.iter().take(RULES_TOLD).map(String::as_str).collect();
     let perhaps = if machine.firm { "" } else { "perhaps: " };
     let or = if machine.or.is_empty() { String::new() } else { format!("; or {}", machine.or.join(", ")) };
-    format!(
-        "{perhaps}{} of the {of} things that the role does: {}{}{or}",
-        machine.kinds,
-        rules.join(", "),
-        and_more(machine.rules.len(), RULES_TOLD)
-    )
+    let more = and_more(machine.rules.len(), RULES_TOLD);
+    format!("{perhaps}{} of {of}: {}{more}{or}", machine.kinds, rules.join(", "))
 }
 
 fn proxies(out: &mut String, proxies: &[Server]) -> fmt::Result {
@@ -194,7 +215,11 @@ fn proxies(out: &mut String, proxies: &[Server]) -> fmt::Result {
     }
     writeln!(out, "http-proxy = [")?;
     for proxy in proxies.iter().take(MOST_TOLD) {
-        let (mark, whose) = if proxy.own { ("", "") } else { ("# ", ", a public address: expected here?") };
+        let (mark, whose) = match (proxy.own, proxy.few) {
+            (false, _) => ("# ", ", a public address: expected here?"),
+            (true, true) => ("# ", ", for one destination alone: a probe?"),
+            (true, false) => ("", ""),
+        };
         writeln!(out, "    {mark}\"{}\",  # {}{whose}", proxy.ip, times(proxy.count, "flow"))?;
     }
     more(out, proxies.len(), "proxies", "    # ")?;

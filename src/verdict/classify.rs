@@ -159,7 +159,7 @@ impl<'a> Classifier<'a> {
             .into_iter()
             .chain(flow.further_targets())
             .map(|target| {
-                let evidence = self.surveyor.evidence(flow, host, Some(target), about);
+                let evidence = self.surveyor.evidence(&flow.of_target(target), host, Some(target), about);
                 (self.rule_on(around, &evidence), evidence)
             })
             .collect();

@@ -75,6 +75,7 @@ pub(super) struct CoverageTally {
 
 impl CoverageTally {
     /// Notes by which names the rules of a ruling were exercised; `noted` are the chains of which it is known already.
+    #[inline(always)]
     pub(super) fn note_names(
         &mut self,
         ruling: &Ruling,
@@ -94,6 +95,7 @@ impl CoverageTally {
         told.chain(written).for_each(|name| names.insert(name));
     }
 
+    #[inline(always)]
     pub(super) fn count(&mut self, flow: &Flow<'_>, ruling: &Ruling) {
         if flow.packets_fwd > 0 {
             self.senders = self.senders.union(ruling.from_roles);

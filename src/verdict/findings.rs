@@ -991,6 +991,7 @@ pub(super) fn codes_of(outcome: Outcome, ruling: &Ruling, accepted: Option<&Acce
 
 /// The findings of one flow, by the codes that its row carries ([`codes_of`]). What few flows need is never inlined, so that what
 /// all need stays in registers.
+#[inline(always)]
 pub(super) fn of_flow(findings: &mut Findings, judged: &Judged<'_>, codes: Codes, kinds: &mut Vec<Kind>) {
     let (flow, ruling) = (judged.flow, judged.ruling);
     for code in codes.iter() {

@@ -223,8 +223,11 @@ fn worded(
     let words = words.get_or_insert_with(|| Box::new(RowWords::of(classifier, ruling)));
     let words = RowWords::clone(words);
     let mut record: FlowRecord = flow.record(case.captures);
-    if ruling.target.is_some() {
-        record.proxy_target = ruling.target.as_deref().cloned();
+    if let Some(target) = ruling.target.as_deref() {
+        record.proxy_target = Some(target.clone());
+        if !flow.further_targets().is_empty() {
+            record.proxy_status = flow.of_target(target).proxy_status();
+        }
     }
     VerdictRow {
         flow: record,

@@ -32,6 +32,15 @@ const DESTINATIONS_OF_MACHINE: usize = 64;
 /// Things a machine must do of a role before it is proposed for it: one alone is what many others do, too.
 const FIRM: usize = 2;
 
+/// The least part of a role's things that it must do: a quarter.
+const LEAST_PART: usize = 4;
+
+/// Different destinations that a machine must have been asked for before it counts as a proxy: a probe asks for one.
+const PROXIED: usize = 2;
+
+/// Answers of a server, in the most that any gave, below which somebody has to agree to it: a tenth.
+const FEW: u64 = 10;
+
 /// How often machines are placed: what peers are may say what a machine is, and the other way round.
 const ROUNDS: usize = 4;
 
@@ -42,21 +51,24 @@ pub struct Survey<'m> {
     clouds: BTreeMap<Cloud, u64>,
     names: HashMap<(IpAddr, IpAddr), Vec<DomainName>, RandomState>,
     resolvers: BTreeMap<IpAddr, u64>,
-    accounts: BTreeMap<String, u64>,
     regions: BTreeMap<String, u64>,
     time_servers: BTreeMap<IpAddr, u64>,
-    proxies: BTreeMap<IpAddr, u64>,
+    /// What each machine was asked to connect to, with an answer that is no refusal.
+    proxies: BTreeMap<IpAddr, BTreeMap<String, u64>>,
     machines: BTreeMap<IpAddr, Machine>,
     /// From whom, to whom, which kind of traffic between roles it may be.
     contacts: BTreeMap<(IpAddr, IpAddr, usize), u64>,
     /// Names on the ports of destinations that the site names, and who asked for them.
     asked: BTreeMap<(NamesKey, IpAddr, DomainName), u64>,
+    /// Who asked for a storage account's name.
+    account_of: BTreeMap<(String, IpAddr), u64>,
     platform: BTreeMap<IpAddr, u64>,
     /// Codes of regions, by cloud, once somebody asked.
     codes: BTreeMap<Cloud, BTreeSet<String>>,
     flows: u64,
     from_outside: u64,
     not_kept: u64,
+    machines_not_kept: u64,
 }
 
 /// Rules that the same flows would fit.
@@ -86,6 +98,8 @@ struct Machine {
     begun: u64,
     /// Kinds of traffic to known destinations that it began.
     known: BTreeSet<usize>,
+    /// Those of them that only one role begins.
+    telling: BTreeSet<usize>,
     destinations: BTreeMap<(String, Transport, u16), u64>,
 }
 
@@ -98,8 +112,8 @@ pub struct SiteDraft {
     pub clouds: Vec<(Cloud, u64)>,
     /// Regions whose addresses were gone to for documented traffic, by flows.
     pub regions: Vec<(String, u64)>,
-    /// Storage accounts whose names were asked for, by answers.
-    pub accounts: Vec<(String, u64)>,
+    /// Storage accounts whose names were asked for, by answers and server names, and who asked most.
+    pub accounts: Vec<(String, u64, IpAddr)>,
     /// Who answered DNS queries, by answers.
     pub resolvers: Vec<Server>,
     /// Who answered over NTP, by flows.
@@ -122,6 +136,8 @@ pub struct SiteDraft {
     pub from_outside: u64,
     /// Names and contacts beyond what is kept.
     pub not_kept: u64,
+    /// Flows of machines beyond those that are kept: what these do is not known.
+    pub machines_not_kept: u64,
 }
 
 /// A server, and how much it answered.
@@ -133,6 +149,8 @@ pub struct Server {
     pub count: u64,
     /// Whether it is one of the site's own or of the platform, by its address.
     pub own: bool,
+    /// Whether others did so much more that it may be there by chance.
+    pub few: bool,
     /// Who operates it, if it is known as a public resolver.
     pub operator: Option<String>,
 }
@@ -208,6 +226,21 @@ fn add<K: Ord>(counts: &mut BTreeMap<K, u64>, key: K, not_kept: &mut u64) {
     }
 }
 
+/// Accounts with how often they were asked for, and by whom most.
+fn accounts(of: BTreeMap<(String, IpAddr), u64>) -> Vec<(String, u64, IpAddr)> {
+    let mut sums: BTreeMap<String, (u64, u64, IpAddr)> = BTreeMap::new();
+    for ((account, client), count) in of {
+        let (sum, most, by) = sums.entry(account).or_insert((0, 0, client));
+        *sum += count;
+        if count > *most {
+            (*most, *by) = (count, client);
+        }
+    }
+    let mut all: Vec<_> = sums.into_iter().map(|(account, (sum, _, by))| (account, sum, by)).collect();
+    all.sort_by(|one, other| other.1.cmp(&one.1).then_with(|| one.0.cmp(&other.0)));
+    all
+}
+
 /// What was counted, most first.
 fn by_count<K: Ord>(counts: BTreeMap<K, u64>) -> Vec<(K, u64)> {
     let mut all: Vec<_> = counts.into_iter().collect();
@@ -242,7 +275,7 @@ impl<'m> Survey<'m> {
             clouds: BTreeMap::new(),
             names: HashMap::default(),
             resolvers: BTreeMap::new(),
-            accounts: BTreeMap::new(),
+            account_of: BTreeMap::new(),
             regions: BTreeMap::new(),
             time_servers: BTreeMap::new(),
             proxies: BTreeMap::new(),
@@ -254,28 +287,37 @@ impl<'m> Survey<'m> {
             flows: 0,
             from_outside: 0,
             not_kept: 0,
+            machines_not_kept: 0,
         }
     }
 
     /// Takes a row of the names table.
     pub fn name(&mut self, row: &NameRow) {
+        if !is_machine(row.client_ip) {
+            return;
+        }
+        if let (NameSource::Tls | NameSource::Quic | NameSource::Http, Some(told)) = (row.source, &row.name) {
+            let name = told.parse();
+            name.iter().for_each(|name| self.count_name(name, row.client_ip));
+            return;
+        }
         let (NameSource::Dns, Some(asked)) = (row.source, &row.qname) else { return };
         let addresses = row.a.iter().chain(&row.aaaa);
-        if row.answered_query != Some(true) || row.rcode != Some(0) || !is_machine(row.client_ip) {
+        if row.answered_query != Some(true) || row.rcode != Some(0) {
             return;
         }
         if let Some(resolver) = row.resolver_ip {
             add(&mut self.resolvers, resolver, &mut self.not_kept);
         }
+        self.count_name(asked, row.client_ip);
         for name in std::iter::once(asked).chain(row.cname_chain.iter().map(|alias| &alias.target)) {
-            self.count_name(name);
             for &address in addresses.clone() {
                 self.keep_name(row.client_ip, address, name);
             }
         }
     }
 
-    fn count_name(&mut self, name: &DomainName) {
+    fn count_name(&mut self, name: &DomainName, client: IpAddr) {
         let (mut clouds, mut account) = (BTreeSet::new(), None);
         for service in self.matrix.services() {
             for (cloud, of_cloud) in &service.clouds {
@@ -305,7 +347,7 @@ impl<'m> Survey<'m> {
         if let Some(account) = account.filter(sound)
             && !platform().any(|pattern| pattern.matches(name))
         {
-            add(&mut self.accounts, account.to_owned(), &mut self.not_kept);
+            add(&mut self.account_of, (account.to_owned(), client), &mut self.not_kept);
         }
     }
 
@@ -359,8 +401,9 @@ impl<'m> Survey<'m> {
         }
         let by_address = match &flow.proxy_target {
             Some(target) => {
-                if answered {
-                    add(&mut self.proxies, to, &mut self.not_kept);
+                // A request that was refused, reset or answered with an error by the way says nothing.
+                if flow.outcome.worked() && flow.proxy_status.is_none() {
+                    self.proxied(to, target.to_string());
                 }
                 port = target.port;
                 target.ip
@@ -382,25 +425,38 @@ impl<'m> Survey<'m> {
             .chain(target)
             .cloned()
             .collect();
-        self.machine(from, to, by_address, (transport, port), &names);
+        let worked = flow.outcome.worked();
+        self.machine((from, to, worked), by_address, (transport, port), &names);
     }
 
-    /// What a machine of private space began.
+    /// A machine was asked to connect to somewhere else, and did.
+    fn proxied(&mut self, proxy: IpAddr, target: String) {
+        if self.proxies.len() >= MOST_LISTED && !self.proxies.contains_key(&proxy) {
+            self.not_kept += 1;
+            return;
+        }
+        let targets = self.proxies.entry(proxy).or_default();
+        if targets.len() < DESTINATIONS_OF_MACHINE || targets.contains_key(&target) {
+            *targets.entry(target).or_default() += 1;
+        }
+    }
+
+    /// Whether it is a proxy by what others asked of it: what it begins then is theirs.
+    fn is_proxy(&self, ip: IpAddr) -> bool {
+        self.proxies.get(&ip).is_some_and(|targets| targets.len() >= PROXIED)
+    }
+
+    /// What a machine of private space began with another, and whether that demonstrably worked.
     fn machine(
         &mut self,
-        from: IpAddr,
-        to: IpAddr,
+        (from, to, worked): (IpAddr, IpAddr, bool),
         by_address: Option<IpAddr>,
         (transport, port): (Transport, u16),
         names: &[DomainName],
     ) {
-        if !self.machines.contains_key(&from) && self.machines.len() >= MOST_LISTED {
-            self.not_kept += 1;
-            return;
-        }
         let cloud = self.cloud();
         let tags = by_address.map(|ip| self.matrix.tags().tags_of(cloud, ip)).unwrap_or_default();
-        let (mut known, mut keys) = (Vec::new(), Vec::new());
+        let (mut known, mut keys, mut met) = (Vec::new(), Vec::new(), false);
         for (number, kind) in self.kinds.iter().enumerate() {
             let rule = kind.rule;
             if !rule.carries(transport, port) || rule.cloud.is_some_and(|of| of != cloud) {
@@ -409,7 +465,9 @@ impl<'m> Survey<'m> {
             let own = by_address.is_some_and(is_machine);
             match kind.to {
                 To::Known if self.knows(rule, cloud, &tags, names) => known.push(number),
-                To::Role(_) | To::Given(_) if own && by_address == Some(to) => {
+                // What nobody answered may be a scan.
+                To::Role(_) | To::Given(_) if own && worked && by_address == Some(to) => {
+                    met = true;
                     add(&mut self.contacts, (from, to, number), &mut self.not_kept);
                 }
                 To::Known | To::Role(_) | To::Given(_) | To::Unknown => {}
@@ -428,8 +486,19 @@ impl<'m> Survey<'m> {
             let regions: BTreeSet<String> = tags.iter().filter_map(|tag| self.region(cloud, *tag)).collect();
             regions.into_iter().for_each(|region| add(&mut self.regions, region, &mut self.not_kept));
         }
+        // Who does nothing of any role leaves room to those that do: a flood has many senders.
+        let room = if known.is_empty() && !met { MOST_LISTED / 2 } else { MOST_LISTED };
+        if self.machines.len() >= room && !self.machines.contains_key(&from) {
+            self.machines_not_kept += 1;
+            return;
+        }
+        let begins = |number: &usize| self.kinds.get(*number).map(|kind| kind.from);
+        let roles: BTreeSet<RoleIdx> = known.iter().filter_map(begins).collect();
         let machine = self.machines.entry(from).or_default();
         machine.begun += 1;
+        if roles.len() == 1 {
+            machine.telling.extend(&known);
+        }
         machine.known.extend(known);
         let place = match (names.first(), by_address) {
             (Some(name), _) => name.to_string(),
@@ -496,19 +565,23 @@ impl<'m> Survey<'m> {
         }
         let platform_or = |ip: IpAddr| ip == PLATFORM_ADDRESS || is_machine(ip);
         let servers = |counts: &BTreeMap<IpAddr, u64>| {
+            let most = counts.values().max().copied().unwrap_or_default();
             let server = |(ip, count): (IpAddr, u64)| Server {
                 ip,
                 count,
                 own: platform_or(ip),
+                few: count.saturating_mul(FEW) < most,
                 operator: PublicResolvers::bundled().at(ip).map(str::to_owned),
             };
             by_count(counts.clone()).into_iter().map(server).collect::<Vec<_>>()
         };
         let (resolvers, time_servers) = (servers(&self.resolvers), servers(&self.time_servers));
-        let proxies = servers(&self.proxies);
+        let by_targets = self.proxies.iter().map(|(ip, targets)| (*ip, targets.values().sum()));
+        let mut proxies = servers(&by_targets.collect());
+        proxies.iter_mut().for_each(|proxy| proxy.few = !self.is_proxy(proxy.ip));
         let mut unplaced: Vec<Unplaced> = Vec::new();
         for (ip, machine) in self.machines.iter().filter(|(ip, _)| !placed.contains_key(*ip)) {
-            if self.serves(*ip) {
+            if self.is_proxy(*ip) || machine.begun == 0 {
                 continue;
             }
             let most = by_count(machine.destinations.clone()).into_iter().next();
@@ -528,9 +601,10 @@ impl<'m> Survey<'m> {
             flows: self.flows,
             from_outside: self.from_outside,
             not_kept: self.not_kept,
+            machines_not_kept: self.machines_not_kept,
             clouds: by_count(self.clouds),
             regions: by_count(self.regions),
-            accounts: by_count(self.accounts),
+            accounts: accounts(self.account_of),
             platform: by_count(self.platform),
         }
     }
@@ -541,8 +615,7 @@ impl<'m> Survey<'m> {
                 .iter()
                 .filter_map(|id| self.matrix.role(self.matrix.rule(id.as_str())?.from.as_str()))
                 .collect();
-            let is_of =
-                |ip| placed.get(ip).is_some_and(|place| place.is_firm() && from.contains(&place.role));
+            let is_of = |ip| placed.get(ip).is_some_and(|place| place.firm && from.contains(&place.role));
             let mut seen: BTreeMap<DomainName, u64> = BTreeMap::new();
             for ((of, ip, name), count) in &self.asked {
                 if *of == key && is_of(ip) {
@@ -565,11 +638,6 @@ impl<'m> Survey<'m> {
         self.matrix.names_keys().into_iter().map(key).collect()
     }
 
-    /// Whether it answers others by name or time or goes for them: what it begins says nothing about its role.
-    fn serves(&self, ip: IpAddr) -> bool {
-        self.proxies.contains_key(&ip) || self.resolvers.contains_key(&ip)
-    }
-
     /// How many kinds of traffic the packs know of a role.
     fn kinds_of(&self, role: RoleIdx) -> usize {
         self.kinds.iter().filter(|kind| kind.is_of(role)).count()
@@ -590,7 +658,7 @@ impl<'m> Survey<'m> {
                 Some((*ip, self.place(*ip, contacts, &placed)?))
             };
             let next: BTreeMap<IpAddr, Place> =
-                all.iter().filter(|ip| !self.serves(**ip)).filter_map(place).collect();
+                all.iter().filter(|ip| !self.is_proxy(**ip)).filter_map(place).collect();
             if next == placed {
                 break;
             }
@@ -606,7 +674,7 @@ impl<'m> Survey<'m> {
         contacts: &[(IpAddr, usize, bool)],
         placed: &BTreeMap<IpAddr, Place>,
     ) -> Option<Place> {
-        let firm = |peer: &IpAddr| placed.get(peer).filter(|place| place.is_firm()).map(|place| place.role);
+        let firm = |peer: &IpAddr| placed.get(peer).filter(|place| place.firm).map(|place| place.role);
         let mut done: BTreeMap<RoleIdx, BTreeSet<usize>> = BTreeMap::new();
         for &number in self.machines.get(&ip).map(|machine| &machine.known).into_iter().flatten() {
             done.entry(self.kinds.get(number)?.from).or_default().insert(number);
@@ -631,9 +699,14 @@ impl<'m> Survey<'m> {
         candidates.sort_by_key(|&(kinds, of, role)| (Reverse(kinds), of, role));
         let &(most, of, role) = candidates.first()?;
         let alike = |&&(kinds, _, other): &&(usize, usize, RoleIdx)| kinds == most && other != role;
-        let tied = candidates.iter().filter(alike).any(|&(_, others, _)| others == of);
-        let or = candidates.iter().filter(alike).map(|&(.., other)| other).collect();
-        Some(Place { role, kinds: done.remove(&role)?, or, tied })
+        let or: Vec<RoleIdx> = candidates.iter().filter(alike).map(|&(.., other)| other).collect();
+        let kinds = done.remove(&role)?;
+        let telling = self.machines.get(&ip).map(|machine| &machine.telling);
+        let telling = telling.map_or(0, |telling| telling.intersection(&kinds).count());
+        let met = kinds.iter().any(|number| self.kinds.get(*number).is_some_and(|kind| kind.to != To::Known));
+        // Beside what many machines of Azure do it does what only the role does, or takes part in what goes on between roles.
+        let firm = most >= FIRM && most * LEAST_PART >= of && or.is_empty() && (met || telling >= FIRM);
+        Some(Place { role, kinds, or, firm })
     }
 
     fn told(&self, ip: IpAddr, place: &Place) -> Placed {
@@ -641,7 +714,7 @@ impl<'m> Survey<'m> {
         let kinds = place.kinds.iter().filter_map(|number| self.kinds.get(*number));
         Placed {
             ip,
-            firm: place.is_firm(),
+            firm: place.firm,
             kinds: place.kinds.len(),
             rules: kinds.flat_map(|kind| kind.ids.iter().map(ToString::to_string)).collect(),
             or: place.or.iter().map(word).collect(),
@@ -656,14 +729,8 @@ struct Place {
     kinds: BTreeSet<usize>,
     /// Roles of which it does as much.
     or: Vec<RoleIdx>,
-    /// One of these as large a part of it.
-    tied: bool,
-}
-
-impl Place {
-    fn is_firm(&self) -> bool {
-        self.kinds.len() >= FIRM && !self.tied
-    }
+    /// Whether it is to be proposed.
+    firm: bool,
 }
 
 impl Kind<'_> {

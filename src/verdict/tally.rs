@@ -333,6 +333,7 @@ impl Tally {
         self.conversations.place(classifier, ruling, name, responder)
     }
 
+    #[inline(always)]
     pub(super) fn count(
         &mut self,
         flow: &Flow<'_>,

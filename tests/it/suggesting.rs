@@ -88,7 +88,9 @@ fn who_does_what_all_rows_say_is_given_the_role_that_does_it() {
     assert_eq!(roles(&text), BTreeMap::from(expected));
     let site = site_of(&text);
     assert_eq!((site.region(), site.resolvers().len()), (Some("westeurope"), 1));
-    assert!(site.storage_accounts().contains("contosobackup01"));
+    // Whose an account is captures do not tell.
+    assert!(site.storage_accounts().is_empty());
+    assert!(line(&text, "\"contosobackup01\"").contains("times, most by 10."), "{text}");
     // None of them is given a role that it does not have there.
     let told = fs::read_to_string(project().join("captures/site.toml")).expect("the site");
     let (matrix, true_site) = (Matrix::builtin(), site_of(&told));
@@ -128,7 +130,13 @@ fn ports_that_the_site_alone_gives_a_meaning_make_nobody_a_worker() {
 
 #[test]
 fn the_same_things_through_a_proxy_give_the_same_role() {
-    let targets = ["apt.postgresql.org:443", "packages.microsoft.com:443", "vbr.butler.veeam.com:443"];
+    let targets = [
+        "apt.postgresql.org:443",
+        "packages.microsoft.com:443",
+        "vbr.butler.veeam.com:443",
+        "nginx.org:443",
+        "repository.veeam.com:443",
+    ];
     let text = draft_of("proxied", |s| {
         for (number, target) in targets.iter().enumerate() {
             let talk = s.at(number as f64).tcp(APPLIANCE, "10.50.0.3", 3128).handshake();
@@ -145,6 +153,50 @@ fn the_same_things_through_a_proxy_give_the_same_role() {
 }
 
 #[test]
+fn who_is_asked_by_a_probe_to_be_a_proxy_keeps_its_role() {
+    let own = [
+        "apt.postgresql.org",
+        "packages.microsoft.com",
+        "nginx.org",
+        "vbr.butler.veeam.com",
+        "repository.veeam.com",
+    ];
+    let text = draft_of("probe", |s| {
+        for (number, name) in own.iter().enumerate() {
+            s.at(number as f64)
+                .resolve(APPLIANCE, name, WEB)
+                .at(number as f64 + 0.5)
+                .web(APPLIANCE, WEB, name);
+        }
+        let talk = s.at(9.0).tcp("10.66.6.6", APPLIANCE, 443).handshake();
+        talk.exchange(&http_connect("www.example:443"), &http_status(405)).fin();
+        // It answers a query, too, as a domain controller would.
+        s.at(10.0).dns(BROWSER, APPLIANCE).query("x.example", 1).answer(&[a("x.example", "10.1.1.1")]);
+    });
+    assert_eq!(roles(&text), [("backup-appliance".to_owned(), vec![APPLIANCE.to_owned()])].into(), "{text}");
+}
+
+#[test]
+fn what_many_machines_of_azure_do_makes_nobody_an_appliance() {
+    let text = draft_of("usual", |s| {
+        for (number, name) in ["security.ubuntu.com", "packages.microsoft.com"].iter().enumerate() {
+            s.at(number as f64).resolve("10.77.0.11", name, WEB);
+            let port = if number == 0 { 80 } else { 443 };
+            s.at(number as f64 + 0.5).tcp("10.77.0.11", WEB, port).handshake().exchange(b"x", b"y").fin();
+        }
+        s.at(5.0).web("10.77.0.11", ENTRA, "login.microsoftonline.com").at(6.0).web(
+            "10.77.0.11",
+            ARM,
+            "management.azure.com",
+        );
+        // A scan of the machines of a role, which nobody answers.
+        s.at(7.0).tcp("10.66.6.6", "10.77.0.11", 443).syn().syn();
+    });
+    assert_eq!(roles(&text), BTreeMap::new(), "{text}");
+    assert!(line(&text, "\"10.77.0.11\"").contains("perhaps"), "{text}");
+}
+
+#[test]
 fn servers_of_others_wait_for_somebody_to_agree() {
     let text = draft_of("servers", |s| {
         s.at(0.0).dns(APPLIANCE, "8.8.8.8").query("nginx.org", 1).answer(&[a("nginx.org", "203.0.113.7")]);
@@ -152,10 +204,19 @@ fn servers_of_others_wait_for_somebody_to_agree() {
             .dns(APPLIANCE, "198.51.100.53")
             .query("nginx.org", 1)
             .answer(&[a("nginx.org", "203.0.113.7")]);
-        s.at(2.0).dns(APPLIANCE, "10.0.0.53").query("nginx.org", 1).answer(&[a("nginx.org", "203.0.113.7")]);
+        for time in 0..12 {
+            let ask = s.at(2.0 + f64::from(time) / 100.0).dns(APPLIANCE, "10.0.0.53").query("nginx.org", 1);
+            ask.answer(&[a("nginx.org", "203.0.113.7")]);
+        }
+        s.at(2.5)
+            .dns(APPLIANCE, "10.66.6.53")
+            .query("nginx.org", 1)
+            .answer(&[a("nginx.org", "203.0.113.66")]);
         s.at(3.0).udp(APPLIANCE, "203.0.113.123", 123).request(&ntp(3)).reply(&ntp(4));
     });
-    for (server, accepted) in [("8.8.8.8", false), ("198.51.100.53", false), ("10.0.0.53", true)] {
+    for (server, accepted) in
+        [("8.8.8.8", false), ("198.51.100.53", false), ("10.0.0.53", true), ("10.66.6.53", false)]
+    {
         let ip = server.parse().expect("an address");
         assert_eq!(site_of(&text).is_resolver(ip), accepted, "{server}: {text}");
         assert_eq!(line(&text, server).trim_start().starts_with('#'), !accepted, "{server}");
@@ -185,6 +246,11 @@ fn an_incomplete_capture_is_said_in_the_draft_and_by_the_exit_code() {
     assert_eq!(output.status.code(), Some(3));
     let (said, text) = (String::from_utf8_lossy(&output.stderr), String::from_utf8_lossy(&output.stdout));
     assert!(said.contains("damaged at frame") && text.contains("NOT READ TO ITS END"), "{said}{text}");
+    // So is one that cannot be read, and one of which a part was asked for.
+    let output = suggest(&["captures/matrix.pcap", "no-such-file", "--filter", "host 10.10.1.4"]);
+    let told = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(3));
+    assert!(told.contains("#   no-such-file: NOT READ: ") && told.contains("; only a part of it"), "{told}");
     assert!(!said.contains('\u{1b}') && !text.contains('\u{1b}'), "{said}{text}");
     assert!(roles(&text).contains_key("backup-appliance"));
     assert_eq!(suggest(&["no-such-file"]).status.code(), Some(2));

@@ -218,6 +218,45 @@ scenes! {
         s.expect_finding(finding("unexpected-traffic").about("two.example"));
     }
 
+    fn a_destination_of_several_is_proven_by_its_own_request_and_answer(s) {
+        with_proxy(s);
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
+        let talk = talk.exchange(&http_get_by_proxy("archive.ubuntu.com", "/x"), &http_ok());
+        talk.exchange(&http_get_by_proxy("exfil.example", "/y"), &http_ok()).fin();
+        let cited = finding("unexpected-traffic").about("exfil.example");
+        // The SYN and its answer, then the request and what came of it; the first request was frame 4.
+        s.findings(&["unexpected-traffic"]).expect_finding(cited.is("evidence/2/frame", 7).is("evidence/3/frame", 8));
+    }
+
+    fn an_alert_in_a_tunnel_is_of_that_tunnel(s) {
+        with_proxy(s);
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
+        let talk = talk.exchange(&http_get_by_proxy("archive.ubuntu.com", "/x"), &http_ok());
+        let talk = talk.exchange(&http_connect("nginx.org:443"), &http_status(200));
+        talk.exchange(&client_hello(Some("nginx.org")), &alert(2, 40)).fin();
+        s.findings(&["documented-blocked"]).expect_finding(finding("documented-blocked").about("nginx.org"));
+        s.coverage("vbaz-05b", "observed").coverage("vbaz-15", "blocked");
+    }
+
+    fn a_connect_that_nobody_answered_beside_others_let_nothing_through(s) {
+        with_proxy(s);
+        let asked = [http_connect("nginx.org:443"), http_connect("exfil.example:443")].concat();
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
+        talk.exchange(&asked, &http_status(403)).fin();
+        s.findings(&["documented-blocked", "unexpected-attempt"]);
+        s.expect_finding(finding("documented-blocked").about("nginx.org"));
+        s.expect_finding(finding("unexpected-attempt").about("exfil.example"));
+    }
+
+    fn an_answer_to_head_has_no_body_whatever_its_length_says(s) {
+        with_proxy(s);
+        let head = b"HEAD http://archive.ubuntu.com/x HTTP/1.1\r\nHost: archive.ubuntu.com\r\n\r\n";
+        let long = b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n";
+        let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake().exchange(head, long);
+        talk.exchange(&http_connect("nginx.org:443"), &http_status(403)).fin();
+        s.findings(&["documented-blocked"]).coverage("vbaz-05b", "observed").coverage("vbaz-15", "blocked");
+    }
+
     fn what_a_proxy_refused_is_blocked_and_what_it_let_through_on_the_same_connection_is_not(s) {
         with_proxy(s);
         let talk = s.at(1.0).tcp(APPLIANCE, PROXY, 3128).handshake();
