@@ -70,6 +70,28 @@ fn whatever_is_not_expressed_is_said_and_makes_the_exit_code_3() {
         let output = export(&dir, firewall, "site.toml", &packs);
         assert_eq!(output.status.code(), Some(0), "{firewall}: {}", text(&output.stderr));
     }
+    // Nor do the platform's own lines: another cloud's have no effect, and what lies in a permitted service tag is not missing.
+    let to_storage =
+        ADDRESSES.replace("id = \"print\"", "id = \"scan\"").split("[[rule]]").nth(1).map(|rule| {
+            rule.replace("from = \"office\"", "from = \"printer\"")
+                .replace("{ role = \"printer\" }", "{ tag = \"Storage\" }")
+                .replace("9100", "443")
+        });
+    write("storage.toml", &format!("{ADDRESSES}[[rule]]{}", to_storage.expect("a rule")));
+    write(
+        "china.toml",
+        "[site]\ncloud = \"china\"\n[roles]\nprinter = [\"10.1.0.4\"]\noffice = [\"10.2.0.0/16\"]\n",
+    );
+    for firewall in ["nftables", "nsg"] {
+        for (pack, site, code) in
+            [("pack.toml", "china.toml", 0), ("storage.toml", "site.toml", 0), ("pack.toml", "site.toml", 3)]
+        {
+            let output = export(&dir, firewall, site, &["--rules", pack]);
+            let told = text(&output.stderr);
+            assert_eq!(output.status.code(), Some(code), "{firewall} {pack} {site}: {told}");
+            assert_eq!(told.contains("plat-agent-ext (1)"), code == 3, "{told}");
+        }
+    }
 }
 
 const ADDRESSES: &str = r#"
@@ -566,9 +588,11 @@ fn a_real_gateway_lets_by_what_is_documented_and_refuses_the_rest() {
     assert_eq!(rig.connect(&clients, APPLIANCE, VM, 80), "EHOSTUNREACH");
 
     // dnsmasq, told as the file says, fills the sets.
-    let told =
-        Command::new("sed").args(["-n", "s/^# nftset=/nftset=/p", &file("table.nft")]).output().expect("sed");
-    assert!(text(&table).contains("sed -n 's/^# nftset=/nftset=/p' FILE"), "{}", text(&table));
+    let told = Command::new("sed")
+        .args(["-n", "s/^#dnsmasq nftset=/nftset=/p", &file("table.nft")])
+        .output()
+        .expect("sed");
+    assert!(text(&table).contains("sed -n 's/^#dnsmasq nftset=/nftset=/p' FILE"), "{}", text(&table));
     std::fs::write(dir.join("dnsmasq.conf"), &told.stdout).expect("a file can be written");
     let common = [
         "dnsmasq",
@@ -606,6 +630,10 @@ fn a_real_gateway_lets_by_what_is_documented_and_refuses_the_rest() {
     };
     assert!(counted("vbaz-09a row 9") == 1 && counted("vbaz-12 row 12") == 1, "{ruleset}");
     assert!(counted("undocumented, begun by backup-appliance") >= 6, "{ruleset}");
+    assert!(
+        ruleset.contains("limit rate 10/second burst 20 packets log prefix \"portproof: \"\n"),
+        "{ruleset}"
+    );
     assert!(counted("undocumented, asked of backup-appliance") >= 2, "{ruleset}");
     wait_for("the last frames", || {
         let audit = Command::new(env!("CARGO_BIN_EXE_portproof"))

@@ -67,7 +67,8 @@ impl FirewallRules {
 /// asked for.
 ///
 /// # Errors
-/// None of the roles has an address; or the firewall takes no such rules (too many of them). Says what to do.
+/// None of the roles has an address; or the firewall takes no such rules (too many of them, or of names for its resolver). Says
+/// what to do.
 pub fn firewall_rules(
     firewall: Firewall,
     matrix: &Matrix,
@@ -76,10 +77,13 @@ pub fn firewall_rules(
 ) -> Result<FirewallRules, String> {
     let permitted = Permitted::new(matrix, site, roles)?;
     match firewall {
-        Firewall::Nftables => Ok(nftables::write(permitted)),
+        Firewall::Nftables => nftables::write(permitted),
         Firewall::Nsg => nsg::write(permitted),
     }
 }
+
+/// Why a permit with two ends has no rule.
+const NO_FAMILY: &str = "its two ends have no version of IP in common";
 
 /// A version of IP: no firewall has both in one rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -91,11 +95,24 @@ enum Family {
 impl Family {
     const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
+    /// The version of a prefix.
+    fn of_prefix(net: &IpNet) -> Family {
+        match net {
+            IpNet::V4(_) => Family::V4,
+            IpNet::V6(_) => Family::V6,
+        }
+    }
+
     /// The prefixes of this version among them.
     fn of(self, nets: &[IpNet]) -> Vec<IpNet> {
-        let own =
-            |net: &&IpNet| matches!((self, net), (Family::V4, IpNet::V4(_)) | (Family::V6, IpNet::V6(_)));
-        nets.iter().filter(own).copied().collect()
+        nets.iter().filter(|net| Family::of_prefix(net) == self).copied().collect()
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        }
     }
 }
 
@@ -146,6 +163,7 @@ impl Distinct {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn nets(texts: &[&str]) -> Vec<IpNet> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
@@ -308,7 +326,7 @@ purpose = "x"
         let site = Site::parse(PRINTERS, "site.toml", &matrix).unwrap();
         let text = firewall_rules(Firewall::Nftables, &matrix, &site, site.subjects()).unwrap().text;
         let sets = |domain: &str| -> Vec<String> {
-            let begin = format!("# nftset=/{domain}/");
+            let begin = format!("#dnsmasq nftset=/{domain}/");
             let line = text
                 .lines()
                 .find_map(|line| line.strip_prefix(&begin))
@@ -354,5 +372,193 @@ purpose = "x"
         assert!(text(Firewall::Nftables).contains("ip daddr 10.9.0.0/24 tcp dport 80 counter accept"));
         let template = text(Firewall::Nsg);
         assert!(template.contains("\"10.9.0.0/24\"") && template.contains("\"vbaz-05b-out\""));
+    }
+
+    #[test]
+    fn addresses_that_stand_in_for_a_name_behind_a_tag_are_permitted_within_the_virtual_network() {
+        let site = "[site]\nregion = \"westeurope\"\nvirtual_network = [\"10.1.0.0/16\"]\n[roles]\nbackup-appliance = [\"10.1.0.4\"]\n\
+            [mirrors]\n\"management.azure.com\" = [\"10.1.9.0/24\", \"10.2.9.0/24\"]";
+        for firewall in [Firewall::Nftables, Firewall::Nsg] {
+            let text = of_builtin(firewall, site).text;
+            assert!(text.contains("10.1.9.0/24") && !text.contains("10.2.9.0/24"), "{text}");
+        }
+    }
+
+    fn of_builtin(firewall: Firewall, site: &str) -> FirewallRules {
+        let matrix = Matrix::builtin();
+        let site = Site::parse(site, "s", &matrix).unwrap();
+        firewall_rules(firewall, &matrix, &site, site.subjects()).unwrap()
+    }
+
+    /// A pack of a role `printer` that fetches; each rule has an id and its names.
+    fn fetching(page: &str, title: &str, rules: &[(String, Vec<String>)]) -> String {
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        let mut pack = format!(
+            "[pack]\nid = \"p\"\npage = {}\nproduct = {}\nurl = \"https://example.org/\"\npage_date = \"1/6/2026\"\n\
+             date = 2026-01-06\n[[role]]\nid = \"printer\"\ntitle = {}\nsubject = true\nalso_covered_by = {}\n",
+            quoted(page),
+            quoted(title),
+            quoted(title),
+            quoted(page)
+        );
+        for (id, names) in rules {
+            pack += &format!(
+                "[[rule]]\nid = \"{id}\"\nrow = 1\nfrom = \"printer\"\nto = {{ names = {names:?} }}\nto_title = {}\n\
+                 transport = \"tcp\"\nports = \"443\"\nrequirement = \"required\"\npurpose = {}\nnote = {}\n",
+                quoted(title),
+                quoted(page),
+                quoted(page)
+            );
+        }
+        pack
+    }
+
+    fn of_fetching(pack: &str, name: &str) -> Result<FirewallRules, String> {
+        let matrix = Matrix::parse(&[("pack.toml", pack)], crate::matrix::ServiceTags::default()).unwrap();
+        let name = toml::Value::from(name).to_string();
+        let site = format!("[site]\nname = {name}\n[roles]\nprinter = [\"10.1.0.0/24\"]");
+        let site = Site::parse(&site, "site.toml", &matrix).unwrap();
+        firewall_rules(Firewall::Nftables, &matrix, &site, site.subjects())
+    }
+
+    /// What the `sed` that the table tells takes from it.
+    fn for_dnsmasq(text: &str) -> Vec<&str> {
+        text.lines().filter_map(|line| line.strip_prefix("#dnsmasq nftset=")).collect()
+    }
+
+    fn text_of_a_pack() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            Just("#dnsmasq nftset=/evil.example/4#inet#portproof#names_driver_example_net_4".to_owned()),
+            Just("nftset=/evil.example/4#inet#portproof#names_driver_example_net_4".to_owned()),
+            Just("# ".to_owned()),
+            Just("\n".to_owned()),
+            "[ a#\r\n\u{2028}\u{85}]{0,30}",
+            "a{1,110}",
+            any::<String>(),
+        ];
+        prop::collection::vec(piece, 1..6).prop_map(|pieces| format!("x {}", pieces.join(" ")))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn no_text_of_a_pack_or_site_becomes_a_line_for_dnsmasq(
+            page in text_of_a_pack(),
+            title in text_of_a_pack(),
+            site in text_of_a_pack(),
+        ) {
+            let rules = [("fetch".to_owned(), vec!["driver.example.net".to_owned()])];
+            let expected = of_fetching(&fetching("Page", "Title", &rules), "site").unwrap().text;
+            let text = of_fetching(&fetching(&page, &title, &rules), &site).unwrap().text;
+            prop_assert_eq!(for_dnsmasq(&text), for_dnsmasq(&expected));
+            prop_assert!(for_dnsmasq(&text).len() >= 3);
+            for line in text.split('\n').filter(|line| line.starts_with('#')) {
+                let told = line == "#" || line.starts_with("# ") || line.starts_with("#dnsmasq nftset=");
+                prop_assert!(told, "{line:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_for_dnsmasq_is_no_longer_than_it_reads() {
+        let of_lists = |name: &dyn Fn(usize) -> Vec<String>| -> Vec<(String, Vec<String>)> {
+            (0..40).map(|number| (format!("r{number}"), name(number))).collect()
+        };
+        // One name in many lists has a set of its own.
+        let shared = of_lists(&|number| {
+            vec!["*.updates.example.net".to_owned(), format!("host-{number}.example.org")]
+        });
+        let text = of_fetching(&fetching("Page", "Title", &shared), "site").unwrap().text;
+        let lines = for_dnsmasq(&text);
+        let shared =
+            lines.iter().filter(|line| line.starts_with("/updates.example.net/")).collect::<Vec<_>>();
+        assert_eq!(shared, [&"/updates.example.net/4#inet#portproof#names_updates_example_net_4"]);
+        assert_eq!(text.matches("ip daddr @names_updates_example_net_4 tcp").count(), 1 + 39, "{text}");
+        assert!(text.lines().filter(|line| line.starts_with("#dnsmasq")).all(|line| line.len() <= 1000));
+        // Where a name lies in many others no set can be spared.
+        let nested = of_lists(&|number| vec![format!("*.{}example.net", "a.".repeat(number))]);
+        let told = of_fetching(&fetching("Page", "Title", &nested), "site").unwrap_err();
+        assert!(told.contains("a.example.net: its line for dnsmasq would name 40 sets"), "{told}");
+    }
+
+    #[test]
+    fn what_is_logged_has_a_limit_and_what_is_refused_has_none() {
+        let text = hostile(Firewall::Nftables, PRINTERS).text;
+        let refusals = text.lines().filter(|line| line.contains(" reject ")).count();
+        let logs: Vec<&str> = text.lines().filter(|line| line.contains(" log ")).collect();
+        assert!(refusals == logs.len() && refusals > 0, "{text}");
+        assert!(logs.iter().all(|log| log.contains(" limit rate 10/second burst 20 packets log prefix ")));
+        assert!(!text.lines().any(|line| line.contains(" reject ") && line.contains("limit")));
+    }
+
+    #[test]
+    fn machines_that_are_not_guarded_in_full_are_told() {
+        let site = "[site]\nresolvers = [\"10.9.9.9\"]\n[roles]\nbackup-appliance = [[\"10.1.0.4\", \"fd00::4\"]]\n\
+            worker = [\"10.2.0.0/24\", [\"10.3.0.4\", \"fd00::5\"], \"w9.example.net\"]\nbackup-server = [\"fd00::9\"]";
+        let rules = of_builtin(Firewall::Nftables, site);
+        let told = |what: &str| rules.remarks.iter().any(|remark| remark.starts_with(what));
+        assert!(told("the site lists no IPv6 address for machines of worker: "), "{:?}", rules.remarks);
+        assert!(
+            told("the site lists no IPv4 address for machines of backup-server: "),
+            "{:?}",
+            rules.remarks
+        );
+        for firewall in [Firewall::Nftables, Firewall::Nsg] {
+            let gaps = of_builtin(firewall, site).unexpressed;
+            let gap = gaps.iter().find(|gap| gap.rule == "worker").expect("it is told");
+            assert_eq!(gap.names, ["w9.example.net"]);
+        }
+        let both = of_builtin(Firewall::Nftables, "[roles]\nworker = [\"10.2.0.0/24\", \"fd00::/64\"]");
+        assert!(!both.remarks.iter().any(|remark| remark.contains("no IPv")), "{:?}", both.remarks);
+    }
+
+    #[test]
+    fn names_at_addresses_of_ones_own_are_told() {
+        let site = "[site]\nvirtual_network = [\"10.1.0.0/16\"]\n[roles]\nbackup-appliance = [\"10.1.0.4\"]";
+        let remarks = of_builtin(Firewall::Nftables, site).remarks.join("\n");
+        assert!(remarks.contains("any address of the virtual network passes"), "{remarks}");
+        assert!(remarks.contains("list them under [mirrors]"), "{remarks}");
+        let site = "[roles]\nbackup-appliance = [\"10.1.0.4\"]";
+        let remarks = of_builtin(Firewall::Nftables, site).remarks.join("\n");
+        assert!(!remarks.contains("any address of the virtual network passes"), "{remarks}");
+    }
+
+    #[test]
+    fn rules_by_the_tag_of_a_service_of_many_customers_are_told() {
+        let site = "[site]\nregion = \"westeurope\"\n[roles]\nbackup-appliance = [\"10.1.0.4\"]\nworker = [\"10.2.0.4\"]";
+        for firewall in [Firewall::Nftables, Firewall::Nsg] {
+            let remarks = of_builtin(firewall, site).remarks;
+            let told = remarks.iter().find(|told| told.starts_with("a service tag is")).expect("it is told");
+            let ids: Vec<&str> = told.split([' ', ',']).collect();
+            // Storage, AzureKeyVault, Sql; not AzureResourceManager.
+            assert!(["vbaz-12", "vbaz-13", "vbaz-25"].iter().all(|id| ids.contains(id)), "{told}");
+            assert!(!ids.contains(&"vbaz-11"), "{told}");
+        }
+    }
+
+    #[test]
+    fn a_part_is_called_permitted_only_where_it_is() {
+        let site = "[roles]\nbackup-appliance = [\"10.1.0.4\"]\nsmtp-server = [\"fd00::25\", \"mail.example.net\"]\n\
+            worker = [\"10.2.0.4\"]\n[site]\nvirtual_network = [\"10.0.0.0/8\"]";
+        let why = |site: &str| {
+            let gaps = of_builtin(Firewall::Nsg, site).unexpressed;
+            gaps.into_iter().find(|gap| gap.rule == "vbaz-09a").expect("it is told").why
+        };
+        assert!(why(site).starts_with("nothing of it is permitted"), "{}", why(site));
+        let rules = of_builtin(Firewall::Nsg, site);
+        assert!(!rules.gaps().join(" ").contains("vbaz-29, vbaz-29"), "{:?}", rules.gaps());
+        let site = site.replace("fd00::25", "10.1.0.25");
+        assert!(why(&site).starts_with("in part: by address it is"), "{}", why(&site));
+    }
+
+    #[test]
+    fn what_is_without_effect_is_told_once() {
+        let site = "[roles]\nbackup-appliance = [\"fd00::4\"]";
+        let text = of_builtin(Firewall::Nftables, site).text;
+        let told = text.split("# Without effect here").nth(1).unwrap().split("\n\n").next().unwrap();
+        let words: Vec<&str> = told.split([' ', ',', ':', '\n']).collect();
+        let times = words.iter().filter(|word| **word == "plat-dhcp").count();
+        assert_eq!(times, 1, "{told}");
     }
 }

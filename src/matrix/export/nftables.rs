@@ -2,12 +2,12 @@
 
 use super::dns::{ACCOUNT, Watched, watched};
 use super::permitted::{Among, Named, Permit, Permitted, Side};
-use super::{Distinct, Family, FirewallRules, Unexpressed, cut};
+use super::{Distinct, Family, FirewallRules, NO_FAMILY, Unexpressed, cut};
 use crate::matrix::baseline::shown_prefix;
 use crate::matrix::source::shown;
 use crate::model::{DomainName, DomainPattern, Transport};
 use ipnet::IpNet;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write as _;
 use std::ops::RangeInclusive;
 
@@ -20,11 +20,24 @@ const SET_NAME_BYTES: usize = 31;
 /// Bytes of a rule's comment, which nft stores with a zero at its end (NFTNL_UDATA_COMMENT_MAXLEN: 128).
 const COMMENT_BYTES: usize = 127;
 
+/// What the lines for the resolver begin with, and no other line: all other comments have a blank, or nothing, behind their `#`.
+const FOR_DNSMASQ: &str = "#dnsmasq nftset=";
+
+/// Bytes of a line for dnsmasq, which takes no more than 1024 of a line of its file (2.90, `MAXDNAME`), and of two lines for a
+/// domain only one.
+const DNSMASQ_BYTES: usize = 1000;
+
+/// Lists of names that a name may stand in before it gets a set of its own: each list is a set on the name's line for dnsmasq.
+const MOST_LISTS: usize = 4;
+
 /// Columns of what a person reads.
 const COLUMNS: usize = 100;
 
 /// Addresses that are written out where they are used. More become a set.
 const WRITTEN_OUT: usize = 4;
+
+/// Logs what is refused, but no flood of it.
+const LOG: &str = "limit rate 10/second burst 20 packets log prefix \"portproof: \"";
 
 /// Labels of sets; those of service tags begin so.
 const TAG: &str = "tag_";
@@ -33,18 +46,28 @@ const ANY_ROLE: &str = "any_role";
 const GUARDED: &str = "guarded";
 
 /// Writes the table.
-pub(super) fn write(permitted: Permitted<'_>) -> FirewallRules {
+///
+/// # Errors
+/// A line for dnsmasq would be longer than it takes.
+pub(super) fn write(permitted: Permitted<'_>) -> Result<FirewallRules, String> {
     let mut writer = Writer {
-        permitted,
         sets: Sets::default(),
         chains: Vec::new(),
         chain_names: Distinct::default(),
         wider: BTreeMap::new(),
         by_name: [0; 2],
+        crowded: crowded(&permitted.permits),
+        at_endpoints: false,
+        at_others: false,
+        permitted,
     };
     let permits = std::mem::take(&mut writer.permitted.permits);
-    for permit in &permits {
-        writer.permit(permit);
+    let silent: Vec<&Permit<'_>> = permits.iter().filter(|permit| !writer.permit(permit, &permits)).collect();
+    let told = |permit: &Permit<'_>| !silent.iter().any(|silent| std::ptr::eq(*silent, permit));
+    for permit in &silent {
+        if !permits.iter().any(|other| told(other) && other.first() == permit.first()) {
+            writer.permitted.without_permit(permit, NO_FAMILY);
+        }
     }
     writer.finish()
 }
@@ -59,6 +82,11 @@ struct Writer<'a> {
     wider: BTreeMap<String, String>,
     /// How many permits lead to names, alone and beside addresses.
     by_name: [usize; 2],
+    /// Names that have a set of their own.
+    crowded: HashSet<DomainPattern>,
+    /// Whether rules let names by within the virtual network, and at addresses of others alone.
+    at_endpoints: bool,
+    at_others: bool,
 }
 
 /// The rules of whoever begins: a role, or all guarded machines.
@@ -70,26 +98,26 @@ struct Chain {
 }
 
 impl<'a> Writer<'a> {
-    fn permit(&mut self, permit: &Permit<'a>) {
+    /// Writes the rules of a permit. No: there is nothing to write of it, nor anything missing.
+    fn permit(&mut self, permit: &Permit<'a>, permits: &[Permit<'a>]) -> bool {
         let comment = format!("{}: {}", permit.citation(), permit.title);
         let mut lines = Vec::new();
         let mut gaps = Vec::new();
         let (mut by_name, mut by_address) = (false, false);
         for way in &permit.ways {
             let before = lines.len();
-            let way = match way {
-                Side::Names(named) => match self.watchable(named, permit, &mut gaps) {
-                    Some(named) => Side::Names(named),
-                    None => continue,
-                },
+            let ways = match way {
+                Side::Names(named) => self.watchable(named, permit, permits, &mut gaps),
                 Side::Tag { nets: Err(why), .. } => {
                     gaps.push((Vec::new(), why.clone()));
                     continue;
                 }
-                way => way.clone(),
+                way => vec![way.clone()],
             };
-            for &transport in &permit.transports {
-                self.lines(permit, &way, transport, &comment, &mut lines);
+            for way in &ways {
+                for &transport in &permit.transports {
+                    self.lines(permit, way, transport, &comment, &mut lines);
+                }
             }
             let told = if matches!(way, Side::Names(_)) { &mut by_name } else { &mut by_address };
             *told |= lines.len() > before;
@@ -97,19 +125,18 @@ impl<'a> Writer<'a> {
         let [alone, in_part] = &mut self.by_name;
         *alone += usize::from(by_name && !by_address);
         *in_part += usize::from(by_name && by_address);
-        if lines.is_empty() && gaps.is_empty() {
-            self.permitted.without_family(permit);
-        }
+        let some = !lines.is_empty() || !gaps.is_empty();
         for (names, why) in gaps {
             self.permitted.unexpressed.push(Unexpressed { rule: permit.ids(), names, why });
         }
         if lines.is_empty() {
-            return;
+            return some;
         }
         let chain = self.chain(&permit.from);
         if let Some(chain) = self.chains.get_mut(chain) {
             chain.lines.append(&mut lines);
         }
+        true
     }
 
     /// The rules for one way over one transport: one for each version of IP.
@@ -186,6 +213,8 @@ impl<'a> Writer<'a> {
             Among::NotOwn => (OWN, self.permitted.own()),
             Among::Unidentified | Among::VirtualNetwork => (ANY_ROLE, self.permitted.identified()),
         };
+        self.at_endpoints |= named.among == Among::VirtualNetwork;
+        self.at_others |= named.among == Among::NotOwn;
         if let Some(set) = self.sets.fixed(label, &besides, family) {
             let _ = write!(tests, "{field} != @{set} ");
         }
@@ -193,21 +222,22 @@ impl<'a> Writer<'a> {
         Some(format!("{tests}{field} @{set}"))
     }
 
-    /// The names that a resolver can watch for; what it cannot is a gap.
+    /// The names that a resolver can watch for, those that have a set of their own apart; what it cannot is a gap.
     fn watchable(
         &mut self,
         named: &Named,
         permit: &Permit<'a>,
+        permits: &[Permit<'a>],
         gaps: &mut Vec<(Vec<String>, String)>,
-    ) -> Option<Named> {
+    ) -> Vec<Side> {
         let accounts = self.permitted.site.storage_accounts();
         let (mut patterns, mut unfit) = (Vec::new(), Vec::new());
         for pattern in &named.patterns {
             let watched = watched(pattern, accounts);
             let wider = watched.iter().flatten().find(|watched| watched.is_wider);
             match (&watched, wider) {
-                (None, _) => unfit.push(pattern.to_string()),
-                (Some(_), Some(_)) if !named.may_widen => unfit.push(pattern.to_string()),
+                (None, _) => unfit.push(pattern.clone()),
+                (Some(_), Some(_)) if !named.may_widen => unfit.push(pattern.clone()),
                 (Some(_), Some(wider)) => {
                     self.wider.insert(pattern.to_string(), wider.domain.clone());
                     patterns.push(pattern.clone());
@@ -215,15 +245,30 @@ impl<'a> Writer<'a> {
                 (Some(_), None) => patterns.push(pattern.clone()),
             }
         }
-        if !unfit.is_empty() {
+        if let Some(tag) = self.permitted.tag_around(permits, permit, &unfit) {
+            let why = format!("all its addresses lie in the service tag {tag}, which is permitted");
+            self.permitted.without_permit(permit, &why);
+        } else if !unfit.is_empty() {
             let why = if permit.cited.iter().any(|cited| cited.row.is_some()) {
                 "dnsmasq knows no such pattern"
             } else {
                 "dnsmasq knows no such pattern, and all names below its domain are other people's, too"
             };
-            gaps.push((unfit, why.to_owned()));
+            gaps.push((unfit.iter().map(ToString::to_string).collect(), why.to_owned()));
         }
-        (!patterns.is_empty()).then(|| Named { patterns, ..named.clone() })
+        let is_alone = |pattern: &DomainPattern| patterns.len() > 1 && self.crowded.contains(pattern);
+        let (alone, together): (Vec<DomainPattern>, Vec<DomainPattern>) =
+            patterns.iter().cloned().partition(is_alone);
+        let mut ways = Vec::new();
+        if let Some(first) = together.first() {
+            let label = if alone.is_empty() { named.label.clone() } else { first.plain_ending() };
+            ways.push(Side::Names(Named { label, patterns: together, ..named.clone() }));
+        }
+        ways.extend(alone.into_iter().map(|pattern| {
+            let label = pattern.plain_ending();
+            Side::Names(Named { label, patterns: vec![pattern], ..named.clone() })
+        }));
+        ways
     }
 
     /// The place of the chain for whoever begins.
@@ -258,7 +303,11 @@ impl<'a> Writer<'a> {
     }
 
     /// Puts it together.
-    fn finish(mut self) -> FirewallRules {
+    ///
+    /// # Errors
+    /// A line for dnsmasq would be longer than it takes.
+    fn finish(mut self) -> Result<FirewallRules, String> {
+        let for_dnsmasq = self.dnsmasq_lines()?;
         let mut jumps = Vec::new();
         for chain in &self.chains {
             if !matches!(chain.from, Side::Role(_) | Side::Guarded) {
@@ -280,8 +329,8 @@ impl<'a> Writer<'a> {
             unexpressed: std::mem::take(&mut self.permitted.unexpressed),
             remarks,
         };
-        rules.text = self.text(&rules, &jumps, &refusals);
-        rules
+        rules.text = self.text(&rules, &jumps, &refusals, &for_dnsmasq);
+        Ok(rules)
     }
 
     /// What the set of a role is called, or of all guarded machines.
@@ -301,10 +350,14 @@ impl<'a> Writer<'a> {
             for family in Family::BOTH {
                 let Some(set) = self.sets.fixed(&label, &nets, family) else { continue };
                 for (end, what) in [("saddr", "begun by"), ("daddr", "asked of")] {
-                    let tests =
-                        format!("{} {end} @{set} counter log prefix \"portproof: \"", keyword(family));
+                    let test = format!("{} {end} @{set}", keyword(family));
                     let comment = commented(&format!("undocumented, {what} {id}"));
-                    refusals.push(broken(&format!("{tests} reject with icmpx admin-prohibited"), &comment));
+                    // What is refused does not depend on how much may be logged.
+                    refusals.push(format!("        {test} {LOG}\n"));
+                    refusals.push(broken(
+                        &format!("{test} counter reject with icmpx admin-prohibited"),
+                        &comment,
+                    ));
                 }
             }
         }
@@ -323,6 +376,26 @@ impl<'a> Writer<'a> {
             let wide =
                 "dnsmasq takes a name with all names below it, so exact names let more by than is documented";
             remarks.push(wide.to_owned());
+        }
+        if self.at_endpoints {
+            let endpoints = "for private endpoints any address of the virtual network passes that holds no role and that the resolver gives \
+                 for a service's name, private zone or not (an audit calls it name-conflict without one)";
+            remarks.push(endpoints.to_owned());
+        }
+        if self.at_others {
+            let own = "names at addresses of one's own are not let by; list them under [mirrors]";
+            remarks.push(own.to_owned());
+        }
+        for family in Family::BOTH {
+            let lacking = self.permitted.lacking(family);
+            if !lacking.is_empty() {
+                let version = family.word();
+                remarks.push(format!(
+                    "the site lists no {version} address for machines of {}: what these begin or are asked for over {version} is not \
+                     refused",
+                    lacking.join(", ")
+                ));
+            }
         }
         if !self.wider.is_empty() {
             let wider = self.wider.iter().map(|(pattern, domain)| format!("{pattern} as all below {domain}"));
@@ -353,7 +426,13 @@ impl<'a> Writer<'a> {
         remarks
     }
 
-    fn text(&self, rules: &FirewallRules, jumps: &[String], refusals: &[String]) -> String {
+    fn text(
+        &self,
+        rules: &FirewallRules,
+        jumps: &[String],
+        refusals: &[String],
+        for_dnsmasq: &[String],
+    ) -> String {
         let mut out = String::new();
         let site = self.permitted.site.name();
         note(
@@ -367,8 +446,8 @@ impl<'a> Writer<'a> {
             "# ",
             &format!(
                 "For a gateway that forwards for {}: what is documented for them passes, and what is the platform's own; all else \
-                 that they begin or are asked for is logged and refused (ICMP: administratively prohibited). Other traffic is \
-                 left alone. What passes here another table may still drop.",
+                 that they begin or are asked for is refused (ICMP: administratively prohibited) and logged, ten packets a second \
+                 at most for each role and direction. Other traffic is left alone. What passes here another table may still drop.",
                 self.permitted.guarded_words().join(", ")
             ),
         );
@@ -408,13 +487,13 @@ impl<'a> Writer<'a> {
             self.sets.fixed.iter().filter(|set| set.is_tag()).for_each(|set| set.write(&mut out));
         }
         out.push_str("}\n");
-        self.dnsmasq(&mut out);
+        self.dnsmasq(&mut out, for_dnsmasq);
         out
     }
 
-    /// The lines for the resolver.
-    fn dnsmasq(&self, out: &mut String) {
-        if self.sets.named.is_empty() {
+    /// What is for the resolver.
+    fn dnsmasq(&self, out: &mut String, lines: &[String]) {
+        if lines.is_empty() {
             return;
         }
         out.push('\n');
@@ -422,9 +501,20 @@ impl<'a> Writer<'a> {
             out,
             "# ",
             "For dnsmasq (2.87 or newer, built with nftset, on this gateway), which the machines must ask for names: \
-             sed -n 's/^# nftset=/nftset=/p' FILE > /etc/dnsmasq.d/portproof.conf. Whenever the table is loaded its sets are empty: \
+             sed -n 's/^#dnsmasq nftset=/nftset=/p' FILE > /etc/dnsmasq.d/portproof.conf. Whenever the table is loaded its sets are empty: \
              let dnsmasq forget what it knows (SIGHUP), so that it asks anew and fills them. Addresses stay until then.",
         );
+        for line in lines {
+            let _ = writeln!(out, "{line}");
+        }
+    }
+
+    /// The lines for the resolver.
+    ///
+    /// # Errors
+    /// One would be longer than dnsmasq takes.
+    fn dnsmasq_lines(&self) -> Result<Vec<String>, String> {
+        let mut lines = Vec::new();
         let accounts = self.permitted.site.storage_accounts();
         let mut wanted: Vec<(Watched, usize)> = Vec::new();
         for (place, set) in self.sets.named.iter().enumerate() {
@@ -454,9 +544,36 @@ impl<'a> Writer<'a> {
                     .iter()
                     .map(|&family| format!("{}#inet#{TABLE}#{}", digit(family), set_name(&set.stem, family)))
             });
-            let _ = writeln!(out, "# nftset=/{domain}/{}", sets.collect::<Vec<_>>().join(","));
+            let line = format!("{FOR_DNSMASQ}/{domain}/{}", sets.collect::<Vec<_>>().join(","));
+            if line.len() > DNSMASQ_BYTES {
+                return Err(format!(
+                    "{domain}: its line for dnsmasq would name {} sets in {} bytes, and dnsmasq reads 1024: guard fewer machines at once \
+                     (--role), or name it in fewer rules together with other names",
+                    places.len(),
+                    line.len()
+                ));
+            }
+            lines.push(line);
         }
+        Ok(lines)
     }
+}
+
+/// The names that stand in many lists of names.
+fn crowded(permits: &[Permit<'_>]) -> HashSet<DomainPattern> {
+    let ways = permits.iter().flat_map(|permit| &permit.ways);
+    let lists: HashSet<&[DomainPattern]> = ways
+        .filter_map(|way| match way {
+            Side::Names(named) => Some(named.patterns.as_slice()),
+            _ => None,
+        })
+        .collect();
+    let mut times: HashMap<&DomainPattern, usize> = HashMap::new();
+    for name in lists.into_iter().flatten() {
+        *times.entry(name).or_default() += 1;
+    }
+    let many = times.into_iter().filter(|(_, times)| *times > MOST_LISTS);
+    many.map(|(name, _)| name.clone()).collect()
 }
 
 /// The sets that rules speak of, in the order in which they first did.

@@ -6,11 +6,11 @@
 //! "What is IP address 168.63.129.16", "Syntax and expressions in ARM templates" (escaping).
 
 use super::permitted::{Among, Permit, Permitted, Side};
-use super::{Distinct, Family, FirewallRules, Unexpressed, common, cut};
+use super::{Distinct, Family, FirewallRules, NO_FAMILY, Unexpressed, common, cut};
 use crate::matrix::baseline::{PLATFORM_ADDRESS, shown_prefix};
 use crate::matrix::load::RoleIdx;
 use crate::matrix::source::shown;
-use crate::model::Transport;
+use crate::model::{DomainPattern, Transport};
 use ipnet::IpNet;
 use serde::Serialize;
 use std::net::{IpAddr, Ipv4Addr};
@@ -212,9 +212,15 @@ struct Draft {
 pub(super) fn write(mut permitted: Permitted<'_>) -> Result<FirewallRules, String> {
     let permits = std::mem::take(&mut permitted.permits);
     for permit in &permits {
-        let gaps = gaps(permit);
-        if gaps.is_empty() && is_impossible(&permitted, permit) {
-            permitted.without_family(permit);
+        let (mut gaps, names) = (gaps(&permitted, permit), names_of(permit));
+        if let Some(tag) = permitted.tag_around(&permits, permit, &names) {
+            let why = format!("all its addresses lie in the service tag {tag}, which is permitted");
+            permitted.without_permit(permit, &why);
+            gaps.clear();
+        }
+        let told = |other: &Permit<'_>| other.first() == permit.first() && is_written(&permitted, other);
+        if gaps.is_empty() && is_impossible(&permitted, permit) && !permits.iter().any(told) {
+            permitted.without_permit(permit, NO_FAMILY);
         }
         permitted.unexpressed.extend(gaps);
     }
@@ -265,24 +271,34 @@ pub(super) fn write(mut permitted: Permitted<'_>) -> Result<FirewallRules, Strin
 }
 
 /// What of a permit no group can say.
-fn gaps(permit: &Permit<'_>) -> Vec<Unexpressed> {
+fn gaps(permitted: &Permitted<'_>, permit: &Permit<'_>) -> Vec<Unexpressed> {
     let gap = |names: Vec<String>, why: &str| Unexpressed { rule: permit.ids(), names, why: why.to_owned() };
     let mut gaps = Vec::new();
     let others = permit.ways.iter().any(|way| !matches!(way, Side::Names(_)));
+    let is_written = is_written(permitted, permit);
     for way in &permit.ways {
         match way {
+            // The addresses are let by, and said to be all.
+            Side::Names(named) if named.is_listed && is_written => {}
             Side::Names(named) => {
                 let names = named.patterns.iter().map(ToString::to_string).collect();
-                let why = match (named.among, others) {
-                    (Among::VirtualNetwork, _) => {
+                let why = match (named.among, others, is_written) {
+                    (Among::VirtualNetwork, _, true) => {
                         "in part: private endpoints of it in the virtual network are told by DNS name"
                     }
-                    (_, true) => "in part: by address it is, by DNS name no network security group can",
-                    (_, false) => {
+                    (_, true, true) => "in part: by address it is, by DNS name no network security group can",
+                    (_, true, false) => {
+                        "nothing of it is permitted: no rule by address can be written, and by DNS name no network security group can"
+                    }
+                    (_, false, _) => {
                         "a network security group knows no DNS names; application rules of Azure Firewall do"
                     }
                 };
-                gaps.push(gap(names, why));
+                let gap = gap(names, why);
+                // Names alone are told once, wherever they lead.
+                if !gaps.contains(&gap) {
+                    gaps.push(gap);
+                }
             }
             Side::Tag { name, nets: Err(why) } if name.contains('<') => {
                 gaps.push(gap(vec![name.clone()], why))
@@ -299,12 +315,29 @@ fn gaps(permit: &Permit<'_>) -> Vec<Unexpressed> {
 /// Whether a permit has no rule in any group, though groups stop its traffic.
 fn is_impossible(permitted: &Permitted<'_>, permit: &Permit<'_>) -> bool {
     let by_host = by_the_host(&permit.from) || permit.ways.iter().all(by_the_host);
+    !by_host && !is_written(permitted, permit)
+}
+
+/// Whether a permit has a rule in some group.
+fn is_written(permitted: &Permitted<'_>, permit: &Permit<'_>) -> bool {
     let mut machines = permitted.guarded.iter().map(|role| permitted.nets(&Side::Role(*role)));
     let directions = [Way::Outbound, Way::Inbound];
-    let is_permitted = machines.any(|machines| {
-        directions.iter().any(|direction| !ends(permitted, permit, *direction, &machines).is_empty())
-    });
-    !by_host && !is_permitted
+    permit.transports.iter().any(|transport| protocol(*transport).is_some())
+        && machines.any(|machines| {
+            directions.iter().any(|direction| !ends(permitted, permit, *direction, &machines).is_empty())
+        })
+}
+
+/// The names that a permit leads to, if it leads to nothing else.
+fn names_of(permit: &Permit<'_>) -> Vec<DomainPattern> {
+    let mut names = Vec::new();
+    for way in &permit.ways {
+        match way {
+            Side::Names(named) => names.extend(named.patterns.iter().cloned()),
+            _ => return Vec::new(),
+        }
+    }
+    names
 }
 
 /// Whether it is Azure's host alone.
@@ -329,6 +362,17 @@ fn remarks(permitted: &Permitted<'_>, permits: &[Permit<'_>]) -> Vec<String> {
         remarks.push(format!(
             "Azure's host answers at 168.63.129.16 and 169.254.169.254 whatever a group says: {} need no rule",
             hosts.join(", ")
+        ));
+    }
+    let by_list = permits.iter().filter(|permit| {
+        let is_listed = |way: &Side| matches!(way, Side::Names(named) if named.is_listed);
+        permit.ways.iter().any(is_listed) && is_written(permitted, permit)
+    });
+    let by_list: Vec<String> = by_list.map(Permit::ids).collect();
+    if !by_list.is_empty() {
+        remarks.push(format!(
+            "{}: let by at the addresses that the platform lists for its names, at no other that a resolver gives",
+            by_list.join(", ")
         ));
     }
     let unknown = permits.iter().flat_map(|permit| permit.ways.iter().map(move |way| (permit, way)));

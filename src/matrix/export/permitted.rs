@@ -1,9 +1,10 @@
 //! What is to be let by at a site, in terms of no firewall.
 
-use super::{Unexpressed, common};
+use super::dns::ACCOUNT;
+use super::{Family, Unexpressed, common};
 use crate::matrix::baseline::{BaselineClass, BaselineLine, BaselinePeer, Direction, shown_prefix};
 use crate::matrix::load::{Matrix, RoleIdx};
-use crate::matrix::rule::{ConditionId, Destination, Rule};
+use crate::matrix::rule::{Cloud, ConditionId, Destination, Rule, Service};
 use crate::matrix::site::{DestinationHere, RoleSet, RuleHere, RuleState, Site, TagHere};
 use crate::matrix::source::shown;
 use crate::model::{DomainName, DomainPattern, PortSet, Transport};
@@ -84,6 +85,8 @@ pub(super) struct Named {
     pub(super) among: Among,
     /// Whether names that nobody means may be let by, too, where exact ones cannot be told.
     pub(super) may_widen: bool,
+    /// Whether the addresses listed beside them are those of the same machines.
+    pub(super) is_listed: bool,
 }
 
 /// At which addresses a name counts. An address that holds a role is identified: no rule by name fits it (SEMANTICS section
@@ -148,6 +151,9 @@ impl<'a> Permitted<'a> {
         };
         for role in others {
             permitted.unguarded(role);
+        }
+        for role in permitted.guarded.clone() {
+            permitted.unguarded_in_part(role);
         }
         for (rule, here) in matrix.rules().iter().zip(site.rules()) {
             match here.state.why_not() {
@@ -227,17 +233,68 @@ impl<'a> Permitted<'a> {
 
     /// Notes that a rule or line permits nothing here.
     fn without(&mut self, why: String, id: &'a str) {
+        if self.without.iter().any(|(_, ids)| ids.contains(&id)) {
+            return;
+        }
         match self.without.iter_mut().find(|(known, _)| *known == why) {
             Some((_, ids)) => ids.push(id),
             None => self.without.push((why, vec![id])),
         }
     }
 
-    /// Notes that no packet can go from one end of a permit to the other.
-    pub(super) fn without_family(&mut self, permit: &Permit<'a>) {
+    /// Notes that a permit lets nothing by that others do not.
+    pub(super) fn without_permit(&mut self, permit: &Permit<'a>, why: &str) {
         for cited in &permit.cited {
-            self.without("its two ends have no version of IP in common".to_owned(), cited.id);
+            self.without(why.to_owned(), cited.id);
         }
+    }
+
+    /// The service tag in which all addresses of the platform's names lie, if all guarded machines may ask it for the same as
+    /// the platform's line lets them: then nothing of the line is missing.
+    pub(super) fn tag_around(
+        &self,
+        permits: &[Permit<'a>],
+        line: &Permit<'a>,
+        names: &[DomainPattern],
+    ) -> Option<&'a str> {
+        if line.from != Side::Guarded || line.cited.iter().any(|cited| cited.row.is_some()) {
+            return None;
+        }
+        let covers = |permit: &Permit<'a>, tag: &str| {
+            let has = |way: &Side| matches!(way, Side::Tag { name, nets: Ok(nets) } if name == tag && !nets.is_empty());
+            permit.ways.iter().any(has)
+                && line.transports.iter().all(|transport| permit.transports.contains(transport))
+                && within(line.ports.as_deref(), permit.ports.as_deref())
+        };
+        let tag_of = |name: &DomainPattern| {
+            self.matrix.services().iter().find(|service| {
+                names_of(service, self.site.cloud()).iter().any(|pattern| takes_in(pattern, name))
+            })
+        };
+        let tag = tag_of(names.first()?)?.tag.as_str();
+        let all = names.iter().all(|name| tag_of(name).is_some_and(|service| service.tag.as_str() == tag));
+        let asked = self
+            .guarded
+            .iter()
+            .all(|role| permits.iter().any(|permit| permit.from == Side::Role(*role) && covers(permit, tag)));
+        (all && asked).then_some(tag)
+    }
+
+    /// The guarded roles with machines of which the site lists addresses of the other version of IP alone.
+    pub(super) fn lacking(&self, family: Family) -> Vec<String> {
+        let hosts = self.site.hosts();
+        let has_both = |net: &IpNet| {
+            let host = hosts.get(&net.addr()).filter(|_| net.prefix_len() == net.max_prefix_len());
+            let others = hosts.iter().filter(|(ip, _)| ip.is_ipv4() != net.addr().is_ipv4());
+            host.is_some_and(|host| others.into_iter().any(|(_, of)| of == host))
+        };
+        let lacks = |role: &RoleIdx| {
+            let alone = self.site.role_prefixes(*role).iter().filter(|net| !has_both(net));
+            let families: BTreeSet<Family> = alone.map(Family::of_prefix).collect();
+            !families.is_empty() && !families.contains(&family)
+        };
+        let lacking: RoleSet = self.guarded.iter().copied().filter(lacks).collect();
+        lacking.words(self.matrix)
     }
 
     /// A role without an address: what its machines begin cannot be told.
@@ -249,6 +306,16 @@ impl<'a> Permitted<'a> {
         } else {
             let why = "the site gives its machines by name alone: nothing is refused to them";
             self.unexpressed.push(Unexpressed { rule: id, names, why: why.to_owned() });
+        }
+    }
+
+    /// A role of whose machines the site gives some by address and some by name.
+    fn unguarded_in_part(&mut self, role: RoleIdx) {
+        let names: Vec<String> = self.site.role_names(role).iter().map(ToString::to_string).collect();
+        if !names.is_empty() {
+            let why = "the site gives some of its machines by name alone: nothing is refused to those";
+            let rule = self.matrix.role_def(role).id.to_string();
+            self.unexpressed.push(Unexpressed { rule, names, why: why.to_owned() });
         }
     }
 
@@ -291,6 +358,7 @@ impl<'a> Permitted<'a> {
                 patterns: names.to_vec(),
                 among: Among::VirtualNetwork,
                 may_widen: true,
+                is_listed: false,
             })
         };
         let has_endpoints = !self.site.virtual_network().is_empty();
@@ -299,7 +367,7 @@ impl<'a> Permitted<'a> {
             DestinationHere::SiteDefined { role, names } => self.of_role(*role, names, &mut ways),
             DestinationHere::VirtualNetwork => ways.push(Side::VirtualNetwork),
             DestinationHere::Names { names, zones, .. } => {
-                let mirrors: Vec<IpNet> = names.iter().flat_map(|name| self.site.mirrors_of(name)).collect();
+                let mirrors = self.mirrors(names);
                 if !mirrors.is_empty() {
                     ways.push(Side::Listed(mirrors));
                 }
@@ -310,6 +378,7 @@ impl<'a> Permitted<'a> {
                     patterns,
                     among: Among::NotOwn,
                     may_widen: true,
+                    is_listed: false,
                 }));
                 if has_endpoints && !zones.is_empty() {
                     ways.push(endpoints(&label, names));
@@ -329,12 +398,22 @@ impl<'a> Permitted<'a> {
                         Side::Tag { name: asked.to_owned(), nets: Err(why.clone()) }
                     }
                 });
+                // Names behind a tag document no address outside its prefixes, but for the virtual network's.
+                let mirrors = common(&self.mirrors(names), self.site.virtual_network());
+                if !mirrors.is_empty() {
+                    ways.push(Side::Listed(mirrors));
+                }
                 if has_endpoints && !zones.is_empty() && !names.is_empty() {
                     ways.push(endpoints(asked.split('.').next().unwrap_or_default(), names));
                 }
             }
         }
         ways
+    }
+
+    /// Addresses that stand in for the names at the site.
+    fn mirrors(&self, names: &[DomainPattern]) -> Vec<IpNet> {
+        names.iter().flat_map(|name| self.site.mirrors_of(name)).collect()
     }
 
     /// Machines of a role, by address and by name.
@@ -346,7 +425,13 @@ impl<'a> Permitted<'a> {
         patterns.extend(more.iter().filter(|name| !patterns.contains(name)).cloned().collect::<Vec<_>>());
         if !patterns.is_empty() {
             let label = label_of(&patterns);
-            ways.push(Side::Names(Named { label, patterns, among: Among::Unidentified, may_widen: true }));
+            ways.push(Side::Names(Named {
+                label,
+                patterns,
+                among: Among::Unidentified,
+                may_widen: true,
+                is_listed: false,
+            }));
         }
     }
 
@@ -369,6 +454,9 @@ impl<'a> Permitted<'a> {
         }
         if line.transports.is_empty() {
             return self.without("no firewall of IP packets stops it".to_owned(), &line.id);
+        }
+        if self.is_of_another_cloud(line) {
+            return self.without("they are for another cloud".to_owned(), &line.id);
         }
         let ways = self.peers(line);
         if ways.is_empty() {
@@ -403,6 +491,20 @@ impl<'a> Permitted<'a> {
         }
     }
 
+    /// Whether it is with names alone, of services in another cloud.
+    fn is_of_another_cloud(&self, line: &BaselineLine) -> bool {
+        let is_elsewhere = |name: &DomainPattern| {
+            let mut clouds = Cloud::WORDS.iter().map(|(_, cloud)| *cloud).filter(|cloud| {
+                let names = self.matrix.services().iter().flat_map(|service| names_of(service, *cloud));
+                names.into_iter().any(|pattern| takes_in(pattern, name))
+            });
+            clouds.next().is_some_and(|first| {
+                first != self.site.cloud() && clouds.all(|cloud| cloud != self.site.cloud())
+            })
+        };
+        line.peers.is_empty() && !line.names.is_empty() && line.names.iter().all(is_elsewhere)
+    }
+
     /// With whom a line of the platform is.
     fn peers(&self, line: &BaselineLine) -> Vec<Side> {
         let (mut nets, mut ways, mut names) = (Vec::new(), Vec::new(), line.names.clone());
@@ -428,7 +530,16 @@ impl<'a> Permitted<'a> {
         }
         if !names.is_empty() {
             let label = label_of(&names);
-            ways.push(Side::Names(Named { label, patterns: names, among: Among::All, may_widen: false }));
+            let is_listed = names == line.names
+                && !line.peers.is_empty()
+                && line.peers.iter().all(|peer| matches!(peer, BaselinePeer::Prefix(_)));
+            ways.push(Side::Names(Named {
+                label,
+                patterns: names,
+                among: Among::All,
+                may_widen: false,
+                is_listed,
+            }));
         }
         ways
     }
@@ -444,6 +555,16 @@ impl<'a> Permitted<'a> {
             let rule = self.matrix.role_def(role).id.to_string();
             self.unexpressed.push(Unexpressed { rule, names, why: why.to_owned() });
         }
+    }
+
+    /// Whether a tag is of a service in which each customer has a name of his own, or of one that the packs do not know.
+    fn is_anybodys(&self, tag: &str) -> bool {
+        let mut known =
+            self.matrix.services().iter().filter(|service| tag.split('.').next() == Some(service.tag.base()));
+        let shared = |service: &Service| {
+            service.clouds.values().flat_map(|here| &here.names).any(DomainPattern::is_exact)
+        };
+        known.all(|service| !shared(service))
     }
 
     /// What whoever uses the rules should know, whatever the firewall.
@@ -469,20 +590,15 @@ impl<'a> Permitted<'a> {
                 unset.into_iter().collect::<Vec<_>>().join(", ")
             ));
         }
-        let to_accounts =
-            self.permits.iter().filter(|permit| {
-                permit.ways.iter().any(|way| match way {
-                    Side::Tag { name, .. } => self.matrix.services().iter().any(|service| {
-                        service.accounts && name.split('.').next() == Some(service.tag.base())
-                    }),
-                    _ => false,
-                })
-            });
-        let to_accounts: Vec<String> = to_accounts.map(Permit::ids).collect();
-        if !to_accounts.is_empty() {
+        let to_anybodys = self.permits.iter().filter(|permit| {
+            permit.ways.iter().any(|way| matches!(way, Side::Tag { name, .. } if self.is_anybodys(name)))
+        });
+        let to_anybodys: Vec<String> = to_anybodys.map(Permit::ids).collect();
+        if !to_anybodys.is_empty() {
             self.remarks.push(format!(
-                "a service tag is the service's, whoever its customer: {} let everybody's accounts by, yours or not",
-                to_accounts.join(", ")
+                "a service tag is the service's, whoever its customer: {} let everybody's accounts, servers and vaults by, yours or \
+                 not",
+                to_anybodys.join(", ")
             ));
         }
         if !self.site.resolvers_listed() {
@@ -499,6 +615,26 @@ impl<'a> Permitted<'a> {
             ));
         }
     }
+}
+
+/// The service's names in a cloud.
+fn names_of(service: &Service, cloud: Cloud) -> &[DomainPattern] {
+    service.clouds.get(&cloud).map_or(&[], |here| &here.names)
+}
+
+/// Whether a pattern fits a name that stands for all of another's.
+fn takes_in(pattern: &DomainPattern, other: &DomainPattern) -> bool {
+    let example = other.to_string().replace(ACCOUNT, "x").replace('*', "x").replace('#', "1");
+    example.parse::<DomainName>().is_ok_and(|name| pattern.matches(&name))
+}
+
+/// Whether all of these ports are among those; none: any.
+fn within(these: Option<&[RangeInclusive<u16>]>, those: Option<&[RangeInclusive<u16>]>) -> bool {
+    let Some(those) = those else { return true };
+    let holds = |range: &RangeInclusive<u16>| {
+        those.iter().any(|wide| wide.contains(range.start()) && wide.contains(range.end()))
+    };
+    these.is_some_and(|these| these.iter().all(holds))
 }
 
 /// The side as one that begins: a machine is known by its address then, and nothing comes from a broadcast address.
