@@ -215,7 +215,14 @@ pub(super) fn import(page: &str, text: &str, to: Option<&Path>) -> Result<u8, Re
         let count = counted(draft.other_tables.len(), "table");
         say(&format!("{count} without ports gave nothing (line {}{more})", lines.join(", ")));
     }
-    Ok(if draft.left_out == 0 { 0 } else { INCOMPLETE })
+    if !draft.unread.is_empty() {
+        let most = 10;
+        let lines: Vec<String> = draft.unread.iter().take(most).map(ToString::to_string).collect();
+        let more = if draft.unread.len() > most { ", ..." } else { "" };
+        let count = counted(draft.unread.len(), "place");
+        say(&format!("{count} that may tell ports could not be read (line {}{more})", lines.join(", ")));
+    }
+    Ok(if draft.left_out == 0 && draft.unread.is_empty() { 0 } else { INCOMPLETE })
 }
 
 /// What changed from one edition of a page to another, rule by rule; false where nothing did.

@@ -103,6 +103,19 @@ fn what_is_no_page_of_ports_is_refused_and_nothing_is_written() {
     }
 }
 
+#[test]
+fn what_may_tell_ports_and_is_not_read_is_told_and_the_import_is_incomplete() {
+    let page = new_file("commented.md");
+    let table = "| From | To | Protocol | Port |\n|---|---|---|---|\n| a | b | TCP | 443 |\n";
+    std::fs::write(&page, format!("# Ports\n\n{table}\n<!-- {table} -->\n")).expect("a file");
+    let output = rules(&["import", page.to_str().expect("UTF-8")]);
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    let told = "1 place that may tell ports could not be read (line 7)";
+    assert!(said(&output).contains(told), "{}", said(&output));
+    let draft = String::from_utf8(output.stdout).expect("UTF-8");
+    assert!(draft.contains("# left out: what begins in line 7: rows that the page comments out"), "{draft}");
+}
+
 /// A draft, and its rules as whoever loads it sees them.
 fn drafted(name: &str, page: &str) -> (PackDraft, Vec<Rule>) {
     let draft = import(name, page).unwrap_or_else(|error| panic!("{name}: {error}"));

@@ -1,6 +1,8 @@
 //! Tables of `|===` in AsciiDoc, with spans such as `.18+|` and cells on lines of their own.
 
-use super::{Around, Cell, ImportError, MAX_CELLS, MAX_ROWS, MAX_WRITTEN_BYTES, Page, Row, clean, cut};
+use super::{
+    Around, Cell, ImportError, MAX_CELLS, MAX_ROWS, MAX_WRITTEN_BYTES, Page, Row, clean, cut, taken_out,
+};
 
 /// Rows that a cell may span.
 const MAX_SPAN: usize = 1_000;
@@ -31,13 +33,59 @@ pub(super) fn read(text: &str) -> Result<Page, ImportError> {
         let line = line.trim();
         if line == "|===" {
             let mut body: Vec<(u32, &str)> = Vec::new();
+            // Lines that only some editions have.
+            let (mut conditions, mut some) = (0_usize, Vec::new());
             for (number, line) in lines.by_ref() {
                 if line.trim_end() == "|===" {
                     break;
                 }
-                body.push((number, line));
+                if ["ifdef::", "ifndef::", "ifeval::"].iter().any(|mark| line.starts_with(mark)) {
+                    // With a text in brackets it ends there.
+                    conditions += usize::from(line.ends_with("[]") || line.starts_with("ifeval"));
+                    if !line.ends_with("[]") && !line.starts_with("ifeval") {
+                        page.unread(number, "a line that only some editions of the page have");
+                    }
+                } else if line.starts_with("endif::") {
+                    conditions = conditions.saturating_sub(1);
+                } else if line.starts_with("//") {
+                    if line.contains('|') {
+                        page.unread(number, "a row that the page comments out");
+                    }
+                } else {
+                    if conditions > 0 {
+                        some.push(number);
+                    }
+                    body.push((number, line));
+                }
             }
-            page.add(&mut around, table(&attributes, &body, number, hard)?)?;
+            let other = ["format=", "separator="].iter().any(|mark| attributes.contains(mark));
+            if other {
+                page.unread(number, "a table of another form than cells with `|`");
+            } else {
+                let mut rows = table(&attributes, &body, number, hard)?;
+                for row in rows.iter_mut().filter(|row| some.contains(&row.line)) {
+                    row.check = Some("only some editions of the page have this row".to_owned());
+                }
+                page.add(&mut around, rows, true)?;
+            }
+            attributes.clear();
+        } else if let Some(mark) = block(line) {
+            let why = match mark {
+                "////" => "a table that the page comments out",
+                _ => "a table in a listing, or of another form than cells with `|`",
+            };
+            let mut told = mark.ends_with('=');
+            if told {
+                page.unread(number, why);
+            }
+            for (inner, line) in lines.by_ref() {
+                if line.trim_end() == mark {
+                    break;
+                }
+                if line.trim_end().ends_with("|===") && !std::mem::replace(&mut told, true) {
+                    page.unread(inner, why);
+                }
+            }
             attributes.clear();
         } else if line.starts_with('[') && line.ends_with(']') {
             attributes = line.to_owned();
@@ -60,6 +108,11 @@ pub(super) fn read(text: &str) -> Result<Page, ImportError> {
         }
     }
     Ok(page)
+}
+
+/// The mark with which a block begins and ends whose text is no text of the page, or a table that is not read.
+fn block(line: &str) -> Option<&'static str> {
+    ["////", "----", "....", ",===", ":===", "!===", "|===="].into_iter().find(|mark| line == *mark)
 }
 
 /// A cell as it is written: how many columns and rows it spans, how often it is repeated.
@@ -145,18 +198,20 @@ fn table(attributes: &str, body: &[(u32, &str)], line: u32, hard: bool) -> Resul
     // By column, what a cell above still spans: how many rows, and its text.
     let mut spans: Vec<(usize, Cell)> = vec![(0, "".into()); width];
     let mut row: Vec<Cell> = Vec::new();
-    let (mut begun, mut spanning) = (line, false);
+    let (mut begun, mut spanning, mut struck) = (line, false, false);
     for (number, spec, text) in cells {
+        let crossed = text.contains("line-through]");
         let text = super::cell(&plain(&text));
         for _ in 0..spec.copies {
             carry(&mut spans, &mut row, width);
             if row.len() >= width {
-                rows.push(Row { line: begun, cells: std::mem::take(&mut row), spanning });
+                rows.push(finished(begun, std::mem::take(&mut row), spanning, std::mem::take(&mut struck)));
                 carry(&mut spans, &mut row, width);
             }
             if row.iter().all(|cell| cell.is_empty()) {
                 begun = number;
             }
+            struck |= crossed;
             spanning = spec.columns > 1 && spec.columns >= width;
             for column in 0..spec.columns.min(width.saturating_sub(row.len())) {
                 let own: Cell = if column == 0 { text.clone() } else { "".into() };
@@ -169,9 +224,15 @@ fn table(attributes: &str, body: &[(u32, &str)], line: u32, hard: bool) -> Resul
     }
     carry(&mut spans, &mut row, width);
     if !row.is_empty() {
-        rows.push(Row { line: begun, cells: row, spanning });
+        rows.push(finished(begun, row, spanning, struck));
     }
     Ok(rows)
+}
+
+/// A row with all its cells, and what of it is struck out.
+fn finished(line: u32, cells: Vec<Cell>, spanning: bool, struck: bool) -> Row {
+    let (gone, check) = taken_out(&cells, false, struck);
+    Row { line, cells, spanning, gone, check }
 }
 
 /// Fills in the cells that span the row from above, up to the next column that is free.
@@ -212,7 +273,7 @@ fn width(attributes: &str) -> Option<usize> {
 
 /// Marks taken off, and links flattened to their texts.
 fn plain(text: &str) -> String {
-    let text = cut(text, MAX_WRITTEN_BYTES);
+    let text = without_struck(cut(text, MAX_WRITTEN_BYTES));
     let mut out = String::with_capacity(text.len());
     for line in text.lines() {
         let line = line.trim_end().strip_suffix(" +").unwrap_or(line);
@@ -223,6 +284,19 @@ fn plain(text: &str) -> String {
         out.push('\n');
     }
     clean(&links(&out).replace("\\|", "|").replace(['`', '*'], "").replace("^]", "]"))
+}
+
+/// A text without `[.line-through]#what is struck out#`.
+fn without_struck(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((ahead, behind)) = rest.split_once("line-through]") {
+        out.push_str(ahead.rsplit_once('[').map_or(ahead, |(kept, _)| kept));
+        let marked = behind.trim_start_matches('#');
+        rest = marked.split_once('#').map_or(marked, |(_, kept)| kept.trim_start_matches('#'));
+    }
+    out.push_str(rest);
+    out
 }
 
 /// `https://a.example/b[text^]` and what was `link:b.html[text]` become `text`; an address without a text stays.

@@ -1,8 +1,29 @@
 //! What a cell says: who, over what, to which ports, how firmly.
 
+use super::cut;
 use crate::matrix::rule::TagName;
 use crate::model::{AppProtocol, DomainPattern, Transport};
 use std::collections::BTreeSet;
+
+/// Words behind which stands what is not meant.
+const EXCLUDING: [&str; 12] = [
+    "but",
+    "except",
+    "excepting",
+    "excluding",
+    "excludes",
+    "formerly",
+    "instead",
+    "not",
+    "previously",
+    "was",
+    "were",
+    "without",
+];
+
+/// Endings of files that no name in the DNS of two labels has.
+const FILES: [&str; 12] =
+    ["bat", "cfg", "conf", "config", "dll", "exe", "ini", "js", "json", "log", "txt", "xml"];
 
 /// Machines or destinations that one cell may name.
 const MAX_PARTIES: usize = 64;
@@ -48,7 +69,7 @@ pub(super) fn parties(cell: &str, footnotes: &BTreeSet<char>) -> Result<(Vec<Par
     if cell.len() > MAX_PARTIES_BYTES {
         return Err(format!("a cell of {} bytes names no machines", cell.len()));
     }
-    let (pieces, split) = pieces(cell);
+    let (pieces, split, unclosed) = pieces(cell);
     if pieces.len() > MAX_PARTIES {
         return Err(format!(
             "a cell names {} machines: no more than {MAX_PARTIES} are told apart",
@@ -56,6 +77,9 @@ pub(super) fn parties(cell: &str, footnotes: &BTreeSet<char>) -> Result<(Vec<Par
         ));
     }
     let mut checks = Vec::new();
+    if unclosed {
+        checks.push(format!("a parenthesis never ends: is this one party? {}", quoted(cell)));
+    }
     let mut found: Vec<Party> = Vec::new();
     for piece in &pieces {
         if is_anybody(piece) {
@@ -108,8 +132,8 @@ fn is_anybody(piece: &str) -> bool {
 }
 
 /// A cell cut at line feeds, commas, "and", "or", outside of parentheses. Also whether it was cut at words or commas, which
-/// may be part of a name.
-fn pieces(cell: &str) -> (Vec<String>, bool) {
+/// may be part of a name, and whether a parenthesis never ends.
+fn pieces(cell: &str) -> (Vec<String>, bool, bool) {
     let mut pieces: Vec<String> = Vec::new();
     let mut piece = String::new();
     let (mut depth, mut split, mut clause) = (0_usize, false, false);
@@ -189,15 +213,20 @@ fn pieces(cell: &str) -> (Vec<String>, bool) {
         }
     }
     cut(&mut piece, true);
-    (pieces, split)
+    (pieces, split, depth > 0)
 }
 
 /// One of them.
 fn party(piece: &str, footnotes: &BTreeSet<char>) -> Party {
-    let tag = service_tag(piece).or_else(|| (piece == "VirtualNetwork").then(|| piece.to_owned()));
-    let names: Vec<Name> = if tag.is_some() { Vec::new() } else { words(piece).filter_map(name).collect() };
-    let mut checks: Vec<String> = names.iter().filter_map(|name| name.guess.clone()).collect();
     let lower = piece.to_ascii_lowercase();
+    let excluded = excluded(&lower);
+    let meant = excluded.and_then(|at| piece.get(..at)).unwrap_or(piece);
+    let tag = service_tag(meant).or_else(|| (piece == "VirtualNetwork").then(|| piece.to_owned()));
+    let names: Vec<Name> = if tag.is_some() { Vec::new() } else { words(meant).filter_map(name).collect() };
+    let mut checks: Vec<String> = names.iter().filter_map(|name| name.guess.clone()).collect();
+    if excluded.is_some() {
+        checks.push(format!("{} leaves something out, which a rule cannot say", quoted(piece)));
+    }
     let of_site = ["dns name or ip", "ip address", "ip or dns", "publicip", "dnsip"]
         .iter()
         .any(|word| lower.contains(word));
@@ -226,6 +255,9 @@ fn party(piece: &str, footnotes: &BTreeSet<char>) -> Party {
         None if of_site => Who::SiteRole,
         None => Who::Role,
     };
+    if excluded.is_some() && who == Who::Role {
+        title = piece.to_owned();
+    }
     if title.is_empty() || title.starts_with('(') {
         let first = match &who {
             Who::Names(names) => names.join(", "),
@@ -249,6 +281,16 @@ fn party(piece: &str, footnotes: &BTreeSet<char>) -> Party {
     }
     let port = names.iter().find_map(|name| name.port);
     Party { title: title.chars().take(120).collect(), who, port, checks }
+}
+
+/// Where a text begins to say what it does not mean: "all but a.example", "a.example (formerly b.example)".
+fn excluded(lower: &str) -> Option<usize> {
+    let mut start = 0;
+    lower.split_inclusive(|c: char| !c.is_alphanumeric()).find_map(|part| {
+        let at = start;
+        start += part.len();
+        EXCLUDING.contains(&part.trim_end_matches(|c: char| !c.is_alphanumeric())).then_some(at)
+    })
 }
 
 /// What is left of a piece without its addresses and without the parentheses that hold them.
@@ -361,15 +403,151 @@ pub(super) fn names_of(text: &str) -> Vec<String> {
 
 /// Whether a cell says that traffic is blocked, and nothing else.
 pub(super) fn is_denial(cell: &str) -> bool {
-    ["block", "deny", "drop", "reject", "blocked", "denied"]
-        .iter()
-        .any(|word| cell.eq_ignore_ascii_case(word))
+    let words: Vec<String> = protocol_words(cell).take(4).collect();
+    let denial = |word: &String| {
+        [
+            "block",
+            "blocked",
+            "denied",
+            "deny",
+            "disallow",
+            "disallowed",
+            "drop",
+            "dropped",
+            "forbidden",
+            "prohibited",
+            "reject",
+            "rejected",
+        ]
+        .contains(&word.as_str())
+    };
+    let beside =
+        |word: &String| ["all", "by", "default", "explicit", "implicit", "traffic"].contains(&word.as_str());
+    words.len() < 4
+        && (words.iter().any(denial) && words.iter().all(|word| denial(word) || beside(word))
+            || matches!(words.join(" ").as_str(), "not allowed" | "not permitted" | "do not allow"))
+}
+
+/// Whether a cell says that traffic is allowed, and nothing else.
+pub(super) fn is_permission(cell: &str) -> bool {
+    let mut known = false;
+    let plain = cell.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).all(|word| {
+        known = true;
+        let word = word.to_ascii_lowercase();
+        ["accept", "allow", "allowed", "allows", "open", "pass", "permit", "permitted", "true", "y", "yes"]
+            .contains(&word.as_str())
+    });
+    let mark = |c: char| matches!(c, '\u{2713}' | '\u{2714}' | '\u{2705}' | '\u{fe0f}');
+    let others = cell.chars().filter(|&c| !c.is_alphanumeric() && !c.is_whitespace());
+    let marked = others.clone().any(mark);
+    plain && (known || marked) && others.into_iter().all(|c| mark(c) || matches!(c, '.' | ',' | '/'))
 }
 
 /// Whether a description is of a rule that blocks.
 pub(super) fn denies(text: &str) -> bool {
     let lower = text.to_ascii_lowercase();
-    ["block ", "blocks ", "deny ", "denies "].iter().any(|word| lower.starts_with(word))
+    ["block ", "blocks ", "deny ", "denies ", "denied."].iter().any(|word| lower.starts_with(word))
+}
+
+/// What in a description or a title may mean that the traffic is not to be allowed.
+pub(super) fn forbidding(text: &str) -> Option<&'static str> {
+    const WORDS: [&str; 31] = [
+        "blocked",
+        "blocking",
+        "to block",
+        "block all",
+        "block the",
+        "block this",
+        "block traffic",
+        "blocks traffic",
+        "block inbound",
+        "block outbound",
+        "denied",
+        "denies",
+        "deny",
+        "disallow",
+        "disallowed",
+        "forbid",
+        "forbidden",
+        "prohibit",
+        "prohibited",
+        "reject",
+        "rejected",
+        "close",
+        "closed",
+        "drop",
+        "dropped",
+        "do not",
+        "must not",
+        "should not",
+        "not allowed",
+        "never",
+        "not used",
+    ];
+    const MORE: [&str; 6] =
+        ["not permitted", "deprecated", "disabled", "no longer", "not be open", "not required any more"];
+    let spaced = format!(" {} ", protocol_words(cut(text, MAX_PARTIES_BYTES)).collect::<Vec<_>>().join(" "));
+    WORDS.into_iter().chain(MORE).find(|phrase| spaced.contains(&format!(" {phrase} ")))
+}
+
+/// Whether a heading is of what is to be blocked.
+pub(super) fn heading_denies(heading: &str) -> bool {
+    protocol_words(heading).any(|word| word == "block" || word == "blocks")
+}
+
+/// What in a text may mean that not everybody needs this.
+pub(super) fn loosening(text: &str) -> Option<&'static str> {
+    const WORDS: [&str; 14] = [
+        "optional",
+        "optionally",
+        "not required",
+        "not needed",
+        "not mandatory",
+        "not necessary",
+        "unless",
+        "recommended",
+        "no longer",
+        "legacy",
+        "in case of",
+        "when using",
+        "only for",
+        "only if",
+    ];
+    let spaced = format!(" {} ", protocol_words(cut(text, MAX_PARTIES_BYTES)).collect::<Vec<_>>().join(" "));
+    WORDS.into_iter().find(|phrase| spaced.contains(&format!(" {phrase} ")))
+}
+
+/// The cell of a column that tells whether a row is required.
+pub(super) fn need_cell(cell: &str) -> Option<Need> {
+    match protocol_words(cell).take(4).collect::<Vec<_>>().join(" ").as_str() {
+        "always" | "mandatory" | "required" | "true" | "y" | "yes" | "must" => Some(Need::Required),
+        "false" | "n" | "no" | "optional" | "recommended" | "not required" | "not mandatory"
+        | "not needed" => Some(Need::Optional),
+        _ => None,
+    }
+}
+
+/// Where traffic goes, as a column of directions has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Direction {
+    Inbound,
+    Outbound,
+    Both,
+}
+
+/// Reads the cell of a column of directions.
+pub(super) fn direction(cell: &str) -> Option<Direction> {
+    let words: Vec<String> = protocol_words(cell).take(5).collect();
+    let any = |known: &[&str]| words.iter().any(|word| known.contains(&word.as_str()));
+    let inward = any(&["in", "inbound", "ingress", "incoming"]);
+    let outward = any(&["out", "outbound", "egress", "outgoing"]);
+    let both = any(&["both", "bidirectional", "bi", "two"]) || (inward && outward);
+    match (both && words.len() < 5, inward && words.len() < 3, outward && words.len() < 3) {
+        (true, ..) => Some(Direction::Both),
+        (_, true, _) => Some(Direction::Inbound),
+        (_, _, true) => Some(Direction::Outbound),
+        _ => None,
+    }
 }
 
 /// A word as a pattern for names, if it is one: with or without scheme, path and port.
@@ -413,11 +591,17 @@ fn name(word: &str) -> Option<Name> {
                 }
                 placed
             }
-            false if scheme.is_none() && label.bytes().any(|byte| byte.is_ascii_uppercase()) => return None,
             false => label.to_ascii_lowercase(),
         });
     }
     let top = labels.last()?;
+    // "Login.Example.com" is a name, "Node.JS" is none.
+    let upper = host.bytes().any(|byte| byte.is_ascii_uppercase());
+    let short = labels.len() < 3 || suffix;
+    let file = FILES.contains(&top.as_str());
+    if scheme.is_none() && short && (upper && !host.ends_with(".com") || file) {
+        return None;
+    }
     if labels.len() < 2 + usize::from(suffix)
         || top.len() < 2
         || !top.bytes().all(|byte| byte.is_ascii_lowercase())
@@ -493,7 +677,7 @@ fn protocol_word(word: &str) -> Option<Word> {
         "amqp" | "amqps" | "ftp" | "ftps" | "grpc" | "iscsi" | "ldap" | "ldaps" | "mssql" | "mysql"
         | "ndmp" | "nfs" | "rdp" | "rpc" | "smtps" | "websocket" | "winrm" | "ws" | "wss" | "kerberos"
         | "nvme" | "sql" => Word::Usually(Tcp),
-        "dhcp" | "ntp" | "snmp" | "syslog" | "tftp" => Word::Usually(Udp),
+        "dhcp" | "dtls" | "ntp" | "snmp" | "syslog" | "tftp" => Word::Usually(Udp),
         _ => return None,
     })
 }
@@ -513,7 +697,44 @@ pub(super) fn is_protocol(cell: &str) -> bool {
 }
 
 fn protocol_words(cell: &str) -> impl Iterator<Item = String> {
-    cell.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty()).map(str::to_ascii_lowercase)
+    let mut parts = cell
+        .split(|c: char| !c.is_alphanumeric())
+        .filter(|word| !word.is_empty())
+        .map(str::to_ascii_lowercase)
+        .peekable();
+    std::iter::from_fn(move || {
+        let word = parts.next()?;
+        // HTTP/3 is what QUIC carries.
+        let third = word == "http3" || (word == "http" && parts.peek().is_some_and(|next| next == "3"));
+        if third && word == "http" {
+            parts.next();
+        }
+        Some(if third { "quic".to_owned() } else { word })
+    })
+}
+
+/// What carries the protocol of a word: none of one that is no protocol.
+fn carriers(word: &str) -> Vec<Transport> {
+    match protocol_word(word) {
+        Some(Word::App(AppProtocol::Dns, _)) => vec![Transport::Udp, Transport::Tcp],
+        Some(Word::Transport(transport) | Word::App(_, transport) | Word::Usually(transport)) => {
+            vec![transport]
+        }
+        None => Vec::new(),
+    }
+}
+
+/// The port that an application has by itself.
+pub(super) fn own_port(app: AppProtocol) -> Option<u16> {
+    Some(match app {
+        AppProtocol::Dns => 53,
+        AppProtocol::Http => 80,
+        AppProtocol::Quic | AppProtocol::Tls => 443,
+        AppProtocol::Smb => 445,
+        AppProtocol::Smtp => 25,
+        AppProtocol::Ssh => 22,
+        _ => return None,
+    })
 }
 
 /// What a row is carried over.
@@ -569,7 +790,7 @@ pub(super) fn protocols(cell: &str) -> Result<Protocols, String> {
             None => unknown.push(word),
         }
     }
-    found.paired = found.apps.len() == 2 && cell.contains('(');
+    found.paired = found.apps.len() == 2 && found.transports.is_empty() && cell.contains('(');
     if found.transports.is_empty() {
         for (transport, guessed) in usually {
             if guessed {
@@ -606,9 +827,30 @@ pub(super) fn protocols(cell: &str) -> Result<Protocols, String> {
 pub(super) struct PortItems {
     /// Ports and ranges, both ends included, in the order of the cell.
     pub(super) items: Vec<(u16, u16)>,
+    /// Which transports stand beside which port: none if the cell does not say so.
+    pub(super) beside: Vec<((u16, u16), Vec<Transport>)>,
     /// Words of protocols that stand with them.
     pub(super) words: String,
     pub(super) checks: Vec<String>,
+}
+
+impl PortItems {
+    /// Whether these ports are reached over this transport.
+    pub(super) fn over(&self, item: (u16, u16), transport: Transport) -> bool {
+        let mut told = self.beside.iter().filter(|(known, _)| *known == item).peekable();
+        told.peek().is_none() || told.any(|(_, transports)| transports.contains(&transport))
+    }
+
+    /// The transports that stand beside ports.
+    pub(super) fn transports(&self) -> Vec<Transport> {
+        let mut found = Vec::new();
+        for &transport in self.beside.iter().flat_map(|(_, transports)| transports) {
+            if !found.contains(&transport) {
+                found.push(transport);
+            }
+        }
+        found
+    }
 }
 
 /// Whether a cell names ports and hardly anything else.
@@ -627,119 +869,420 @@ pub(super) fn is_ports(cell: &str) -> bool {
         && ports(cell).is_ok()
 }
 
-/// Reads a port cell: `6162, 2500 to 3300`, `135 445`, `443 (HTTPS)`, `5985 (5986 — used by default)`.
+/// Reads a port cell: `6162, 2500 to 3300`, `135 445`, `443 (HTTPS)`, `TCP 443, UDP 53`, `5985 (5986 — used by default)`.
+/// Whatever of it is not understood is told: a number that may be a footnote's or a version's is left where it stands.
 ///
 /// # Errors
 /// It names no port.
 pub(super) fn ports(cell: &str) -> Result<PortItems, String> {
     let mut found = PortItems::default();
-    let lower = cell.trim().to_lowercase();
-    let all = lower
-        .split(|c: char| !c.is_alphanumeric())
-        .find(|word| !word.is_empty() && protocol_word(word).is_none());
-    if matches!(all, Some("all" | "any")) && !lower.bytes().any(|byte| byte.is_ascii_digit()) {
+    let (lower, mut odd) = bare(cell);
+    odd |= has_thousands(&lower);
+    let everything = ["all", "any", "port", "ports", "protocol", "protocols"];
+    let mut rest = protocol_words(&lower).filter(|word| protocol_word(word).is_none()).peekable();
+    if rest.peek().is_some_and(|word| word == "all" || word == "any")
+        && rest.all(|word| everything.contains(&word.as_str()))
+    {
         found.items.push((1, u16::MAX));
-        found.words = lower;
+        found.words.clone_from(&lower);
         found.checks.push("all ports: the rule documents every one of them".into());
         return Ok(found);
     }
-    let mut more = false;
-    // Numbers, words, and what stands between: a dash or "to" makes two numbers a range.
-    let mut open: Option<bool> = None;
-    for token in tokens(&lower) {
+    let tokens = tokens(&lower);
+    // Small numbers are ports only where nothing else stands that they could belong to.
+    let plain = !odd
+        && tokens.iter().all(|token| match token {
+            Token::Word(word) => matches!(protocol_word(word), Some(Word::Transport(_))) || is_harmless(word),
+            Token::Number(_) | Token::Range(_) | Token::Between => true,
+            _ => false,
+        });
+    let mut runs: Vec<Run> = Vec::new();
+    let mut at = 0;
+    let (mut upwards, mut excluded) = (false, false);
+    while let Some(token) = tokens.get(at) {
+        at += 1;
         match token {
             Token::Number(digits) => {
-                let port = number(digits, &mut found.checks)?;
-                let room = found.items.len() < MAX_PORTS;
-                match (found.items.last_mut(), open.take()) {
-                    (Some(last), Some(true)) if last.0 == last.1 && last.0 < port => last.1 = port,
-                    (_, Some(true)) => {
-                        return Err(format!("no range of ports can be read in {}", quoted(cell)));
-                    }
-                    _ if !room => {
-                        return Err(format!("a cell names more than {MAX_PORTS} ports"));
-                    }
-                    _ => found.items.push((port, port)),
+                let mut ends = vec![digits.as_str()];
+                while let (Some(Token::Range(rare)), Some(Token::Number(end))) =
+                    (tokens.get(at), tokens.get(at + 1))
+                {
+                    odd |= rare;
+                    ends.push(end);
+                    at += 2;
                 }
-                open = Some(false);
+                let range = match ends[..] {
+                    [one] => {
+                        let port = number(one, &mut found.checks)?;
+                        (port, port)
+                    }
+                    [low, high] => {
+                        let low = if low == "0" {
+                            odd = true;
+                            1
+                        } else {
+                            whole(low)?
+                        };
+                        let high =
+                            if high.len() == 6 { number(high, &mut found.checks)? } else { whole(high)? };
+                        (low, high)
+                    }
+                    _ => return Err(format!("no range of ports can be read in {}", quoted(cell))),
+                };
+                if range.0 > range.1 || (ends.len() == 2 && range.0 == range.1) {
+                    return Err(format!("no range of ports can be read in {}", quoted(cell)));
+                }
+                odd |= ends.iter().any(|end| end.len() > 1 && end.starts_with('0'));
+                let small = !plain && range.1 < 20;
+                odd |= excluded || small;
+                if excluded || (small && !are_small(&tokens)) {
+                    continue;
+                }
+                if found.items.len() >= MAX_PORTS {
+                    return Err(format!("a cell names more than {MAX_PORTS} ports"));
+                }
+                found.items.push(range);
+                runs.push(Run::Port(range));
             }
-            Token::Range => open = open.map(|_| true),
-            Token::Upwards => {
-                found.checks.push(format!(
-                    "the page says \"and up\"; only the first port was taken: {}",
-                    quoted(cell)
-                ));
-                open = None;
+            Token::Word(word) if protocol_word(word).is_some() => {
+                found.words.push_str(word);
+                found.words.push(' ');
+                runs.push(Run::Protocol(word.clone()));
             }
             Token::Word(word) => {
-                let harmless = [
-                    "or", "and", "by", "default", "used", "port", "ports", "range", "the", "from", "only",
-                    "optional",
-                ];
-                if protocol_word(word).is_some() {
-                    found.words.push_str(word);
-                    found.words.push(' ');
-                } else if !harmless.contains(&word) {
-                    more = true;
-                }
-                open = None;
+                excluded |= EXCLUDING.contains(&word.as_str());
+                odd |= !is_harmless(word);
             }
-            Token::Other => open = None,
+            Token::Upwards => upwards = true,
+            // A dash in front of a word parts; at the end, a range has no end.
+            Token::Range(rare) => odd |= *rare || tokens.get(at).is_none() || at == 1,
+            Token::Skipped => odd = true,
+            Token::Below => {
+                // "> 1023", "< 1024": what is meant is not this port.
+                odd = true;
+                if matches!(tokens.get(at), Some(Token::Number(_))) {
+                    at += 1;
+                }
+            }
+            Token::Odd => odd = true,
+            Token::Between => {}
         }
     }
     if found.items.is_empty() {
         return Err(format!("no port in {}", quoted(cell)));
     }
+    if upwards {
+        found
+            .checks
+            .push(format!("the page says \"and up\"; only the first port was taken: {}", quoted(cell)));
+    }
     found.items.dedup();
-    if more {
-        found.checks.push(format!("the port cell says more: {}", quoted(cell)));
+    if odd {
+        found.checks.push(format!("of {} {} were taken", quoted(cell), listed(&found.items)));
+    }
+    beside(&runs, &mut found);
+    Ok(found)
+}
+
+/// Reads a port cell beside the cell of its protocol: lines of the one go with lines of the other, and ports that stand in the
+/// protocol's cell, too, are paired there.
+///
+/// # Errors
+/// It names no port.
+pub(super) fn paired_ports(protocol: Option<&str>, cell: &str) -> Result<PortItems, String> {
+    let mut found = ports(cell)?;
+    let Some(protocol) = protocol.filter(|protocol| *protocol != cell) else { return Ok(found) };
+    // "TCP" over "53 (DNS)": an application says nothing against its column.
+    let exact = |word: &str| matches!(protocol_word(word), Some(Word::Transport(_)));
+    if !found.words.split_whitespace().any(exact) {
+        found.beside.clear();
+    }
+    let (above, below): (Vec<&str>, Vec<&str>) = (protocol.lines().collect(), cell.lines().collect());
+    if above.len() > 1 && above.len() == below.len() && found.beside.is_empty() {
+        let lines = above.iter().zip(&below).map(|(protocol, cell)| {
+            let transports = protocols(protocol).ok()?.transports;
+            Some(
+                ports(cell)
+                    .ok()?
+                    .items
+                    .into_iter()
+                    .map(move |item| (item, transports.clone()))
+                    .collect::<Vec<_>>(),
+            )
+        });
+        if let Some(lines) = lines.collect::<Option<Vec<_>>>() {
+            found.beside = lines.concat();
+            return Ok(found);
+        }
+    }
+    if protocol.contains(|c: char| c.is_ascii_digit())
+        && let Ok(theirs) = ports(protocol)
+        && theirs.transports().len() > 1
+    {
+        let same = theirs.items.iter().all(|item| found.items.contains(item))
+            && found.items.iter().all(|item| theirs.items.contains(item));
+        if same && found.beside.is_empty() && theirs.checks.is_empty() {
+            found.beside = theirs.beside;
+        } else {
+            found.checks.push(format!("the protocol cell has ports, too: {}", quoted(protocol)));
+        }
     }
     Ok(found)
 }
 
-/// What a port cell is made of.
-enum Token<'c> {
-    Number(&'c str),
-    Word(&'c str),
-    Range,
-    Upwards,
-    Other,
+/// Whether no number of a cell could be more than a footnote's.
+fn are_small(tokens: &[Token]) -> bool {
+    tokens.iter().all(|token| match token {
+        Token::Number(digits) => digits.len() < 3 && digits.parse::<u16>().is_ok_and(|number| number < 20),
+        _ => true,
+    })
 }
 
-fn tokens(cell: &str) -> Vec<Token<'_>> {
+/// Ports as packs have them: `80, 443, 2500-3300`.
+pub(super) fn listed(items: &[(u16, u16)]) -> String {
+    let item =
+        |&(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
+    items.iter().map(item).collect::<Vec<_>>().join(", ")
+}
+
+/// A port or a protocol, in the order of a cell.
+#[derive(Clone, Debug)]
+enum Run {
+    Port((u16, u16)),
+    Protocol(String),
+}
+
+/// Gives each port the transports that stand beside it: before it, if the cell begins with one, else behind it.
+fn beside(runs: &[Run], found: &mut PortItems) {
+    let exact = |word: &str| matches!(protocol_word(word), Some(Word::Transport(_)));
+    let transports = runs.iter().any(|run| matches!(run, Run::Protocol(word) if exact(word)));
+    let told = |word: &str| if transports && !exact(word) { Vec::new() } else { carriers(word) };
+    let runs: Vec<Result<(u16, u16), Vec<Transport>>> = runs
+        .iter()
+        .map(|run| match run {
+            Run::Port(item) => Ok(*item),
+            Run::Protocol(word) => Err(told(word)),
+        })
+        .filter(|run| !matches!(run, Err(transports) if transports.is_empty()))
+        .collect();
+    let mut all: Vec<Transport> =
+        runs.iter().filter_map(|run| run.as_ref().err()).flatten().copied().collect();
+    all.dedup();
+    let first = runs.first().is_some_and(Result::is_err);
+    let last = runs.last().is_some_and(Result::is_err);
+    if all.is_empty() {
+        return;
+    }
+    if all.len() > 1 && first == last && found.items.len() > 1 {
+        found.checks.push("each port with each protocol of its cell: is it so?".into());
+        found.beside = found.items.iter().map(|&item| (item, all.clone())).collect();
+        return;
+    }
+    let in_order: Vec<_> = if first { runs } else { runs.into_iter().rev().collect() };
+    let (mut current, mut fresh) = (Vec::new(), false);
+    for run in in_order {
+        match run {
+            Ok(item) => {
+                found.beside.push((item, current.clone()));
+                fresh = true;
+            }
+            Err(transports) => {
+                if std::mem::take(&mut fresh) {
+                    current.clear();
+                }
+                current.extend(transports);
+            }
+        }
+    }
+    // A port without a protocol on its side goes with all that are told.
+    found.beside.iter_mut().filter(|(_, of)| of.is_empty()).for_each(|(_, of)| of.clone_from(&all));
+}
+
+fn is_harmless(word: &str) -> bool {
+    [
+        "or",
+        "and",
+        "by",
+        "default",
+        "used",
+        "port",
+        "ports",
+        "range",
+        "the",
+        "from",
+        "only",
+        "inclusive",
+        "both",
+    ]
+    .contains(&word)
+}
+
+/// A port cell in small letters, without what is written to be seen by nobody; whether there was such a thing.
+fn bare(cell: &str) -> (String, bool) {
+    let lower = cell.trim().to_lowercase();
+    let (mut out, mut rest, mut odd) = (String::with_capacity(lower.len()), lower.as_str(), false);
+    // Characters that steer a terminal stand there escaped.
+    while let Some((ahead, behind)) = rest.split_once("\\u{") {
+        out.push_str(ahead);
+        odd = true;
+        rest = behind.split_once('}').map_or("", |(_, rest)| rest);
+    }
+    out.push_str(rest);
+    (out, odd)
+}
+
+/// What a port cell is made of.
+#[derive(Clone, Debug)]
+enum Token {
+    Number(String),
+    Word(String),
+    /// A sign or a word between the ends of a range; whether it is one that may mean something else.
+    Range(bool),
+    Upwards,
+    /// `>`, `<`.
+    Below,
+    /// Numbers that are none of ports: a version, a footnote, a thing with a unit.
+    Skipped,
+    /// What only parts.
+    Between,
+    Odd,
+}
+
+fn tokens(cell: &str) -> Vec<Token> {
     let mut found = Vec::new();
     let mut rest = cell;
     while let Some(c) = rest.chars().next() {
         let run = |of: fn(char) -> bool| rest.find(|c| !of(c)).unwrap_or(rest.len());
+        let next = rest.chars().nth(1);
         let (token, length) = if c.is_ascii_digit() {
-            let length = run(|c| c.is_ascii_digit());
-            (Some(Token::Number(rest.get(..length).unwrap_or_default())), length)
-        } else if c.is_alphabetic() {
+            numeral(rest, matches!(found.last(), Some(Token::Range(_))))
+        } else if let Some(length) = parenthesised(rest) {
+            (Some(Token::Skipped), length)
+        } else if c == '[' {
+            // A footnote's mark.
+            (Some(Token::Skipped), rest.find(']').map_or(rest.len(), |end| end + 1))
+        } else if c.is_alphanumeric() {
             let length = run(char::is_alphanumeric);
             let word = rest.get(..length).unwrap_or_default();
+            let behind = rest.get(length..).unwrap_or_default();
+            let third =
+                behind.strip_prefix("/3").filter(|more| !more.starts_with(|c: char| c.is_ascii_digit()));
             let token = match word {
-                "to" | "through" | "thru" => Token::Range,
-                "up" | "upwards" | "above" | "higher" => Token::Upwards,
-                word => Token::Word(word),
+                "http" if third.is_some() => Token::Word("quic".into()),
+                "to" | "through" | "thru" => Token::Range(false),
+                "until" | "till" => Token::Range(true),
+                "up" | "upwards" | "above" | "higher" | "greater" | "over" | "later" => Token::Upwards,
+                word => Token::Word(word.to_owned()),
             };
-            (Some(token), length)
+            let taken = if word == "http" && third.is_some() { 2 } else { 0 };
+            (Some(token), length + taken)
         } else {
-            let token = match c {
-                // A long dash with spaces parts; without, it means a range.
-                '-' | '\u{2010}'..='\u{2013}' => Some(Token::Range),
-                '\u{2014}' if rest.chars().nth(1).is_some_and(|next| next.is_ascii_digit()) => {
-                    Some(Token::Range)
+            let digit = next.is_some_and(|next| next.is_ascii_digit());
+            match c {
+                // A long dash before words parts.
+                '-' | '\u{2010}'..='\u{2013}' => (Some(Token::Range(false)), c.len_utf8()),
+                '\u{2014}' | '\u{2015}' | '\u{2212}' => {
+                    let number = rest.get(c.len_utf8()..).unwrap_or_default().trim_start();
+                    let range = number.starts_with(|c: char| c.is_ascii_digit());
+                    (Some(if range { Token::Range(!digit) } else { Token::Between }), c.len_utf8())
                 }
-                '+' => Some(Token::Upwards),
-                c if c.is_whitespace() => None,
-                _ => Some(Token::Other),
-            };
-            (token, c.len_utf8())
+                '~' | '\u{223c}' | '\u{301c}' | '\u{ff5e}' | '\u{2026}' => {
+                    (Some(Token::Range(true)), c.len_utf8())
+                }
+                '.' if rest.starts_with("..") => (Some(Token::Range(true)), run(|c| c == '.')),
+                ':' if digit && matches!(found.last(), Some(Token::Number(_))) => {
+                    (Some(Token::Range(true)), 1)
+                }
+                '+' => (Some(Token::Upwards), 1),
+                '>' | '<' | '\u{2264}' | '\u{2265}' => {
+                    (Some(Token::Below), c.len_utf8() + usize::from(next == Some('=')))
+                }
+                '*' if digit => (
+                    Some(Token::Skipped),
+                    1 + rest
+                        .get(1..)
+                        .unwrap_or_default()
+                        .find(|c: char| !c.is_ascii_digit())
+                        .unwrap_or(rest.len() - 1),
+                ),
+                c if c.is_whitespace() => (None, c.len_utf8()),
+                ',' | ';' | ':' | '/' | '&' | '|' | '(' | ')' | '.' | '`' | '"' | '\'' => {
+                    (Some(Token::Between), 1)
+                }
+                _ => (Some(Token::Odd), c.len_utf8()),
+            }
         };
         found.extend(token);
         rest = rest.get(length..).unwrap_or_default();
     }
     found
+}
+
+/// The length of "(1)", with which a footnote is told.
+fn parenthesised(text: &str) -> Option<usize> {
+    let inside = text.strip_prefix('(')?;
+    let end = inside.bytes().take(8).position(|byte| byte == b')')?;
+    let digits = inside.get(..end)?.trim();
+    let mark = !digits.is_empty() && digits.len() < 3 && digits.bytes().all(|byte| byte.is_ascii_digit());
+    (mark && digits.parse::<u8>().is_ok_and(|number| number < 20)).then_some(end + 2)
+}
+
+/// The number with which a text begins: `443`, `1,024`; or what is none, as `1.2`, `24h`, `1st`.
+fn numeral(text: &str, ends: bool) -> (Option<Token>, usize) {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    let length = digits(text);
+    let whole = text.get(..length).unwrap_or_default();
+    let behind = text.get(length..).unwrap_or_default();
+    let fraction = behind.strip_prefix('.').map_or(0, digits);
+    let group = behind.strip_prefix(',').map_or(0, digits);
+    let glued = behind.bytes().take_while(u8::is_ascii_alphanumeric).count();
+    if fraction > 0 {
+        let more = text.find(|c: char| !c.is_ascii_alphanumeric() && c != '.').unwrap_or(text.len());
+        return (Some(Token::Skipped), more);
+    }
+    if glued > 0 {
+        let word = behind.get(..glued).unwrap_or_default();
+        let known = protocol_word(word).is_some() || matches!(word, "to" | "and" | "or");
+        return (
+            Some(if known { Token::Number(whole.to_owned()) } else { Token::Skipped }),
+            if known { length } else { length + glued },
+        );
+    }
+    if group == 3 && length <= 2 {
+        let last = behind.get(1..4).unwrap_or_default();
+        let range = behind.get(4..).unwrap_or_default().trim_start();
+        let ranged =
+            ends || range.starts_with(['-', ':', '~', '\u{2013}', '\u{2014}', '\u{2011}', '\u{2212}']);
+        if last.starts_with('0') || length == 1 || (ranged && is_thousands(whole, last)) {
+            // The nought in front of it says that it was guessed.
+            return (Some(Token::Number(format!("0{whole}{last}"))), length + 4);
+        }
+    }
+    (Some(Token::Number(whole.to_owned())), length)
+}
+
+/// Whether two numbers with a comma between them could be one.
+fn is_thousands(head: &str, tail: &str) -> bool {
+    format!("{head}{tail}").parse::<u16>().is_ok()
+}
+
+/// Whether a cell has `22,443`, which could be one number.
+fn has_thousands(cell: &str) -> bool {
+    let digits = |text: &str| text.bytes().take_while(u8::is_ascii_digit).count();
+    cell.match_indices(',').any(|(at, _)| {
+        let (ahead, behind) = (cell.get(..at).unwrap_or_default(), cell.get(at + 1..).unwrap_or_default());
+        let length = ahead.bytes().rev().take_while(u8::is_ascii_digit).count();
+        let head = ahead.get(ahead.len() - length..).unwrap_or_default();
+        (1..=2).contains(&length)
+            && digits(behind) == 3
+            && is_thousands(head, behind.get(..3).unwrap_or_default())
+    })
+}
+
+/// A port that is nothing else.
+fn whole(digits: &str) -> Result<u16, String> {
+    let port = digits.parse::<u16>().ok().filter(|&port| port > 0);
+    port.ok_or_else(|| format!("`{}` is no port", digits.chars().take(20).collect::<String>()))
 }
 
 /// A port; of a number that is none, without the last digit, which may be a footnote's.
@@ -758,12 +1301,17 @@ fn number(digits: &str, checks: &mut Vec<String>) -> Result<u16, String> {
     }
 }
 
-/// The port that a text names: "over TCP port 443".
-pub(super) fn told_port(text: &str) -> Option<u16> {
+/// The last port that a text names with its transport: "over TCP port 443".
+pub(super) fn told_port(text: &str) -> Option<(Transport, u16)> {
     let lower = text.to_ascii_lowercase();
-    let at = lower.find("tcp port ")? + "tcp port ".len();
-    let digits: String = lower.get(at..)?.chars().take_while(char::is_ascii_digit).collect();
-    digits.parse().ok().filter(|&port| port > 0)
+    let of = |mark: &str, transport: Transport| {
+        let at = lower.rfind(mark)?;
+        let digits: String = lower.get(at + mark.len()..)?.chars().take_while(char::is_ascii_digit).collect();
+        let port = digits.parse().ok().filter(|&port| port > 0)?;
+        Some((at, transport, port))
+    };
+    let found = [of("tcp port ", Transport::Tcp), of("udp port ", Transport::Udp)];
+    found.into_iter().flatten().max_by_key(|(at, ..)| *at).map(|(_, transport, port)| (transport, port))
 }
 
 /// Whether a cell is a sentence, as descriptions are, and no name of a machine.
@@ -939,6 +1487,14 @@ mod tests {
             ("1058+ or 1063+", "1058,1063 check"), ("9082 and up", "9082 check"), ("90812", "9081 check"), ("22\nTCP", "22"),
             ("Depends on the device", "none"), ("", "none"), ("0", "none"), ("3300-2500", "none"), ("99999999999", "none"),
             ("2500 - 3300", "2500-3300"), ("All TCP", "1-65535 check"),
+            ("1,024-65,535", "1024-65535 check"), ("8,080", "8080 check"), ("49,152 - 49,999", "49152-49999 check"),
+            ("22,443", "22,443 check"), ("80,443", "80,443"), ("5000:5010", "5000-5010 check"), ("5000..5010", "5000-5010 check"),
+            ("5000~5010", "5000-5010 check"), ("5000\u{2212}5010", "5000-5010"), ("5000 \u{2014} 5010", "5000-5010 check"),
+            ("5000\u{2026}5010", "5000-5010 check"), ("443 [1]", "443 check"), ("443 (1)", "443 check"), ("443 *1", "443 check"),
+            ("443 (TLS 1.2)", "443 check"), ("443 (HTTP/2)", "443 check"), ("445 SMB 3", "445 check"), ("443 / 24h", "443 check"),
+            ("\\u{202e}443", "443 check"), ("443 (formerly 8443)", "443 check"), ("5000-5010-5020", "none"), (">1023", "none"),
+            (">= 1024", "none"), ("5000\u{2013}", "5000 check"), ("1024 - any", "1024 check"), ("1-65536", "none"),
+            ("0-65535", "1-65535 check"), ("All except 22", "none"), ("any high port", "none"), ("443\u{2020}", "443 check"),
         ] { assert_eq!(all(cell), expected, "{cell}"); }
         assert!(is_ports("5985 (5986)") && is_ports("HTTPS:443") && !is_ports("Port 443 is used") && !is_ports("TCP"));
     }

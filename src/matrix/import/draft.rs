@@ -1,6 +1,6 @@
 //! The pack as a text: what rows say as rules, with what was guessed beside them and what was left out in its place.
 
-use super::cells::{self, Need, Party, PortItems, Protocols, Who};
+use super::cells::{self, Direction, Need, Party, PortItems, Protocols, Who};
 use super::{Cell, ImportError, Line, PackDraft, Page, Ports};
 use crate::matrix::date::CalendarDate;
 use crate::matrix::load::check_text;
@@ -81,8 +81,7 @@ struct Roles {
 
 impl Roles {
     fn add(&mut self, title: &str) -> Option<&mut Role> {
-        let key = slug(title, usize::MAX);
-        let key = if key.is_empty() { title.to_lowercase() } else { key };
+        let key = title.to_lowercase();
         let at = match self.by_title.get(&key) {
             Some(&at) => at,
             None => {
@@ -103,9 +102,7 @@ impl Roles {
     }
 
     fn get(&self, title: &str) -> Option<&Role> {
-        let key = slug(title, usize::MAX);
-        let key = if key.is_empty() { title.to_lowercase() } else { key };
-        self.by_title.get(&key).and_then(|&at| self.all.get(at))
+        self.by_title.get(&title.to_lowercase()).and_then(|&at| self.all.get(at))
     }
 
     /// Where there are more than a pack may have: initiators first, then those that most rules go to.
@@ -187,11 +184,12 @@ pub(super) fn write(
     }
     let rows: usize = tables.iter().map(|table| table.lines.len()).sum();
     let text = format!(
-        "{}{}{}{}",
+        "{}{}{}{}{}",
         head.text(file, rows, tables.len()),
         roles_text(&roles),
         pack.conditions_text(),
-        pack.text
+        pack.text,
+        unread_text(page)
     );
     // Whatever was guessed, what is handed over can be read.
     check_text("draft", &text).map_err(|problems| {
@@ -205,7 +203,18 @@ pub(super) fn write(
         to_check: pack.to_check,
         left_out: pack.left_out,
         other_tables,
+        unread: page.unread.iter().map(|(line, _)| *line).collect(),
     })
+}
+
+/// What may tell ports, and was not read.
+fn unread_text(page: &Page) -> String {
+    let mut out = String::new();
+    for (line, why) in &page.unread {
+        out.push('\n');
+        comment(&mut out, "left out", &format!("what begins in line {line}: {why}"));
+    }
+    out
 }
 
 /// The roles that rules speak of.
@@ -239,8 +248,27 @@ fn rules(table: &Ports, line: &Line, page: &Page, head: &Head) -> Result<Vec<Dra
     if line.cells.iter().any(|cell| cells::is_denial(cell)) || cells::denies(&text) {
         return Err("it blocks traffic, and a rule documents what is needed".into());
     }
+    if let Some(action) = line.action.as_ref().filter(|action| !cells::is_permission(action)) {
+        return Err(format!("that it is allowed is not plain: {}", cells::quoted(action)));
+    }
     let mut checks = line.checks.clone();
     let section = if table.section.is_empty() { &head.page } else { &table.section };
+    let named = |column: &str| format!("the page may forbid this: its {column} says");
+    let said = line.cells.iter().find_map(|cell| cells::forbidding(cell));
+    checks.extend(said.map(|word| format!("{} \"{word}\"", named("row"))));
+    let above = cells::forbidding(&table.section)
+        .or_else(|| cells::heading_denies(&table.section).then_some("block"));
+    checks.extend(above.map(|word| format!("{} \"{word}\"", named("heading"))));
+    let direction = line.direction.as_deref().and_then(cells::direction);
+    if let Some(direction) = direction
+        .filter(|direction| *direction == Direction::Both || line.from.is_none() || line.to.is_none())
+    {
+        checks.push(match direction {
+            Direction::Inbound => "the page says inbound: who is the initiator?".into(),
+            Direction::Outbound => "the page says outbound: who is the initiator?".into(),
+            Direction::Both => "the page says both directions: the rule has one".into(),
+        });
+    }
     let end = |cell: Option<&Cell>, has: bool, what: &str, checks: &mut Vec<String>| match cell {
         Some(cell) => cells::parties(cell, &page.footnotes).map(|(parties, more)| {
             checks.extend(more);
@@ -258,16 +286,30 @@ fn rules(table: &Ports, line: &Line, page: &Page, head: &Head) -> Result<Vec<Dra
     };
     let froms = end(line.from.as_ref(), table.has_from, "initiator", &mut checks)?;
     let tos = end(line.to.as_ref(), table.has_to, "destination", &mut checks)?;
+    if froms.len() > 1 && tos.len() > 1 {
+        checks.push("each initiator with each destination of its cells: is it so?".into());
+    }
     let ports = match (table.told_port, &line.ports) {
         (Some(told), _) => Ok(told_ports(told, &tos, &mut checks)?),
-        (None, Some(cell)) => cells::ports(cell),
+        (None, Some(cell)) => cells::paired_ports(line.protocol.as_deref(), cell),
         (None, None) => Err("its port is empty".into()),
     };
     let words = ports.as_ref().map(|ports| ports.words.clone()).unwrap_or_default();
-    let mut protocols = match &line.protocol {
-        Some(cell) => cells::protocols(cell)?,
-        None if !words.is_empty() => cells::protocols(&words)?,
-        None => {
+    let told = table.told_port.flatten().map(|(transport, _)| transport);
+    let mut protocols = match (&line.protocol, told) {
+        // "Port (TCP/UDP)" over a cell without a protocol.
+        (Some(cell), _) if line.ports.as_ref() == Some(cell) && words.is_empty() && ports.is_ok() => {
+            let guess = "no protocol stands with the ports: rules for TCP and UDP were made".to_owned();
+            Protocols {
+                transports: vec![Transport::Tcp, Transport::Udp],
+                checks: vec![guess],
+                ..Protocols::default()
+            }
+        }
+        (Some(cell), _) => cells::protocols(cell)?,
+        (None, _) if !words.is_empty() => cells::protocols(&words)?,
+        (None, Some(transport)) => Protocols { transports: vec![transport], ..Protocols::default() },
+        (None, None) => {
             let guess = "no protocol is told: TCP is taken".to_owned();
             Protocols { transports: vec![Transport::Tcp], checks: vec![guess], ..Protocols::default() }
         }
@@ -276,6 +318,9 @@ fn rules(table: &Ports, line: &Line, page: &Page, head: &Head) -> Result<Vec<Dra
         protocols.apps = cells::protocols(&words).map(|told| told.apps).unwrap_or_default();
     }
     checks.append(&mut protocols.checks);
+    if let Ok(ports) = &ports {
+        agree(ports, &mut protocols, &mut checks);
+    }
     let with_ports = protocols.transports.iter().any(|transport| transport.has_ports());
     let ports = match ports {
         Ok(ports) => ports,
@@ -283,8 +328,18 @@ fn rules(table: &Ports, line: &Line, page: &Page, head: &Head) -> Result<Vec<Dra
         Err(why) => return Err(why),
     };
     checks.extend(ports.checks.iter().cloned());
-    let groups = groups(&ports, &protocols, &text);
-    let needs: Vec<Need> = groups.iter().map(|group| need(line, &text, group, &ports.items)).collect();
+    if !with_ports && !ports.items.is_empty() {
+        checks.push(format!("it has no ports, and the page gives it some: {}", cells::listed(&ports.items)));
+    }
+    let at_addresses: BTreeSet<u16> = tos.iter().filter_map(|to| to.port).collect();
+    for port in at_addresses {
+        if !ports.items.iter().any(|&(low, high)| (low..=high).contains(&port)) {
+            checks.push(format!("the address means port {port}, which its row does not give"));
+        }
+    }
+    let groups = groups(&ports, &protocols, &text, &mut checks);
+    let needs: Vec<(Need, Option<String>)> =
+        groups.iter().map(|group| need(line, &text, group, &ports.items, &table.section)).collect();
     let several = froms
         .len()
         .saturating_mul(tos.len())
@@ -303,8 +358,14 @@ fn rules(table: &Ports, line: &Line, page: &Page, head: &Head) -> Result<Vec<Dra
     for from in &froms {
         for to in &tos {
             for &transport in &protocols.transports {
-                for (group, need) in groups.iter().zip(&needs) {
+                for (group, (need, doubt)) in groups.iter().zip(&needs) {
+                    let over = |item: &&(u16, u16)| !transport.has_ports() || ports.over(**item, transport);
+                    let items: Vec<(u16, u16)> = group.items.iter().filter(over).copied().collect();
+                    if items.is_empty() && transport.has_ports() {
+                        continue;
+                    }
                     let mut checks = checks.clone();
+                    checks.extend(doubt.clone());
                     // Of an initiator only what it is called counts.
                     if !matches!(from.who, Who::Role | Who::SiteRole) {
                         checks.push("the initiator is told by a name: a role stands for it".into());
@@ -321,7 +382,7 @@ fn rules(table: &Ports, line: &Line, page: &Page, head: &Head) -> Result<Vec<Dra
                         who: to.who.clone(),
                         transport,
                         app,
-                        ports: if transport.has_ports() { written(&group.items) } else { String::new() },
+                        ports: if transport.has_ports() { cells::listed(&items) } else { String::new() },
                         need: need.clone(),
                         purpose: purpose.clone(),
                         checks,
@@ -350,13 +411,45 @@ fn rules(table: &Ports, line: &Line, page: &Page, head: &Head) -> Result<Vec<Dra
     Ok(rules)
 }
 
+/// What stands beside the ports and what the protocol's column says become one.
+fn agree(ports: &PortItems, protocols: &mut Protocols, checks: &mut Vec<String>) {
+    let beside = ports.transports();
+    let known = |transport: &Transport| protocols.transports.contains(transport);
+    if !beside.is_empty() && !beside.iter().all(known) {
+        checks.push("another protocol stands beside the port than in its column: that one was taken".into());
+        protocols.transports.retain(|transport| !transport.has_ports());
+        protocols.transports.extend(beside);
+        return;
+    }
+    let with_ports = protocols.transports.iter().filter(|transport| transport.has_ports()).count();
+    if with_ports > 1 && ports.items.len() > 1 && beside.is_empty() {
+        checks.push("each port with each protocol: is it so?".into());
+    }
+    // Of a protocol that stands beside no port there is no rule.
+    if !beside.is_empty() {
+        let lost: Vec<String> = protocols
+            .transports
+            .iter()
+            .filter(|transport| transport.has_ports() && !beside.contains(transport))
+            .map(|transport| transport.to_string().to_uppercase())
+            .collect();
+        if !lost.is_empty() {
+            checks.push(format!("no port stands with {}", lost.join(", ")));
+        }
+    }
+}
+
 /// Ports of a row whose table has no column for them.
-fn told_ports(told: Option<u16>, tos: &[Party], checks: &mut Vec<String>) -> Result<PortItems, String> {
+fn told_ports(
+    told: Option<(Transport, u16)>,
+    tos: &[Party],
+    checks: &mut Vec<String>,
+) -> Result<PortItems, String> {
     let of_addresses: BTreeSet<u16> = tos.iter().filter_map(|to| to.port).collect();
     let (port, whence) = match (of_addresses.first(), told) {
         (Some(&port), _) if of_addresses.len() == 1 => (port, "the address means port"),
         (Some(_), _) => return Err("its addresses are of different ports".into()),
-        (None, Some(port)) => (port, "the text before the table speaks of port"),
+        (None, Some((_, port))) => (port, "the text before the table speaks of port"),
         (None, None) => return Err("the table has no column of ports, and the address has none".into()),
     };
     checks.push(format!("the table has no column of ports; {whence} {port}"));
@@ -371,10 +464,19 @@ struct Group {
 
 /// Ports that belong together: those of which the text speaks apart ("port 445 is required only if ...") are rules of their
 /// own.
-fn groups(ports: &PortItems, protocols: &Protocols, text: &str) -> Vec<Group> {
+fn groups(ports: &PortItems, protocols: &Protocols, text: &str, checks: &mut Vec<String>) -> Vec<Group> {
     let apps = cells::protocols(&ports.words).map(|told| told.apps).unwrap_or_default();
     let pairs = if protocols.paired { &protocols.apps } else { &apps };
-    if pairs.len() == ports.items.len() && pairs.len() > 1 {
+    // "HTTPS, SSH" over "22, 443" pairs nothing.
+    let own = |app: AppProtocol| cells::own_port(app).map(|port| (port, port));
+    let crossed = ports
+        .items
+        .iter()
+        .zip(pairs)
+        .any(|(item, &app)| own(app).is_some_and(|own| own != *item && ports.items.contains(&own)));
+    if pairs.len() == ports.items.len() && pairs.len() > 1 && crossed {
+        checks.push("which port is of which application cannot be told".into());
+    } else if pairs.len() == ports.items.len() && pairs.len() > 1 {
         let pair = |(&item, &app)| Group { items: vec![item], app: Some(app) };
         return ports.items.iter().zip(pairs).map(pair).collect();
     }
@@ -395,11 +497,11 @@ fn groups(ports: &PortItems, protocols: &Protocols, text: &str) -> Vec<Group> {
     groups.into_iter().map(|(_, group)| group).collect()
 }
 
-/// How firmly ports of a row are needed: what its text says of all of them, or of these.
-fn need(line: &Line, text: &str, group: &Group, all: &[(u16, u16)]) -> Need {
-    if let Some(cell) = &line.need {
-        return cells::need(&cells::sentences(&cell.replace('\n', " ")));
-    }
+/// How firmly ports of a row are needed: what its text says of all of them, or of these; and what speaks against that.
+fn need(line: &Line, text: &str, group: &Group, all: &[(u16, u16)], section: &str) -> (Need, Option<String>) {
+    let doubt = |text: &str, what: &str| {
+        cells::loosening(text).map(|word| format!("it may not be required: its {what} says \"{word}\""))
+    };
     let speaks = |items: &[(u16, u16)], numbers: &BTreeSet<u16>| {
         items.iter().any(|(low, high)| numbers.contains(low) && numbers.contains(high))
     };
@@ -408,14 +510,28 @@ fn need(line: &Line, text: &str, group: &Group, all: &[(u16, u16)]) -> Need {
         let numbers = cells::numbers(sentence);
         speaks(&group.items, &numbers) || !speaks(all, &numbers)
     });
-    cells::need(&sentences)
-}
-
-/// Ports as packs have them.
-fn written(items: &[(u16, u16)]) -> String {
-    let item =
-        |&(low, high): &(u16, u16)| if low == high { low.to_string() } else { format!("{low}-{high}") };
-    items.iter().map(item).collect::<Vec<_>>().join(", ")
+    let (need, told) = match &line.need {
+        Some(cell) => {
+            let of_text = || cells::need(&cells::sentences(&cell.replace('\n', " ")));
+            let known = cells::need_cell(cell);
+            let plain = known.is_some();
+            let need = known.unwrap_or_else(of_text);
+            let doubt = (!plain && need == Need::Required)
+                .then(|| format!("how firmly is it needed? {}", cells::quoted(cell)));
+            (need, doubt)
+        }
+        None => (cells::need(&sentences), None),
+    };
+    if need != Need::Required {
+        return (need, None);
+    }
+    let others =
+        line.cells.iter().find_map(|cell| doubt(cell, "row").filter(|_| Some(cell) != line.text.as_ref()));
+    let told = told
+        .or_else(|| sentences.iter().find_map(|sentence| doubt(sentence, "row")))
+        .or(others)
+        .or_else(|| doubt(section, "heading"));
+    (need, told)
 }
 
 /// Whole sentences of a text, as many as a purpose has room for.
@@ -589,6 +705,14 @@ impl Pack {
         for (table, outcomes) in tables.iter().zip(outcomes) {
             let section: String = table.section.chars().take(120).collect();
             let _ = writeln!(self.text, "\n# Line {}: {section}", table.line);
+            if table.short > 0 {
+                let _ = writeln!(
+                    self.text,
+                    "# check: {} of its {} rows have fewer cells than the heading: what is missing was taken from the row above",
+                    table.short,
+                    table.lines.len()
+                );
+            }
             for (line, outcome) in table.lines.iter().zip(outcomes) {
                 match outcome {
                     Outcome::Rules(rules) => {

@@ -13,6 +13,39 @@ const MAX_WIDTH: usize = 4 * MAX_CELLS;
 /// Tables within tables that are followed; deeper ones are text of the cell that they stand in.
 const MAX_DEPTH: usize = 8;
 
+/// Tags that end a line of text.
+const BLOCKS: [&str; 29] = [
+    "address",
+    "article",
+    "aside",
+    "blockquote",
+    "br",
+    "caption",
+    "center",
+    "dd",
+    "details",
+    "div",
+    "dl",
+    "dt",
+    "fieldset",
+    "figcaption",
+    "figure",
+    "footer",
+    "form",
+    "header",
+    "hr",
+    "li",
+    "main",
+    "nav",
+    "ol",
+    "option",
+    "p",
+    "pre",
+    "section",
+    "summary",
+    "ul",
+];
+
 /// Reads a page.
 pub(super) fn read(text: &str) -> Result<Page, ImportError> {
     let mut emitter = DefaultEmitter::<usize>::new_with_span();
@@ -33,7 +66,13 @@ pub(super) fn read(text: &str) -> Result<Page, ImportError> {
             }
             Token::EndTag(tag) => reader.end(&String::from_utf8_lossy(&tag.name))?,
             Token::String(part) => reader.text(&String::from_utf8_lossy(&part)),
-            Token::Comment(_) | Token::Doctype(_) | Token::Error(_) => {}
+            Token::Comment(comment) => {
+                let text = String::from_utf8_lossy(&comment.value).to_ascii_lowercase();
+                if text.contains("<tr") || text.contains("<table") {
+                    reader.page.unread(line, "rows of a table that the page comments out");
+                }
+            }
+            Token::Doctype(_) | Token::Error(_) => {}
         }
     }
     while !reader.open.is_empty() {
@@ -45,7 +84,12 @@ pub(super) fn read(text: &str) -> Result<Page, ImportError> {
 /// A table that is being read.
 #[derive(Default)]
 struct Open {
+    line: u32,
     rows: Vec<Row>,
+    /// Whether the page hides it all, or its row; whether something of the row is struck out.
+    hidden: bool,
+    row_hidden: bool,
+    row_struck: bool,
     row: Option<(u32, Vec<Placed>)>,
     cell: Option<(Placed, String)>,
     /// By column, what a cell above still spans: how many rows, and its text.
@@ -70,8 +114,14 @@ struct Reader {
     /// Inside `<sup>`, whose texts are footnotes; inside what is no text.
     above: usize,
     hidden: usize,
+    /// Inside what is struck out.
+    struck: usize,
+    /// The text of a link within the page: a footnote's mark, or words.
+    link: Option<String>,
     heading: bool,
     title: bool,
+    /// Tables that are not followed.
+    deeper: usize,
 }
 
 impl Reader {
@@ -85,8 +135,11 @@ impl Reader {
             // Nought is what is left of the table.
             told.map_or(1, |told| if told == 0 { most } else { told.min(most) })
         };
+        let style = || attribute("style").map(|style| style.to_ascii_lowercase().replace(' ', ""));
+        let unseen =
+            || attribute("hidden").is_some() || style().is_some_and(|style| style.contains("display:none"));
         match name.as_str() {
-            "script" | "style" | "noscript" | "template" if !tag.self_closing => self.hidden += 1,
+            "script" | "style" | "noscript" | "svg" | "template" if !tag.self_closing => self.hidden += 1,
             "title" => self.title = true,
             "meta" => {
                 let key = attribute("name").or_else(|| attribute("property"));
@@ -101,17 +154,24 @@ impl Reader {
             }
             "table" if self.open.len() < MAX_DEPTH => {
                 self.block();
-                self.open.push(Open::default());
+                self.open.push(Open { line, hidden: unseen(), ..Open::default() });
+            }
+            "table" => {
+                self.deeper += 1;
+                self.page.unread(line, "a table within so many tables is not read");
             }
             "tr" => {
+                self.end_cell();
                 if let Some(open) = self.open.last_mut() {
                     open.end_row();
                     open.row = Some((line, Vec::new()));
+                    open.row_hidden = unseen();
                 }
             }
+            "tbody" | "thead" | "tfoot" => self.end_cell(),
             "td" | "th" => {
+                self.end_cell();
                 if let Some(open) = self.open.last_mut() {
-                    open.end_cell();
                     open.row.get_or_insert((line, Vec::new()));
                     let placed = Placed {
                         text: "".into(),
@@ -122,31 +182,64 @@ impl Reader {
                 }
             }
             "sup" if !tag.self_closing => self.above += 1,
+            "del" | "s" | "strike" if !tag.self_closing => self.struck += 1,
+            "a" if attribute("href").is_some_and(|href| href.starts_with('#')) => {
+                self.end_link();
+                self.link = Some(String::new());
+            }
             "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => {
                 self.block();
                 self.heading = self.open.is_empty();
             }
-            "br" | "p" | "div" | "li" | "ul" | "ol" | "caption" | "figcaption" => self.block(),
+            block if BLOCKS.contains(&block) => self.block(),
+            _ if style().is_some_and(|style| style.contains("display:block")) => self.block(),
             _ => {}
+        }
+    }
+
+    /// What a cell did not close ends with it.
+    fn end_cell(&mut self) {
+        self.end_link();
+        if let Some(open) = self.open.last_mut() {
+            (self.above, self.struck) = (0, 0);
+            open.end_cell();
+        }
+    }
+
+    /// A link within the page whose text is a number of a footnote or a sign is no text.
+    fn end_link(&mut self) {
+        let Some(text) = self.link.take() else { return };
+        let mark = text.trim().trim_matches(['[', ']', '(', ')']);
+        if mark.chars().count() > 2 || mark.chars().any(char::is_alphabetic) {
+            self.text(&text);
         }
     }
 
     fn end(&mut self, name: &str) -> Result<(), ImportError> {
         match name {
-            "script" | "style" | "noscript" | "template" => self.hidden = self.hidden.saturating_sub(1),
+            "script" | "style" | "noscript" | "svg" | "template" => {
+                self.hidden = self.hidden.saturating_sub(1)
+            }
             "title" if self.title => {
                 self.title = false;
                 let title = std::mem::take(&mut self.outside);
                 self.page.told("title", &title);
             }
+            "table" if self.deeper > 0 && !self.open.is_empty() => self.deeper -= 1,
             "table" => {
+                self.end_cell();
                 if let Some(mut open) = self.open.pop() {
                     open.end_row();
-                    self.page.add(&mut self.around, open.rows)?;
+                    self.close(open)?;
                 }
             }
-            "tr" => self.open.last_mut().into_iter().for_each(Open::end_row),
-            "td" | "th" => self.open.last_mut().into_iter().for_each(Open::end_cell),
+            "tr" => {
+                self.end_cell();
+                self.open.last_mut().into_iter().for_each(Open::end_row);
+            }
+            "td" | "th" => self.end_cell(),
+            "del" | "s" | "strike" => self.struck = self.struck.saturating_sub(1),
+            "a" => self.end_link(),
             "sup" => self.above = self.above.saturating_sub(1),
             "h1" | "h2" | "h3" | "h4" | "h5" | "h6" => {
                 if self.open.is_empty() {
@@ -156,14 +249,45 @@ impl Reader {
                 }
                 self.heading = false;
             }
-            "p" | "div" | "li" | "caption" | "figcaption" => self.block(),
+            block if BLOCKS.contains(&block) && block != "br" => self.block(),
             _ => {}
         }
         Ok(())
     }
 
+    /// A table has ended. One of a single row or column within a cell only arranges that cell's text.
+    fn close(&mut self, open: Open) -> Result<(), ImportError> {
+        if open.hidden {
+            self.page.unread(open.line, "a table that the page hides");
+            return Ok(());
+        }
+        let arranges = open.rows.len() == 1 || open.rows.iter().all(|row| row.cells.len() == 1);
+        if arranges
+            && open.rows.iter().all(|row| row.gone.is_none())
+            && let Some(Open { cell: Some((_, cell)), .. }) = self.open.last_mut()
+        {
+            for text in open.rows.iter().flat_map(|row| &row.cells) {
+                cell.push('\n');
+                cell.push_str(text);
+            }
+            cell.push('\n');
+            return Ok(());
+        }
+        self.page.add(&mut self.around, open.rows, true)
+    }
+
     fn text(&mut self, text: &str) {
         if self.above > 0 || self.hidden > 0 {
+            return;
+        }
+        if self.struck > 0 {
+            if let Some(open) = self.open.last_mut().filter(|_| !text.trim().is_empty()) {
+                open.row_struck = true;
+            }
+            return;
+        }
+        if let Some(link) = self.link.as_mut() {
+            link.push_str(text);
             return;
         }
         match self.open.last_mut() {
@@ -205,9 +329,12 @@ impl Open {
         let Some((line, placed)) = self.row.take() else { return };
         let spanning = placed.len() == 1 && placed.iter().any(|cell| cell.columns > 1 && cell.rows == 1);
         let row = spread(&mut self.spans, placed);
+        let hidden = std::mem::take(&mut self.row_hidden);
+        let struck = std::mem::take(&mut self.row_struck);
+        let (gone, check) = super::taken_out(&row, hidden, struck);
         // One more than may be is enough to say so.
         if !row.is_empty() && self.rows.len() <= MAX_ROWS {
-            self.rows.push(Row { line, cells: row, spanning });
+            self.rows.push(Row { line, cells: row, spanning, gone, check });
         }
     }
 }

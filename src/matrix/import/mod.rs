@@ -12,6 +12,7 @@ mod html;
 mod markdown;
 
 use super::source::shown;
+use crate::model::Transport;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -20,6 +21,9 @@ pub const MAX_PAGE_BYTES: u64 = 16 << 20;
 
 /// Rows of all tables that are read. The page with the most that is known has 379.
 const MAX_ROWS: usize = 20_000;
+
+/// Things that are not read, and told one by one.
+const MAX_UNREAD: usize = 200;
 
 /// Cells of a row that are told apart; what stands behind is part of the last one.
 const MAX_CELLS: usize = 32;
@@ -50,6 +54,9 @@ pub struct PackDraft {
     pub left_out: usize,
     /// Lines of the page on which tables begin that tell no ports, and so gave nothing. Boxes without a heading are not told.
     pub other_tables: Vec<u32>,
+    /// Lines on which something stands that may tell ports and was not read: a table whose columns are not known, or
+    /// one that the page comments out. The draft says why of each.
+    pub unread: Vec<u32>,
 }
 
 /// Why a page gives no pack.
@@ -77,6 +84,11 @@ pub enum ImportError {
         /// Why it gives no rule.
         why: String,
     },
+    /// A page with its pictures in one file.
+    #[error(
+        "it is a web archive (MHTML), in which the page is encoded: save the page as HTML only, and import that"
+    )]
+    WebArchive,
     /// More than any page has.
     #[error("more than {MAX_ROWS} rows of tables: this is no page of ports")]
     TooManyRows,
@@ -97,6 +109,8 @@ struct Page {
     /// Digits with which a line of the text begins as a footnote does: glued to a title, they are no part of it.
     footnotes: BTreeSet<char>,
     rows: usize,
+    /// What may tell ports and was not read: its line, and why.
+    unread: Vec<(u32, String)>,
 }
 
 /// A table, cells that span several rows repeated in each of them.
@@ -105,19 +119,25 @@ struct Table {
     /// What stands above it: its caption, or the heading of its section.
     section: String,
     /// The last port that the text before it names ("over TCP port 443").
-    told_port: Option<u16>,
+    told_port: Option<(Transport, u16)>,
     /// The line of the page, from 1, on which its heading stands.
     line: u32,
     head: Vec<Cell>,
     rows: Vec<Row>,
+    /// Whether an empty cell is empty: the page has its spans, or a line of `---` as Markdown wants it.
+    whole: bool,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 struct Row {
     line: u32,
     cells: Vec<Cell>,
     /// One cell over all columns.
     spanning: bool,
+    /// Why the page does not mean it: it is struck out, or hidden.
+    gone: Option<&'static str>,
+    /// What is to be checked of it.
+    check: Option<String>,
 }
 
 /// The text around tables, as it goes by.
@@ -126,7 +146,7 @@ struct Around {
     heading: String,
     /// The line before, if it could be a table's caption.
     caption: Option<String>,
-    told_port: Option<u16>,
+    told_port: Option<(Transport, u16)>,
 }
 
 impl Around {
@@ -162,8 +182,8 @@ impl Around {
 }
 
 impl Page {
-    /// Takes the rows of one table, of which the first is its heading.
-    fn add(&mut self, around: &mut Around, rows: Vec<Row>) -> Result<(), ImportError> {
+    /// Takes the rows of one table, of which the first is its heading. `whole`: see [`Table`].
+    fn add(&mut self, around: &mut Around, rows: Vec<Row>, whole: bool) -> Result<(), ImportError> {
         self.rows += rows.len();
         if self.rows > MAX_ROWS {
             return Err(ImportError::TooManyRows);
@@ -176,10 +196,18 @@ impl Page {
                 line: head.line,
                 head: head.cells,
                 rows: rows.collect(),
+                whole,
             });
         }
         around.caption = None;
         Ok(())
+    }
+
+    /// What may tell ports, and is not read.
+    fn unread(&mut self, line: u32, why: &str) {
+        if self.unread.len() < MAX_UNREAD {
+            self.unread.push((line, why.to_owned()));
+        }
     }
 
     /// What a line of front matter, or an attribute of a document, says of the page.
@@ -199,6 +227,17 @@ impl Page {
     }
 }
 
+/// What the page takes out of a row: why the row is none, or what is to be checked of what is left.
+fn taken_out(cells: &[Cell], hidden: bool, struck: bool) -> (Option<&'static str>, Option<String>) {
+    let empty = cells.iter().all(|cell| cell.is_empty());
+    match (hidden, struck, empty) {
+        (true, ..) => (Some("the page hides it"), None),
+        (_, true, true) => (Some("the page strikes it out"), None),
+        (_, true, false) => (None, Some("something of the row is struck out".to_owned())),
+        _ => (None, None),
+    }
+}
+
 /// No more cells than [`MAX_CELLS`]: the last one holds what is left.
 fn bounded(mut cells: Vec<Cell>) -> Vec<Cell> {
     if cells.len() > MAX_CELLS {
@@ -212,7 +251,13 @@ fn bounded(mut cells: Vec<Cell>) -> Vec<Cell> {
 fn clean(text: &str) -> String {
     let mut lines: Vec<String> = Vec::new();
     for line in text.lines() {
-        let visible = line.replace(['\u{200b}', '\u{2060}', '\u{feff}', '\u{ad}'], "");
+        let visible = line.replace(
+            [
+                '\u{200b}', '\u{200e}', '\u{200f}', '\u{2060}', '\u{2061}', '\u{2062}', '\u{2063}',
+                '\u{2064}', '\u{feff}', '\u{ad}',
+            ],
+            "",
+        );
         let line = visible.split_whitespace().collect::<Vec<_>>().join(" ");
         if !line.is_empty() {
             lines.push(shown(&line));
@@ -249,72 +294,235 @@ enum Column {
     Port,
     /// "22 TCP", "8400 (TCP)".
     PortProtocol,
+    /// Ports of one transport: "UDP port".
+    PortOf(Transport),
+    /// The ends of a range.
+    PortStart,
+    PortEnd,
+    /// A further column of ports, of which it is not known what they are.
+    MorePorts,
+    /// Inbound or outbound.
+    Direction,
+    /// Whether traffic is allowed.
+    Action,
     /// When the row is needed.
     Need,
     Text,
     Other,
 }
 
+impl Column {
+    fn is_ports(self) -> bool {
+        matches!(self, Column::Port | Column::PortProtocol | Column::PortOf(_) | Column::PortStart)
+    }
+}
+
+/// The words of a heading, in small letters.
+fn heading_words(cell: &str) -> Vec<String> {
+    cell.split(|c: char| !c.is_alphanumeric())
+        .map(str::to_lowercase)
+        .filter(|word| !word.is_empty())
+        .collect()
+}
+
 /// The columns of a table by the words of its heading; each kind once, the first of it counts.
 fn columns(head: &[Cell]) -> Vec<Column> {
+    let words: Vec<Vec<String>> = head.iter().map(|cell| heading_words(cell)).collect();
+    let ports = words.iter().filter(|words| is_any(words, &["port", "ports"])).count();
+    let ends =
+        |mark: &[&str]| words.iter().any(|words| is_any(words, &["port", "ports"]) && is_any(words, mark));
+    let range = ends(&STARTS) && ends(&ENDS);
+    let ends_at = ends(&SERVERS);
     let mut found: Vec<Column> = Vec::new();
-    for cell in head {
-        let words: Vec<String> = cell
-            .split(|c: char| !c.is_alphanumeric())
-            .map(str::to_lowercase)
-            .filter(|word| !word.is_empty())
-            .collect();
-        let any = |known: &[&str]| words.iter().any(|word| known.contains(&word.as_str()));
-        let ports = any(&["port", "ports"]);
-        let protocol = any(&["protocol", "protocols", "transport"]);
-        let from = any(&["from", "source", "sources", "initiator", "initiators", "origin"]);
-        let to = any(&[
-            "to",
-            "destination",
-            "destinations",
-            "target",
-            "targets",
-            "endpoint",
-            "endpoints",
-            "fqdn",
-            "fqdns",
-            "url",
-            "urls",
-            "domain",
-            "hostname",
-            "address",
-        ]);
-        let column = match (ports, protocol, from, to) {
-            (true, true, ..) => Column::PortProtocol,
-            // The initiator's port says nothing.
-            (true, false, true, _) => Column::Other,
-            (true, false, false, _) => Column::Port,
-            (false, true, ..) => Column::Protocol,
-            (false, false, true, true) => Column::FromTo,
-            (false, false, true, false) => Column::From,
-            _ if any(&["when", "required", "requirement", "mandatory"]) => Column::Need,
-            _ if any(&[
-                "description",
-                "descriptions",
-                "notes",
-                "note",
-                "use",
-                "usage",
-                "purpose",
-                "comment",
-                "comments",
-                "details",
-            ]) =>
-            {
-                Column::Text
-            }
-            (false, false, false, true) => Column::To,
-            _ => Column::Other,
-        };
+    for words in &words {
+        let mut column = column(words);
+        if column == Column::Port {
+            column = match () {
+                () if range && is_any(words, &STARTS) => Column::PortStart,
+                () if range && is_any(words, &ENDS) => Column::PortEnd,
+                // The initiator's port says nothing.
+                () if is_any(words, &["source", "client", "ephemeral", "initiator", "from"]) => Column::Other,
+                () if ports > 1 && ends_at && is_any(words, &["local"]) => Column::Other,
+                () => Column::Port,
+            };
+        }
         let twice = column != Column::Other && found.contains(&column);
-        found.push(if twice { Column::Other } else { column });
+        let more = column.is_ports() && found.iter().any(|known| known.is_ports());
+        let apart = matches!(column, Column::PortOf(_))
+            && found.iter().all(|known| !known.is_ports() || matches!(known, Column::PortOf(_)));
+        found.push(match (twice, more && !apart) {
+            (true, false) => Column::Other,
+            (_, true) => Column::MorePorts,
+            (false, false) => column,
+        });
     }
     found
+}
+
+/// Words of headings of ports at which a range begins, at which it ends, and that the destination listens on.
+const STARTS: [&str; 6] = ["start", "from", "first", "begin", "low", "lower"];
+const ENDS: [&str; 6] = ["end", "to", "last", "high", "upper", "until"];
+const SERVERS: [&str; 5] = ["destination", "server", "remote", "listening", "target"];
+
+fn is_any(words: &[String], known: &[&str]) -> bool {
+    words.iter().any(|word| known.contains(&word.as_str()))
+}
+
+/// What a column tells, by its heading alone.
+fn column(words: &[String]) -> Column {
+    let any = |known: &[&str]| is_any(words, known);
+    let all = |known: &[&str]| !words.is_empty() && words.iter().all(|word| known.contains(&word.as_str()));
+    let ports = any(&["port", "ports"]);
+    let protocol = any(&["protocol", "protocols", "transport"]);
+    let (tcp, udp) = (any(&["tcp"]), any(&["udp"]));
+    // "From version" and "Reason to open" are about nobody.
+    let side = [
+        "from",
+        "to",
+        "the",
+        "and",
+        "or",
+        "of",
+        "component",
+        "components",
+        "server",
+        "servers",
+        "host",
+        "hosts",
+        "machine",
+        "machines",
+        "address",
+        "addresses",
+        "ip",
+        "system",
+        "systems",
+        "service",
+        "name",
+        "names",
+        "role",
+        "client",
+        "node",
+        "nodes",
+        "side",
+        "source",
+        "destination",
+        "connection",
+        "connections",
+        "connects",
+        "connecting",
+        "connect",
+        "connected",
+        "accessed",
+        "initiated",
+        "traffic",
+        "target",
+        "fqdn",
+        "hostname",
+        "dns",
+        "url",
+    ];
+    let from = any(&["source", "sources", "initiator", "initiators", "origin"])
+        || (any(&["from"]) && all(&side))
+        || all(&["client", "clients"]);
+    let to = any(&["destination", "destinations", "target", "targets"])
+        || (any(&["to"]) && all(&side))
+        || all(&["server", "servers"]);
+    let address =
+        any(&["endpoint", "endpoints", "fqdn", "fqdns", "url", "urls", "domain", "hostname", "address"]);
+    let need =
+        ["when", "required", "requirement", "mandatory", "optional", "is", "it", "needed", "by", "default"];
+    match (ports, protocol, from, to) {
+        (true, true, ..) => Column::PortProtocol,
+        (true, ..) if tcp && udp => Column::PortProtocol,
+        (true, ..) if tcp => Column::PortOf(Transport::Tcp),
+        (true, ..) if udp => Column::PortOf(Transport::Udp),
+        (true, ..) => Column::Port,
+        (false, true, ..) => Column::Protocol,
+        _ if any(&[
+            "action",
+            "allow",
+            "allowed",
+            "permission",
+            "permissions",
+            "permit",
+            "permitted",
+            "access",
+        ]) && all(&[
+            "action",
+            "allow",
+            "allowed",
+            "deny",
+            "denied",
+            "block",
+            "access",
+            "permission",
+            "permissions",
+            "permit",
+            "permitted",
+            "by",
+            "default",
+            "firewall",
+            "traffic",
+            "rule",
+            "type",
+            "or",
+        ]) =>
+        {
+            Column::Action
+        }
+        (false, false, true, true) => Column::FromTo,
+        (false, false, true, false) => Column::From,
+        (false, false, false, true) => Column::To,
+        _ if any(&["when", "required", "requirement", "mandatory"]) && all(&need) => Column::Need,
+        _ if any(&["direction"]) => Column::Direction,
+        _ if any(&[
+            "description",
+            "descriptions",
+            "notes",
+            "note",
+            "use",
+            "usage",
+            "purpose",
+            "reason",
+            "comment",
+            "comments",
+            "details",
+        ]) =>
+        {
+            Column::Text
+        }
+        _ if address => Column::To,
+        _ if any(&["when", "required", "requirement", "mandatory"]) => Column::Need,
+        _ => Column::Other,
+    }
+}
+
+/// Columns that are told by what stands in them: a "Type" may be the protocol, or the direction.
+fn by_cells(columns: &mut [Column], table: &Table) {
+    for place in 0..columns.len() {
+        let Some(column) = columns.get(place).copied() else { continue };
+        if !matches!(column, Column::Other | Column::Direction) {
+            continue;
+        }
+        let filled: Vec<&Cell> = table
+            .rows
+            .iter()
+            .filter(|row| row.cells.len() == columns.len())
+            .filter_map(|row| row.cells.get(place))
+            .filter(|cell| !cell.is_empty())
+            .collect();
+        let all = |of: &dyn Fn(&str) -> bool| !filled.is_empty() && filled.iter().all(|cell| of(cell));
+        let told = if !columns.contains(&Column::Protocol) && all(&cells::is_protocol) {
+            Column::Protocol
+        } else if !columns.contains(&Column::Direction) && all(&|cell| cells::direction(cell).is_some()) {
+            Column::Direction
+        } else {
+            continue;
+        };
+        if let Some(column) = columns.get_mut(place) {
+            *column = told;
+        }
+    }
 }
 
 /// A row of a port table, its lost cells filled in.
@@ -332,6 +540,9 @@ struct Line {
     ports: Option<Cell>,
     need: Option<Cell>,
     text: Option<Cell>,
+    /// Whether the table has a column that tells what is allowed, and its cell.
+    action: Option<Cell>,
+    direction: Option<Cell>,
     /// What was guessed of it.
     checks: Vec<String>,
     /// Why it cannot be a rule, if its cells do not fit the columns.
@@ -347,7 +558,9 @@ struct Ports {
     has_from: bool,
     has_to: bool,
     /// Where there is no column of ports: the port of the text before the table, if it names one.
-    told_port: Option<Option<u16>>,
+    told_port: Option<Option<(Transport, u16)>>,
+    /// Rows with fewer cells than the heading, where these are most of them.
+    short: usize,
     lines: Vec<Line>,
 }
 
@@ -356,31 +569,103 @@ struct Ports {
 /// # Errors
 /// No table, no table of ports, no row that could be a rule: see [`ImportError`].
 pub fn import(file: &str, text: &str) -> Result<PackDraft, ImportError> {
-    let page = read(text)?;
+    let mut page = read(text)?;
+    let all = std::mem::take(&mut page.tables);
+    let count = all.len();
     let mut counted = 0;
     let mut tables = Vec::new();
     let mut other_tables = Vec::new();
-    for table in &page.tables {
-        match port_table(table, &mut counted) {
+    for table in all {
+        let line = table.line;
+        let table = headed(table);
+        match port_table(&table, &mut counted) {
             Some(ports) if !ports.lines.is_empty() => tables.push(ports),
-            _ if table.head.iter().filter(|cell| !cell.is_empty()).count() > 1 => {
-                other_tables.push(table.line)
+            _ if tells_ports(&table) => {
+                page.unread(line, "a table that may tell ports, but not in columns that are known")
             }
+            _ if table.head.iter().filter(|cell| !cell.is_empty()).count() > 1 => other_tables.push(line),
             _ => {}
         }
     }
-    match (page.tables.is_empty(), tables.is_empty()) {
+    page.unread.sort_by_key(|(line, _)| *line);
+    match (count == 0, tables.is_empty()) {
         (true, _) => Err(ImportError::NoTable),
-        (false, true) => Err(ImportError::NoPorts(page.tables.len())),
+        (false, true) => Err(ImportError::NoPorts(count)),
         (false, false) => draft::write(file, &page, &tables, other_tables),
     }
+}
+
+/// A table whose heading may stand below a title of its own, or on two lines.
+fn headed(mut table: Table) -> Table {
+    let few = |cells: &[Cell]| cells.iter().filter(|cell| !cell.is_empty()).count() <= 1;
+    let tells = |head: &[Cell]| columns(head).iter().any(|column| column.is_ports());
+    // Titles of one cell, and lines of none.
+    let titles = std::iter::once(&table.head[..])
+        .chain(table.rows.iter().map(|row| &row.cells[..]))
+        .take_while(|cells| few(cells))
+        .take(3)
+        .count();
+    if titles > 0
+        && few(&table.head)
+        && let Some(row) = table.rows.get(titles - 1).filter(|row| tells(&row.cells))
+    {
+        table.head.clone_from(&row.cells);
+        table.rows.drain(..titles);
+    }
+    // "Ports" over "TCP" and "UDP".
+    let spanned = table.head.iter().skip(1).any(|cell| cell.is_empty());
+    if let Some(row) = table.rows.first().filter(|_| spanned)
+        && row.cells.len() == table.head.len()
+        && !row.cells.iter().any(|cell| cell.contains(|c: char| c.is_ascii_digit()))
+    {
+        let mut left = Cell::default();
+        let mut merged: Vec<Cell> = Vec::new();
+        for (head, below) in table.head.iter().zip(&row.cells) {
+            if !head.is_empty() {
+                left = head.clone();
+            }
+            merged.push(match (below.is_empty() || *below == left, head.is_empty()) {
+                (true, _) => head.clone(),
+                (false, _) => format!("{left} {below}").into(),
+            });
+        }
+        let known = |head: &[Cell]| columns(head).iter().filter(|column| **column != Column::Other).count();
+        if known(&merged) > known(&table.head) {
+            table.head = merged;
+            table.rows.remove(0);
+        }
+    }
+    table
+}
+
+/// Whether a table has something in it that could be ports.
+fn tells_ports(table: &Table) -> bool {
+    let rows = || std::iter::once(&table.head[..]).chain(table.rows.iter().map(|row| &row.cells[..]));
+    let heading = |cell: &Cell| {
+        let words = heading_words(cell);
+        words.len() <= 6 && is_any(&words, &["port", "ports"])
+    };
+    let told = |cells: &[Cell]| {
+        let transport = |cell: &Cell| is_any(&heading_words(cell), &["tcp", "udp", "icmp"]);
+        let number = |cell: &Cell| cell.len() <= 200 && cells::ports(cell).is_ok();
+        cells.iter().any(heading) || (cells.iter().any(transport) && cells.iter().any(number))
+    };
+    rows().any(told)
 }
 
 /// The page in whichever form it is.
 fn read(text: &str) -> Result<Page, ImportError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let has_html = || text.as_bytes().windows(6).any(|bytes| bytes.eq_ignore_ascii_case(b"<table"));
-    if text.trim_start().starts_with('<') && has_html() {
+    let archive = |line: &str| {
+        let lower = line.to_ascii_lowercase();
+        lower.starts_with("mime-version:") || lower.starts_with("content-type: multipart/related")
+    };
+    if text.lines().take(60).take_while(|line| !line.starts_with('<')).any(archive) {
+        return Err(ImportError::WebArchive);
+    }
+    let has_bars = || text.lines().any(|line| line.starts_with('|') && markdown::is_delimiter(line.trim()));
+    if text.trim_start().starts_with('<') && has_html() && !has_bars() {
         return html::read(text);
     }
     if text.lines().any(|line| line.trim_end() == "|===") {
@@ -388,8 +673,15 @@ fn read(text: &str) -> Result<Page, ImportError> {
     }
     let mut page = markdown::read(text)?;
     // Markdown may hold tables of HTML.
-    if page.tables.iter().all(|table| port_columns(table).is_none()) && has_html() {
-        page.tables.extend(html::read(text)?.tables);
+    if has_html() {
+        let more = html::read(&markdown::html_of(text))?;
+        page.rows += more.rows;
+        if page.rows > MAX_ROWS {
+            return Err(ImportError::TooManyRows);
+        }
+        page.tables.extend(more.tables);
+        page.unread.extend(more.unread);
+        page.tables.sort_by_key(|table| table.line);
     }
     Ok(page)
 }
@@ -397,10 +689,12 @@ fn read(text: &str) -> Result<Page, ImportError> {
 /// The columns of a table that tells ports; none if it does not.
 fn port_columns(table: &Table) -> Option<Vec<Column>> {
     let mut columns = columns(&table.head);
-    if columns.iter().any(|column| matches!(column, Column::Port | Column::PortProtocol)) {
+    by_cells(&mut columns, table);
+    if columns.iter().any(|column| column.is_ports()) {
         let more =
             [Column::From, Column::To, Column::FromTo, Column::Protocol, Column::PortProtocol, Column::Text];
-        return columns.iter().any(|column| more.contains(column)).then_some(columns);
+        let told = |column: &Column| more.contains(column) || matches!(column, Column::PortOf(_));
+        return columns.iter().any(told).then_some(columns);
     }
     // A table of addresses without ports: those are in their schemes, or in the text before it.
     let width = columns.len();
@@ -429,18 +723,27 @@ fn port_columns(table: &Table) -> Option<Vec<Column>> {
 fn port_table(table: &Table, counted: &mut u32) -> Option<Ports> {
     let columns = port_columns(table)?;
     let has = |kinds: &[Column]| columns.iter().any(|column| kinds.contains(column));
-    let has_ports = has(&[Column::Port, Column::PortProtocol]);
+    let has_ports = columns.iter().any(|column| column.is_ports());
+    // Where most rows are short their spans were lost, and that is told once.
+    let rows = table.rows.iter().filter(|row| row.gone.is_none() && !is_heading(row, &columns));
+    let (short, all) = rows
+        .fold((0, 0), |(short, all), row| (short + usize::from(row.cells.len() < columns.len()), all + 1));
+    let lost_spans = short * 2 > all;
     let mut lines: Vec<Line> = Vec::new();
     // After a heading within the table nothing is carried over.
     let mut above: Option<Line> = None;
     for row in &table.rows {
-        if is_heading(row, &columns) || row.cells == table.head {
+        if row.gone.is_none() && (is_heading(row, &columns) || row.cells == table.head) {
             above = None;
             continue;
         }
         *counted += 1;
         let line = Line { row: *counted, line: row.line, cells: row.cells.clone(), ..Line::default() };
-        let line = fill(line, &columns, above.as_ref());
+        let mut line = fill(line, &columns, above.as_ref(), table.whole && !lost_spans);
+        line.checks.extend(row.check.clone());
+        if let Some(why) = row.gone {
+            line.misfit = Some(why.to_owned());
+        }
         if line.misfit.is_none() {
             above = Some(line.clone());
         }
@@ -452,6 +755,7 @@ fn port_table(table: &Table, counted: &mut u32) -> Option<Ports> {
         has_from: has(&[Column::From, Column::FromTo]),
         has_to: has(&[Column::To, Column::FromTo]),
         told_port: (!has_ports).then_some(table.told_port),
+        short: if lost_spans { short } else { 0 },
         lines,
     })
 }
@@ -464,13 +768,21 @@ fn is_heading(row: &Row, columns: &[Column]) -> bool {
     let over_all = row.spanning || (alone && !rest.is_empty() && row.cells.len() >= columns.len());
     let words = ["communication ", "connection ", "connections "];
     let lower = first.to_ascii_lowercase();
+    let told = heading_words(first);
+    // Ports over all columns are no heading.
+    if cells::is_ports(first)
+        || (is_any(&told, &["tcp", "udp", "icmp", "port", "ports"])
+            && first.contains(|c: char| c.is_ascii_digit()))
+    {
+        return false;
+    }
     filled == 0
         || (alone && over_all)
         || (alone && words.iter().any(|word| lower.starts_with(word)) && !cells::is_sentence(first))
 }
 
 /// Which cell stands in which column, and what the row carries over from the one above.
-fn fill(mut line: Line, columns: &[Column], above: Option<&Line>) -> Line {
+fn fill(mut line: Line, columns: &[Column], above: Option<&Line>, whole: bool) -> Line {
     let placed = match line.cells.len() {
         all if all >= columns.len() => (0..columns.len()).collect(),
         _ => places(&line.cells, columns),
@@ -508,13 +820,20 @@ fn fill(mut line: Line, columns: &[Column], above: Option<&Line>) -> Line {
             Column::Need => &mut line.need,
             Column::Text => &mut line.text,
             Column::FromTo => {
-                let parts = cell.split_once(" to ").or_else(|| cell.split_once('\n'));
-                if let Some((from, to)) = parts {
-                    line.from = Some(from.trim().into());
-                    line.to = Some(to.trim().into());
-                }
+                let Some((from, to)) = from_to(cell) else {
+                    line.misfit = Some("which of its cell is the initiator cannot be told".into());
+                    return line;
+                };
+                (line.from, line.to) = (Some(from), Some(to));
                 continue;
             }
+            Column::PortOf(_) | Column::PortStart | Column::PortEnd => continue,
+            Column::MorePorts => {
+                line.checks.push(format!("a second column of ports: {} was not taken", cells::quoted(cell)));
+                continue;
+            }
+            Column::Action => &mut line.action,
+            Column::Direction => &mut line.direction,
             Column::PortProtocol => {
                 line.ports = Some(cell.clone());
                 line.protocol = Some(cell.clone());
@@ -523,6 +842,10 @@ fn fill(mut line: Line, columns: &[Column], above: Option<&Line>) -> Line {
             Column::Other => continue,
         };
         *place = Some(cell.clone());
+    }
+    several_columns(&mut line, &own);
+    if columns.contains(&Column::Action) && line.action.is_none() && line.cells.len() >= columns.len() {
+        line.action = Some("".into());
     }
     // Two columns whose cells were swapped.
     if let (Some(protocol), Some(ports)) = (&line.protocol, &line.ports)
@@ -535,12 +858,15 @@ fn fill(mut line: Line, columns: &[Column], above: Option<&Line>) -> Line {
     }
     let Some(above) = above else { return line };
     let had = |column: Column| own.iter().any(|(own, _)| *own == column);
-    if line.from.is_none() {
-        line.from.clone_from(&above.from);
-    }
-    if line.to.is_none() {
-        line.to.clone_from(&above.to);
-    }
+    let mut carried: Vec<&str> = Vec::new();
+    let mut carry = |own: &mut Option<Cell>, above: &Option<Cell>, what: &'static str| {
+        if own.is_none() && above.is_some() {
+            own.clone_from(above);
+            carried.push(what);
+        }
+    };
+    carry(&mut line.from, &above.from, "initiator");
+    carry(&mut line.to, &above.to, "destination");
     if short {
         let alone = own.len() == 1;
         if alone && had(Column::Text) {
@@ -548,13 +874,12 @@ fn fill(mut line: Line, columns: &[Column], above: Option<&Line>) -> Line {
         } else if alone && had(Column::To) {
             line.checks.push("a row of one cell: taken for a further destination of the row above".into());
         }
-        let paired = had(Column::PortProtocol);
-        if line.protocol.is_none() && !paired {
-            line.protocol.clone_from(&above.protocol);
+        let paired = own.iter().any(|(column, _)| column.is_ports() && *column != Column::Port);
+        if !paired {
+            carry(&mut line.protocol, &above.protocol, "protocol");
+            carry(&mut line.ports, &above.ports, "ports");
         }
-        if line.ports.is_none() && !paired {
-            line.ports.clone_from(&above.ports);
-        }
+        carry(&mut line.action, &above.action, "action");
         if line.text.is_none() && above.text.is_some() {
             line.text.clone_from(&above.text);
             if !alone {
@@ -565,7 +890,54 @@ fn fill(mut line: Line, columns: &[Column], above: Option<&Line>) -> Line {
             line.need.clone_from(&above.need);
         }
     }
+    // Where nothing was lost, an empty cell may mean that there is none.
+    if !carried.is_empty() && (whole || !short) {
+        line.checks.push(format!("empty, and so taken from the row above: {}", carried.join(", ")));
+    }
     line
+}
+
+/// The two ends of "A to B", "A -> B"; none where it cannot be told which is which.
+fn from_to(cell: &str) -> Option<(Cell, Cell)> {
+    if cell.contains(['\u{2194}', '\u{21d4}']) || cell.contains("<-") || cell.contains("<=") {
+        return None;
+    }
+    let marks = [" to ", "->", "=>", "\u{2192}", "\u{21d2}", "\n"];
+    let mark = marks.into_iter().find(|mark| cell.contains(mark))?;
+    let mut parts = cell.split(mark).map(str::trim);
+    let (from, to) = (parts.next()?, parts.next()?);
+    let two = parts.next().is_none() && !from.is_empty() && !to.is_empty();
+    (two && !to.contains('\n') && !from.contains('\n')).then(|| (from.into(), to.into()))
+}
+
+/// Ports of a row that stand in several columns: one for each transport, or the two ends of a range.
+fn several_columns(line: &mut Line, own: &[(Column, Cell)]) {
+    let of = |wanted: Column| own.iter().find(|(column, _)| *column == wanted).map(|(_, cell)| cell);
+    let nothing = |cell: &str| {
+        !cell.contains(|c: char| c.is_alphanumeric())
+            || ["n/a", "none"].contains(&cell.to_ascii_lowercase().as_str())
+    };
+    let apart: Vec<String> = own
+        .iter()
+        .filter(|(_, cell)| !nothing(cell))
+        .filter_map(|(column, cell)| match column {
+            Column::PortOf(transport) => Some(format!("{} {cell}", transport.to_string().to_uppercase())),
+            _ => None,
+        })
+        .collect();
+    if !apart.is_empty() {
+        let ports: Cell = apart.join("; ").into();
+        if line.protocol.is_none() {
+            line.protocol = Some(ports.clone());
+        }
+        line.ports = Some(ports);
+    }
+    if let Some(start) = of(Column::PortStart) {
+        line.ports = Some(match of(Column::PortEnd).filter(|end| *end != start) {
+            Some(end) if !nothing(end) => format!("{start}-{end}").into(),
+            _ => start.clone(),
+        });
+    }
 }
 
 /// The columns in which the cells of a short row stand best, in their order: what looks like ports belongs to ports, a
@@ -585,7 +957,9 @@ fn places(cells: &[Cell], columns: &[Column]) -> Vec<usize> {
                     -10
                 }
             }
-            Some(Column::Port) => {
+            Some(
+                Column::Port | Column::PortOf(_) | Column::PortStart | Column::PortEnd | Column::MorePorts,
+            ) => {
                 if ports {
                     10
                 } else {
@@ -614,7 +988,7 @@ fn places(cells: &[Cell], columns: &[Column]) -> Vec<usize> {
                     3
                 }
             }
-            Some(Column::Other) | None => 0,
+            Some(Column::Other | Column::Direction | Column::Action) | None => 0,
         }
     };
     let width = columns.len();
