@@ -16,17 +16,7 @@ pub(super) fn read(text: &str) -> Result<Page, ImportError> {
     let mut page = Page::default();
     let mut around = Around::default();
     let mut lines = (1_u32..).zip(text.lines()).peekable();
-    if lines.peek().is_some_and(|(_, line)| line.trim_end() == "---") {
-        lines.next();
-        for (_, line) in lines.by_ref() {
-            if line.trim_end() == "---" {
-                break;
-            }
-            if let Some((key, value)) = line.split_once(':') {
-                page.told(key, value);
-            }
-        }
-    }
+    page.front_matter(&mut lines);
     let mut aside = Aside::default();
     let mut table: Vec<Row> = Vec::new();
     // Whether it has its line of `---`.

@@ -14,6 +14,7 @@ mod markdown;
 use super::source::shown;
 use crate::model::Transport;
 use std::collections::BTreeSet;
+use std::iter::Peekable;
 use std::sync::Arc;
 
 /// Bytes of the longest page that is read. The longest that is known, of a whole product, has 120 kB.
@@ -182,6 +183,18 @@ impl Around {
 }
 
 impl Page {
+    /// Takes what stands between two lines of `---` where the page begins with one: `key: value`, line by line.
+    fn front_matter<'t>(&mut self, lines: &mut Peekable<impl Iterator<Item = (u32, &'t str)>>) {
+        if lines.next_if(|(_, line)| line.trim_end() == "---").is_none() {
+            return;
+        }
+        for (_, line) in lines.take_while(|(_, line)| line.trim_end() != "---") {
+            if let Some((key, value)) = line.split_once(':') {
+                self.told(key, value);
+            }
+        }
+    }
+
     /// Takes the rows of one table, of which the first is its heading. `whole`: see [`Table`].
     fn add(&mut self, around: &mut Around, rows: Vec<Row>, whole: bool) -> Result<(), ImportError> {
         self.rows += rows.len();
