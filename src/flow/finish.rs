@@ -335,8 +335,12 @@ impl Flow<'_> {
         talk.status = asked.answer.map(|(_, status)| status).filter(|_| is_denied);
         talk.signs.proxy_denied = asked.answer.and_then(|(point, _)| point).filter(|_| is_denied);
         if !asked.holds_tunnel {
-            (talk.hello, talk.named_at, talk.version) = (None, None, None);
+            (talk.hello, talk.version) = (None, None);
             (talk.alert, talk.signs.tls_refused) = (None, None);
+        }
+        if talk.hello.is_none() {
+            // What was announced first was for another destination.
+            talk.named_at = None;
         }
         let tls_refused = talk.signs.tls_refused.is_some();
         let of_talk = matches!(self.outcome, Outcome::ProxyDenied | Outcome::TlsRefused);

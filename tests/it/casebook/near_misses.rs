@@ -273,6 +273,9 @@ scenes! {
         ] {
             s.expect_finding(finding(code).times(1).about(name));
         }
+        // Frame 4 asked for another destination.
+        let through = finding("unexpected-traffic").about("exfil.example");
+        s.expect_finding(through.evidence(4).is("evidence/2/frame", 13));
         s.coverage("vbaz-15", "blocked").coverage("vbaz-05b", "observed");
     }
 
