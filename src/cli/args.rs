@@ -61,8 +61,8 @@ Exit codes:
   2  could not do what was asked: usage, no capture readable, bad rules or site
   3  done, but the evidence is incomplete: damaged capture, drops, too much undecodable, interrupted
 
-Results go to standard output, messages to standard error. SIGINT (Ctrl-C) and SIGTERM end the reading of `audit` and \
-`extract`: what was read so far counts, marked as incomplete. A second one ends the program at once.";
+Results go to standard output, messages to standard error. SIGINT (Ctrl-C) and SIGTERM end the reading of `audit`, \
+`extract` and `site suggest`: what was read so far counts, marked as incomplete. A second one ends the program at once.";
 
 const CAPTURES: &str = "\
 CAPTURE is a file (pcap or pcapng, also compressed), a directory (searched recursively), a glob, or `-` (a capture on standard input).";

@@ -2,7 +2,7 @@
 
 use super::Refusal;
 use super::run::INCOMPLETE;
-use super::voice::{results, say};
+use super::voice::{new_file, results, say};
 use crate::audit::{Audit, Code};
 use crate::capture::discover;
 use crate::pipeline::evidence::{self, Checked};
@@ -77,9 +77,7 @@ pub(super) fn slice(audit: &Audit, code: Option<Code>, to: &Path) -> Result<u8, 
         })?;
         told.unwrap_or_default()
     } else {
-        // Not `File::create_new`, which opens it to be read, too: that is not allowed here.
-        let new = fs::OpenOptions::new().write(true).create_new(true).open(to);
-        let mut file = io::BufWriter::new(new.map_err(named)?);
+        let mut file = io::BufWriter::new(new_file(to).map_err(named)?);
         evidence::slice(audit, code, &mut file).map_err(|error| {
             // Half a slice is none.
             let _ = fs::remove_file(to);

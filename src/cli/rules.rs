@@ -2,7 +2,7 @@
 
 use super::Refusal;
 use super::run::INCOMPLETE;
-use super::voice::{results, say};
+use super::voice::{new_file, results, say};
 use crate::matrix::{
     self, BaselineLine, Destination, Direction, Matrix, PackInfo, Rule, RuleState, Site, SwitchedBy,
 };
@@ -182,6 +182,9 @@ fn facts(rule: &Rule) -> Facts {
     facts
 }
 
+/// Lines of a page that are told of each kind.
+const LINES_TOLD: usize = 10;
+
 /// Drafts a pack from a page, and says what became of its rows.
 pub(super) fn import(page: &str, text: &str, to: Option<&Path>) -> Result<u8, Refusal> {
     let draft = matrix::import(page, text).map_err(|error| Refusal::new(format!("{page}: {error}")))?;
@@ -190,8 +193,7 @@ pub(super) fn import(page: &str, text: &str, to: Option<&Path>) -> Result<u8, Re
         Some(path) => {
             let named =
                 |error: io::Error| Refusal::new(format!("{}: cannot be written: {error}", path.display()));
-            // Not `File::create_new`, which opens it to be read, too: that is not allowed here.
-            let mut file = fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(named)?;
+            let mut file = new_file(path).map_err(named)?;
             file.write_all(draft.text.as_bytes()).map_err(|error| {
                 // Half a pack is none.
                 let _ = fs::remove_file(path);
@@ -208,20 +210,15 @@ pub(super) fn import(page: &str, text: &str, to: Option<&Path>) -> Result<u8, Re
         draft.to_check,
         counted(draft.left_out, "row"),
     ));
-    if !draft.other_tables.is_empty() {
-        let most = 10;
-        let lines: Vec<String> = draft.other_tables.iter().take(most).map(ToString::to_string).collect();
-        let more = if draft.other_tables.len() > most { ", ..." } else { "" };
-        let count = counted(draft.other_tables.len(), "table");
-        say(&format!("{count} without ports gave nothing (line {}{more})", lines.join(", ")));
-    }
-    if !draft.unread.is_empty() {
-        let most = 10;
-        let lines: Vec<String> = draft.unread.iter().take(most).map(ToString::to_string).collect();
-        let more = if draft.unread.len() > most { ", ..." } else { "" };
-        let count = counted(draft.unread.len(), "place");
-        say(&format!("{count} that may tell ports could not be read (line {}{more})", lines.join(", ")));
-    }
+    let places = |lines: &[u32], one: &str, what: &str| {
+        let first: Vec<String> = lines.iter().take(LINES_TOLD).map(ToString::to_string).collect();
+        let more = if lines.len() > LINES_TOLD { ", ..." } else { "" };
+        if !lines.is_empty() {
+            say(&format!("{} {what} (line {}{more})", counted(lines.len(), one), first.join(", ")));
+        }
+    };
+    places(&draft.other_tables, "table", "without ports gave nothing");
+    places(&draft.unread, "place", "that may tell ports could not be read");
     Ok(if draft.left_out == 0 && draft.unread.is_empty() { 0 } else { INCOMPLETE })
 }
 

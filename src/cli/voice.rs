@@ -4,7 +4,9 @@ use super::Refusal;
 use super::args::Color;
 use crate::report::printable;
 use anstream::{AutoStream, ColorChoice};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::path::Path;
 
 /// Says something on standard error. Line feeds part lines; nothing else of the text can steer the terminal.
 pub(super) fn say(message: &str) {
@@ -23,6 +25,12 @@ pub(super) fn results(fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Re
         }
         _ => Ok(()),
     }
+}
+
+/// A file that was not there, to be written. Not `File::create_new`, which opens it to be read, too: that is not allowed to a
+/// confined program.
+pub(super) fn new_file(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 /// Whether the report on standard output may have colours: a terminal, no NO_COLOR, TERM other than dumb; CLICOLOR_FORCE

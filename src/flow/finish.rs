@@ -111,12 +111,10 @@ struct Talk {
     host: Option<String>,
     /// Whether requests on the connection name different hosts.
     hosts_differ: bool,
-    proxy: Option<ConnectTarget>,
-    further: Vec<ConnectTarget>,
-    /// What became of each of them, where these are several.
+    /// What the client asked its proxy for, each destination once; one that was refused last comes first.
     asked: Vec<Asked>,
-    /// Where one of them alone was asked for and answered, if the flow is about that one.
-    alone: Option<(Option<FramePoint>, Option<FramePoint>)>,
+    /// Whether the flow is about one of several of them.
+    is_part: bool,
     alert: Option<u8>,
     status: Option<u16>,
     signs: PayloadSigns,
@@ -126,7 +124,8 @@ struct Talk {
 #[derive(Clone, Debug)]
 struct Asked {
     target: ConnectTarget,
-    /// The last request for it, and the answer to that.
+    /// The last request for it that tells something: which of all, where it is, and the answer to it.
+    place: usize,
     request: Option<FramePoint>,
     answer: Option<(Option<FramePoint>, u16)>,
     fate: Fate,
@@ -307,7 +306,7 @@ impl Flow<'_> {
 
     /// Where the client asked a proxy to connect it to.
     pub fn proxy_target(&self) -> Option<&ConnectTarget> {
-        self.talk.as_ref()?.proxy.as_ref()
+        self.talk.as_ref()?.asked.first().map(|asked| &asked.target)
     }
 
     /// Status with which the proxy refused.
@@ -316,8 +315,8 @@ impl Flow<'_> {
     }
 
     /// What else the client asked on the same connection, in order, each once.
-    pub fn further_targets(&self) -> &[ConnectTarget] {
-        self.talk.as_ref().map_or(&[], |talk| &talk.further)
+    pub fn further_targets(&self) -> impl Iterator<Item = &ConnectTarget> {
+        self.talk.iter().flat_map(|talk| talk.asked.iter().skip(1)).map(|asked| &asked.target)
     }
 
     /// The flow as far as it is about one of the destinations that it asked its proxy for: with the outcome and the frames of that
@@ -329,8 +328,6 @@ impl Flow<'_> {
         let Some(asked) = talk.asked.iter().find(|asked| asked.target == *target).cloned() else {
             return flow;
         };
-        (talk.proxy, talk.further, talk.asked) = (Some(target.clone()), Vec::new(), Vec::new());
-        talk.alone = Some((asked.request, asked.answer.and_then(|(point, _)| point)));
         let is_denied = asked.fate == Fate::Denied;
         talk.status = asked.answer.map(|(_, status)| status).filter(|_| is_denied);
         talk.signs.proxy_denied = asked.answer.and_then(|(point, _)| point).filter(|_| is_denied);
@@ -338,13 +335,15 @@ impl Flow<'_> {
             (talk.hello, talk.version) = (None, None);
             (talk.alert, talk.signs.tls_refused) = (None, None);
         }
+        let fate = asked.fate;
+        (talk.asked, talk.is_part) = (vec![asked], true);
         if talk.hello.is_none() {
             // What was announced first was for another destination.
             talk.named_at = None;
         }
         let tls_refused = talk.signs.tls_refused.is_some();
         let of_talk = matches!(self.outcome, Outcome::ProxyDenied | Outcome::TlsRefused);
-        flow.outcome = match asked.fate {
+        flow.outcome = match fate {
             Fate::Denied => Outcome::ProxyDenied,
             Fate::Through if of_talk && tls_refused => Outcome::TlsRefused,
             Fate::Through if of_talk => Outcome::Established,
@@ -406,10 +405,11 @@ impl Flow<'_> {
         prove(ProofKind::Syn, own.syn().map(|syn| syn.first));
         prove(ProofKind::Syn, own.syn().filter(|syn| syn.count > 1).map(|syn| syn.last));
         prove(ProofKind::Reply, peer.syn_ack().map(|syn_ack| syn_ack.first).or(peer.first()));
-        match self.talk.as_ref().and_then(|talk| talk.alone) {
-            Some((request, answer)) => {
-                prove(ProofKind::Payload, request);
-                prove(ProofKind::Payload, answer);
+        let part = self.talk.as_ref().filter(|talk| talk.is_part).and_then(|talk| talk.asked.first());
+        match part {
+            Some(asked) => {
+                prove(ProofKind::Payload, asked.request);
+                prove(ProofKind::Payload, asked.answer.and_then(|(point, _)| point));
             }
             None => {
                 prove(
@@ -641,8 +641,6 @@ fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream<'_>,
     let statuses = http::statuses_to(&server.bytes, requests);
     let answers: Vec<(usize, u16)> = statuses.into_iter().filter(|(_, status)| *status >= 200).collect();
     let mut all: Vec<Asked> = Vec::new();
-    // In the order in which they were refused.
-    let mut denied: Vec<ConnectTarget> = Vec::new();
     for (place, request) in requests.iter().enumerate().filter(asks) {
         let Some(target) = asked_for(request) else { continue };
         let answer = answers.get(place).copied();
@@ -660,49 +658,35 @@ fn proxy_talk(found: &mut Talk, requests: &[http::Request], client: &Stream<'_>,
             let forgiven = |asked: &Asked| asked.answer.is_some_and(|(_, status)| status == 407);
             for asked in all.iter_mut().filter(|asked| asked.fate == Fate::Denied && forgiven(asked)) {
                 asked.fate = Fate::Unknown;
-                denied.retain(|of| *of != asked.target);
             }
         }
         if fate == Fate::Through && request.is_connect() {
             all.iter_mut().for_each(|asked| asked.holds_tunnel = false);
         }
         let now = Asked {
+            place,
             request: client.point_at(request.offset),
             answer: answer.map(|(offset, status)| (server.point_at(offset), status)),
             fate,
             holds_tunnel: fate == Fate::Through && request.is_connect(),
             target,
         };
-        denied.retain(|of| *of != now.target);
-        if fate == Fate::Denied {
-            denied.push(now.target.clone());
-        }
         match all.iter_mut().find(|asked| asked.target == now.target) {
             // A try of which nothing is known takes nothing back.
-            Some(before) if fate == Fate::Unknown && before.fate != Fate::Unknown => {
-                if before.fate == Fate::Denied {
-                    denied.push(now.target);
-                }
-            }
+            Some(before) if fate == Fate::Unknown && before.fate != Fate::Unknown => {}
             Some(before) => *before = now,
             None => all.push(now),
         }
     }
-    let last = denied.last().and_then(|denied| all.iter().position(|asked| asked.target == *denied));
-    if let Some(last) = last {
+    let denied = all.iter().enumerate().filter(|(_, asked)| asked.fate == Fate::Denied);
+    if let Some((last, _)) = denied.max_by_key(|(_, asked)| asked.place) {
         // What was refused is what there is to tell of.
-        let denied = all.remove(last);
-        if let Some((point, status)) = denied.answer {
+        all.get_mut(..=last).into_iter().for_each(|until| until.rotate_right(1));
+        if let Some((point, status)) = all.first().and_then(|denied| denied.answer) {
             (found.signs.proxy_denied, found.status) = (point, Some(status));
         }
-        all.insert(0, denied);
     }
-    let mut targets = all.iter().map(|asked| asked.target.clone());
-    found.proxy = targets.next();
-    found.further = targets.collect();
-    if !found.further.is_empty() {
-        found.asked = all;
-    }
+    found.asked = all;
 }
 
 /// Reads the client's own handshake inside the tunnel, behind its (last) request; whether it is there.

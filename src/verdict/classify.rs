@@ -151,7 +151,8 @@ impl<'a> Classifier<'a> {
         around: &Circumstances,
         about: Option<About<'a>>,
     ) -> Option<Several<'a>> {
-        if flow.further_targets().is_empty() || !self.surveyor.is_proxy(self.site.roles_of(flow.to.ip)) {
+        if flow.further_targets().next().is_none() || !self.surveyor.is_proxy(self.site.roles_of(flow.to.ip))
+        {
             return None;
         }
         let each: Vec<(Ruling, Evidence<'a>)> = flow
@@ -174,6 +175,8 @@ impl<'a> Classifier<'a> {
             Verdict::Documented | Verdict::Platform | Verdict::OutOfScope => 3,
         };
         let (mut worst, mut evidence) = each.iter().min_by_key(badness).cloned()?;
+        // Which rules are exercised is counted of each.
+        worst.documented_by.clear();
         let mut names = evidence.names(None);
         let own = names.len();
         for (one, of_one) in &each {
@@ -182,7 +185,6 @@ impl<'a> Classifier<'a> {
             add_new(&mut names, of_one.names(None));
             if worst.verdict == one.verdict {
                 add_new(&mut worst.rules, one.rules.clone());
-                add_new(&mut worst.documented_by, one.documented_by.clone());
             }
         }
         let further = names.split_off(own);

@@ -225,7 +225,7 @@ fn worded(
     let mut record: FlowRecord = flow.record(case.captures);
     if let Some(target) = ruling.target.as_deref() {
         record.proxy_target = Some(target.clone());
-        if !flow.further_targets().is_empty() {
+        if flow.further_targets().next().is_some() {
             record.proxy_status = flow.of_target(target).proxy_status();
         }
     }
@@ -509,9 +509,7 @@ impl<'a> Judge<'a> {
                     RulingAt::Known(memo.place(classifier, around, evidence, settle))
                 }
             };
-            let is_one = matches!(ruling, RulingAt::Known(_));
-            let set = |ruling: &Ruling| if is_one { sums.intermittence.set(ruling) } else { None };
-            ruling.settled(memo, alone).enter(*stretch, set);
+            ruling.settled(memo, alone).enter(*stretch, |ruling| sums.intermittence.set(ruling));
             let codes = Codes::default();
             ruled.push(Some(Ruled { ruling, place: *place, accepted: None, codes, line: None }));
         }

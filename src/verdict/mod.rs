@@ -2,6 +2,7 @@
 //!
 //! Is a flow documented? `classify` decides it, from the flow's `circumstances` alone; `fit` says which rules fit. `judge`
 //! takes the flows one by one and lets the others count. `findings` keeps what findings are made of, `wording` says it.
+//! `survey` is for who has no site yet: it drafts one.
 
 mod circumstances;
 mod classify;

@@ -581,7 +581,7 @@ impl<'m> Survey<'m> {
         proxies.iter_mut().for_each(|proxy| proxy.few = !self.is_proxy(proxy.ip));
         let mut unplaced: Vec<Unplaced> = Vec::new();
         for (ip, machine) in self.machines.iter().filter(|(ip, _)| !placed.contains_key(*ip)) {
-            if self.is_proxy(*ip) || machine.begun == 0 {
+            if self.is_proxy(*ip) {
                 continue;
             }
             let most = by_count(machine.destinations.clone()).into_iter().next();
